@@ -1,0 +1,77 @@
+/**
+ * What the rest of the house may ask of a device: memory in two-dimensional storages, and kernels in program order.
+ *
+ * A device knows no autograd, no models and no text. `run` returns at once; kernels take effect in the order in which they were
+ * asked for, and only `read` waits. The rooms above `src/device/` never see WASM memory or a GPUDevice.
+ */
+import type { KernelDims, KernelName } from "./kernels.ts";
+
+/** Storage types. Computation is in f32 (or u32 for ids), whatever the storage type. */
+export type Dtype = "f32" | "f16" | "bf16" | "u32";
+export const dtypeBytes: Readonly<Record<Dtype, number>> = { f32: 4, f16: 2, bf16: 2, u32: 4 };
+
+/** What a storage is for. A device may keep a repacked copy of a `parameter`, valid until it is next written. */
+export type Usage = "parameter" | "activation";
+
+/**
+ * `rows` x `cols` elements of one dtype, row-major, rows contiguous. Rows are split over shards of `rowsPerShard` rows (a power
+ * of two, or all of them), since a binding or an allocation has a largest size; a single row is never split.
+ */
+export interface Storage {
+  readonly rows: number;
+  readonly cols: number;
+  readonly dtype: Dtype;
+  readonly usage: Usage;
+  readonly label: string;
+  readonly shards: number;
+  readonly rowsPerShard: number;
+  /** Bytes of the elements, without padding. */
+  readonly bytes: number;
+}
+
+export interface MemoryReport {
+  /** Bytes of live storages, in their size classes. */
+  readonly inUse: number;
+  /** The largest `inUse` since the last `resetPeak`. */
+  readonly peak: number;
+  /** Bytes held from the system, in use or pooled. */
+  readonly reserved: number;
+}
+
+/** Typed array of a storage's raw elements: f16 and bf16 travel as their bits. */
+export type HostArray = Float32Array | Uint32Array | Uint16Array;
+
+export interface Device {
+  readonly kind: "cpu" | "webgpu";
+  /** One line of facts for people: engine, threads, SIMD build or adapter, driver, kernel tier. */
+  readonly description: string;
+  /** Decode steps worth recording before ids are read back: 1 where reading is free. */
+  readonly readInterval: number;
+  /** Whether sums are independent of the batch (promises 1 and 2); false with an outside BLAS. */
+  readonly batchInvariant: boolean;
+
+  /**
+   * Contents are undefined. The caller releases it, once.
+   * @throws DeviceError when memory runs out: which storage, how much was asked, how much is in use, what to lower.
+   */
+  allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage;
+  release(storage: Storage): void;
+
+  /** Copies rows from the host; `data.length` is a multiple of cols. The array may be reused on return. */
+  write(storage: Storage, data: HostArray, firstRow?: number): void;
+  /** A copy of `rows` rows (all by default) after everything asked for before has run. */
+  read(storage: Storage, firstRow?: number, rows?: number): Promise<HostArray>;
+
+  /**
+   * Runs one kernel of the table in `kernels.ts`. An absent optional input is null. Outputs never alias inputs, except those the
+   * table marks `inout`. The call is checked against the table.
+   */
+  run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: readonly (Storage | null)[], outputs: readonly (Storage | null)[]): void;
+
+  /** Resolves when everything asked for has run. */
+  synchronize(): Promise<void>;
+  memory(): MemoryReport;
+  resetPeak(): void;
+  /** Ends worker threads and frees memory. The device throws afterwards. */
+  destroy(): Promise<void>;
+}

@@ -1,0 +1,102 @@
+/**
+ * What `generate/` offers to the rooms above: sequences of token ids that grow by appending and by sampling, many at once, over
+ * several models on one device. It knows no text.
+ */
+import type { Purpose } from "../util/philox.ts";
+
+/** Names a trajectory for its random numbers: global, never per process. For evaluation `step` is 0 and `rollout` 0. */
+export interface TrajectoryKey {
+  readonly step: number;
+  readonly question: number;
+  readonly rollout: number;
+}
+
+/** Sampling of one request. temperature 0 is greedy; topK 0 and topP 1 are off. */
+export interface SamplingSettings {
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+}
+
+/** A compiled stop automaton (`stop-automaton.ts`): what ends a generation besides its budget. */
+export interface StopTable {
+  readonly states: number;
+  readonly vocabulary: number;
+  readonly start: number;
+  /** [states, vocabulary]: next state. */
+  readonly transitions: Uint32Array;
+  /** [states]: 0, or 2 + the index of the stop string that was completed, or `EOS_CODE`. */
+  readonly accepts: Uint32Array;
+}
+
+/** Status codes of a row: 0 running, 1 ran out of budget, 2 + i stop string i was completed, EOS_CODE end of sequence. */
+export const LENGTH_CODE = 1;
+export const FIRST_STOP_CODE = 2;
+export const EOS_CODE = 0x7fffffff;
+
+export interface GenerateRequest {
+  readonly stop: StopTable;
+  readonly maxNewTokens: number;
+  readonly sampling: SamplingSettings;
+}
+
+export interface Generated {
+  /** Sampled ids, the token that completes a stop string (kept whole) and the end-of-sequence id included. */
+  readonly ids: readonly number[];
+  /** log softmax(logits / temperature)[id] over all of V (temperature 1 where greedy), one per id. */
+  readonly logProbs: readonly number[];
+  readonly reason: "stop" | "eos" | "length";
+  /** Which stop string was completed; -1 for "eos" and "length". */
+  readonly stopIndex: number;
+}
+
+/** One growing sequence with its cache blocks. */
+export interface Sequence {
+  /** All ids so far: prompt, appended and sampled. */
+  readonly ids: readonly number[];
+  /** Tokens that may still be added before the context is full. */
+  readonly room: number;
+  /**
+   * Adds ids that the model did not sample (an observation). They are prefilled with the next request.
+   * @throws RequestError when they do not fit.
+   */
+  append(ids: readonly number[]): void;
+  /**
+   * Samples until a stop, the end of sequence, `maxNewTokens` or the end of the context.
+   * @throws RequestError when there is room for no token, or a request is under way.
+   */
+  generate(request: GenerateRequest): Promise<Generated>;
+  /** Gives the cache blocks back. */
+  close(): void;
+}
+
+export interface OpenOptions {
+  /** A model name registered with the generator. */
+  readonly model: string;
+  /** A LoRA adapter of that model, or none. */
+  readonly adapter?: string;
+  readonly key: TrajectoryKey;
+  readonly seed: number;
+  readonly purpose: Purpose;
+  /** Distinguishes sequences of one trajectory (the simulator's request of turn t); 0 for the policy. */
+  readonly turn?: number;
+  readonly prompt: readonly number[];
+}
+
+export interface GeneratorCounts {
+  readonly promptTokens: number;
+  readonly sampledTokens: number;
+  readonly prefillTokens: number;
+  /** Prompt tokens whose cache was shared with another sequence instead of computed. */
+  readonly sharedTokens: number;
+  readonly decodeSteps: number;
+  readonly blocksInUse: number;
+  readonly blocksShared: number;
+}
+
+/** Continuous batching over all open sequences. */
+export interface Generator {
+  open(options: OpenOptions): Sequence;
+  /** Counts since the last call, by model. */
+  takeCounts(): ReadonlyMap<string, GeneratorCounts>;
+}

@@ -1,0 +1,60 @@
+/** The types of a rollout, for all rooms. No code here. */
+
+/** A question row. */
+export interface Question {
+  readonly id: string;
+  readonly question: string;
+  /** All right answers; at least one. */
+  readonly goldenAnswers: readonly string[];
+  readonly dataSource: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
+export type DocumentKind = "useful" | "noisy" | "real";
+
+/** One call of a search engine inside a rollout. */
+export interface SearchRecord {
+  readonly turn: number;
+  readonly query: string;
+  /** How the documents were asked for: useful or noisy from the simulator, real from an engine. */
+  readonly kind: DocumentKind;
+  /** The probability of noise at that step; absent for real engines. */
+  readonly noiseProbability?: number;
+  readonly documents: string;
+  /** Whether a gold answer occurs in the documents (normalised): the leak meter. */
+  readonly containsGold: boolean;
+}
+
+export type TrajectoryStatus =
+  | "answered" // an answer tag was closed
+  | "length" // ran out of room or of tokens in a turn
+  | "noAnswer"; // all turns used, no answer
+
+/** One rollout of one question. ids, lossMask and logProbs are aligned and cover the whole sequence, prompt included. */
+export interface Trajectory {
+  readonly step: number;
+  readonly questionIndex: number;
+  readonly rollout: number;
+  readonly question: Question;
+  readonly promptLength: number;
+  readonly ids: readonly number[];
+  /** 1 on tokens the policy sampled, 0 on prompt, documents, corrections. The only mask there is. */
+  readonly lossMask: readonly number[];
+  /** Log-probability under the sampling policy; 0 where lossMask is 0. */
+  readonly logProbs: readonly number[];
+  readonly status: TrajectoryStatus;
+  /** The text inside the answer tag that the policy itself wrote, or null. */
+  readonly answer: string | null;
+  readonly searches: readonly SearchRecord[];
+  readonly invalidActions: number;
+  readonly turns: number;
+  /** Policy text, observations and corrections in order, for people. */
+  readonly text: string;
+}
+
+/** A trajectory with what the update needs. A reward is never overwritten by an advantage. */
+export interface ScoredTrajectory {
+  readonly trajectory: Trajectory;
+  readonly reward: number;
+  readonly advantage: number;
+}
