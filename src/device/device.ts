@@ -66,7 +66,12 @@ export interface Device {
    * Runs one kernel of the table in `kernels.ts`. An absent optional input is null. Outputs never alias inputs, except those the
    * table marks `inout`. The call is checked against the table.
    */
-  run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: readonly (Storage | null)[], outputs: readonly (Storage | null)[]): void;
+  run<K extends KernelName>(
+    kernel: K,
+    dims: KernelDims<K>,
+    inputs: readonly (Storage | null)[],
+    outputs: readonly (Storage | null)[],
+  ): void;
 
   /** Resolves when everything asked for has run. */
   synchronize(): Promise<void>;

@@ -3,7 +3,7 @@
  * the op, the kernel files and the test.
  *
  * Shape letters: N packed tokens, B sequences, C width, H query heads, K key/value heads, D head width, F MLP width, V vocabulary,
- * R decode rows. A vector of n numbers is a storage of 1 row and n columns. `=` outputs are written, `+=` outputs are added to,
+ * R decode rows. A vector of n numbers is a storage of 1 row and n columns. `?` may be absent (null). `=` outputs are written, `+=` outputs are added to,
  * `inout` outputs are read and written. u32 0xffffffff as a position marks an inactive row: it reads and writes nothing.
  * Float inputs may be f32, f16 or bf16 where the row says `any`; all else is f32 or u32.
  */
@@ -38,7 +38,7 @@ export const kernels = {
   embedding_backward: { dims: [], inputs: ["ids u32", "dy"], outputs: ["dtable +="] },
   /** y[n,g,:] = x[n,g,:] * rstd[n,g] * weight, rstd = 1/sqrt(mean(x^2) + eps); groups = 1, or heads for a norm per head. rstd [N, groups] */
   rms_norm: { dims: ["groups", "eps"], inputs: ["x", "weight any"], outputs: ["y =", "rstd ="] },
-  rms_norm_backward: { dims: ["groups"], inputs: ["x", "weight any", "rstd", "dy"], outputs: ["dx =", "dweight +="] },
+  rms_norm_backward: { dims: ["groups"], inputs: ["x", "weight any", "rstd", "dy"], outputs: ["dx =", "dweight? +="] },
   /** Rotates pairs (d, d + D/2) of every head by positions[n]; table [maxPositions, D] holds cos then sin, D/2 each. inverse = 1 turns back (the backward pass). */
   rope: { dims: ["heads", "inverse"], inputs: ["x", "positions u32", "table"], outputs: ["y ="] },
   /**
@@ -46,17 +46,29 @@ export const kernels = {
    * Keys are merged in blocks of 64 from each sequence's position 0 by the online-softmax formula, in the order `attention_paged` uses.
    */
   attention: { dims: ["heads", "kvHeads", "scale"], inputs: ["q", "k", "v", "offsets u32"], outputs: ["out =", "lse ="] },
-  attention_backward: { dims: ["heads", "kvHeads", "scale"], inputs: ["q", "k", "v", "offsets u32", "out", "lse", "dout"], outputs: ["dq =", "dk =", "dv ="] },
+  attention_backward: {
+    dims: ["heads", "kvHeads", "scale"],
+    inputs: ["q", "k", "v", "offsets u32", "out", "lse", "dout"],
+    outputs: ["dq =", "dk =", "dv ="],
+  },
   /**
    * Stores k, v [N, K*D] of tokens at their positions in the cache. One cache row is one 64-token block: kCache [blocks, K*D*64]
    * (per kv head: D rows of 64 positions), vCache [blocks, K*64*D] (per kv head: 64 positions of D). offsets [1, B+1] says which
    * tokens belong to which row of blockTable [B, maxBlocks]; positions [1, N].
    */
-  kv_write: { dims: ["kvHeads"], inputs: ["k", "v", "positions u32", "offsets u32", "blockTable u32"], outputs: ["kCache inout any", "vCache inout any"] },
+  kv_write: {
+    dims: ["kvHeads"],
+    inputs: ["k", "v", "positions u32", "offsets u32", "blockTable u32"],
+    outputs: ["kCache inout any", "vCache inout any"],
+  },
   /** Copies whole cache blocks: pairs [n, 2] of (from, to). */
   kv_copy: { dims: [], inputs: ["pairs u32"], outputs: ["kCache inout any", "vCache inout any"] },
   /** Attention of q [N, H*D] against the cache: token n sees positions 0..positions[n] of its sequence. Decode (one token a sequence) and prefill alike. */
-  attention_paged: { dims: ["heads", "kvHeads", "scale"], inputs: ["q", "positions u32", "offsets u32", "blockTable u32", "kCache any", "vCache any"], outputs: ["out ="] },
+  attention_paged: {
+    dims: ["heads", "kvHeads", "scale"],
+    inputs: ["q", "positions u32", "offsets u32", "blockTable u32", "kCache any", "vCache any"],
+    outputs: ["out ="],
+  },
   /** y = silu(gate) * up */
   swiglu: { dims: [], inputs: ["gate", "up"], outputs: ["y ="] },
   swiglu_backward: { dims: [], inputs: ["gate", "up", "dy"], outputs: ["dgate =", "dup ="] },
@@ -70,7 +82,11 @@ export const kernels = {
    */
   log_prob: { dims: ["temperature"], inputs: ["hidden", "weight any", "targets u32"], outputs: ["logProb =", "entropy =", "lse ="] },
   /** With g = dLogProb, h = dEntropy: dz[v] = g (1[v = target] - p) - h p (z - lse + entropy) ... over temperature, then dhidden = dz weight, dweight += dz^T hidden. */
-  log_prob_backward: { dims: ["temperature"], inputs: ["hidden", "weight any", "targets u32", "entropy", "lse", "dLogProb", "dEntropy?"], outputs: ["dhidden =", "dweight +="] },
+  log_prob_backward: {
+    dims: ["temperature"],
+    inputs: ["hidden", "weight any", "targets u32", "entropy", "lse", "dLogProb", "dEntropy?"],
+    outputs: ["dhidden =", "dweight? +="],
+  },
   /**
    * Clipped policy loss (PPO), k3 KL to a reference and entropy bonus over N policy tokens; a token of lossMask 0 has no say,
    * whatever its other values (NaN included). stats (1 x 8, +=): sums over masked tokens of loss, clip-low hits, clip-high hits,
@@ -89,7 +105,11 @@ export const kernels = {
   /** result = [norm, scale]: norm = sqrt(sum of acc's first `count`), scale = min(1, maxNorm / (norm + 1e-6)), or 1 if maxNorm is 0; both NaN if norm is not finite */
   clip_scale: { dims: ["count", "maxNorm"], inputs: ["acc"], outputs: ["result ="] },
   /** AdamW with decoupled decay (Loshchilov & Hutter 2019) on gradient * clip[1]; correction1 = 1 - beta1^t, correction2 = 1 - beta2^t. A clip of NaN leaves everything as it was. */
-  adamw: { dims: ["lr", "beta1", "beta2", "eps", "weightDecay", "correction1", "correction2"], inputs: ["grad", "clip"], outputs: ["param inout", "m inout", "v inout"] },
+  adamw: {
+    dims: ["lr", "beta1", "beta2", "eps", "weightDecay", "correction1", "correction2"],
+    inputs: ["grad", "clip"],
+    outputs: ["param inout", "m inout", "v inout"],
+  },
   /**
    * One id per decode row. settings [R, 4]: temperature (0 = greedy), topK (0 = off), topP (1 = off), unused. keys u32 [R, 5]: Philox
    * key (2 words) and the first three counter words; the fourth is the position. logProb is that of softmax(logits / temperature)
@@ -105,7 +125,15 @@ export const kernels = {
   advance: {
     dims: ["step"],
     inputs: ["ids u32", "logProb", "transitions u32", "accepts u32"],
-    outputs: ["last inout u32", "positions inout u32", "states inout u32", "remaining inout u32", "status inout u32", "outIds inout u32", "outLogProbs inout"],
+    outputs: [
+      "last inout u32",
+      "positions inout u32",
+      "states inout u32",
+      "remaining inout u32",
+      "status inout u32",
+      "outIds inout u32",
+      "outLogProbs inout",
+    ],
   },
 } as const satisfies Record<string, KernelRow>;
 

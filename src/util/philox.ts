@@ -1,6 +1,6 @@
 /**
  * Philox4x32-10, a counter-based random number generator: the number is a pure function of key and counter, so that what is
- * drawn does not depend on the order in which it is drawn (DESIGN, promise 3). Kernels implement the same function bit for bit.
+ * drawn does not depend on the order in which it is drawn. Kernels implement the same function bit for bit.
  *
  * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
  */
@@ -14,7 +14,10 @@ export type Words2 = readonly [number, number];
 export type Words4 = readonly [number, number, number, number];
 
 function multiplyHigh(a: number, b: number): number {
-  const al = a & 0xffff, ah = a >>> 16, bl = b & 0xffff, bh = b >>> 16;
+  const al = a & 0xffff,
+    ah = a >>> 16,
+    bl = b & 0xffff,
+    bh = b >>> 16;
   const low = al * bl;
   const mid = ah * bl + (low >>> 16);
   const mid2 = al * bh + (mid & 0xffff);
@@ -26,8 +29,10 @@ export function philox(key: Words2, counter: Words4): Words4 {
   let [k0, k1] = key;
   let [c0, c1, c2, c3] = counter;
   for (let round = 0; round < 10; round++) {
-    const h0 = multiplyHigh(M0, c0), l0 = Math.imul(M0, c0) >>> 0;
-    const h1 = multiplyHigh(M1, c2), l1 = Math.imul(M1, c2) >>> 0;
+    const h0 = multiplyHigh(M0, c0),
+      l0 = Math.imul(M0, c0) >>> 0;
+    const h1 = multiplyHigh(M1, c2),
+      l1 = Math.imul(M1, c2) >>> 0;
     c0 = (h1 ^ c1 ^ k0) >>> 0;
     c1 = l1;
     c2 = (h0 ^ c3 ^ k1) >>> 0;
@@ -39,7 +44,16 @@ export function philox(key: Words2, counter: Words4): Words4 {
 }
 
 /** What random numbers are drawn for. The number is part of every key: append, never renumber. */
-export const purposes = { policySample: 1, simulatorSample: 2, curriculum: 3, evaluation: 4, data: 5, initialise: 6, bootstrap: 7, simulatorData: 8 } as const;
+export const purposes = {
+  policySample: 1,
+  simulatorSample: 2,
+  curriculum: 3,
+  evaluation: 4,
+  data: 5,
+  initialise: 6,
+  bootstrap: 7,
+  simulatorData: 8,
+} as const;
 export type Purpose = keyof typeof purposes;
 
 /** The Philox key of one seed and purpose. `seed` is a non-negative safe integer. */

@@ -19,7 +19,9 @@
 // @ts-ignore: decorator
 @inline export function exp4(x0: v128): v128 {
   let x = f32x4.pmax(f32x4.splat(-87.3365447505531), f32x4.pmin(f32x4.splat(88.3762626647949), x0));
-  const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.44269504088896341)));
+  // adding 1.5 * 2^23 rounds to the nearest integer, ties to even, and leaves it in the low bits
+  const biased = f32x4.add(f32x4.mul(x, f32x4.splat(1.44269504088896341)), f32x4.splat(12582912));
+  const n = f32x4.sub(biased, f32x4.splat(12582912));
   x = madd(n, f32x4.splat(-0.693359375), x);
   x = madd(n, f32x4.splat(2.12194440e-4), x);
   let p = f32x4.splat(1.9875691500e-4);
@@ -29,7 +31,7 @@
   p = madd(p, x, f32x4.splat(1.6666665459e-1));
   p = madd(p, x, f32x4.splat(5.0000001201e-1));
   p = f32x4.add(madd(p, f32x4.mul(x, x), x), f32x4.splat(1));
-  return i32x4.add(p, i32x4.shl(i32x4.trunc_sat_f32x4_s(n), 23));
+  return i32x4.add(p, i32x4.shl(biased, 23));
 }
 // @ts-ignore: decorator
 @inline export function exp1(x: f32): f32 { return f32x4.extract_lane(exp4(f32x4.splat(x)), 0); }

@@ -1,0 +1,237 @@
+/**
+ * The saved states of a run: `checkpoints/<run>/step-000100/`, each whole or absent.
+ *
+ * A state holds the parts its writer names (model, optimiser moments ...), `state.json` (where the run stands) and `manifest.json`
+ * (size and SHA-256 of every file). A program killed at any moment leaves the states that were whole before; what it left half written
+ * is deleted at the next start.
+ */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { readFile, readdir, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { FileError } from "../util/errors.ts";
+import { exists, listFiles, removeFolderAtomic, removeTemporary, writeFolderAtomic } from "./atomic.ts";
+
+const VERSION = 1;
+const MANIFEST = "manifest.json";
+const STATE = "state.json";
+
+/** A file or a folder of a state. `write` is given the path at which to make it. */
+export interface CheckpointPart {
+  /** Name inside the state's folder. */
+  readonly name: string;
+  write(path: string): Promise<void>;
+}
+
+const stateSchema = z.strictObject({
+  version: z.literal(VERSION),
+  /** Training steps done. */
+  step: z.int().min(0),
+  /** Optimiser updates done. */
+  updates: z.int().min(0),
+  seed: z.int().min(0),
+  /** `hashConfig` of the configuration. */
+  configHash: z.string(),
+  /** The device's one-line description. */
+  device: z.string(),
+  /** `buildId` of the program that wrote it. */
+  build: z.string(),
+  /** The best validation so far. */
+  best: z.strictObject({ step: z.int().min(0), score: z.number() }).nullable(),
+  /** Bytes of each log file up to this step. */
+  logBytes: z.record(z.string(), z.int().min(0)),
+  /** Whatever else the trainer must remember: plain JSON. */
+  extra: z.record(z.string(), z.json()),
+});
+
+/** Where a run stands. */
+export type RunState = z.infer<typeof stateSchema>;
+
+const manifestSchema = z.strictObject({
+  version: z.literal(VERSION),
+  files: z.record(z.string(), z.strictObject({ bytes: z.int().min(0), sha256: z.string().length(64) })),
+});
+
+export interface SaveOptions {
+  /** `checkpoints/<run>` */
+  readonly folder: string;
+  readonly state: Omit<RunState, "version">;
+  readonly parts: readonly CheckpointPart[];
+  /** Newest states to keep, this one included; the best one stays besides. */
+  readonly keep: number;
+}
+
+/** A whole state. */
+export interface Checkpoint {
+  readonly folder: string;
+  readonly state: RunState;
+  /** The path of a part. */
+  part(name: string): string;
+}
+
+/**
+ * Saves a state, then deletes older ones beyond `keep`.
+ * @returns the state's folder.
+ * @throws FileError when the disk is full or not writable: the states saved before are untouched.
+ */
+export async function saveCheckpoint({ folder, state, parts, keep }: SaveOptions): Promise<string> {
+  const place = join(folder, stepName(state.step));
+  await writeFolderAtomic(place, async (temporary) => {
+    for (const part of parts) await part.write(join(temporary, part.name));
+    await writeFile(join(temporary, STATE), `${JSON.stringify({ version: VERSION, ...state }, null, 2)}\n`);
+    await writeFile(join(temporary, MANIFEST), `${JSON.stringify({ version: VERSION, files: await describeFiles(temporary) }, null, 2)}\n`);
+  });
+  const steps = await listSteps(folder);
+  const spare = new Set([...steps.slice(-keep), state.best?.step, state.step]);
+  for (const step of steps) if (!spare.has(step)) await removeFolderAtomic(join(folder, stepName(step)));
+  return place;
+}
+
+/** Deletes what killed programs left half written in a run's folder. Called once, before anything is saved. @returns what was deleted */
+export async function cleanCheckpoints(folder: string): Promise<string[]> {
+  return removeTemporary(folder);
+}
+
+/** The steps of all saved states, rising. A missing folder has none. */
+export async function listSteps(folder: string): Promise<number[]> {
+  if (!(await exists(folder))) return [];
+  return (await readdir(folder))
+    .map((name) => /^step-(\d{6,})$/.exec(name)?.[1])
+    .filter((digits) => digits !== undefined)
+    .map(Number)
+    .sort((a, b) => a - b);
+}
+
+/**
+ * The newest state of a run, its files checked against their manifest; null where there is none.
+ * @throws FileError naming the file that is damaged and the newest older state that is whole.
+ */
+export async function latestCheckpoint(folder: string): Promise<Checkpoint | null> {
+  const steps = await listSteps(folder);
+  const newest = steps.at(-1);
+  if (newest === undefined) return null;
+  try {
+    return await openCheckpoint(join(folder, stepName(newest)));
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    const whole = await newestWhole(folder, steps.slice(0, -1));
+    const damaged = join(folder, stepName(newest));
+    const hint =
+      whole === undefined
+        ? "no older state is whole; the run must start again"
+        : `${whole} is whole: delete ${damaged} to go on from there`;
+    throw new FileError({ ...error.complaint, hint }, { cause: error });
+  }
+}
+
+/**
+ * Opens one state and checks size and SHA-256 of every file.
+ * @throws FileError for a missing, truncated, changed or foreign file.
+ */
+export async function openCheckpoint(folder: string): Promise<Checkpoint> {
+  const manifest = await readJson(join(folder, MANIFEST), manifestSchema, "a saved state's manifest");
+  for (const [name, { bytes, sha256 }] of Object.entries(manifest.files)) {
+    const file = join(folder, name);
+    if (!(await exists(file))) throw new FileError({ where: file, what: "is missing from the saved state" });
+    const size = (await stat(file)).size;
+    if (size !== bytes)
+      throw new FileError({ where: file, what: size < bytes ? "is truncated" : "is too long", expected: `${bytes} bytes`, got: `${size}` });
+    const hash = await hashFile(file);
+    if (hash !== sha256)
+      throw new FileError({
+        where: file,
+        what: "is damaged: its content changed since it was saved",
+        expected: `SHA-256 ${sha256}`,
+        got: hash,
+      });
+  }
+  const state = await readJson(join(folder, STATE), stateSchema, "a saved state");
+  return { folder, state, part: (name) => join(folder, name) };
+}
+
+/** What makes two builds of this program give the same bits: its version and its kernels. */
+export function buildId(version: string, kernels: Uint8Array): string {
+  return `${version}+${createHash("sha256").update(kernels).digest("hex").slice(0, 16)}`;
+}
+
+/** What differs between the program that saved and the one that resumes: one sentence each, to be printed. */
+export function resumeWarnings(saved: Pick<RunState, "build" | "device">, now: Pick<RunState, "build" | "device">): string[] {
+  const warnings: string[] = [];
+  if (saved.build !== now.build)
+    warnings.push(`The saved state comes from another build (${saved.build}, this is ${now.build}): the run may not end in the same bits.`);
+  if (withoutThreads(saved.device) !== withoutThreads(now.device))
+    warnings.push(
+      `The saved state comes from another device (${saved.device}, this is ${now.device}): the run may not end in the same bits.`,
+    );
+  return warnings;
+}
+
+/** The number of threads changes no bits. */
+function withoutThreads(device: string): string {
+  return device.replace(/\d+ threads?/, "threads");
+}
+
+/** The folder name of a step: step-000100. */
+export function stepName(step: number): string {
+  return `step-${String(step).padStart(6, "0")}`;
+}
+
+async function newestWhole(folder: string, steps: readonly number[]): Promise<string | undefined> {
+  for (const step of [...steps].reverse()) {
+    const place = join(folder, stepName(step));
+    try {
+      await openCheckpoint(place);
+      return place;
+    } catch (error) {
+      if (!(error instanceof FileError)) throw error;
+    }
+  }
+  return undefined;
+}
+
+async function describeFiles(folder: string): Promise<Record<string, { bytes: number; sha256: string }>> {
+  const files: Record<string, { bytes: number; sha256: string }> = {};
+  for (const name of await listFiles(folder))
+    files[name] = { bytes: (await stat(join(folder, name))).size, sha256: await hashFile(join(folder, name)) };
+  return files;
+}
+
+async function hashFile(file: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return hash.digest("hex");
+}
+
+async function readJson<T>(file: string, schema: z.ZodType<T>, what: string): Promise<T> {
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (cause) {
+    throw new FileError(
+      {
+        where: file,
+        what:
+          (cause as NodeJS.ErrnoException).code === "ENOENT"
+            ? "is missing from the saved state"
+            : `cannot be read: ${(cause as Error).message}`,
+      },
+      { cause },
+    );
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new FileError({ where: file, what: `is not JSON: ${(cause as Error).message}` }, { cause });
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const key = issue?.path.join(".") ?? "";
+  throw new FileError({
+    where: file,
+    what: `is not ${what}${key === "" ? "" : `, at ${key}`}: ${issue?.message ?? ""}`,
+    hint: `this program reads version ${VERSION}`,
+  });
+}

@@ -1,0 +1,119 @@
+/** Checks one kernel call against the table in `kernels.ts`, before an address reaches a kernel. */
+import { DeviceError } from "../../util/errors.ts";
+import { kernels, type KernelName } from "../kernels.ts";
+import type { Storage } from "../device.ts";
+
+interface Parameter {
+  readonly name: string;
+  readonly optional: boolean;
+  /** `any` float type, or one. */
+  readonly dtype: "any" | "f32" | "u32";
+}
+export interface KernelSignature {
+  readonly id: number;
+  readonly name: KernelName;
+  readonly dims: readonly string[];
+  readonly inputs: readonly Parameter[];
+  readonly outputs: readonly Parameter[];
+}
+
+function parameter(text: string): Parameter {
+  const [name = "", ...words] = text.split(" ");
+  return {
+    name: name.replace("?", ""),
+    optional: name.endsWith("?"),
+    dtype: words.includes("any") ? "any" : words.includes("u32") ? "u32" : "f32",
+  };
+}
+
+/** All rows of the table by name; `id` is the row's number. */
+export const signatures: ReadonlyMap<string, KernelSignature> = new Map(
+  Object.entries(kernels).map(([name, row], id) => [
+    name,
+    {
+      id,
+      name: name as KernelName,
+      dims: row.dims,
+      inputs: row.inputs.map(parameter),
+      outputs: row.outputs.map(parameter),
+    },
+  ]),
+);
+
+/** @throws DeviceError if counts, null-ness, dtypes or dims differ from the table, or an output is also an input. */
+export function checkCall(
+  signature: KernelSignature,
+  dims: Readonly<Record<string, number>>,
+  inputs: readonly (Storage | null)[],
+  outputs: readonly (Storage | null)[],
+): void {
+  const where = `kernel ${signature.name}`;
+  for (const name of signature.dims) {
+    const value = dims[name];
+    if (typeof value !== "number" || !Number.isFinite(value))
+      throw new DeviceError({ where, what: `dim ${name} is wrong`, expected: "a finite number", got: String(value) });
+  }
+  for (const name in dims) {
+    if (!signature.dims.includes(name))
+      throw new DeviceError({ where, what: `there is no dim ${name}`, expected: signature.dims.join(", ") || "none" });
+  }
+  checkList(where, "input", signature.inputs, inputs);
+  checkList(where, "output", signature.outputs, outputs);
+  for (const output of outputs) {
+    if (output !== null && inputs.includes(output))
+      throw new DeviceError({
+        where,
+        what: `output ${output.label} is also an input`,
+        hint: "Outputs never alias inputs; what is read and written is an output marked inout.",
+      });
+  }
+}
+
+function checkList(where: string, kind: string, parameters: readonly Parameter[], storages: readonly (Storage | null)[]): void {
+  if (storages.length !== parameters.length) {
+    throw new DeviceError({
+      where,
+      what: `wrong number of ${kind}s`,
+      expected: `${parameters.length} (${parameters.map((p) => p.name).join(", ")})`,
+      got: String(storages.length),
+    });
+  }
+  parameters.forEach((parameter, i) => {
+    const storage = storages[i];
+    if (storage === undefined || storage === null) {
+      if (!parameter.optional)
+        throw new DeviceError({ where, what: `${kind} ${parameter.name} is missing`, expected: "a storage", got: String(storage) });
+      return;
+    }
+    const right = parameter.dtype === "any" ? storage.dtype !== "u32" : storage.dtype === parameter.dtype;
+    if (!right)
+      throw new DeviceError({
+        where,
+        what: `${kind} ${parameter.name} (${storage.label}) has the wrong dtype`,
+        expected: parameter.dtype === "any" ? "f32, f16 or bf16" : parameter.dtype,
+        got: storage.dtype,
+      });
+  });
+}
+
+/** @throws DeviceError if M, N, K of a matmul do not fit its storages: the kernel would read past their ends. */
+export function checkMatmul(
+  dims: Readonly<Record<string, number>>,
+  inputs: readonly (Storage | null)[],
+  outputs: readonly (Storage | null)[],
+): void {
+  const { M = 0, N = 0, K = 0, transA, transB } = dims as { M?: number; N?: number; K?: number; transA?: number; transB?: number };
+  const expect = (name: string, storage: Storage | null | undefined, rows: number, cols: number): void => {
+    if (storage === null || storage === undefined || (storage.rows === rows && storage.cols === cols)) return;
+    throw new DeviceError({
+      where: "kernel matmul",
+      what: `${name} (${storage.label}) does not fit M=${M} N=${N} K=${K} transA=${transA} transB=${transB}`,
+      expected: `[${rows}, ${cols}]`,
+      got: `[${storage.rows}, ${storage.cols}]`,
+    });
+  };
+  expect("a", inputs[0], transA === 0 ? M : K, transA === 0 ? K : M);
+  expect("b", inputs[1], transB === 0 ? K : N, transB === 0 ? N : K);
+  expect("bias", inputs[2], 1, N);
+  expect("c", outputs[0], M, N);
+}

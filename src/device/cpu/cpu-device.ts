@@ -1,0 +1,264 @@
+/**
+ * The CPU device: AssemblyScript SIMD kernels (`kernels/wasm/`) over one shared WebAssembly memory, run by the calling thread and a pool of
+ * workers. A call has taken effect when `run` returns, so `read` waits for nothing.
+ */
+import { availableParallelism } from "node:os";
+import { DeviceError } from "../../util/errors.ts";
+import type { Device, Dtype, HostArray, MemoryReport, Storage, Usage } from "../device.ts";
+import type { KernelDims, KernelName } from "../kernels.ts";
+import { openBlas, type Blas } from "./blas.ts";
+import { checkCall, checkMatmul, signatures } from "./check-call.ts";
+import { CpuMemory } from "./memory.ts";
+import { compileKernels, loadKernelsFromDist, type KernelExports, type KernelLoader, type SimdBuild } from "./module.ts";
+import { preparePanels } from "./panels.ts";
+import { CpuStorage } from "./storage.ts";
+import { ThreadPool } from "./threads.ts";
+
+export interface CpuDeviceOptions {
+  /** Threads that compute, the calling one included; as many as the machine runs at once by default. Results do not depend on it. */
+  readonly threads?: number | undefined;
+  /** Which build of the kernels: the best that validates by default. The two differ in rounding. */
+  readonly simd?: SimdBuild | "auto" | undefined;
+  /** Matrix products by our kernels, or f32 ones by the system's OpenBLAS: faster, but then sums depend on the shape. */
+  readonly blas?: "wasm" | "openblas" | undefined;
+  /** Largest shard of a storage in bytes, 1 GiB by default. */
+  readonly maxShardBytes?: number | undefined;
+  /** Most memory in bytes: 4 GiB by default, which is also the most there can be. */
+  readonly maxMemoryBytes?: number | undefined;
+  /** Fills new storages with NaN, so that a test sees what nothing wrote. */
+  readonly poison?: boolean | undefined;
+  /** Where `zerosearch.wasm` and `zerosearch.relaxed.wasm` come from: `dist/kernels/` by default. */
+  readonly loadKernels?: KernelLoader | undefined;
+}
+
+/** Iterations of an idle thread's loop before it sleeps: some 50 us. */
+const SPIN = 20000;
+
+/** @throws DeviceError if the kernels are not built, nothing validates, a library is missing or an option is out of range. */
+export async function createCpuDevice(options: CpuDeviceOptions = {}): Promise<Device> {
+  const cores = availableParallelism();
+  const threads = integerOption("threads", options.threads ?? cores, 1, 256);
+  const maxShardBytes = integerOption("maxShardBytes", options.maxShardBytes ?? 2 ** 30, 1, 2 ** 31);
+  const maxMemoryBytes = integerOption("maxMemoryBytes", options.maxMemoryBytes ?? 2 ** 32, 2 ** 20, 2 ** 32);
+  const blas = options.blas === "openblas" ? await openBlas(threads) : undefined;
+  const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
+  const memory = new CpuMemory({ threads, maxShardBytes, maxMemoryBytes, poison: options.poison ?? false });
+  const imports = {
+    env: {
+      memory: memory.memory,
+      abort: (): never => {
+        throw new Error("abort");
+      },
+    },
+  };
+  const kernels = (await WebAssembly.instantiate(module, imports)).exports as unknown as KernelExports;
+  // with more threads than cores, whoever spins keeps another from working
+  const spin = threads > cores ? 0 : SPIN;
+  const pool = await ThreadPool.start({
+    module,
+    memory: memory.memory,
+    control: memory.control,
+    scratches: memory.scratches.slice(1),
+    spin,
+  });
+  const simd = build === "relaxed" ? "WASM SIMD relaxed FMA" : "WASM SIMD mul+add";
+  const description = `cpu: ${threads} thread${threads === 1 ? "" : "s"}, ${simd}${blas === undefined ? "" : `; f32 matrix products by ${blas.name}: sums depend on the shape, results are not batch-invariant`}`;
+  return new CpuDevice({ memory, kernels, pool, blas, description, spin });
+}
+
+interface Parts {
+  readonly memory: CpuMemory;
+  readonly kernels: KernelExports;
+  readonly pool: ThreadPool;
+  readonly blas: Blas | undefined;
+  readonly description: string;
+  readonly spin: number;
+}
+
+class CpuDevice implements Device {
+  readonly kind = "cpu";
+  readonly description: string;
+  readonly readInterval = 1;
+  readonly batchInvariant: boolean;
+  readonly #memory: CpuMemory;
+  readonly #kernels: KernelExports;
+  readonly #pool: ThreadPool;
+  readonly #blas: Blas | undefined;
+  readonly #spin: number;
+  readonly #dims: Float64Array;
+  /** Why the device can no longer be used. */
+  #ended: string | undefined;
+
+  constructor({ memory, kernels, pool, blas, description, spin }: Parts) {
+    this.#memory = memory;
+    this.#kernels = kernels;
+    this.#pool = pool;
+    this.#blas = blas;
+    this.#spin = spin;
+    this.description = description;
+    this.batchInvariant = blas === undefined;
+    // a shared buffer that has grown still is the same memory
+    this.#dims = new Float64Array(memory.memory.buffer, memory.args, 16);
+  }
+
+  allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
+    this.#checkAlive(`allocate ${label}`);
+    return this.#memory.allocate(rows, cols, dtype, usage, label);
+  }
+
+  release(storage: Storage): void {
+    if (this.#ended !== undefined) return;
+    this.#memory.release(this.#own(storage, "release"));
+  }
+
+  write(storage: Storage, data: HostArray, firstRow = 0): void {
+    const own = this.#own(storage, "write");
+    const rows = data.length / own.cols;
+    const wanted = arrayTypes[own.dtype];
+    if (!(data instanceof wanted))
+      throw new DeviceError({
+        where: `write ${own.label}`,
+        what: "the data has the wrong type",
+        expected: `${wanted.name} for ${own.dtype}`,
+        got: data.constructor.name,
+      });
+    this.#checkRows(own, "write", firstRow, rows);
+    this.#eachRun(own, firstRow, rows, (address, from, to) =>
+      hostView(own.dtype, this.#memory.memory.buffer, address, to - from).set(data.subarray(from, to)),
+    );
+    own.written();
+  }
+
+  read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
+    return new Promise((resolve) => {
+      const own = this.#own(storage, "read");
+      this.#checkRows(own, "read", firstRow, rows);
+      const data = new arrayTypes[own.dtype](rows * own.cols);
+      this.#eachRun(own, firstRow, rows, (address, from, to) =>
+        data.set(hostView(own.dtype, this.#memory.memory.buffer, address, to - from), from),
+      );
+      resolve(data);
+    });
+  }
+
+  run<K extends KernelName>(
+    kernel: K,
+    dims: KernelDims<K>,
+    inputs: readonly (Storage | null)[],
+    outputs: readonly (Storage | null)[],
+  ): void {
+    this.#checkAlive(`kernel ${kernel}`);
+    const signature = signatures.get(kernel);
+    if (signature === undefined) throw new DeviceError({ where: "run", what: `there is no kernel ${kernel}` });
+    const values: Readonly<Record<string, number>> = dims;
+    checkCall(signature, values, inputs, outputs);
+    if (kernel === "matmul") checkMatmul(values, inputs, outputs);
+    const ins = inputs.map((storage) => (storage === null ? null : this.#own(storage, `kernel ${kernel}`)));
+    const outs = outputs.map((storage) => (storage === null ? null : this.#own(storage, `kernel ${kernel}`)));
+    const execute = (id: number, list: readonly number[], storages: readonly (CpuStorage | null)[]): void =>
+      this.#execute(id, kernel, list, storages);
+    if (!this.#blas?.run({ memory: this.#memory, kernel, dims: values, inputs: ins, outputs: outs, execute })) {
+      if (this.#kernels.hasKernel(signature.id) === 0)
+        throw new DeviceError({ where: `kernel ${kernel}`, what: "the CPU device does not have this kernel" });
+      const packed = preparePanels(this.#memory, kernel, values, ins);
+      this.#execute(
+        signature.id,
+        kernel,
+        signature.dims.map((name) => values[name] ?? 0),
+        [...ins, ...outs],
+      );
+      packed?.();
+    }
+    for (const output of outs) output?.written();
+  }
+
+  // One kernel of ours from call block to end. `storages` are inputs, then outputs.
+  #execute(id: number, kernel: KernelName, dims: readonly number[], storages: readonly (CpuStorage | null)[]): void {
+    const { args, control, scratches } = this.#memory;
+    this.#dims.set(dims);
+    let word = args / 4 + dims.length * 2;
+    for (const storage of storages) this.#memory.words[word++] = storage === null ? 0 : storage.descriptor;
+    const bytes = this.#kernels.scratchBytes(id, args) >>> 0;
+    const shared = bytes === 0 ? 0 : this.#memory.take(bytes, `scratch of kernel ${kernel}`);
+    this.#memory.words[args / 4 - 1] = shared;
+    try {
+      if (this.#kernels.run(control, id, args, scratches[0] ?? 0, this.#pool.size, this.#spin) !== 0)
+        throw new Error(`a worker thread failed: ${this.#pool.failure() ?? "unknown"}`);
+    } catch (cause) {
+      this.#ended = `kernel ${kernel} failed: ${cause instanceof Error ? cause.message : String(cause)}`;
+      throw new DeviceError({ where: `kernel ${kernel}`, what: this.#ended, hint: "The device cannot be used any more." }, { cause });
+    }
+    if (shared !== 0) this.#memory.free(shared);
+  }
+
+  synchronize(): Promise<void> {
+    this.#checkAlive("synchronize");
+    return Promise.resolve();
+  }
+
+  memory(): MemoryReport {
+    this.#checkAlive("memory");
+    return this.#memory.report();
+  }
+
+  resetPeak(): void {
+    this.#checkAlive("resetPeak");
+    this.#memory.resetPeak();
+  }
+
+  async destroy(): Promise<void> {
+    this.#ended = "it was destroyed";
+    await this.#pool.stop();
+  }
+
+  #checkAlive(where: string): void {
+    if (this.#ended !== undefined) throw new DeviceError({ where, what: `the CPU device cannot be used: ${this.#ended}` });
+  }
+
+  #own(storage: Storage, where: string): CpuStorage {
+    this.#checkAlive(where);
+    if (!(storage instanceof CpuStorage) || !this.#memory.owns(storage))
+      throw new DeviceError({ where, what: `${storage.label} belongs to another device` });
+    if (storage.released) throw new DeviceError({ where, what: `${storage.label} has been released` });
+    return storage;
+  }
+
+  #checkRows(storage: CpuStorage, where: string, first: number, rows: number): void {
+    if (Number.isInteger(first) && Number.isInteger(rows) && first >= 0 && rows >= 0 && first + rows <= storage.rows) return;
+    throw new DeviceError({
+      where: `${where} ${storage.label}`,
+      what: "rows do not fit",
+      expected: `whole rows of ${storage.cols} within 0..${storage.rows}`,
+      got: `${rows} from ${first}`,
+    });
+  }
+
+  // Contiguous pieces of some rows: address, and the elements counted from the first of them.
+  #eachRun(storage: CpuStorage, first: number, rows: number, visit: (address: number, from: number, to: number) => void): void {
+    const { rowsPerShard, rowBytes, cols, addresses } = storage;
+    for (let row = first; row < first + rows;) {
+      const shard = Math.floor(row / rowsPerShard);
+      const end = Math.min(first + rows, (shard + 1) * rowsPerShard);
+      visit((addresses[shard] ?? 0) + (row - shard * rowsPerShard) * rowBytes, (row - first) * cols, (end - first) * cols);
+      row = end;
+    }
+  }
+}
+
+const arrayTypes = { f32: Float32Array, u32: Uint32Array, f16: Uint16Array, bf16: Uint16Array } as const;
+
+function hostView(dtype: Dtype, buffer: SharedArrayBuffer, address: number, length: number): HostArray {
+  if (dtype === "f32") return new Float32Array(buffer, address, length);
+  if (dtype === "u32") return new Uint32Array(buffer, address, length);
+  return new Uint16Array(buffer, address, length);
+}
+
+function integerOption(name: string, value: number, least: number, most: number): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new DeviceError({
+    where: "createCpuDevice",
+    what: `${name} is wrong`,
+    expected: `an integer from ${least} to ${most}`,
+    got: String(value),
+  });
+}

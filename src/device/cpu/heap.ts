@@ -1,0 +1,138 @@
+/**
+ * An allocator of byte ranges over one growing address space: sizes are rounded up to classes (eight per power of two), freed
+ * ranges are joined with their free neighbours, and a request takes the smallest fitting bin. It knows addresses only.
+ */
+
+const ALIGNMENT = 64;
+const MIN_BYTES = 64;
+
+/** Rounds up to the size class: at most 1/8 more than asked, a multiple of 64. */
+export function sizeClass(bytes: number): number {
+  const wanted = Math.max(MIN_BYTES, bytes);
+  const step = Math.max(ALIGNMENT, 2 ** Math.floor(Math.log2(wanted)) / 8);
+  return Math.ceil(wanted / step) * step;
+}
+
+// Bins hold ranges of at least their class and less than the next: rounding down.
+function binOf(bytes: number): number {
+  const exponent = Math.floor(Math.log2(bytes));
+  return (exponent - 6) * 8 + Math.floor((bytes / 2 ** exponent - 1) * 8);
+}
+// The first bin whose every range fits.
+function fittingBin(bytes: number): number {
+  const exponent = Math.floor(Math.log2(bytes));
+  return (exponent - 6) * 8 + Math.ceil((bytes / 2 ** exponent - 1) * 8);
+}
+
+export class Heap {
+  readonly #free = new Map<number, number>();
+  readonly #freeEnds = new Map<number, number>();
+  readonly #used = new Map<number, number>();
+  readonly #bins: Set<number>[] = Array.from({ length: 27 * 8 }, () => new Set<number>());
+  readonly #grow: (end: number) => boolean;
+  readonly #limit: number;
+  #end: number;
+  #inUse = 0;
+  #peak = 0;
+
+  /**
+   * @param start first usable address
+   * @param end   end of the memory that exists already
+   * @param limit the highest end there can be
+   * @param grow  makes memory exist up to an address; false if it cannot
+   */
+  constructor(start: number, end: number, limit: number, grow: (end: number) => boolean) {
+    this.#end = start;
+    this.#limit = limit;
+    this.#grow = grow;
+    if (end > start) {
+      this.#end = end;
+      this.#insert(start, end - start);
+    }
+  }
+
+  /** Bytes of live ranges, in their size classes. */
+  get inUse(): number {
+    return this.#inUse;
+  }
+  get peak(): number {
+    return this.#peak;
+  }
+  get limit(): number {
+    return this.#limit;
+  }
+  resetPeak(): void {
+    this.#peak = this.#inUse;
+  }
+
+  /** Address of a new range, a multiple of 64; undefined if there is no room. */
+  allocate(bytes: number): number | undefined {
+    const size = sizeClass(bytes);
+    const start = this.#take(size) ?? this.#extend(size);
+    if (start === undefined) return undefined;
+    this.#used.set(start, size);
+    this.#inUse += size;
+    this.#peak = Math.max(this.#peak, this.#inUse);
+    return start;
+  }
+
+  free(start: number): void {
+    const size = this.#used.get(start);
+    if (size === undefined) throw new Error(`Heap.free: ${start} is not the start of a live range`);
+    this.#used.delete(start);
+    this.#inUse -= size;
+    this.#insert(start, size);
+  }
+
+  #take(size: number): number | undefined {
+    for (let bin = fittingBin(size); bin < this.#bins.length; bin++) {
+      const candidates = this.#bins[bin];
+      if (candidates === undefined || candidates.size === 0) continue;
+      const [start] = candidates;
+      if (start === undefined) continue;
+      const length = this.#remove(start);
+      if (length > size) this.#insert(start + size, length - size);
+      return start;
+    }
+    return undefined;
+  }
+
+  #extend(size: number): number | undefined {
+    // a free range at the very end is the start of the new one
+    const tail = this.#freeEnds.get(this.#end);
+    const start = tail ?? this.#end;
+    const least = start + size;
+    if (least > this.#limit) return undefined;
+    const roomy = Math.min(this.#limit, Math.max(least, this.#end + Math.min(64 << 20, Math.max(4 << 20, this.#end / 8))));
+    const end = Math.ceil(roomy / 65536) * 65536;
+    const reached =
+      end <= this.#limit && this.#grow(end) ? end : this.#grow(Math.ceil(least / 65536) * 65536) ? Math.ceil(least / 65536) * 65536 : 0;
+    if (reached === 0) return undefined;
+    const added = this.#end;
+    this.#end = reached;
+    this.#insert(added, reached - added);
+    const length = this.#remove(start);
+    if (length > size) this.#insert(start + size, length - size);
+    return start;
+  }
+
+  #insert(from: number, size: number): void {
+    let start = from,
+      length = size;
+    const before = this.#freeEnds.get(start);
+    if (before !== undefined) length += this.#remove(before);
+    start = before ?? start;
+    if (this.#free.has(from + size)) length += this.#remove(from + size);
+    this.#free.set(start, length);
+    this.#freeEnds.set(start + length, start);
+    this.#bins[binOf(length)]?.add(start);
+  }
+
+  #remove(start: number): number {
+    const length = this.#free.get(start) ?? 0;
+    this.#free.delete(start);
+    this.#freeEnds.delete(start + length);
+    this.#bins[binOf(length)]?.delete(start);
+    return length;
+  }
+}

@@ -1,0 +1,208 @@
+/** The one shared WebAssembly memory: its fixed areas, the heap of storages, descriptors, repacked panels, and what to say when it is full. */
+import { DeviceError } from "../../util/errors.ts";
+import type { Dtype, MemoryReport, Usage } from "../device.ts";
+import { Heap, sizeClass } from "./heap.ts";
+import { CpuStorage, DESCRIPTOR_BYTES, INLINE_SHARDS, type Panels } from "./storage.ts";
+import { CONTROL_BYTES } from "./threads.ts";
+
+const PAGE = 65536;
+/** Statics of the module lie below; asc refuses a module that needs more (`--initialMemory 2`). */
+const STATIC_BYTES = 2 * PAGE;
+/** Private scratch of a thread: SCRATCH_BYTES of kernels/wasm/lib/call.ts. */
+const SCRATCH_BYTES = 4 << 20;
+const CALL_BYTES = 2048;
+const DESCRIPTORS_PER_SLAB = 256;
+
+export interface MemoryOptions {
+  readonly threads: number;
+  readonly maxShardBytes: number;
+  readonly maxMemoryBytes: number;
+  readonly poison: boolean;
+}
+
+export class CpuMemory {
+  readonly memory: WebAssembly.Memory;
+  readonly control = STATIC_BYTES;
+  /** Address of the call block; the word before it is the shared scratch. */
+  readonly args = STATIC_BYTES + CONTROL_BYTES + 64;
+  readonly scratches: readonly number[];
+  /** The storage whose panels the call in progress uses: they stay, whatever the pressure. */
+  pinned: CpuStorage | undefined;
+  readonly #heap: Heap;
+  readonly #options: MemoryOptions;
+  readonly #descriptors: number[] = [];
+  readonly #withPanels = new Set<CpuStorage>();
+  readonly #storages = new WeakSet<CpuStorage>();
+  #words: Uint32Array;
+  #panelBytes = 0;
+  #fixedBytes = 0;
+
+  constructor(options: MemoryOptions) {
+    this.#options = options;
+    const scratchStart = STATIC_BYTES + CONTROL_BYTES + CALL_BYTES + 1536;
+    this.scratches = Array.from({ length: options.threads }, (_, i) => scratchStart + i * SCRATCH_BYTES);
+    const heapStart = scratchStart + options.threads * SCRATCH_BYTES;
+    const pages = Math.ceil(heapStart / PAGE) + 16;
+    const limit = Math.min(65535, Math.floor(options.maxMemoryBytes / PAGE));
+    if (pages > limit)
+      throw new DeviceError({
+        where: "cpu device",
+        what: "maxMemoryBytes is too small for the threads' scratch",
+        expected: `at least ${mib(pages * PAGE)} for ${options.threads} threads`,
+        got: mib(options.maxMemoryBytes),
+      });
+    try {
+      this.memory = new WebAssembly.Memory({ initial: pages, maximum: 65536, shared: true });
+    } catch (cause) {
+      throw new DeviceError(
+        {
+          where: "cpu device",
+          what: "cannot reserve address space for the memory",
+          expected: "4 GiB of virtual memory",
+          hint: "Raise the limit (ulimit -v), or destroy devices that are no longer used.",
+        },
+        { cause },
+      );
+    }
+    this.#words = new Uint32Array(this.memory.buffer);
+    this.#heap = new Heap(heapStart, pages * PAGE, limit * PAGE, (end) => this.#grow(end));
+  }
+
+  /** All of the memory as 32-bit words; not to be kept across an allocation. */
+  get words(): Uint32Array {
+    return this.#words;
+  }
+
+  allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string, maxShardBytes = this.#options.maxShardBytes): CpuStorage {
+    const where = `allocate ${label}`;
+    for (const [name, value] of [
+      ["rows", rows],
+      ["cols", cols],
+    ] as const) {
+      if (!Number.isSafeInteger(value) || value < 1 || value > 0x7fffffff)
+        throw new DeviceError({ where, what: `${name} is wrong`, expected: "an integer from 1 to 2^31 - 1", got: String(value) });
+    }
+    const storage = new CpuStorage(rows, cols, dtype, usage, label, maxShardBytes);
+    try {
+      for (let shard = 0; shard < storage.shards; shard++)
+        storage.addresses.push(this.take(storage.shardBytes(shard), `${label} [${rows}, ${cols}] ${dtype}`));
+      if (storage.shards > INLINE_SHARDS) storage.table = this.take(storage.shards * 4, `${label}'s shard table`);
+      storage.descriptor = this.#takeDescriptor();
+    } catch (error) {
+      for (const address of storage.addresses) this.#heap.free(address);
+      if (storage.table !== 0) this.#heap.free(storage.table);
+      throw error;
+    }
+    if (this.#options.poison) {
+      // NaN in every float type
+      storage.addresses.forEach((address, shard) =>
+        this.#words.fill(0x7fc07fc0, address / 4, address / 4 + Math.ceil(storage.shardBytes(shard) / 4)),
+      );
+    }
+    storage.describe(this.#words);
+    this.#storages.add(storage);
+    return storage;
+  }
+
+  /** Whether a storage, live or released, is of this memory. */
+  owns(storage: CpuStorage): boolean {
+    return this.#storages.has(storage);
+  }
+
+  release(storage: CpuStorage): void {
+    storage.released = true;
+    this.#dropPanels(storage);
+    for (const address of storage.addresses) this.#heap.free(address);
+    if (storage.table !== 0) this.#heap.free(storage.table);
+    this.#descriptors.push(storage.descriptor);
+  }
+
+  /** A range for a while, or for good; `what` is for the message. Repacked panels give way before it fails. */
+  take(bytes: number, what: string): number {
+    const address = this.#heap.allocate(bytes) ?? this.#takeUnderPressure(bytes);
+    if (address !== undefined) return address;
+    throw new DeviceError({
+      where: "cpu device",
+      what: `out of memory for ${what}`,
+      expected: `at most ${mib(this.#heap.limit)} in all`,
+      got: `${mib(bytes)} asked with ${mib(this.#heap.inUse)} in use`,
+      hint: "Lower the tokens per micro-batch, the sequences in a batch, the context length or the model size, or store weights and cache as f16.",
+    });
+  }
+  free(address: number): void {
+    this.#heap.free(address);
+  }
+
+  /** Room for the panels of one orientation of a parameter, if the budget allows; the caller packs them. */
+  panelsFor(storage: CpuStorage, orientation: 0 | 1, bytes: number): Panels | undefined {
+    if (this.#panelBytes + bytes > this.#heap.limit / 3) return undefined;
+    const address = this.#heap.allocate(bytes);
+    if (address === undefined) return undefined;
+    const panels: Panels = { address, bytes: sizeClass(bytes), ready: false };
+    storage.panels[orientation] = panels;
+    this.#withPanels.add(storage);
+    this.#panelBytes += panels.bytes;
+    return panels;
+  }
+
+  report(): MemoryReport {
+    return {
+      inUse: this.#heap.inUse - this.#fixedBytes,
+      peak: Math.max(0, this.#heap.peak - this.#fixedBytes),
+      reserved: this.memory.buffer.byteLength,
+    };
+  }
+  resetPeak(): void {
+    this.#heap.resetPeak();
+  }
+
+  #takeUnderPressure(bytes: number): number | undefined {
+    // out-of-date copies first, then all of them
+    for (const all of [false, true]) {
+      for (const storage of [...this.#withPanels]) {
+        if (storage !== this.pinned && (all || !storage.panels.some((panels) => panels?.ready))) this.#dropPanels(storage);
+      }
+      const address = this.#heap.allocate(bytes);
+      if (address !== undefined) return address;
+    }
+    return undefined;
+  }
+
+  #dropPanels(storage: CpuStorage): void {
+    if (!this.#withPanels.delete(storage)) return;
+    for (const orientation of [0, 1] as const) {
+      const panels = storage.panels[orientation];
+      if (panels === undefined) continue;
+      this.#heap.free(panels.address);
+      this.#panelBytes -= panels.bytes;
+      storage.panels[orientation] = undefined;
+    }
+  }
+
+  #takeDescriptor(): number {
+    const free = this.#descriptors.pop();
+    if (free !== undefined) return free;
+    const bytes = DESCRIPTORS_PER_SLAB * DESCRIPTOR_BYTES;
+    const slab = this.take(bytes, "descriptors");
+    this.#fixedBytes += sizeClass(bytes);
+    for (let i = DESCRIPTORS_PER_SLAB - 1; i >= 0; i--) this.#descriptors.push(slab + i * DESCRIPTOR_BYTES);
+    return this.#takeDescriptor();
+  }
+
+  #grow(end: number): boolean {
+    const pages = (end - this.memory.buffer.byteLength) / PAGE;
+    if (pages > 0) {
+      try {
+        this.memory.grow(pages);
+      } catch {
+        return false;
+      }
+      this.#words = new Uint32Array(this.memory.buffer);
+    }
+    return true;
+  }
+}
+
+function mib(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(bytes < 2 ** 24 ? 2 : 0)} MiB`;
+}

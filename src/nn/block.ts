@@ -1,0 +1,60 @@
+/** One layer of the decoder: attention and MLP, each behind a norm and added to the residual stream. */
+import { add } from "../ops/add.ts";
+import { rmsNorm } from "../ops/rms-norm.ts";
+import { rope } from "../ops/rope.ts";
+import { swiglu } from "../ops/swiglu.ts";
+import type { Parameter, Tensor } from "../tensor/tensor.ts";
+import type { DecoderConfig } from "./config.ts";
+import { Linear } from "./linear.ts";
+
+/** Names of the linear layers of a block, as in Hugging Face checkpoints. */
+export const linearNames = [
+  "self_attn.q_proj",
+  "self_attn.k_proj",
+  "self_attn.v_proj",
+  "self_attn.o_proj",
+  "mlp.gate_proj",
+  "mlp.up_proj",
+  "mlp.down_proj",
+] as const;
+export type LinearName = (typeof linearNames)[number];
+
+/** q [N, H*D], k and v [N, K*D] (turned by RoPE) -> [N, H*D]: attention in training, or against a cache. */
+export type Attend = (q: Tensor, k: Tensor, v: Tensor) => Tensor;
+
+export class DecoderBlock {
+  readonly config: DecoderConfig;
+  readonly linears: ReadonlyMap<LinearName, Linear>;
+  private readonly inputNorm: Parameter;
+  private readonly postAttentionNorm: Parameter;
+  private readonly qNorm: Parameter | null;
+  private readonly kNorm: Parameter | null;
+
+  /** `parameter` gives a parameter of this layer by the rest of its name, or null where the architecture has none. */
+  constructor(config: DecoderConfig, parameter: (name: string) => Parameter | null) {
+    const required = (name: string): Parameter => parameter(name)!;
+    this.config = config;
+    this.linears = new Map(linearNames.map((name) => [name, new Linear(required(`${name}.weight`), parameter(`${name}.bias`))]));
+    this.inputNorm = required("input_layernorm.weight");
+    this.postAttentionNorm = required("post_attention_layernorm.weight");
+    this.qNorm = parameter("self_attn.q_norm.weight");
+    this.kNorm = parameter("self_attn.k_norm.weight");
+  }
+
+  /** x [N, C], positions [N] u32, table: `ropeTable` -> [N, C]. */
+  forward(x: Tensor, positions: Tensor, table: Tensor, attend: Attend, adapter?: string): Tensor {
+    const { heads, kvHeads, normEps } = this.config;
+    const project = (name: LinearName, input: Tensor): Tensor => this.linears.get(name)!.forward(input, adapter);
+    const a = rmsNorm(x, this.inputNorm, normEps);
+    let q = project("self_attn.q_proj", a);
+    let k = project("self_attn.k_proj", a);
+    const v = project("self_attn.v_proj", a);
+    if (this.qNorm !== null) q = rmsNorm(q, this.qNorm, normEps, heads);
+    if (this.kNorm !== null) k = rmsNorm(k, this.kNorm, normEps, kvHeads);
+    const mixed = attend(rope(q, positions, table, heads), rope(k, positions, table, kvHeads), v);
+    const h = add(x, project("self_attn.o_proj", mixed));
+    const b = rmsNorm(h, this.postAttentionNorm, normEps);
+    const gated = swiglu(project("mlp.gate_proj", b), project("mlp.up_proj", b));
+    return add(h, project("mlp.down_proj", gated));
+  }
+}

@@ -1,0 +1,27 @@
+/** The residual sum. */
+import { record } from "../tensor/tape.ts";
+import { empty, type Tensor } from "../tensor/tensor.ts";
+import { expectDtype, expectShape } from "./check.ts";
+
+/**
+ * a + b, both [N, C] f32. Differentiable in both.
+ * @throws ShapeError
+ */
+export function add(a: Tensor, b: Tensor): Tensor {
+  expectDtype("add", "a", a, "f32");
+  expectDtype("add", "b", b, "f32");
+  expectShape("add", "b", b, a.shape);
+  const y = empty(a.device, a.shape, { label: "add" });
+  a.device.run("add", {}, [a.storage, b.storage], [y.storage]);
+  record({
+    op: "add",
+    inputs: [a, b],
+    outputs: [y],
+    backward(gradients, [dy]) {
+      if (dy === null || dy === undefined) return;
+      if (gradients.needs(a)) gradients.pass(a, dy);
+      if (gradients.needs(b)) gradients.pass(b, dy);
+    },
+  });
+  return y;
+}

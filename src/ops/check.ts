@@ -1,0 +1,73 @@
+/** The checks at the doors of the ops: one wording for one mistake. */
+import type { Dtype } from "../device/device.ts";
+import { formatShape, sameShape, type Shape } from "../tensor/shape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { ShapeError } from "../util/errors.ts";
+
+/** @throws ShapeError unless `tensor` has exactly this shape. */
+export function expectShape(op: string, name: string, tensor: Tensor, shape: Shape): void {
+  if (!sameShape(tensor.shape, shape))
+    throw new ShapeError({
+      where: op,
+      what: `${name} ("${tensor.label}") has the wrong shape`,
+      expected: formatShape(shape),
+      got: formatShape(tensor.shape),
+    });
+}
+
+/** @throws ShapeError unless `tensor` has two dimensions. */
+export function expectMatrix(op: string, name: string, tensor: Tensor): void {
+  if (tensor.shape.length !== 2)
+    throw new ShapeError({
+      where: op,
+      what: `${name} ("${tensor.label}") is not a matrix`,
+      expected: "[rows, cols]",
+      got: formatShape(tensor.shape),
+    });
+}
+
+/** @throws ShapeError unless `tensor` has one dimension. */
+export function expectVector(op: string, name: string, tensor: Tensor): void {
+  if (tensor.shape.length !== 1)
+    throw new ShapeError({
+      where: op,
+      what: `${name} ("${tensor.label}") is not a vector`,
+      expected: "[n]",
+      got: formatShape(tensor.shape),
+    });
+}
+
+/** @throws ShapeError unless `tensor` is stored as `dtype`. */
+export function expectDtype(op: string, name: string, tensor: Tensor, dtype: Dtype): void {
+  if (tensor.dtype !== dtype)
+    throw new ShapeError({ where: op, what: `${name} ("${tensor.label}") has the wrong type`, expected: dtype, got: tensor.dtype });
+}
+
+/** @throws ShapeError unless `tensor` holds floats. */
+export function expectFloat(op: string, name: string, tensor: Tensor): void {
+  if (tensor.dtype === "u32")
+    throw new ShapeError({ where: op, what: `${name} ("${tensor.label}") has the wrong type`, expected: "f32, f16 or bf16", got: "u32" });
+}
+
+/** Widest head that the attention kernels take. */
+export const maxHeadWidth = 128;
+
+/** D from the width of H heads. @throws ShapeError unless it is what the attention kernels take. */
+export function headWidth(op: string, cols: number, heads: number): number {
+  expectDivisor(op, "heads", heads, "columns of q", cols);
+  const D = cols / heads;
+  if (D % 4 !== 0 || D > maxHeadWidth)
+    throw new ShapeError({
+      where: op,
+      what: "head width is not supported",
+      expected: `a multiple of 4, at most ${maxHeadWidth}`,
+      got: String(D),
+    });
+  return D;
+}
+
+/** @throws ShapeError unless `value` is a positive integer that divides `whole`. */
+export function expectDivisor(op: string, name: string, value: number, of: string, whole: number): void {
+  if (!Number.isInteger(value) || value < 1 || whole % value !== 0)
+    throw new ShapeError({ where: op, what: `${name} must divide ${of} = ${whole}`, expected: "a divisor", got: String(value) });
+}

@@ -1,0 +1,33 @@
+/** The global norm of gradients and the factor that clips it, wholly on the device. Source: Pascanu et al. 2013, arXiv:1211.5063. */
+import { keep } from "../tensor/scope.ts";
+import { empty, full, type Tensor } from "../tensor/tensor.ts";
+import { ShapeError } from "../util/errors.ts";
+import { expectDtype } from "./check.ts";
+
+/** accumulator[slot] = sum of x^2, in an order that depends on the shape of x only. */
+export function sumOfSquares(x: Tensor, accumulator: Tensor, slot: number): void {
+  expectDtype("sum_squares", "x", x, "f32");
+  if (!(slot >= 0 && slot < accumulator.size))
+    throw new ShapeError({ where: "sum_squares", what: "slot out of range", expected: `0 .. ${accumulator.size - 1}`, got: String(slot) });
+  x.device.run("sum_squares", { slot }, [x.storage], [accumulator.storage]);
+}
+
+/**
+ * The norm over all `gradients` together and the factor on each of them: [1, 2] f32 = (norm, min(1, maxNorm / (norm + 1e-6))).
+ * maxNorm 0 turns clipping off (factor 1). Where the norm is not finite both are NaN, and `adamw` leaves the weights as they were.
+ * The caller owns the result; nothing is read back.
+ * @throws ShapeError without gradients.
+ */
+export function clipGradNorm(gradients: readonly Tensor[], maxNorm: number): Tensor {
+  const [first] = gradients;
+  if (first === undefined)
+    throw new ShapeError({ where: "clip_grad_norm", what: "no gradients", expected: "at least one tensor", got: "none" });
+  const sums = keep(full(first.device, [gradients.length], 0, { label: "sums of squares" }));
+  gradients.forEach((gradient, slot) => {
+    sumOfSquares(gradient, sums, slot);
+  });
+  const result = empty(first.device, [1, 2], { label: "gradient norm and clip" });
+  first.device.run("clip_scale", { count: gradients.length, maxNorm }, [sums.storage], [result.storage]);
+  sums.dispose();
+  return result;
+}

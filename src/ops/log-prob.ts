@@ -1,0 +1,76 @@
+/** Log-probabilities and entropies of next tokens from the final hidden states, without [N, V] logits. */
+import { keep } from "../tensor/scope.ts";
+import { record } from "../tensor/tape.ts";
+import { empty, full, type Tensor } from "../tensor/tensor.ts";
+import { ShapeError } from "../util/errors.ts";
+import { expectDtype, expectFloat, expectMatrix, expectShape } from "./check.ts";
+
+export interface LogProb {
+  /** [N]: log softmax(z)[target]. */
+  readonly logProb: Tensor;
+  /** [N]: -sum p log p, in nats. */
+  readonly entropy: Tensor;
+}
+
+/**
+ * hidden [N, C] f32, weight [V, C] (f32, f16 or bf16), targets [N] u32 -> logProb and entropy, [N] each, of softmax(z) with
+ * z = hidden weight^T / temperature over all of V. Logits are made in chunks of rows with the bits that `matmul` gives, so the
+ * result has the bits of `sample`. Differentiable in hidden and weight, from both results.
+ * @throws ShapeError if hidden and weight disagree on C, or temperature is not positive.
+ */
+export function logProb(hidden: Tensor, weight: Tensor, targets: Tensor, temperature = 1): LogProb {
+  expectMatrix("log_prob", "hidden", hidden);
+  expectDtype("log_prob", "hidden", hidden, "f32");
+  expectMatrix("log_prob", "weight", weight);
+  expectFloat("log_prob", "weight", weight);
+  expectShape("log_prob", "weight", weight, [weight.rows, hidden.cols]);
+  expectShape("log_prob", "targets", targets, [hidden.rows]);
+  expectDtype("log_prob", "targets", targets, "u32");
+  if (!(temperature > 0))
+    throw new ShapeError({
+      where: "log_prob",
+      what: "temperature is not positive",
+      expected: "a number above 0",
+      got: String(temperature),
+    });
+  const vector = (label: string): Tensor => empty(hidden.device, [hidden.rows], { label });
+  const [value, entropy, lse] = [vector("log_prob"), vector("entropy"), vector("log_prob lse")];
+  hidden.device.run(
+    "log_prob",
+    { temperature },
+    [hidden.storage, weight.storage, targets.storage],
+    [value.storage, entropy.storage, lse.storage],
+  );
+  record({
+    op: "log_prob",
+    inputs: [hidden, weight],
+    reads: [targets],
+    outputs: [value, entropy],
+    saved: [lse],
+    backward(gradients, [dLogProb = null, dEntropy = null]) {
+      const device = hidden.device;
+      const dValue = dLogProb ?? keep(full(device, [hidden.rows], 0, { label: "zero" }));
+      const dhidden = gradients.make(hidden);
+      const wanted = gradients.needs(weight);
+      const dweight = wanted ? gradients.accumulator(weight) : null;
+      device.run(
+        "log_prob_backward",
+        { temperature },
+        [
+          hidden.storage,
+          weight.storage,
+          targets.storage,
+          entropy.storage,
+          lse.storage,
+          dValue.storage,
+          dEntropy === null ? null : dEntropy.storage,
+        ],
+        [dhidden.storage, dweight === null ? null : dweight.storage],
+      );
+      if (dValue !== dLogProb) dValue.dispose();
+      if (gradients.needs(hidden)) gradients.give(hidden, dhidden);
+      else dhidden.dispose();
+    },
+  });
+  return { logProb: value, entropy };
+}

@@ -1,0 +1,70 @@
+/** The linear layer with a low-rank addition. Source: Hu et al. 2021, "LoRA", arXiv:2106.09685, equation 3. */
+import { keep } from "../tensor/scope.ts";
+import { record } from "../tensor/tape.ts";
+import { empty, full, type Tensor } from "../tensor/tensor.ts";
+import { expectMatrix, expectShape } from "./check.ts";
+import { runMatmul } from "./matmul.ts";
+
+/**
+ * y = x weight^T + bias + scale (x a^T) b^T. x [N, K], weight [M, K], bias [M] or null, a [r, K], b [M, r] -> [N, M] f32.
+ * Differentiable in all of them. The addition is computed apart in sampling and in training alike: it is never merged.
+ * @throws ShapeError
+ */
+export function lora(x: Tensor, weight: Tensor, bias: Tensor | null, a: Tensor, b: Tensor, scale: number): Tensor {
+  expectMatrix("lora", "x", x);
+  expectMatrix("lora", "a", a);
+  const [N, K, M, r] = [x.rows, x.cols, weight.rows, a.rows];
+  expectShape("lora", "weight", weight, [M, K]);
+  if (bias !== null) expectShape("lora", "bias", bias, [M]);
+  expectShape("lora", "a", a, [r, K]);
+  expectShape("lora", "b", b, [M, r]);
+  const y = empty(x.device, [N, M], { label: "lora" });
+  runMatmul(x, false, weight, true, bias, y, 0);
+  const narrow = scaled(project(x, a, true), scale);
+  runMatmul(narrow, false, b, true, null, y, 1);
+  record({
+    op: "lora",
+    inputs: bias === null ? [x, weight, a, b] : [x, weight, a, b, bias],
+    outputs: [y],
+    saved: [narrow],
+    backward(gradients, [dy]) {
+      if (dy === null || dy === undefined) return;
+      if (gradients.needs(b)) {
+        const slot = gradients.slot(b);
+        runMatmul(dy, true, narrow, false, null, slot.tensor, slot.accumulate);
+      }
+      const dNarrow = scaled(project(dy, b, false), scale);
+      if (gradients.needs(a)) {
+        const slot = gradients.slot(a);
+        runMatmul(dNarrow, true, x, false, null, slot.tensor, slot.accumulate);
+      }
+      if (gradients.needs(x)) {
+        const slot = gradients.slot(x);
+        runMatmul(dy, false, weight, false, null, slot.tensor, slot.accumulate);
+        runMatmul(dNarrow, false, a, false, null, slot.tensor, 1);
+      }
+      dNarrow.dispose();
+      if (gradients.needs(weight)) {
+        const slot = gradients.slot(weight);
+        runMatmul(dy, true, x, false, null, slot.tensor, slot.accumulate);
+      }
+      if (bias !== null && gradients.needs(bias)) dy.device.run("column_sum", {}, [dy.storage], [gradients.accumulator(bias).storage]);
+    },
+  });
+  return y;
+}
+
+/** x m^T (or x m), the narrow side of the pair: [N, r]. */
+function project(x: Tensor, m: Tensor, transpose: boolean): Tensor {
+  const out = empty(x.device, [x.rows, transpose ? m.rows : m.cols], { label: "lora narrow" });
+  runMatmul(x, false, m, transpose, null, out, 0);
+  return out;
+}
+
+/** scale * x in new memory; x is freed. */
+function scaled(x: Tensor, scale: number): Tensor {
+  const out = keep(full(x.device, x.shape, 0, { label: "lora narrow" }));
+  x.device.run("accumulate", { scale }, [x.storage], [out.storage]);
+  x.dispose();
+  return out;
+}

@@ -1,0 +1,35 @@
+/** Root-mean-square normalisation. Source: Zhang & Sennrich 2019, arXiv:1910.07467. */
+import { record } from "../tensor/tape.ts";
+import { empty, type Tensor } from "../tensor/tensor.ts";
+import { expectDivisor, expectDtype, expectFloat, expectMatrix, expectShape } from "./check.ts";
+
+/**
+ * y[n, g, :] = x[n, g, :] / sqrt(mean(x[n, g, :]^2) + eps) * weight. x [N, C] f32 in `groups` equal groups (1, or one per head),
+ * weight [C / groups] (f32, f16 or bf16) -> [N, C] f32. Differentiable in x and weight.
+ * @throws ShapeError
+ */
+export function rmsNorm(x: Tensor, weight: Tensor, eps: number, groups = 1): Tensor {
+  expectMatrix("rms_norm", "x", x);
+  expectDtype("rms_norm", "x", x, "f32");
+  expectDivisor("rms_norm", "groups", groups, "columns", x.cols);
+  expectShape("rms_norm", "weight", weight, [x.cols / groups]);
+  expectFloat("rms_norm", "weight", weight);
+  const y = empty(x.device, x.shape, { label: "rms_norm" });
+  const rstd = empty(x.device, [x.rows, groups], { label: "rms_norm rstd" });
+  x.device.run("rms_norm", { groups, eps }, [x.storage, weight.storage], [y.storage, rstd.storage]);
+  record({
+    op: "rms_norm",
+    inputs: [x, weight],
+    outputs: [y],
+    saved: [rstd],
+    backward(gradients, [dy]) {
+      if (dy === null || dy === undefined) return;
+      const dx = gradients.make(x);
+      const dweight = gradients.needs(weight) ? gradients.accumulator(weight).storage : null;
+      x.device.run("rms_norm_backward", { groups }, [x.storage, weight.storage, rstd.storage, dy.storage], [dx.storage, dweight]);
+      if (gradients.needs(x)) gradients.give(x, dx);
+      else dx.dispose();
+    },
+  });
+  return y;
+}

@@ -1,0 +1,135 @@
+/** The optimiser: AdamW over named parameters, with the global norm clipped on the device. Source: Loshchilov & Hutter 2019, arXiv:1711.05101. */
+import { adamw } from "../ops/adamw.ts";
+import { clipGradNorm } from "../ops/clip-grad-norm.ts";
+import { keep } from "../tensor/scope.ts";
+import { full, type Parameter, type Tensor } from "../tensor/tensor.ts";
+import { ConfigError } from "../util/errors.ts";
+
+export interface ParameterGroup {
+  readonly parameters: ReadonlyMap<string, Parameter>;
+  readonly weightDecay: number;
+  /** Factor on the learning rate of each step. 1 unless told. */
+  readonly lrScale?: number;
+}
+
+export interface AdamWOptions {
+  readonly beta1?: number;
+  readonly beta2?: number;
+  readonly eps?: number;
+  /** Global norm that gradients are clipped to; 0 turns clipping off. */
+  readonly maxGradNorm?: number;
+  /**
+   * The one place where gradients leave the process: called once a step with every gradient by name, after accumulation and before
+   * the norm, and waited for. It changes them in place (a sum over processes).
+   */
+  readonly reduceGradients?: (gradients: ReadonlyMap<string, Tensor>) => Promise<void>;
+}
+
+/** Two groups: matrices decay; vectors (norms and biases) do not, unless `decay` is "all". */
+export function decayGroups(
+  parameters: ReadonlyMap<string, Parameter>,
+  weightDecay: number,
+  decay: "matrices" | "all" = "matrices",
+): ParameterGroup[] {
+  const decays = (parameter: Parameter): boolean => decay === "all" || parameter.shape.length > 1;
+  const pick = (wanted: boolean): ReadonlyMap<string, Parameter> =>
+    new Map([...parameters].filter(([, parameter]) => decays(parameter) === wanted));
+  return [
+    { parameters: pick(true), weightDecay },
+    { parameters: pick(false), weightDecay: 0 },
+  ].filter((group) => group.parameters.size > 0);
+}
+
+interface Slot {
+  readonly parameter: Parameter;
+  readonly m: Tensor;
+  readonly v: Tensor;
+  readonly weightDecay: number;
+  readonly lrScale: number;
+}
+
+export class AdamW {
+  private readonly slots = new Map<string, Slot>();
+  private readonly options: Required<Omit<AdamWOptions, "reduceGradients">>;
+  private readonly reduce: AdamWOptions["reduceGradients"];
+  private clip: Tensor | null = null;
+  private steps = 0;
+
+  /**
+   * Moments are made at once, zero; the caller disposes of them.
+   * @throws ConfigError for a name given twice, a frozen parameter, or no parameters.
+   */
+  constructor(groups: readonly ParameterGroup[], options: AdamWOptions = {}) {
+    const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, maxGradNorm = 1 } = options;
+    this.options = { beta1, beta2, eps, maxGradNorm };
+    this.reduce = options.reduceGradients;
+    for (const { parameters, weightDecay, lrScale = 1 } of groups) {
+      for (const [name, parameter] of parameters) {
+        if (this.slots.has(name))
+          throw new ConfigError({ where: "AdamW", what: `parameter "${name}" is in two groups`, expected: "each once" });
+        if (!parameter.requiresGrad)
+          throw new ConfigError({
+            where: "AdamW",
+            what: `parameter "${name}" is frozen`,
+            expected: "trainable parameters",
+            got: parameter.dtype,
+          });
+        const moment = (kind: string): Tensor => keep(full(parameter.device, parameter.shape, 0, { label: `${kind} of ${name}` }));
+        this.slots.set(name, { parameter, m: moment("m"), v: moment("v"), weightDecay, lrScale });
+      }
+    }
+    if (this.slots.size === 0)
+      throw new ConfigError({ where: "AdamW", what: "no parameters to train", expected: "at least one", got: "none" });
+  }
+
+  /** Steps taken. */
+  get step(): number {
+    return this.steps;
+  }
+
+  /**
+   * One update of every parameter that has a gradient, with learning rate `lr`. Nothing is read back. Returns [1, 2] = (gradient
+   * norm before clipping, factor applied), which this optimiser owns and replaces at the next step. Where the norm is not finite,
+   * weights and moments stay as they were.
+   */
+  async update(lr: number): Promise<Tensor> {
+    const active = [...this.slots].filter(([, slot]) => slot.parameter.grad !== null);
+    const gradients = new Map(active.map(([name, slot]) => [name, slot.parameter.grad!]));
+    if (this.reduce !== undefined) await this.reduce(gradients);
+    this.clip?.dispose();
+    this.clip = keep(clipGradNorm([...gradients.values()], this.options.maxGradNorm));
+    this.steps += 1;
+    const { beta1, beta2, eps } = this.options;
+    for (const [, { parameter, m, v, weightDecay, lrScale }] of active)
+      adamw(parameter, parameter.grad!, m, v, this.clip, { lr: lr * lrScale, beta1, beta2, eps, weightDecay, step: this.steps });
+    return this.clip;
+  }
+
+  /** Sets every gradient to zero. */
+  zeroGrad(): void {
+    for (const { parameter } of this.slots.values()) parameter.zeroGrad();
+  }
+
+  /** What a checkpoint needs besides `step`: m.<name> and v.<name>, f32, still owned here. */
+  stateTensors(): ReadonlyMap<string, Tensor> {
+    const state = new Map<string, Tensor>();
+    for (const [name, { m, v }] of this.slots) state.set(`m.${name}`, m).set(`v.${name}`, v);
+    return state;
+  }
+
+  /** Goes on from a checkpoint, whose moments were written into `stateTensors`. */
+  resume(step: number): void {
+    if (!Number.isInteger(step) || step < 0)
+      throw new ConfigError({ where: "AdamW.resume", what: "wrong step", expected: "a count of steps", got: String(step) });
+    this.steps = step;
+  }
+
+  /** Frees the moments; parameters and gradients stay. */
+  dispose(): void {
+    this.clip?.dispose();
+    for (const { m, v } of this.slots.values()) {
+      m.dispose();
+      v.dispose();
+    }
+  }
+}

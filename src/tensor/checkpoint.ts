@@ -1,0 +1,31 @@
+/**
+ * Activation recomputation: a stretch of the program keeps only its inputs and is run again in the backward pass.
+ * Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
+ */
+import { backward } from "./backward.ts";
+import { withScope } from "./scope.ts";
+import { activeTape, record, withoutTape, withTape } from "./tape.ts";
+import type { Tensor } from "./tensor.ts";
+
+/**
+ * `fn(...inputs)`, whose intermediate tensors are freed at once and made again when gradients are wanted. `fn` must give the same
+ * bits when it is run twice; parameters it uses need not be among `inputs`. Gradients have the bits that plain recording gives.
+ */
+export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly Tensor[]): Tensor {
+  if (activeTape() === null) return fn(...inputs);
+  const output = withoutTape(() => withScope(() => fn(...inputs)));
+  record({
+    op: "checkpoint",
+    inputs,
+    outputs: [output],
+    always: true,
+    backward(gradients, [dOutput]) {
+      if (dOutput === null || dOutput === undefined) return;
+      withScope(() => {
+        const { tape, value } = withTape(() => fn(...inputs));
+        if (tape.produced.has(value)) backward(tape, value, { seed: dOutput, into: gradients });
+      });
+    },
+  });
+  return output;
+}

@@ -1,0 +1,70 @@
+/** Small statistics for reports and metrics. Bootstrap resamples are drawn by Philox, so that an interval is a function of its input. */
+import { philox, streamKey } from "./philox.ts";
+
+/** Arithmetic mean; NaN for no values. */
+export function mean(values: ArrayLike<number>): number {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i] ?? NaN;
+  return sum / values.length;
+}
+
+/** Unbiased standard deviation (n - 1 in the denominator); 0 for one value, NaN for none. */
+export function standardDeviation(values: ArrayLike<number>): number {
+  if (values.length < 2) return values.length === 1 ? 0 : NaN;
+  const centre = mean(values);
+  let squares = 0;
+  for (let i = 0; i < values.length; i++) squares += ((values[i] ?? NaN) - centre) ** 2;
+  return Math.sqrt(squares / (values.length - 1));
+}
+
+/** The q-quantile (0 <= q <= 1), linear between neighbours (type 7 of Hyndman and Fan 1996, as NumPy has it); NaN for no values. */
+export function quantile(values: ArrayLike<number>, q: number): number {
+  return quantileOfSorted(Float64Array.from(values).sort(), q);
+}
+
+export function median(values: ArrayLike<number>): number {
+  return quantile(values, 0.5);
+}
+
+export interface Interval {
+  readonly low: number;
+  readonly high: number;
+}
+
+export interface BootstrapOptions {
+  /** Resamples. */
+  readonly samples?: number;
+  readonly seed?: number;
+  /** Share of the resampled means inside the interval. */
+  readonly level?: number;
+}
+
+/**
+ * Percentile bootstrap interval of the mean (Efron 1979): values are drawn with replacement, as many as there are, `samples` times.
+ * The same values in the same order with the same seed give the same interval. NaN for no values.
+ */
+export function bootstrapInterval(values: ArrayLike<number>, { samples = 2000, seed = 0, level = 0.95 }: BootstrapOptions = {}): Interval {
+  const n = values.length;
+  if (n === 0) return { low: NaN, high: NaN };
+  const key = streamKey(seed, "bootstrap");
+  const means = new Float64Array(samples);
+  for (let sample = 0; sample < samples; sample++) {
+    let sum = 0;
+    for (let drawn = 0; drawn < n; drawn += 4) {
+      // A word w picks index floor(w n / 2^32): even to n / 2^32.
+      const words = philox(key, [drawn >>> 2, sample, 0, 0]);
+      for (let i = 0; i < 4 && drawn + i < n; i++) sum += values[Math.floor(((words[i] ?? 0) * n) / 2 ** 32)] ?? NaN;
+    }
+    means[sample] = sum / n;
+  }
+  means.sort();
+  return { low: quantileOfSorted(means, (1 - level) / 2), high: quantileOfSorted(means, (1 + level) / 2) };
+}
+
+function quantileOfSorted(sorted: Float64Array, q: number): number {
+  if (sorted.length === 0) return NaN;
+  const position = (sorted.length - 1) * q;
+  const below = sorted[Math.floor(position)] ?? NaN;
+  const above = sorted[Math.ceil(position)] ?? NaN;
+  return below + (above - below) * (position - Math.floor(position));
+}

@@ -1,0 +1,53 @@
+/** Small trajectories for tests of `rl/`. */
+import type { ScoredTrajectory, SearchRecord, Trajectory } from "../../src/rl/trajectory.ts";
+
+export interface TrajectorySpec {
+  readonly ids: readonly number[];
+  /** One character a token: "1" sampled, "0" given. */
+  readonly mask: string;
+  readonly logProbs?: readonly number[];
+  readonly step?: number;
+  readonly question?: number;
+  readonly rollout?: number;
+  readonly status?: Trajectory["status"];
+  readonly invalidActions?: number;
+  readonly turns?: number;
+  readonly searches?: readonly SearchRecord[];
+}
+
+export function trajectoryOf({
+  ids,
+  mask,
+  logProbs,
+  step = 1,
+  question = 0,
+  rollout = 0,
+  status = "answered",
+  invalidActions = 0,
+  turns = 1,
+  searches = [],
+}: TrajectorySpec): Trajectory {
+  const lossMask = Array.from(mask, Number);
+  return {
+    step,
+    questionIndex: question,
+    rollout,
+    question: { id: `q${question}`, question: "?", goldenAnswers: ["x"], dataSource: "test" },
+    promptLength: lossMask.indexOf(1),
+    ids,
+    lossMask,
+    logProbs: logProbs ?? lossMask.map((m) => -m),
+    status,
+    answer: status === "answered" ? "x" : null,
+    searches,
+    invalidActions,
+    turns,
+    text: "",
+  };
+}
+
+export const scoredOf = (spec: TrajectorySpec, advantage: number, reward = 0): ScoredTrajectory => ({
+  trajectory: trajectoryOf(spec),
+  reward,
+  advantage,
+});
