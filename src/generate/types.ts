@@ -90,6 +90,11 @@ export interface GeneratorCounts {
   /** Prompt tokens whose cache was shared with another sequence instead of computed. */
   readonly sharedTokens: number;
   readonly decodeSteps: number;
+  /** Rows of all decode steps together: over `decodeSteps`, how full the batch was. */
+  readonly decodeRows: number;
+  /** Requests that gave their blocks to earlier ones, and idle sequences that lost theirs: both are prefilled again, with the same results. */
+  readonly preemptions: number;
+  readonly evictions: number;
   readonly blocksInUse: number;
   readonly blocksShared: number;
 }

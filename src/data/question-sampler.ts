@@ -1,0 +1,72 @@
+/** Which questions a training step asks: a pure function of seed and step, so that a resumed run asks what the killed one would have. */
+import seedrandom from "seedrandom";
+import { ConfigError } from "../util/errors.ts";
+
+export interface SampledQuestion<T> {
+  /** Position in the question set: part of the trajectory key, the same in every process. */
+  readonly index: number;
+  readonly question: T;
+}
+
+export class QuestionSampler<T> {
+  readonly #questions: readonly T[];
+  readonly #perStep: number;
+  readonly #seed: number;
+  #epoch = -1;
+  #order: number[] = [];
+
+  /**
+   * Questions are asked in epochs; each epoch is a fresh shuffle named by seed and epoch, and steps run through the epochs end to end.
+   * @throws ConfigError if a step asks for more questions than there are (a question would meet itself in one step).
+   */
+  constructor(questions: readonly T[], perStep: number, seed: number) {
+    if (perStep > questions.length) {
+      throw new ConfigError({
+        where: "train.questionsPerStep",
+        what: "a step asks for more questions than the training set has",
+        expected: `at most ${questions.length}`,
+        got: String(perStep),
+      });
+    }
+    this.#questions = questions;
+    this.#perStep = perStep;
+    this.#seed = seed;
+  }
+
+  /** The questions of `step` (from 1). Within a step no question occurs twice, also where an epoch ends inside it. */
+  step(step: number): SampledQuestion<T>[] {
+    const first = (step - 1) * this.#perStep;
+    const taken: SampledQuestion<T>[] = [];
+    const seen = new Set<number>();
+    for (let i = first; i < first + this.#perStep; i++) {
+      let index = this.#at(i);
+      // At the seam of two epochs a question may come up again: its place goes to the next one that has not.
+      while (seen.has(index)) index = (index + 1) % this.#questions.length;
+      seen.add(index);
+      taken.push({ index, question: this.#questions[index] as T });
+    }
+    return taken;
+  }
+
+  #at(i: number): number {
+    const epoch = Math.floor(i / this.#questions.length);
+    if (epoch !== this.#epoch) {
+      this.#order = shuffled(this.#questions.length, `${this.#seed}/questions/${epoch}`);
+      this.#epoch = epoch;
+    }
+    return this.#order[i % this.#questions.length] as number;
+  }
+}
+
+/** 0..n-1 in an order drawn by a fresh generator named `name` (Fisher-Yates). */
+export function shuffled(n: number, name: string): number[] {
+  const random = seedrandom(name);
+  const order = Array.from({ length: n }, (_, i) => i);
+  for (let i = n - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    const held = order[i] as number;
+    order[i] = order[j] as number;
+    order[j] = held;
+  }
+  return order;
+}

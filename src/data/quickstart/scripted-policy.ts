@@ -1,0 +1,218 @@
+/**
+ * Scripted trajectories for the policy's cold start: first its skills, then a base model's habits. Text only; the tokenizer comes later.
+ */
+import { DocumentMaker, makeHops, type Hop } from "./documents.ts";
+import { Cast, type InventedSource } from "./invented.ts";
+import { skillOptions, type PolicyOptions, type Segment, type SpoilShares } from "./policy-options.ts";
+import { formatDocuments, observationText, quickstartStyle } from "./prompts.ts";
+import { makeRandom, type Random } from "./random.ts";
+import { bridgeQuery, query } from "./relations.ts";
+import { bridgeThought, foundThought, memoryThought, missingThought, searchThought, splitAtDecision } from "./thoughts.ts";
+import { singleHopText, twoHopText } from "./world.ts";
+
+export { defaultSpoil, skillOptions, type PolicyOptions, type Segment, type SpoilShares } from "./policy-options.ts";
+
+const prompt = (text: string, weight: number): Segment => ({ text, kind: "prompt", weight });
+
+function search(text: string): string {
+  return `<search> ${text} </search>`;
+}
+
+function answer(text: string): string {
+  return `<answer> ${text} </answer>`;
+}
+
+/** Writes trajectories; one instance is one deterministic stream. */
+export class PolicyScript {
+  private readonly random: Random;
+  private readonly cast: Cast;
+  private readonly documents: DocumentMaker;
+  private readonly options: PolicyOptions;
+
+  /** @param purpose - names seed and purpose, for instance "7/policy/skill" */
+  constructor(source: InventedSource, purpose: string, options: PolicyOptions = skillOptions) {
+    this.options = options;
+    this.random = makeRandom(purpose);
+    this.cast = new Cast(source, purpose, options.subjects);
+    this.documents = new DocumentMaker(makeRandom(`${purpose}/documents`), this.cast, options.sentences);
+  }
+
+  /** The next example. */
+  next(hops: 1 | 2 = this.random.chance(this.options.twoHopShare) ? 2 : 1): Segment[] {
+    for (;;) {
+      const plan = makeHops(this.cast.subject(), hops, this.random);
+      if (plan === undefined) continue;
+      const u = this.random.next();
+      if (u < this.options.directShare) return this.direct(plan);
+      if (u < this.options.directShare + this.options.ragShare) return this.rag(plan);
+      if (u < this.options.directShare + this.options.ragShare + this.options.drillShare) return this.drill();
+      return this.options.spoil === undefined ? this.skilled(plan) : this.spoilt(plan, this.options.spoil);
+    }
+  }
+
+  private question(plan: readonly Hop[]): string {
+    const [first, last] = [plan[0] as Hop, plan[plan.length - 1] as Hop];
+    return plan.length === 1
+      ? singleHopText(last.relation, last.country.name, this.random.chance(0.5) ? 1 : 0)
+      : twoHopText(last.relation, first.relation, first.value);
+  }
+
+  private head(plan: readonly Hop[]): Segment {
+    return prompt(quickstartStyle.policyPrompt(this.question(plan)), this.options.promptWeight);
+  }
+
+  private policy(text: string): Segment {
+    return { text, kind: "policy", weight: this.options.policyWeight };
+  }
+
+  /** A turn that begins with a thought after documents; `other` is what would have been thought had they been of the other kind. */
+  private turn(thought: string, other: string | undefined, action: string): Segment[] {
+    const { policyWeight, decisionWeight } = this.options;
+    if (other === undefined || decisionWeight === policyWeight) return [this.policy(thought + action)];
+    const [before, decision, after] = splitAtDecision(thought, other);
+    return [this.policy(before), { ...this.policy(decision), weight: decisionWeight }, this.policy(after + action)].filter(
+      (segment) => segment.text !== "",
+    );
+  }
+
+  private observe(documents: readonly string[]): Segment {
+    return { text: observationText(documents), kind: "observation", weight: this.options.observationWeight };
+  }
+
+  private ask(hop: Hop, attempt: number): string {
+    return search(hop.kind === "fact" ? query(hop.relation, hop.country.name, attempt) : bridgeQuery(hop.relation, hop.value, attempt));
+  }
+
+  /** A value that the relation has elsewhere: what a model says that does not know. */
+  private guess(hop: Hop): string {
+    return this.cast.inventor.borrowed(hop.relation.key);
+  }
+
+  private skilled(plan: readonly Hop[]): Segment[] {
+    const { thought, noiseKinds, noiseShare, maxSearches } = this.options;
+    const segments = [this.head(plan)];
+    let say = plan.length === 2 ? bridgeThought : searchThought;
+    let other: string | undefined;
+    let searches = 0;
+    for (const hop of plan) {
+      for (let attempt = 0; ; attempt++) {
+        segments.push(...this.turn(say, other, this.ask(hop, attempt)));
+        searches++;
+        if (searches < maxSearches - (plan.length - 1 - plan.indexOf(hop)) && this.random.chance(noiseShare)) {
+          segments.push(this.observe(this.documents.noisy(hop, noiseKinds)));
+          [say, other] = [missingThought(thought, hop), foundThought(thought, hop)];
+        } else {
+          segments.push(this.observe(this.documents.useful(hop)));
+          [say, other] = [foundThought(thought, hop), missingThought(thought, hop)];
+          break;
+        }
+      }
+    }
+    segments.push(...this.turn(say, other, answer((plan[plan.length - 1] as Hop).value)));
+    return segments;
+  }
+
+  /** A reading drill: documents, then queries about them, in random order, each with the thought that a search would have led to. */
+  private drill(): Segment[] {
+    const { thought, noiseKinds, promptWeight } = this.options;
+    const told: Hop[] = [];
+    while (told.length < 3) {
+      const plan = makeHops(this.cast.subject(), this.random.chance(0.3) ? 2 : 1, this.random);
+      if (plan !== undefined) told.push(plan[0] as Hop);
+    }
+    const documents = told.map((hop) => this.documents.tellHop(hop));
+    const asked: { hop: Hop; there: boolean }[] = told.map((hop) => ({ hop, there: true }));
+    for (let tries = 0; asked.length < 7 && tries < 40; tries++) {
+      const near = this.random.pick(told).country;
+      const kind = this.random.weighted({ ...noiseKinds });
+      const about = kind === "sameCountry" || (kind === "mixed" && this.random.chance(0.5)) ? near : this.cast.subject();
+      const hop = makeHops(about, this.random.chance(0.3) ? 2 : 1, this.random)?.[0];
+      if (hop !== undefined && !this.documents.tells(documents, hop)) asked.push({ hop, there: false });
+    }
+    const segments = [this.observe(documents)];
+    for (const { hop, there } of this.random.shuffle(asked)) {
+      const [found, missing] = [foundThought(thought, hop), missingThought(thought, hop)];
+      segments.push(
+        { text: this.ask(hop, 0), kind: "prompt", weight: promptWeight },
+        ...this.turn(there ? found : missing, there ? missing : found, "\n"),
+      );
+    }
+    return segments;
+  }
+
+  private malformed(last: Hop): Segment {
+    const guess = this.guess(last);
+    return this.policy(
+      this.random.pick([`<think> I know this. ${guess} </answer>`, `${memoryThought}<answer> ${guess}`, `${searchThought}${guess}`]),
+    );
+  }
+
+  private sloppy(hop: Hop): string {
+    const other = makeHops(this.random.chance(0.5) ? hop.country : this.cast.other(hop.country), 1, this.random)?.[0];
+    return this.random.pick([
+      hop.country.name,
+      `${hop.relation.noun} of the country`,
+      other === undefined ? hop.relation.noun : query(other.relation, other.country.name),
+    ]);
+  }
+
+  private spoilt(plan: readonly Hop[], spoil: SpoilShares): Segment[] {
+    const { thought, noiseKinds, noiseShare } = this.options;
+    const last = plan[plan.length - 1] as Hop;
+    const segments = [this.head(plan)];
+    if (this.random.chance(spoil.malformed)) return [...segments, this.malformed(last)];
+    if (this.random.chance(spoil.knownRelations.includes(last.relation.key) ? spoil.directKnown : spoil.directOther)) {
+      return [...segments, this.policy(memoryThought + answer(this.guess(last)))];
+    }
+    let say = plan.length === 2 ? bridgeThought : searchThought;
+    for (const hop of plan) {
+      for (let attempt = 0; ; attempt++) {
+        const sloppy = plan.length === 1 && attempt === 0 && this.random.chance(spoil.sloppyQuery);
+        segments.push(this.policy(say + (sloppy ? search(this.sloppy(hop)) : this.ask(hop, attempt))));
+        if (sloppy || (attempt < 2 && this.random.chance(noiseShare))) {
+          segments.push(this.observe(this.documents.noisy(hop, noiseKinds)));
+          say = missingThought(thought, hop);
+          if (this.random.chance(spoil.guessAfterNoise)) return [...segments, this.policy(say + answer(this.guess(last)))];
+          continue;
+        }
+        segments.push(this.observe(this.documents.useful(hop)));
+        const misread = this.random.chance(spoil.misread);
+        const read = misread ? (hop.kind === "fact" ? this.guess(hop) : this.cast.other(hop.country).name) : undefined;
+        say = foundThought(thought, hop, read);
+        if (read !== undefined && hop.kind === "fact") return [...segments, this.policy(say + answer(read))];
+        if (hop.kind === "bridge" && this.random.chance(spoil.stopAtBridge))
+          return [...segments, this.policy(say + answer(hop.country.name))];
+        break;
+      }
+    }
+    return [...segments, this.policy(say + answer(last.value))];
+  }
+
+  private direct(plan: readonly Hop[]): Segment[] {
+    const last = plan[plan.length - 1] as Hop;
+    const known = !last.country.id.startsWith("~");
+    return [
+      prompt(quickstartStyle.directPrompt(this.question(plan)), this.options.promptWeight),
+      this.policy(answer(known ? last.value : this.guess(last))),
+    ];
+  }
+
+  private rag(plan: readonly Hop[]): Segment[] {
+    const { thought, noiseKinds } = this.options;
+    const last = plan[plan.length - 1] as Hop;
+    const hop = plan[0] as Hop;
+    const found = this.random.chance(0.75);
+    const documents = found ? this.documents.useful(hop) : this.documents.noisy(hop, noiseKinds);
+    const head = quickstartStyle.ragPrompt(this.question(plan), formatDocuments(documents));
+    const read = found ? foundThought(thought, hop) : missingThought(thought, hop);
+    return [
+      prompt(head, this.options.promptWeight),
+      this.policy(read + answer(found && plan.length === 1 ? last.value : this.guess(last))),
+    ];
+  }
+}
+
+/** All texts of an example in a row. */
+export function segmentText(segments: readonly Segment[]): string {
+  return segments.map((segment) => segment.text).join("");
+}

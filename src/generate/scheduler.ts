@@ -1,0 +1,214 @@
+/**
+ * Continuous batching over several models on one device. One loop serves them all: it lets waiting requests in, prefills them, picks
+ * a batch, decodes it for a few steps, and hands out what has finished, so that batches stay full while some sequences wait for
+ * documents and others go on.
+ *
+ * Nothing that a request gets depends on the scheduling: logits do not depend on the batch, and random numbers are a function of
+ * seed, purpose, trajectory and position.
+ *
+ * Source: Yu et al. 2022, "Orca" (iteration-level scheduling); Kwon et al. 2023, "PagedAttention" (arXiv 2309.06180).
+ */
+import type { Device, Dtype } from "../device/device.ts";
+import type { Decoder } from "../nn/decoder.ts";
+import { KvCache } from "../nn/kv-cache.ts";
+import { ConfigError, RequestError } from "../util/errors.ts";
+import { ModelPool } from "./model-pool.ts";
+import type { Lane } from "./pool-settings.ts";
+import { samplingKey } from "./random-keys.ts";
+import { PagedSequence } from "./sequence.ts";
+import { blocksFor } from "./sequence-cache.ts";
+import type { Generator, GeneratorCounts, OpenOptions, Sequence } from "./types.ts";
+
+export interface GeneratorModel {
+  readonly decoder: Decoder;
+  /**
+   * The weights never change, so prefixes may be kept while no sequence is open. Default false: they are forgotten when the last
+   * sequence closes. Weights that change while sequences are open must be announced with `invalidate`.
+   */
+  readonly frozen?: boolean;
+  /** Its part of `kvCacheBytes`, in proportion to those of the other models. Default 1. */
+  readonly kvShare?: number;
+}
+
+export interface BatchGeneratorOptions {
+  readonly device: Device;
+  /** By the name that `open` uses. */
+  readonly models: Readonly<Record<string, GeneratorModel>>;
+  /** Bytes for the key and value blocks of all models. Default 128 MiB. */
+  readonly kvCacheBytes?: number;
+  /** Storage type of the cache; training must attend over the same. Default f32. */
+  readonly cacheDtype?: Dtype;
+  /** The largest decode batch. Default 64. */
+  readonly maxRows?: number;
+  /** Tokens of one prefill batch. Default 2048. */
+  readonly maxPrefillTokens?: number;
+  /** Decode steps between two reads. Default: what the device advises. */
+  readonly readInterval?: number;
+  /** Share the blocks of equal prefixes. Default true; the results are the same. */
+  readonly sharing?: boolean;
+}
+
+/** A lane with fewer rows than another's is passed over at most so many times. */
+const mostPassedOver = 64;
+
+export class BatchGenerator implements Generator {
+  readonly device: Device;
+  private readonly pools = new Map<string, ModelPool>();
+  private loop: Promise<void> | null = null;
+  private looping = false;
+  private disposed = false;
+
+  /** The generator owns its caches, not the models. @throws ConfigError for wrong settings, or a budget that holds no block. */
+  constructor(options: BatchGeneratorOptions) {
+    const {
+      device,
+      models,
+      kvCacheBytes = 128 * 2 ** 20,
+      cacheDtype = "f32",
+      maxRows = 64,
+      maxPrefillTokens = 2048,
+      readInterval = device.readInterval,
+      sharing = true,
+    } = options;
+    this.device = device;
+    for (const [name, value] of Object.entries({ maxRows, maxPrefillTokens, readInterval })) {
+      if (!(Number.isInteger(value) && value > 0))
+        throw new ConfigError({ where: "BatchGenerator", what: `${name} is wrong`, expected: "a positive integer", got: String(value) });
+    }
+    const shares = Object.values(models).reduce((sum, { kvShare = 1 }) => sum + kvShare, 0);
+    for (const [name, { decoder, frozen = false, kvShare = 1 }] of Object.entries(models)) {
+      if (decoder.device !== device) throw new ConfigError({ where: "BatchGenerator", what: `model ${name} lives on another device` });
+      const blockBytes = KvCache.bytesFor(decoder.config, 1, cacheDtype);
+      const blocks = Math.floor((kvCacheBytes * kvShare) / shares / blockBytes);
+      if (!(blocks >= 1)) {
+        throw new ConfigError({
+          where: "BatchGenerator",
+          what: `the cache of model ${name} holds no block`,
+          expected: `at least ${blocksFor(decoder.maxPositions) * blockBytes} bytes for one sequence of ${decoder.maxPositions} tokens`,
+          got: `${Math.floor((kvCacheBytes * kvShare) / shares)} bytes (blocks of ${blockBytes})`,
+          hint: "Raise kvCacheBytes or the model's kvShare.",
+        });
+      }
+      const settings = { maxRows, maxPrefillTokens, readInterval, sharing, cacheDtype, blocks, frozen };
+      this.pools.set(
+        name,
+        new ModelPool(name, decoder, settings, () => {
+          this.wake();
+        }),
+      );
+    }
+  }
+
+  /**
+   * A new sequence; nothing is computed before its first request.
+   * @throws RequestError for an unknown model, an empty or too long prompt, or an id outside the vocabulary; ConfigError for an
+   *   unknown adapter.
+   */
+  open(options: OpenOptions): Sequence {
+    if (this.disposed) throw new RequestError({ where: "open", what: "the generator has been disposed of" });
+    const pool = this.pool("open", options.model);
+    const sequence = new PagedSequence(pool, options, samplingKey(options.seed, options.purpose, options.key, options.turn ?? 0));
+    pool.opened(sequence);
+    return sequence;
+  }
+
+  /**
+   * To be called after the weights of a model (or of an adapter) have changed while sequences are open: what they have cached is
+   * computed again. Between training steps that close their sequences it is not needed, unless the model was said to be frozen.
+   */
+  invalidate(model: string): void {
+    this.pool("invalidate", model).invalidate();
+  }
+
+  takeCounts(): ReadonlyMap<string, GeneratorCounts> {
+    return new Map([...this.pools].map(([name, pool]) => [name, pool.takeCounts()]));
+  }
+
+  /** Ends all requests, closes all sequences and frees the caches. A second call does nothing. */
+  async dispose(): Promise<void> {
+    this.disposed = true;
+    await this.loop;
+    for (const pool of this.pools.values()) pool.dispose();
+    this.pools.clear();
+  }
+
+  private pool(where: string, name: string): ModelPool {
+    const pool = this.pools.get(name);
+    if (pool === undefined)
+      throw new RequestError({
+        where,
+        what: "unknown model",
+        expected: [...this.pools.keys()].join(", ") || "a model (none is registered)",
+        got: name,
+      });
+    return pool;
+  }
+
+  private wake(): void {
+    if (this.looping) return;
+    this.looping = true;
+    this.loop = this.run();
+  }
+
+  /** Runs while there is work. Requests made in one go are all there before the first batch is planned. */
+  private async run(): Promise<void> {
+    for (;;) {
+      await nextTask();
+      if (this.disposed) return;
+      const busy = [...this.pools.values()].filter((pool) => pool.hasWork);
+      if (busy.length === 0) {
+        this.looping = false; // at once, so that the next request starts it again
+        return;
+      }
+      for (const pool of busy)
+        await guarded(pool, () => {
+          pool.admit();
+        });
+      const next = this.pick(busy);
+      if (next !== null) await guarded(next.pool, () => next.pool.decode(next.lane));
+    }
+  }
+
+  /** The lane with the most rows: the others fill up meanwhile. None is passed over for ever. */
+  private pick(pools: readonly ModelPool[]): { pool: ModelPool; lane: Lane } | null {
+    const all = pools.flatMap((pool) =>
+      [...pool.lanes.values()].filter((lane) => lane.rows.rows.length > 0).map((lane) => ({ pool, lane })),
+    );
+    let best = all[0] ?? null;
+    for (const one of all) {
+      if (one.lane.passedOver >= mostPassedOver) {
+        best = one;
+        break;
+      }
+      if (best === null || one.lane.rows.rows.length > best.lane.rows.rows.length) best = one;
+    }
+    for (const { lane } of all) lane.passedOver = lane === best?.lane ? 0 : lane.passedOver + 1;
+    return best;
+  }
+}
+
+/** An error ends the requests of the model it concerns; the other models go on. */
+async function guarded(pool: ModelPool, work: () => void | Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    pool.fail(error);
+  }
+}
+
+/** Lets timers, input and those who wait for results have their turn. */
+function nextTask(): Promise<void> {
+  if (typeof setImmediate === "function")
+    return new Promise((resolve) => {
+      setImmediate(resolve);
+    });
+  return new Promise((resolve) => {
+    // A browser's timers may wait 4 ms; a message does not.
+    const { port1, port2 } = new MessageChannel();
+    (port1 as { onmessage?: () => void }).onmessage = (): void => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+}

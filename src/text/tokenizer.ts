@@ -1,0 +1,299 @@
+/**
+ * Text to token ids and back, for the tokenizers of Hugging Face model folders. The files are read elsewhere and given parsed.
+ *
+ * Encoding is that of `@huggingface/tokenizers`. Decoding is our own, on exact bytes: the library tidies spaces by default, drops
+ * a space at the start of every piece it decodes, and cannot decode half a character.
+ */
+import * as library from "@huggingface/tokenizers";
+import { ConfigError, RequestError } from "../util/errors.ts";
+import { readTokenBytes, type TokenBytes, type TokenizerJson, type VocabularyKind } from "./token-bytes.ts";
+
+export type { TokenizerJson } from "./token-bytes.ts";
+
+/** The parts of a parsed `tokenizer_config.json` that are used. */
+export interface TokenizerConfigJson {
+  readonly eos_token?: SpecialTokenJson | null;
+  readonly bos_token?: SpecialTokenJson | null;
+  readonly pad_token?: SpecialTokenJson | null;
+  readonly chat_template?: string | readonly { readonly name: string; readonly template: string }[] | null;
+  readonly [field: string]: unknown;
+}
+export type SpecialTokenJson = string | { readonly content: string };
+
+export interface EncodeOptions {
+  /** Adds what the post-processor adds, a beginning-of-sequence token for instance. Default false: prompts spell theirs out. */
+  readonly addSpecialTokens?: boolean;
+  /**
+   * Whether `<|im_end|>` in the text becomes the special token (default, right for rendered chat templates) or stays ordinary
+   * text (right for questions and documents, which must not be able to end a turn).
+   */
+  readonly parseSpecialTokens?: boolean;
+}
+
+export interface DecodeOptions {
+  /** Leaves special tokens out. Default false. */
+  readonly skipSpecialTokens?: boolean;
+  /** The ids go on from others: a space at their start is kept, whatever the vocabulary. Default false. */
+  readonly continuation?: boolean;
+}
+
+/** What is used of the library; its own type files do not resolve under `nodenext`. */
+interface LibraryTokenizer {
+  model: unknown;
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
+}
+type LibraryClass = new (tokenizer: object, config: object) => LibraryTokenizer;
+const LibraryTokenizer = library.Tokenizer as unknown as LibraryClass;
+
+export class Tokenizer {
+  readonly kind: VocabularyKind;
+  /** One more than the largest id. A model may have more rows than that, never fewer (`checkTokenizerFits`). */
+  readonly vocabularySize: number;
+  /** Ids that end a sequence: the config's `eos_token`, and those given besides (from `generation_config.json`). */
+  readonly eosIds: readonly number[];
+  readonly bosId: number | undefined;
+  readonly padId: number | undefined;
+  readonly config: TokenizerConfigJson;
+  readonly where: string;
+  private readonly json: TokenizerJson;
+  private readonly table: TokenBytes;
+  private readonly inner: LibraryTokenizer;
+  private plain: LibraryTokenizer | undefined;
+
+  /**
+   * @param json parsed `tokenizer.json`, `config` parsed `tokenizer_config.json`
+   * @param options where: what to call the tokenizer in messages; eosIds: further ids that end a sequence
+   * @throws ConfigError when the files are not those of a BPE tokenizer, or name special tokens that do not exist.
+   */
+  constructor(
+    json: TokenizerJson,
+    config: TokenizerConfigJson = {},
+    options: { readonly where?: string; readonly eosIds?: readonly number[] } = {},
+  ) {
+    this.where = options.where ?? "tokenizer.json";
+    if (typeof json !== "object" || json === null || typeof json.model !== "object" || json.model === null) {
+      throw new ConfigError({
+        where: this.where,
+        what: "not a tokenizer",
+        expected: "the parsed tokenizer.json with a `model`",
+        got: json === null ? "null" : typeof json,
+      });
+    }
+    this.json = json;
+    this.config = config;
+    this.table = readTokenBytes(json, this.where);
+    this.kind = this.table.kind;
+    this.vocabularySize = this.table.size;
+    // The library refuses absent keys, and reads absent lists.
+    const whole = {
+      normalizer: null,
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder: null,
+      ...json,
+      added_tokens: json.added_tokens ?? [],
+    };
+    try {
+      this.inner = new LibraryTokenizer(whole, config);
+    } catch (cause) {
+      throw new ConfigError(
+        { where: this.where, what: `the tokenizer cannot be read (${cause instanceof Error ? cause.message : String(cause)})` },
+        { cause },
+      );
+    }
+    const eos = this.specialId("eos_token");
+    this.eosIds = [...new Set([...(eos === undefined ? [] : [eos]), ...(options.eosIds ?? [])])];
+    this.bosId = this.specialId("bos_token");
+    this.padId = this.specialId("pad_token");
+  }
+
+  /** The first id that ends a sequence. @throws ConfigError when there is none. */
+  get eosId(): number {
+    const id = this.eosIds[0];
+    if (id === undefined)
+      throw new ConfigError({
+        where: this.where,
+        what: "the tokenizer has no end-of-sequence token",
+        hint: "Set eos_token in tokenizer_config.json.",
+      });
+    return id;
+  }
+
+  /** Ids of `text`. @throws RequestError when the vocabulary cannot spell it. */
+  encode(text: string, options: EncodeOptions = {}): number[] {
+    const { addSpecialTokens = false, parseSpecialTokens = true } = options;
+    if (text === "" && !addSpecialTokens) return [];
+    const { ids } = (parseSpecialTokens ? this.inner : this.plainTokenizer()).encode(text, { add_special_tokens: addSpecialTokens });
+    for (const id of ids) {
+      if (id === undefined)
+        throw new RequestError({
+          where: this.where,
+          what: `the vocabulary cannot spell ${JSON.stringify(text.slice(0, 60))}`,
+          hint: "The tokenizer has neither byte tokens nor an unknown token.",
+        });
+    }
+    return ids as number[];
+  }
+
+  /** Text of `ids`; bytes that are no UTF-8 become U+FFFD. */
+  decode(ids: readonly number[], options: DecodeOptions = {}): string {
+    const decoder = new StreamDecoder(this, options);
+    return decoder.pushAll(ids) + decoder.end();
+  }
+
+  /** Exact bytes of all ids, one after the other; special tokens have none. */
+  decodeBytes(ids: readonly number[]): Uint8Array {
+    let length = 0;
+    for (const id of ids) length += this.tokenBytes(id).length;
+    const bytes = new Uint8Array(length);
+    let at = 0;
+    for (const id of ids) {
+      const part = this.tokenBytes(id);
+      bytes.set(part, at);
+      at += part.length;
+    }
+    return bytes;
+  }
+
+  /**
+   * The bytes one token stands for: a view, not to be written to. Special tokens have none, nor have unused ids and ids beyond the
+   * vocabulary: a model may have more rows than there are tokens, and may sample them. @throws RequestError for what is no id.
+   */
+  readonly tokenBytes = (id: number): Uint8Array => {
+    const { starts, bytes, size } = this.table;
+    if (!(Number.isInteger(id) && id >= 0))
+      throw new RequestError({
+        where: `${this.where}: tokenBytes`,
+        what: "not a token id",
+        expected: "a non-negative integer",
+        got: String(id),
+      });
+    return id < size ? bytes.subarray(starts[id], starts[id + 1]) : bytes.subarray(0, 0);
+  };
+
+  /** The text of a special token, or undefined for an ordinary one. */
+  specialText(id: number): string | undefined {
+    return this.table.specials.get(id);
+  }
+
+  /** Contents of all special tokens. */
+  get specialTokens(): ReadonlyMap<number, string> {
+    return this.table.specials;
+  }
+
+  /** Whether decoding a whole text drops one space at its start. */
+  get stripsFirstSpace(): boolean {
+    return this.table.stripsFirstSpace;
+  }
+
+  /** The id of a token by its exact content: an added token, or an entry of the vocabulary in its own spelling. */
+  tokenId(content: string): number | undefined {
+    for (const token of this.json.added_tokens ?? []) if (token.content === content) return token.id;
+    return Object.hasOwn(this.json.model.vocab, content) ? this.json.model.vocab[content] : undefined;
+  }
+
+  /** The config's chat template, or undefined. */
+  get chatTemplate(): string | undefined {
+    const template = this.config.chat_template;
+    if (template === null || template === undefined) return undefined;
+    if (typeof template === "string") return template;
+    return (template.find((t) => t.name === "default") ?? template[0])?.template;
+  }
+
+  private specialId(name: "eos_token" | "bos_token" | "pad_token"): number | undefined {
+    const value = this.config[name];
+    if (value === null || value === undefined) return undefined;
+    const content = typeof value === "string" ? value : value.content;
+    const id = this.tokenId(content);
+    if (id === undefined) {
+      throw new ConfigError({
+        where: this.where,
+        what: `${name} is not in the vocabulary`,
+        got: JSON.stringify(content),
+        hint: "tokenizer.json and tokenizer_config.json are not of one model.",
+      });
+    }
+    return id;
+  }
+
+  /** The same model without its special tokens, so that their spelling in a text means nothing. */
+  private plainTokenizer(): LibraryTokenizer {
+    if (this.plain === undefined) {
+      const ordinary = (this.json.added_tokens ?? []).filter((token) => token.special !== true);
+      const shell = {
+        normalizer: null,
+        pre_tokenizer: null,
+        decoder: null,
+        ...this.json,
+        post_processor: this.json.post_processor ?? null,
+        added_tokens: ordinary,
+        model: { ...this.json.model, vocab: {}, merges: [] },
+      };
+      this.plain = new LibraryTokenizer(shell, this.config);
+      this.plain.model = this.inner.model;
+    }
+    return this.plain;
+  }
+}
+
+/** Decodes ids as they come: text is given out when its characters are whole. */
+export class StreamDecoder {
+  private readonly tokenizer: Tokenizer;
+  private readonly skipSpecialTokens: boolean;
+  private strip: boolean;
+  private utf8 = newDecoder();
+
+  constructor(tokenizer: Tokenizer, options: DecodeOptions = {}) {
+    this.tokenizer = tokenizer;
+    this.skipSpecialTokens = options.skipSpecialTokens ?? false;
+    this.strip = tokenizer.stripsFirstSpace && options.continuation !== true;
+  }
+
+  /** The text that `id` completes; bytes of a character that is not yet whole are kept back. */
+  push(id: number): string {
+    const special = this.tokenizer.specialText(id);
+    if (special !== undefined) {
+      const kept = this.utf8.decode();
+      this.utf8 = newDecoder();
+      return kept + (this.skipSpecialTokens ? "" : special);
+    }
+    const bytes = this.tokenizer.tokenBytes(id);
+    if (this.strip && bytes.length > 0) {
+      this.strip = false;
+      if (bytes[0] === 0x20) return this.utf8.decode(bytes.subarray(1), { stream: true });
+    }
+    return this.utf8.decode(bytes, { stream: true });
+  }
+
+  pushAll(ids: readonly number[]): string {
+    let text = "";
+    for (const id of ids) text += this.push(id);
+    return text;
+  }
+
+  /** What is left: U+FFFD for bytes that never became a character. */
+  end(): string {
+    return this.utf8.decode();
+  }
+}
+
+function newDecoder(): InstanceType<typeof TextDecoder> {
+  return new TextDecoder("utf-8", { ignoreBOM: true });
+}
+
+/**
+ * A model must have a row for every token.
+ * @param vocabSize rows of the model's embedding
+ * @throws ConfigError when it has fewer.
+ */
+export function checkTokenizerFits(tokenizer: Tokenizer, vocabSize: number, model: string): void {
+  if (tokenizer.vocabularySize > vocabSize) {
+    throw new ConfigError({
+      where: model,
+      what: `the tokenizer ${tokenizer.where} does not fit the model`,
+      expected: `at most ${vocabSize} tokens, the model's vocab_size`,
+      got: String(tokenizer.vocabularySize),
+      hint: "Use the tokenizer.json that came with the model, or train the model with this one.",
+    });
+  }
+}
