@@ -9,6 +9,8 @@ export interface SearchRequest {
   readonly goldenAnswers: readonly string[];
   readonly key: TrajectoryKey;
   readonly turn: number;
+  /** Fires when the result is no longer wanted: the engine gives back what it holds and rejects. */
+  readonly signal?: AbortSignal;
 }
 
 export interface SearchResult {

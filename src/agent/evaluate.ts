@@ -1,0 +1,56 @@
+/** How well a policy answers with a search engine: every question once, greedy, every row counted. */
+import { isValid } from "../rl/metrics.ts";
+import { scoreAnswer, type Scores } from "../rl/reward.ts";
+import type { Question, Trajectory } from "../rl/trajectory.ts";
+import { bootstrapInterval, mean } from "../util/stats.ts";
+import { evaluationTasks, rolloutAll, type RolloutAllOptions } from "./rollout-all.ts";
+import type { AgentContext, Method } from "./methods/method.ts";
+
+export interface JudgedTrajectory {
+  readonly trajectory: Trajectory;
+  readonly scores: Scores;
+}
+
+/** Means over all `n` questions, 0 to 1; the interval is the 95 % percentile bootstrap of F1. */
+export interface EvaluationSummary {
+  readonly n: number;
+  readonly em: number;
+  readonly subem: number;
+  readonly f1: number;
+  readonly f1Low: number;
+  readonly f1High: number;
+  /** Searches per question. */
+  readonly searches: number;
+  /** Share of trajectories that answered without an invalid action. */
+  readonly valid: number;
+}
+
+/** Answers every question by `method`; results in the order of the questions. Keys are (0, index, 0): nothing random is drawn when greedy. */
+export async function evaluate(
+  questions: readonly Question[],
+  method: Method,
+  context: AgentContext,
+  options: RolloutAllOptions = {},
+): Promise<JudgedTrajectory[]> {
+  const trajectories = await rolloutAll(evaluationTasks(questions), method, context, options);
+  return trajectories.map((trajectory) => ({ trajectory, scores: scoreAnswer(trajectory.answer, trajectory.question.goldenAnswers) }));
+}
+
+/** @throws DataError when there is nothing to summarise. */
+export function summarise(
+  judged: readonly JudgedTrajectory[],
+  { seed, samples }: { readonly seed: number; readonly samples: number },
+): EvaluationSummary {
+  const f1 = judged.map(({ scores }) => scores.f1);
+  const interval = bootstrapInterval(f1, { samples, seed });
+  return {
+    n: judged.length,
+    em: mean(judged.map(({ scores }) => scores.em)),
+    subem: mean(judged.map(({ scores }) => scores.subem)),
+    f1: mean(f1),
+    f1Low: interval.low,
+    f1High: interval.high,
+    searches: mean(judged.map(({ trajectory }) => trajectory.searches.length)),
+    valid: mean(judged.map(({ trajectory }) => (isValid(trajectory) ? 1 : 0))),
+  };
+}

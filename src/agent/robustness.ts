@@ -1,0 +1,55 @@
+/**
+ * What the policy does with the first documents it gets: after a set that holds nothing useful it should search again, after one
+ * that tells the answer it should not have to. The curriculum exists to teach the difference.
+ */
+import type { Question } from "../rl/trajectory.ts";
+import { evaluate, type JudgedTrajectory } from "./evaluate.ts";
+import type { AgentContext, Method } from "./methods/method.ts";
+import type { RolloutAllOptions } from "./rollout-all.ts";
+
+export interface RobustnessSummary {
+  /** Which sets came first, by what they held: not by how they were asked for. */
+  readonly first: "useful" | "nothing useful";
+  readonly n: number;
+  /** Share of rollouts that searched again. */
+  readonly again: number;
+  readonly f1: number;
+}
+
+/**
+ * Runs every question twice: with an engine whose first documents are meant to be noisy, and with one whose first documents are meant
+ * to be useful. Rollouts are counted by what the first set really held; those that never searched are left out. `onFinished` counts the rollouts of both runs.
+ */
+export async function measureRobustness(
+  questions: readonly Question[],
+  method: Method,
+  noisyFirst: AgentContext,
+  usefulFirst: AgentContext,
+  options: RolloutAllOptions = {},
+): Promise<RobustnessSummary[]> {
+  const judged: JudgedTrajectory[] = [];
+  for (const context of [noisyFirst, usefulFirst]) {
+    const before = judged.length;
+    const onFinished: RolloutAllOptions["onFinished"] = (trajectory, finished) => options.onFinished?.(trajectory, before + finished);
+    judged.push(...(await evaluate(questions, method, context, { ...options, onFinished })));
+  }
+  const searched = judged.filter(({ trajectory }) => trajectory.searches.length > 0);
+  const summary = (first: RobustnessSummary["first"], rows: readonly JudgedTrajectory[]): RobustnessSummary => ({
+    first,
+    n: rows.length,
+    again: share(rows, ({ trajectory }) => trajectory.searches.length > 1),
+    f1: rows.reduce((sum, { scores }) => sum + scores.f1, 0) / Math.max(1, rows.length),
+  });
+  const holdsAnswer = ({ trajectory }: JudgedTrajectory): boolean => trajectory.searches[0]?.containsGold === true;
+  return [
+    summary("useful", searched.filter(holdsAnswer)),
+    summary(
+      "nothing useful",
+      searched.filter((row) => !holdsAnswer(row)),
+    ),
+  ];
+}
+
+function share<T>(rows: readonly T[], test: (row: T) => boolean): number {
+  return rows.length === 0 ? 0 : rows.filter(test).length / rows.length;
+}

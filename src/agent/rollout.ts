@@ -1,0 +1,170 @@
+/**
+ * The multi-turn loop: one rollout is one asynchronous function over one growing sequence, so that a batch of them stays full by
+ * itself: those that wait for documents wait, the others go on.
+ *
+ * Source: ZeroSearch (arXiv 2505.04588) 3.1. Ids that were sampled are trained on as they are, never decoded and encoded again.
+ */
+import type { Sequence } from "../generate/types.ts";
+import type { Question, SearchRecord, Trajectory, TrajectoryStatus } from "../rl/trajectory.ts";
+import { generateUnlessAborted } from "../search/abortable.ts";
+import { plainText, type TextCodec } from "../search/text-codec.ts";
+import { ConfigError, RequestError } from "../util/errors.ts";
+import { containsAnswer } from "../util/normalise-answer.ts";
+import type { AgentSettings, MethodContext } from "./methods/method.ts";
+import { correction, neutralise, observation, observationClose, observationOpen, parseAction, type Action } from "./protocol.ts";
+import { Transcript } from "./transcript.ts";
+
+/**
+ * Answers one question with at most `maxTurns` searches or corrections, then one last generation in which a search is not executed.
+ * Status: "answered" once an answer tag is closed; "length" when the context is full, or the last turn ran out of its budget;
+ * "noAnswer" otherwise.
+ * @throws RequestError when the prompt does not fit, and whatever the engine throws.
+ */
+export async function rollout(question: Question, context: MethodContext): Promise<Trajectory> {
+  const { settings, tokenizer, style, key } = context;
+  const sequence = open(style.policyPrompt(neutralise(question.question)), context);
+  try {
+    const transcript = new Transcript(sequence.ids.length);
+    const finish = (status: TrajectoryStatus, answer: string | null = null): Trajectory =>
+      transcript.finish(sequence, key, question, status, answer);
+    for (let turn = 0; ; turn++) {
+      if (roomOf(sequence, settings) < 1) return finish("length");
+      const { action, outOfTokens } = await takeTurn(sequence, transcript, context);
+      if (action.kind === "answer") return finish("answered", action.text);
+      if (action.kind === "invalid") transcript.invalidActions++;
+      if (turn === settings.maxTurns) return finish(outOfTokens ? "length" : "noAnswer");
+      const reply = await respond(action, turn, roomOf(sequence, settings), question, transcript, context);
+      if (reply === null) return finish("length");
+      sequence.append(reply);
+      transcript.given(reply, tokenizer.decode(reply, { continuation: true }));
+    }
+  } finally {
+    sequence.close();
+  }
+}
+
+/** One generation from a prompt, without search: the direct and RAG baselines. `searches` were made for the prompt. */
+export async function answerOnce(
+  prompt: string,
+  searches: readonly SearchRecord[],
+  question: Question,
+  context: MethodContext,
+): Promise<Trajectory> {
+  const sequence = open(prompt, context);
+  try {
+    const transcript = new Transcript(sequence.ids.length);
+    transcript.searches.push(...searches);
+    if (roomOf(sequence, context.settings) < 1) return transcript.finish(sequence, context.key, question, "length", null);
+    const { action, outOfTokens } = await takeTurn(sequence, transcript, context);
+    if (action.kind === "answer") return transcript.finish(sequence, context.key, question, "answered", action.text);
+    transcript.invalidActions++;
+    return transcript.finish(sequence, context.key, question, outOfTokens ? "length" : "noAnswer", null);
+  } finally {
+    sequence.close();
+  }
+}
+
+/** Searches for one rollout, with that rollout's own question and answers, and records it. The documents come back neutralised. */
+export async function askEngine(
+  query: string,
+  turn: number,
+  question: Question,
+  { engine, key, signal }: MethodContext,
+): Promise<SearchRecord> {
+  const { documents, kind, noiseProbability } = await engine.search({
+    query,
+    question: question.question,
+    goldenAnswers: question.goldenAnswers,
+    key,
+    turn,
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const shown = neutralise(documents).trim();
+  return {
+    turn,
+    query,
+    kind,
+    ...(noiseProbability === undefined ? {} : { noiseProbability }),
+    documents: shown,
+    containsGold: containsAnswer(shown, question.goldenAnswers),
+  };
+}
+
+/**
+ * The ids of an observation: at most `limit`, cut from the right but always closed, never inside a character.
+ * @throws ConfigError when the tags alone need more.
+ */
+export function observationIds(documents: string, tokenizer: TextCodec, limit: number): number[] {
+  const whole = tokenizer.encode(observation(documents), plainText);
+  if (whole.length <= limit) return whole;
+  const close = tokenizer.encode(observationClose, plainText);
+  const frame = tokenizer.encode(observationOpen, plainText).length + close.length;
+  if (limit < frame)
+    throw new ConfigError({
+      where: "rollout.maxObservationTokens",
+      what: "too few tokens for the tags of an observation",
+      expected: `${frame} or more`,
+      got: String(limit),
+    });
+  const open = tokenizer.encode(observationOpen + neutralise(documents).trim(), plainText);
+  let length = limit - close.length;
+  while (length > frame - close.length && tokenizer.decode(open.slice(0, length), { continuation: true }).endsWith("\ufffd")) length--;
+  return [...open.slice(0, length), ...close];
+}
+
+function open(prompt: string, { generator, tokenizer, settings, style, key }: MethodContext): Sequence {
+  const { model, adapter, seed, purpose, maxContextTokens = Infinity } = settings;
+  const ids = tokenizer.encode(prompt, style.encoding ?? plainText);
+  if (ids.length >= maxContextTokens) {
+    throw new RequestError({
+      where: `rollout of question ${key.question}`,
+      what: "the prompt fills the whole rollout",
+      expected: `fewer than ${maxContextTokens} tokens`,
+      got: String(ids.length),
+      hint: "Raise rollout.maxContextTokens.",
+    });
+  }
+  return generator.open({ model, ...(adapter === undefined ? {} : { adapter }), key, seed, purpose, turn: 0, prompt: ids });
+}
+
+/** Tokens that may still be added to a rollout. */
+function roomOf(sequence: Sequence, { maxContextTokens = Infinity }: AgentSettings): number {
+  return Math.min(sequence.room, maxContextTokens - sequence.ids.length);
+}
+
+interface Turn {
+  readonly action: Action;
+  /** The turn ended because its budget or the context did. */
+  readonly outOfTokens: boolean;
+}
+
+async function takeTurn(sequence: Sequence, transcript: Transcript, { settings, stop, tokenizer, signal }: MethodContext): Promise<Turn> {
+  const maxNewTokens = Math.min(settings.maxTurnTokens, roomOf(sequence, settings));
+  const generated = await generateUnlessAborted(sequence, { stop, maxNewTokens, sampling: settings.sampling }, signal);
+  const text = tokenizer.decode(generated.ids, { continuation: true });
+  transcript.sampled(generated, text);
+  return { action: parseAction(text), outOfTokens: generated.reason === "length" };
+}
+
+/** What is appended after a turn that did not answer, or null when it would leave no room for a token of the policy. */
+async function respond(
+  action: Action,
+  turn: number,
+  room: number,
+  question: Question,
+  transcript: Transcript,
+  context: MethodContext,
+): Promise<number[] | null> {
+  const { tokenizer, settings } = context;
+  let reply: number[];
+  if (action.kind === "search") {
+    // A search whose observation cannot fit is not made: nobody would read it.
+    if (room <= tokenizer.encode(observationOpen, plainText).length + tokenizer.encode(observationClose, plainText).length) return null;
+    const record = await askEngine(action.query, turn, question, context);
+    transcript.searches.push(record);
+    reply = observationIds(record.documents, tokenizer, settings.maxObservationTokens);
+  } else {
+    reply = tokenizer.encode(correction, plainText);
+  }
+  return reply.length < room ? reply : null;
+}

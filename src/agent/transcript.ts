@@ -1,0 +1,72 @@
+/**
+ * The record of one rollout while it grows: what each token is (sampled or given), its log-probability, and the text for people.
+ * It mirrors the ids of a `Sequence` and checks that they stay aligned.
+ */
+import type { Generated, Sequence } from "../generate/types.ts";
+import type { Question, SearchRecord, Trajectory, TrajectoryStatus } from "../rl/trajectory.ts";
+import { RequestError } from "../util/errors.ts";
+import type { TrajectoryKey } from "../generate/types.ts";
+
+export class Transcript {
+  readonly searches: SearchRecord[] = [];
+  turns = 0;
+  invalidActions = 0;
+  text = "";
+  readonly #promptLength: number;
+  readonly #lossMask: number[];
+  readonly #logProbs: number[];
+
+  constructor(promptLength: number) {
+    this.#promptLength = promptLength;
+    this.#lossMask = new Array<number>(promptLength).fill(0);
+    this.#logProbs = new Array<number>(promptLength).fill(0);
+  }
+
+  /** Tokens the policy sampled: one turn. */
+  sampled({ ids, logProbs }: Generated, text: string): void {
+    this.turns++;
+    this.text += text;
+    ids.forEach((_, i) => {
+      this.#lossMask.push(1);
+      this.#logProbs.push(logProbs[i] as number);
+    });
+  }
+
+  /** Tokens that were put in: an observation or a correction. */
+  given(ids: readonly number[], text: string): void {
+    this.text += text;
+    for (let i = 0; i < ids.length; i++) {
+      this.#lossMask.push(0);
+      this.#logProbs.push(0);
+    }
+  }
+
+  /** @throws RequestError when the sequence does not hold exactly what was recorded. */
+  finish(sequence: Sequence, key: TrajectoryKey, question: Question, status: TrajectoryStatus, answer: string | null): Trajectory {
+    const ids = [...sequence.ids];
+    if (ids.length !== this.#lossMask.length) {
+      throw new RequestError({
+        where: "rollout",
+        what: "the sequence does not hold what was recorded",
+        expected: `${this.#lossMask.length} tokens`,
+        got: `${ids.length}`,
+      });
+    }
+    return {
+      step: key.step,
+      questionIndex: key.question,
+      rollout: key.rollout,
+      question,
+      promptLength: this.#promptLength,
+      ids,
+      lossMask: this.#lossMask,
+      logProbs: this.#logProbs,
+      status,
+      answer,
+      searches: this.searches,
+      invalidActions: this.invalidActions,
+      turns: this.turns,
+      text: this.text,
+    };
+  }
+}

@@ -1,0 +1,63 @@
+/** The programs of this package and how they are started: `npx zerosearch <command>`, `node train.js` for `train`. */
+import { nearest } from "../config/nearest.ts";
+import { ZeroSearchError } from "../util/errors.ts";
+
+export interface Command {
+  readonly name: string;
+  /** One line of the overview. */
+  readonly summary: string;
+  /** The program is loaded only when it is called. */
+  load(): Promise<{ main(argv: readonly string[]): Promise<void> }>;
+}
+
+export const commands: readonly Command[] = [
+  { name: "train", summary: "Trains a policy to search (also: node train.js).", load: () => import("../train.ts") },
+  {
+    name: "quickstart",
+    summary: "Builds or measures the quickstart's world, tokenizer and models.",
+    load: () => import("./quickstart.ts"),
+  },
+  { name: "evaluate", summary: "Judges a policy on test questions with a real search engine.", load: () => import("./evaluate.ts") },
+  { name: "doctor", summary: "Says what this machine offers and whether it computes right.", load: () => import("./doctor.ts") },
+];
+
+/**
+ * Runs the command that `argv` names with the arguments after it. A mistake of the user, or of what he gave, is printed without a
+ * stack and makes the exit code 1; any other error is a fault of this program and keeps its stack.
+ */
+export async function run(argv: readonly string[]): Promise<void> {
+  const [name = "--help", ...rest] = argv;
+  if (name === "--help" || name === "-h" || name === "help") {
+    process.stdout.write(overview());
+    return;
+  }
+  const command = commands.find((one) => one.name === name);
+  if (command === undefined) {
+    const guess = nearest(
+      name,
+      commands.map((one) => one.name),
+    );
+    process.stderr.write(
+      `zerosearch: there is no command ${name}${guess === undefined ? "" : `; did you mean ${guess}?`}\n\n${overview()}`,
+    );
+    process.exitCode = 1;
+    return;
+  }
+  try {
+    const program = await command.load();
+    await program.main(rest);
+  } catch (error) {
+    process.stderr.write(`${error instanceof ZeroSearchError ? error.message : describeFault(error)}\n`);
+    process.exitCode = 1;
+  }
+}
+
+function overview(): string {
+  const width = Math.max(...commands.map((command) => command.name.length));
+  const rows = commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`);
+  return `Usage: zerosearch <command> [options]\n\n${rows.join("\n")}\n\nzerosearch <command> --help says more.\n`;
+}
+
+function describeFault(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

@@ -1,0 +1,120 @@
+/** `zerosearch quickstart build`: makes the models and the world of the quickstart. */
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { argumentsHelp, packageFolder, parseArguments, type ArgumentSpec } from "../config/index.ts";
+import { loadCountryRecords, makeCountries } from "../data/quickstart/countries.ts";
+import { makeWorld } from "../data/quickstart/world.ts";
+import { createDevice } from "../device/create.ts";
+import { BatchGenerator } from "../generate/scheduler.ts";
+import { formatTable } from "../log/table.ts";
+import { simulatorStop } from "../search/simulated.ts";
+import { compileTextStops } from "../search/text-codec.ts";
+import { openModel } from "../setup/open-model.ts";
+import { ConfigError, FileError } from "../util/errors.ts";
+import { buildQuickstart } from "./quickstart/build.ts";
+import { measureSimulator, type SimulatorMeasure } from "./quickstart/measure-simulator.ts";
+import { moreTuning } from "./quickstart/more-tuning.ts";
+import { recipe } from "./quickstart/recipe.ts";
+
+const spec: ArgumentSpec = {
+  program: "zerosearch quickstart build|measure|tune",
+  summary:
+    "build: makes the quickstart's world, tokenizer, simulator and cold-started policy from nothing, and goes on where it was stopped. measure: judges the simulator. tune: fine-tunes a quickstart policy on good trajectories, to compare with reinforcement learning.",
+  options: {
+    out: { value: "FOLDER", doc: "Where the files go (checkpoints/quickstart of this package)." },
+    work: { value: "FOLDER", doc: "Where unfinished stages are kept (<out>.work)." },
+    from: { value: "FOLDER", doc: "tune: the policy to start from (<out>/policy)." },
+    to: { value: "FOLDER", doc: "tune: the folder of the tuned policy." },
+    tokens: { value: "N", doc: "tune: tokens to train on (1000000)." },
+    fresh: { doc: "Starts again from nothing." },
+  },
+  settings: false,
+};
+
+export async function main(argv: readonly string[]): Promise<void> {
+  const [action, ...rest] = argv;
+  const { options } = parseArguments(rest, spec);
+  if (action === undefined || action.startsWith("-") || options.has("help")) {
+    process.stdout.write(argumentsHelp(spec));
+    return;
+  }
+  const out = options.get("out") ?? join(packageFolder, "checkpoints", "quickstart");
+  const work = options.get("work") ?? `${out}.work`;
+  const say = (text: string): void => {
+    process.stdout.write(`${text}\n`);
+  };
+  if (action === "build") {
+    if (options.has("fresh")) await rm(work, { recursive: true, force: true });
+    const device = await createDevice();
+    say(device.description);
+    try {
+      await buildQuickstart({ recipe, device, out, work, say });
+    } finally {
+      await device.destroy();
+    }
+    await measure(out, say);
+    say(`The quickstart's files are in ${out}. ${work} may be deleted.`);
+  } else if (action === "measure") {
+    await measure(out, say);
+  } else if (action === "tune") {
+    const to = options.get("to");
+    const tokens = Number(options.get("tokens") ?? 1e6);
+    if (to === undefined || !(tokens >= 1)) {
+      throw new ConfigError({
+        where: "zerosearch quickstart tune",
+        what: "wrong arguments",
+        expected: "--to FOLDER, and --tokens above 0",
+        got: rest.join(" ") || "none",
+      });
+    }
+    const device = await createDevice();
+    try {
+      const seconds = await moreTuning({ recipe, device, from: options.get("from") ?? join(out, "policy"), to, tokens });
+      say(`${to}: tuned on ${tokens} tokens in ${seconds.toFixed(0)} s. Judge it with: npx zerosearch evaluate model.policy=${to}`);
+    } finally {
+      await device.destroy();
+    }
+  } else {
+    throw new ConfigError({ where: "zerosearch quickstart", what: "unknown action", expected: "build, measure or tune", got: action });
+  }
+}
+
+async function measure(out: string, say: (text: string) => void): Promise<void> {
+  const folder = join(out, "simulator");
+  if (!existsSync(folder)) throw new FileError({ where: folder, what: "is missing", hint: "run: npx zerosearch quickstart build" });
+  const device = await createDevice();
+  const { decoder, tokenizer } = await openModel(folder, device, { dtype: "f32", maxPositions: 512, trainable: false });
+  const generator = new BatchGenerator({ device, models: { simulator: { decoder, frozen: true } }, maxRows: 128 });
+  try {
+    const world = makeWorld(makeCountries(loadCountryRecords()), { seed: recipe.seed });
+    const stop = compileTextStops([simulatorStop(3)], tokenizer, decoder.config.vocabulary);
+    const rows = await measureSimulator(world, {
+      generator,
+      model: "simulator",
+      tokenizer,
+      stop,
+      temperature: recipe.simulatorTemperature,
+      maxNewTokens: 96,
+      seed: recipe.seed,
+    });
+    say(
+      formatTable<SimulatorMeasure>(
+        [
+          { title: "simulator, held-out questions", value: (row) => row.name },
+          { title: "n", value: (row) => row.n },
+          { title: "measured", value: (row) => `${(100 * row.share).toFixed(1)} %` },
+          {
+            title: "asked for",
+            value: (row) => (row.atLeast !== undefined ? `at least ${100 * row.atLeast} %` : `at most ${100 * (row.atMost ?? 1)} %`),
+          },
+        ],
+        rows,
+      ),
+    );
+  } finally {
+    await generator.dispose();
+    decoder.dispose();
+    await device.destroy();
+  }
+}

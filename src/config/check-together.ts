@@ -1,0 +1,61 @@
+/** What must fit together, checked once every key is right by itself. */
+import { ConfigError } from "../util/errors.ts";
+import type { Config } from "./schema.ts";
+
+export function checkTogether(config: Config, locate: (path: readonly string[]) => string): ConfigError[] {
+  const { rollout, train, evaluation, data, curriculum, model, algorithm } = config;
+  const mistakes: ConfigError[] = [];
+  const need = (right: boolean, key: string, what: string, expected: string, got: string | number, hint?: string) => {
+    if (!right) mistakes.push(new ConfigError({ where: locate(key.split(".")), what: `${key} ${what}`, expected, got: String(got), hint }));
+  };
+
+  need(
+    train.microBatchTokens >= rollout.maxContextTokens,
+    "train.microBatchTokens",
+    "cannot hold one whole rollout",
+    `at least rollout.maxContextTokens (${rollout.maxContextTokens})`,
+    train.microBatchTokens,
+    "a sequence is never split over two passes; see docs/batch-sizes.md",
+  );
+  const rollouts = train.questionsPerStep * train.groupSize;
+  need(
+    train.updatesPerStep <= rollouts,
+    "train.updatesPerStep",
+    "asks for more updates than there are rollouts in a step",
+    `at most train.questionsPerStep x train.groupSize (${rollouts})`,
+    train.updatesPerStep,
+  );
+  need(
+    algorithm.name === "reinforce" || train.groupSize >= 2,
+    "train.groupSize",
+    `leaves ${algorithm.name} without a baseline`,
+    "at least 2 (algorithm.name=reinforce needs none)",
+    train.groupSize,
+  );
+  const turn = rollout.maxNewTokensPerTurn + (rollout.maxTurns > 0 ? rollout.maxObservationTokens : 0);
+  need(
+    turn < rollout.maxContextTokens,
+    "rollout.maxContextTokens",
+    "has no room for one turn",
+    `more than rollout.maxNewTokensPerTurn + rollout.maxObservationTokens (${turn})`,
+    rollout.maxContextTokens,
+  );
+  need(
+    curriculum.end >= curriculum.start,
+    "curriculum.end",
+    "is below curriculum.start",
+    `at least ${curriculum.start}`,
+    curriculum.end,
+    "noise rises as training goes on",
+  );
+  need(
+    algorithm.klCoef > 0 || model.referencePolicy === null,
+    "model.referencePolicy",
+    "is never used",
+    "null where algorithm.klCoef is 0",
+    JSON.stringify(model.referencePolicy),
+  );
+  const judged = data.test !== null || data.validation !== null;
+  need(!judged || data.corpus !== null, "data.corpus", "is missing", `a path: ${evaluation.engine} has nothing to search`, "null");
+  return mistakes;
+}

@@ -1,0 +1,91 @@
+/** The schema as a flat list of keys, for help, for messages and for reading `key=value`. */
+import { z } from "zod";
+import { configSchema } from "./schema.ts";
+
+export type KeyType = "integer" | "number" | "string" | "boolean";
+
+export interface Key {
+  /** Dotted, as it is written on the command line. */
+  readonly key: string;
+  readonly section: string;
+  readonly type: KeyType;
+  readonly nullable: boolean;
+  /** Whether the value is a path of a file or folder. */
+  readonly path: boolean;
+  /** Undefined where the key must be given. */
+  readonly default: unknown;
+  /** What values are right, in words: "an integer from 1". */
+  readonly expected: string;
+  readonly doc: string;
+}
+
+export interface Section {
+  readonly name: string;
+  readonly doc: string;
+}
+
+interface JsonSchema {
+  readonly type?: string;
+  /** A value or null. */
+  readonly anyOf?: readonly JsonSchema[];
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
+  readonly enum?: readonly string[];
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly exclusiveMinimum?: number;
+  readonly exclusiveMaximum?: number;
+  readonly pattern?: string;
+  readonly path?: boolean;
+}
+
+const root = z.toJSONSchema(configSchema, { io: "input" }) as JsonSchema;
+
+/** All keys, in the schema's order; top-level keys have section "". */
+export const keys: readonly Key[] = Object.entries(root.properties ?? {}).flatMap(([name, schema]) =>
+  schema.properties === undefined
+    ? [describeKey("", name, schema)]
+    : Object.entries(schema.properties).map(([child, childSchema]) => describeKey(name, child, childSchema)),
+);
+
+export const sections: readonly Section[] = Object.entries(root.properties ?? {})
+  .filter(([, schema]) => schema.properties !== undefined)
+  .map(([name, schema]) => ({ name, doc: schema.description ?? "" }));
+
+const byName = new Map(keys.map((key) => [key.key, key]));
+
+export function findKey(name: string): Key | undefined {
+  return byName.get(name);
+}
+
+function describeKey(section: string, name: string, schema: JsonSchema): Key {
+  const types = (schema.anyOf ?? [schema]).map((option) => option.type);
+  const nullable = types.includes("null");
+  const path = schema.path === true;
+  return {
+    key: section === "" ? name : `${section}.${name}`,
+    section,
+    type: types.find((type) => type !== "null") as KeyType,
+    nullable,
+    path,
+    default: schema.default,
+    expected: describeRange(schema, path) + (nullable ? ", or null" : ""),
+    doc: schema.description ?? "",
+  };
+}
+
+function describeRange(schema: JsonSchema, path: boolean): string {
+  if (schema.enum !== undefined) return schema.enum.length === 1 ? `"${schema.enum[0] ?? ""}"` : `one of ${schema.enum.join(", ")}`;
+  if (path) return "a path";
+  if (schema.pattern !== undefined) return "a name of letters, digits, '.', '_' and '-'";
+  if (schema.type === "boolean") return "true or false";
+  if (schema.type === "string") return "a text";
+  let text = schema.type === "integer" ? "an integer" : "a number";
+  const { minimum, exclusiveMinimum, maximum, exclusiveMaximum } = schema;
+  if (exclusiveMinimum !== undefined) text += ` above ${exclusiveMinimum}`;
+  else if (minimum !== undefined) text += ` from ${minimum}`;
+  if (exclusiveMaximum !== undefined) text += ` and below ${exclusiveMaximum}`;
+  else if (maximum !== undefined && maximum < Number.MAX_SAFE_INTEGER) text += ` to ${maximum}`;
+  return text;
+}

@@ -1,0 +1,102 @@
+/** From sources to a checked configuration. */
+import { isAbsolute, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { z } from "zod";
+import { ConfigError } from "../util/errors.ts";
+import { checkTogether } from "./check-together.ts";
+import { findKey, keys } from "./keys.ts";
+import { configSchema, type Config } from "./schema.ts";
+import { isTree, mergeTrees, type Source, type Tree } from "./source.ts";
+import { unknownKey } from "./unknown-key.ts";
+
+/** Where this package is installed; `{package}` in a path stands for it. */
+export const packageFolder = fileURLToPath(new URL("../../", import.meta.url));
+
+/**
+ * Merges the sources, later ones over earlier ones, fills in defaults and checks every value and what must fit together.
+ * Relative paths are relative to the working directory.
+ * @throws ConfigError with all mistakes: the first one in full, the others below it.
+ */
+export function resolveConfig(sources: readonly Source[]): Config {
+  const tree = mergeTrees(sources.map((source) => source.tree));
+  const locate = (path: readonly string[]) =>
+    sources
+      .map((source) => source.locate(path))
+      .filter((place) => place !== undefined)
+      .at(-1) ?? "configuration";
+  const parsed = configSchema.safeParse(expandPaths(tree));
+  if (!parsed.success) throw united(unknownFirst(parsed.error.issues).flatMap((issue) => explain(issue, tree, locate)));
+  const mistakes = checkTogether(parsed.data, locate);
+  if (mistakes.length > 0) throw united(mistakes);
+  return parsed.data;
+}
+
+function explain(issue: z.core.$ZodIssue, tree: Tree, locate: (path: readonly string[]) => string): ConfigError[] {
+  const path = issue.path.map(String);
+  if (issue.code === "unrecognized_keys") return issue.keys.map((name) => unknownKey(locate([...path, name]), [...path, name].join(".")));
+  const name = path.join(".");
+  const value = path.reduce<unknown>((inner, part) => (isTree(inner) ? inner[part] : undefined), tree);
+  const key = findKey(name);
+  if (key === undefined) {
+    const example = keys.find((one) => one.section === name)?.key ?? "seed";
+    return [
+      new ConfigError({
+        where: locate(path),
+        what: `${name} is a section`,
+        expected: `keys inside it, such as ${example}`,
+        got: JSON.stringify(value),
+      }),
+    ];
+  }
+  if (value === undefined) {
+    return [
+      new ConfigError({
+        where: "configuration",
+        what: `${name} is missing`,
+        expected: key.expected,
+        hint: `${key.doc}\n  Give it in a file (--config FILE) or as ${name}=...`,
+      }),
+    ];
+  }
+  return [
+    new ConfigError({
+      where: locate(path),
+      what: `wrong value for ${name}`,
+      expected: key.expected,
+      got: JSON.stringify(value),
+      hint: key.doc,
+    }),
+  ];
+}
+
+/** A misspelt key often makes another one missing: the cause comes before the consequence. */
+function unknownFirst(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue[] {
+  const isUnknown = (issue: z.core.$ZodIssue) => issue.code === "unrecognized_keys";
+  return [...issues.filter(isUnknown), ...issues.filter((issue) => !isUnknown(issue))];
+}
+
+function united(errors: readonly ConfigError[]): ConfigError {
+  const [first, ...others] = errors;
+  if (first === undefined) return new ConfigError({ where: "configuration", what: "is wrong" });
+  if (others.length === 0) return first;
+  const hint = [first.complaint.hint, ...others.map((error) => error.message)].filter((text) => text !== undefined).join("\n  ");
+  return new ConfigError({ ...first.complaint, hint });
+}
+
+/** Replaces `{package}` in every path, by a relative path where the package is the working directory or below it. */
+function expandPaths(tree: Tree): Tree {
+  return mergeTrees([
+    tree,
+    ...keys
+      .filter((key) => key.path)
+      .map((key): Tree => {
+        const path = key.key.split(".");
+        const value = path.reduce<unknown>((inner, part) => (isTree(inner) ? inner[part] : undefined), tree);
+        if (typeof value !== "string" || !value.startsWith("{package}")) return {};
+        const full = join(packageFolder, value.slice("{package}".length));
+        const short = relative(process.cwd(), full);
+        const shown = short.startsWith("..") || isAbsolute(short) ? full : short;
+        return path.reduceRight<unknown>((inner, part) => ({ [part]: inner }), shown) as Tree;
+      }),
+  ]);
+}

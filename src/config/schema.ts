@@ -1,0 +1,197 @@
+/**
+ * Every configuration key: its default, its range and what it means, in one place. Types, validation, `--help` and the saved
+ * configuration all come from here. A key says what it counts. Defaults are the paper's (arXiv 2505.04588 and its released scripts)
+ * where it has one; a file in `configs/` holds only what differs.
+ */
+import { z } from "zod";
+
+const whole = (value: number, { min = 0, max = Number.MAX_SAFE_INTEGER }: Range, doc: string) =>
+  z.number().int().min(min).max(max).default(value).describe(doc);
+const real = (value: number, { min = 0, max }: Range, doc: string) => {
+  const number = z.number().min(min);
+  return (max === undefined ? number : number.max(max)).default(value).describe(doc);
+};
+const choice = <const T extends readonly [string, ...string[]]>(options: T, doc: string) =>
+  z
+    .enum(options)
+    .default(options[0] as never)
+    .describe(doc);
+const flag = (value: boolean, doc: string) => z.boolean().default(value).describe(doc);
+const path = (doc: string) => z.string().min(1).meta({ description: doc, path: true });
+const optionalPath = (doc: string) => z.string().min(1).nullable().default(null).meta({ description: doc, path: true });
+const section = <T extends z.ZodRawShape>(doc: string, shape: T) =>
+  z
+    .strictObject(shape)
+    .prefault({} as never)
+    .describe(doc);
+
+interface Range {
+  readonly min?: number;
+  readonly max?: number;
+}
+
+export const configSchema = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/)
+    .default("run")
+    .describe("Name of the run: its logs go to <output.runs>/<name>, its states to <output.checkpoints>/<name>."),
+  seed: whole(1, {}, "Seed of everything random: the order of questions, sampling, the curriculum's draws, the bootstrap."),
+
+  output: section("Where a run writes.", {
+    runs: path("Folder of the logs, one folder a run.").default("runs"),
+    checkpoints: path("Folder of the saved states, one folder a run.").default("checkpoints"),
+  }),
+
+  device: section("What computes.", {
+    kind: choice(["auto", "cpu", "webgpu"], "The device; auto takes the fastest that is there and says which."),
+    threads: whole(0, { max: 256 }, "CPU threads; 0 takes all. The results do not depend on it."),
+    blas: choice(
+      ["wasm", "openblas"],
+      "Matrix products on the CPU; openblas is faster, but its sums depend on the batch, so runs then repeat to a tolerance only.",
+    ),
+    maxShardMiB: whole(
+      0,
+      { max: 65536 },
+      "Largest single allocation of a tensor in MiB, larger tensors are split by rows; 0 takes the device's own limit.",
+    ),
+  }),
+
+  model: section("The policy.", {
+    policy: path("Hugging Face folder of the policy to train: config.json, model.safetensors, tokenizer.json."),
+    referencePolicy: optionalPath(
+      "Hugging Face folder of the KL penalty's reference policy; null takes the policy as it starts. Read only if algorithm.klCoef > 0.",
+    ),
+    dtype: choice(
+      ["f32", "f16", "bf16"],
+      "Storage type of the weights that are only read: simulator and reference policy. The policy, its gradients and its moments are f32.",
+    ),
+    cacheDtype: choice(["f32", "f16", "bf16"], "Storage type of the KV cache."),
+  }),
+
+  simulator: section("The model that plays the search engine.", {
+    path: path("Hugging Face folder of the simulator."),
+    prompt: choice(
+      ["paper", "prompted", "short"],
+      "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, or the short one of the quickstart's simulator.",
+    ),
+    documents: whole(5, { min: 1, max: 100 }, "Documents kept of each set; text after them is cut."),
+    maxNewTokens: whole(600, { min: 1 }, "Tokens one set of documents may take."),
+    temperature: real(0.8, { max: 10 }, "Sampling temperature; 0 is greedy."),
+    topK: whole(0, {}, "Sample among the k likeliest tokens; 0 is off."),
+    topP: z
+      .number()
+      .gt(0)
+      .max(1)
+      .default(1)
+      .describe("Sample among the likeliest tokens that hold this share of the probability; 1 is off."),
+  }),
+
+  rollout: section("How the policy searches and answers, in training and in evaluation.", {
+    prompt: choice(
+      ["paper", "quickstart"],
+      "What the policy is told: the paper's instruction and the question, or the question alone as the quickstart's policy knows it.",
+    ),
+    maxTurns: whole(5, { max: 256 }, "Searches a rollout may make; one last generation without search follows."),
+    maxNewTokensPerTurn: whole(500, { min: 1 }, "Tokens the policy may write in one turn."),
+    maxObservationTokens: whole(
+      2048,
+      { min: 1 },
+      "Tokens of one observation, tags included; longer documents are cut, the closing tag is kept.",
+    ),
+    maxContextTokens: whole(
+      4096,
+      { min: 16 },
+      "Tokens of a whole rollout, prompt included; a rollout that runs out of them ends with status `length`.",
+    ),
+    temperature: z
+      .number()
+      .gt(0)
+      .max(10)
+      .default(1)
+      .describe("Sampling temperature in training; log-probabilities are those at this temperature. Evaluation is greedy."),
+    topK: whole(0, {}, "Sample among the k likeliest tokens; 0 is off. Log-probabilities are over all tokens all the same."),
+    topP: z
+      .number()
+      .gt(0)
+      .max(1)
+      .default(1)
+      .describe("Sample among the likeliest tokens that hold this share of the probability; 1 is off."),
+  }),
+
+  train: section("The training loop; docs/batch-sizes.md explains how its sizes belong together.", {
+    steps: whole(200, { min: 1 }, "Training steps, each one round of rollouts and its updates; also the length of the curriculum."),
+    questionsPerStep: whole(64, { min: 1 }, "Different questions asked in a step (Q)."),
+    groupSize: whole(5, { min: 1 }, "Rollouts of each question (G); advantages are taken inside this group."),
+    updatesPerStep: whole(
+      1,
+      { min: 1 },
+      "Optimiser updates in a step: its rollouts are split evenly into so many mini-batches, of whole groups where there are enough.",
+    ),
+    microBatchTokens: whole(16384, { min: 1 }, "Tokens in one forward and backward pass: sets memory and speed, not the result."),
+    recompute: flag(false, "Compute each block's activations again in the backward pass: less memory, about a third more time."),
+    saveEvery: whole(50, {}, "Steps between saved states; 0 saves at the end (and at Ctrl-C) only."),
+    keepCheckpoints: whole(2, { min: 1 }, "Newest saved states kept besides the best one."),
+    validateEvery: whole(10, {}, "Steps between validations, which also choose the best state; 0 never validates."),
+  }),
+
+  optimizer: section("AdamW with decoupled weight decay.", {
+    learningRate: real(1e-6, {}, "Learning rate after warm-up."),
+    schedule: choice(
+      ["constant", "cosine"],
+      "The learning rate after warm-up: constant, or falling in a half cosine to finalFraction of itself.",
+    ),
+    finalFraction: real(0, { max: 1 }, "Share of the learning rate left at the last update, with the cosine schedule."),
+    warmupSteps: whole(10, {}, "Optimiser updates over which the learning rate rises from 0 in a straight line."),
+    beta1: real(0.9, { max: 0.999999 }, "Decay of the mean of gradients."),
+    beta2: real(0.999, { max: 0.999999 }, "Decay of the mean of squared gradients."),
+    eps: z.number().gt(0).max(1).default(1e-8).describe("Added to the root of the second moment."),
+    weightDecay: real(0.01, { max: 1 }, "Decoupled weight decay of the matrices; norms and biases have none."),
+    maxGradNorm: real(1, {}, "Gradients are scaled down to this norm; 0 never."),
+  }),
+
+  algorithm: section("From rewards to the loss.", {
+    name: choice(
+      ["grpo", "rloo", "reinforce"],
+      "Where advantages come from; grpo: the reward minus its group's mean (arXiv 2402.03300); rloo: minus the mean of the others (2402.14740); reinforce: the reward itself.",
+    ),
+    normalizeByStd: flag(true, "Divide grpo's advantages by the standard deviation of the group's rewards."),
+    clipLow: real(0.2, { max: 1 }, "The ratio has no further effect below 1 - clipLow where the advantage is negative."),
+    clipHigh: real(0.2, {}, "The ratio has no further effect above 1 + clipHigh where the advantage is positive."),
+    klCoef: real(0.001, {}, "Weight of the k3 estimate of KL to the reference policy in the loss; 0 holds no reference policy."),
+    entropyCoef: real(0.001, {}, "Weight of the entropy bonus in the loss."),
+  }),
+
+  curriculum: section("The share of searches answered with noise: start + (base^(i/m) - 1)/(base - 1) (end - start) at step i of m.", {
+    start: real(0, { max: 1 }, "Probability of noise at the start."),
+    end: real(0.5, { max: 1 }, "Probability of noise at the end."),
+    base: z.number().gt(0).max(1e6).default(4).describe("How late the noise comes: larger is later; 1 is a straight line."),
+  }),
+
+  reward: section("What a rollout is paid.", {
+    kind: choice(
+      ["f1", "em", "subem"],
+      "Score of the policy's answer against the right ones: token F1, exact match, or containing one (easy to cheat by long answers).",
+    ),
+  }),
+
+  data: section("Question files: JSONL rows {id, question, golden_answers, data_source}. Corpus: JSONL rows {id, text}.", {
+    train: path("Questions to train on."),
+    validation: optionalPath("Questions that choose the best state, neither trained on nor tested on."),
+    test: optionalPath("Questions of the evaluation before and after training; null leaves it out."),
+    corpus: optionalPath("Passages that the real search engine of validation and evaluation searches."),
+  }),
+
+  evaluation: section("Validation and the evaluation before and after training: greedy, with a real search engine.", {
+    engine: choice(["bm25"], "The search engine; bm25 is SQLite's FTS5 over data.corpus, embedded."),
+    documents: whole(5, { min: 1, max: 100 }, "Documents a search returns."),
+    questions: whole(0, {}, "Questions of the evaluation, the first ones of data.test; 0 takes all."),
+    validationQuestions: whole(0, {}, "Questions of a validation, the first ones of data.validation; 0 takes all."),
+    robustness: flag(true, "Also measure whether the policy searches again after useless documents, on simulated searches."),
+    baselines: flag(true, "Evaluate direct answers and one-search RAG with the same models as well."),
+    bootstrapSamples: whole(2000, { min: 100, max: 100000 }, "Resamples of the 95 % intervals."),
+  }),
+});
+
+/** A resolved configuration: every key has a value. */
+export type Config = z.infer<typeof configSchema>;

@@ -1,0 +1,88 @@
+/** What `node train.js ...` was asked to do. */
+import { existsSync } from "node:fs";
+import { join, relative } from "node:path";
+import { argumentsHelp, parseArguments, type ArgumentSpec } from "./arguments.ts";
+import { changedKeys, keysHelp, printConfig, type ChangedKey } from "./print.ts";
+import { packageFolder, resolveConfig } from "./resolve.ts";
+import { newestRunName, noSuchRun, runConfigFile } from "./run-name.ts";
+import type { Config } from "./schema.ts";
+import { readOverride, readYaml, type Source } from "./source.ts";
+
+export const trainSpec: ArgumentSpec = {
+  program: "node train.js",
+  summary: "Trains a policy to search by reinforcement learning; without arguments, the quickstart.",
+  options: {
+    config: { value: "FILE", doc: "YAML file with what differs from the defaults (configs/quickstart.yaml where it is left out)." },
+    resume: {
+      value: "[RUN]",
+      doc: "Goes on with a run from its last saved state; the newest run of the configured name where RUN is left out.",
+    },
+    device: { value: "KIND", doc: "Short for device.kind=KIND." },
+    "dry-run": { doc: "Prints the resolved configuration and stops." },
+  },
+  settings: true,
+};
+
+export interface TrainCommand {
+  /** Text to print instead of training. */
+  readonly print?: string;
+  readonly config: Config;
+  readonly resume: boolean;
+  /** Keys that differ from those the resumed run was started with. */
+  readonly changed: readonly ChangedKey[];
+}
+
+/**
+ * Reads the command line, the files it names and, to resume, the configuration saved with the run.
+ * @throws ConfigError or FileError for whatever is wrong.
+ */
+export function readTrainCommand(argv: readonly string[]): TrainCommand | { readonly print: string } {
+  const { options, settings } = parseArguments(argv, trainSpec);
+  if (options.has("help")) return { print: trainHelp() };
+  const device = options.get("device");
+  const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
+  const file = options.get("config");
+  const run = options.get("resume");
+  const command = run === undefined ? start(readYaml(file ?? defaultConfigFile()), overrides) : resume(run, file, overrides);
+  return options.has("dry-run") ? { ...command, print: printConfig(command.config) } : command;
+}
+
+/** `configs/<name>.yaml` of this package, as seen from the working directory. */
+export function packagedConfig(name: string): string {
+  const full = join(packageFolder, "configs", `${name}.yaml`);
+  const short = relative(process.cwd(), full);
+  return short.startsWith("..") ? full : short;
+}
+
+/** The whole help page of the trainer. */
+export function trainHelp(): string {
+  return `${argumentsHelp(trainSpec)}
+Settings, as key=value on the command line or in a YAML file (which may start from another by \`extends: FILE\`;
+{package} in a path stands for the folder ZeroSearch is installed in):
+
+${keysHelp()}
+Example: node train.js --config configs/smoke.yaml seed=2 train.steps=10
+`;
+}
+
+function defaultConfigFile(): string {
+  return packagedConfig("quickstart");
+}
+
+function start(sources: readonly Source[], overrides: readonly Source[]): TrainCommand {
+  return { config: resolveConfig([...sources, ...overrides]), resume: false, changed: [] };
+}
+
+function resume(run: string, file: string | undefined, overrides: readonly Source[]): TrainCommand {
+  // Only where the runs are and what this one is called is asked here; other settings are for the run's own configuration.
+  const places = overrides.filter(({ tree }) => "output" in tree || "name" in tree);
+  const asked = resolveConfig([...readYaml(file ?? defaultConfigFile()), ...places]);
+  const folder = asked.output.runs;
+  const name = run === "" ? newestRunName(folder, asked.name) : run;
+  const savedFile = join(folder, name, runConfigFile);
+  if (!existsSync(savedFile)) throw noSuchRun(folder, name);
+  const saved = readYaml(savedFile);
+  const before = resolveConfig(saved);
+  const after: Config = { ...resolveConfig([...(file === undefined ? saved : readYaml(file)), ...overrides]), name };
+  return { config: after, resume: true, changed: changedKeys({ ...before, name }, after) };
+}

@@ -1,0 +1,82 @@
+/**
+ * The public API. A training run is `openTraining` and `trainStep`; the parts it is made of are exported too: devices, tensors, ops,
+ * the decoder, generation, search engines, the agent and the RL formulas.
+ */
+import { readOverride, readYaml, resolveConfig, type Config } from "./config/index.ts";
+import { openRun } from "./setup/open-run.ts";
+import type { TrainingRun } from "./setup/training-run.ts";
+
+export interface OpenTrainingOptions {
+  /** A YAML file; `packagedConfig("quickstart")` is the embedded default. */
+  readonly config: string;
+  /** Settings over it, as `key=value`. */
+  readonly settings?: readonly string[];
+}
+
+/**
+ * Opens a new run: `await trainStep(run, 1)`, `await trainStep(run, 2)` ... then `run.close()`.
+ * @throws ConfigError, FileError, DataError, DeviceError before anything is written, when something given is wrong.
+ */
+export async function openTraining({ config, settings = [] }: OpenTrainingOptions): Promise<TrainingRun> {
+  const resolved: Config = resolveConfig([...readYaml(config), ...settings.map(readOverride)]);
+  const run = await openRun({ config: resolved, resume: false, changed: [] });
+  try {
+    await run.goOn();
+  } catch (error) {
+    await run.close();
+    throw error;
+  }
+  return run;
+}
+
+export { packagedConfig, resolveConfig, type Config } from "./config/index.ts";
+export { trainStep } from "./train.ts";
+export { type StepResult, type TrainingRun } from "./setup/training-run.ts";
+export { openModel, openTokenizer, type Model } from "./setup/open-model.ts";
+
+export { createDevice, type DeviceOptions } from "./device/create.ts";
+export type { Device, Dtype, MemoryReport, Storage } from "./device/device.ts";
+export { empty, fromHost, full, Parameter, Tensor } from "./tensor/tensor.ts";
+export { backward } from "./tensor/backward.ts";
+export { keep, Scope, withScope } from "./tensor/scope.ts";
+export { withTape, withoutTape } from "./tensor/tape.ts";
+export { matmul } from "./ops/matmul.ts";
+export { gatherRows } from "./ops/gather-rows.ts";
+export { logProb } from "./ops/log-prob.ts";
+export { crossEntropy } from "./ops/cross-entropy.ts";
+export { policyLoss } from "./ops/policy-loss.ts";
+export { Decoder, type DecoderOptions } from "./nn/decoder.ts";
+export { fromHuggingFace, type DecoderConfig } from "./nn/config.ts";
+export { KvCache } from "./nn/kv-cache.ts";
+export { AdamW, decayGroups } from "./optim/adamw.ts";
+export { learningRate } from "./optim/schedule.ts";
+export { loadDecoder, saveDecoder } from "./checkpoint/hugging-face.ts";
+export { fineTuneStep } from "./sft/fine-tune.ts";
+export type { Example } from "./sft/examples.ts";
+
+export { Tokenizer } from "./text/tokenizer.ts";
+export { compileStops } from "./generate/stop-automaton.ts";
+export { BatchGenerator } from "./generate/scheduler.ts";
+export type { Generated, GenerateRequest, Generator, Sequence, TrajectoryKey } from "./generate/types.ts";
+
+export type { SearchEngine, SearchRequest, SearchResult } from "./search/search-engine.ts";
+export { keepDocuments, SimulatedSearch, simulatorStop } from "./search/simulated.ts";
+export { promptedSimulatorTemplate, simulatorTemplate, tunedSimulatorTemplate } from "./search/simulator-prompt.ts";
+export { Bm25Search } from "./search/bm25.ts";
+export { noiseProbability, type NoiseSchedule } from "./search/curriculum.ts";
+export { compileTextStops } from "./search/text-codec.ts";
+
+export { paperStyle, templateStyle, turnStops, type PromptStyle } from "./agent/protocol.ts";
+export type { AgentContext, Method } from "./agent/methods/method.ts";
+export { zerosearch } from "./agent/methods/zerosearch.ts";
+export { direct } from "./agent/methods/direct.ts";
+export { rag } from "./agent/methods/rag.ts";
+export { evaluate, summarise } from "./agent/evaluate.ts";
+export { rolloutAll, groupTasks } from "./agent/rollout-all.ts";
+
+export { reward, scoreAnswer } from "./rl/reward.ts";
+export { groupAdvantages, scoreTrajectories } from "./rl/advantage.ts";
+export { update, tokenLogProbs } from "./rl/update.ts";
+export type { Question, ScoredTrajectory, Trajectory } from "./rl/trajectory.ts";
+export { loadQuestions } from "./data/questions.ts";
+export { ZeroSearchError } from "./util/errors.ts";

@@ -1,0 +1,171 @@
+/**
+ * Progress for people: one line that is drawn over on a terminal, plain lines elsewhere. Bars for training, loading and building
+ * alike; text around a bar is printed above it.
+ */
+
+/** Where text goes: `process.stdout`, or a test's own. */
+export interface TextStream {
+  write(text: string): unknown;
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+}
+
+/** Milliseconds from any origin. */
+export type Clock = () => number;
+
+export interface ProgressOptions {
+  /** What is counted, before the count: "step", "loading". */
+  readonly label: string;
+  /** Count at the end. */
+  readonly total: number;
+  /** Count at the start: where a resumed run goes on; the rate counts from here. */
+  readonly from?: number;
+  /** What one is, for the rate: "tokens" shows "1,200 tokens/s". Without it no rate is shown. */
+  readonly unit?: string;
+  readonly stream?: TextStream;
+  readonly clock?: Clock;
+  /** Not a terminal: at least so many milliseconds between two lines; 0 prints every update. */
+  readonly plainInterval?: number;
+}
+
+/** Named values beside the bar, in order; numbers as they should be read. */
+export type Fields = Readonly<Record<string, string | number>>;
+
+const BAR = 20;
+/** Terminal redraws are no more frequent than this: milliseconds. */
+const REDRAW = 50;
+
+export class Progress {
+  readonly #label: string;
+  readonly #total: number;
+  readonly #from: number;
+  readonly #unit: string | undefined;
+  readonly #stream: TextStream;
+  readonly #clock: Clock;
+  readonly #plainInterval: number;
+  readonly #started: number;
+  #done: number;
+  #fields: Fields = {};
+  #drawnAt = -Infinity;
+  #drawn = false;
+  #open = true;
+
+  constructor(options: ProgressOptions) {
+    this.#label = options.label;
+    this.#total = options.total;
+    this.#from = options.from ?? 0;
+    this.#unit = options.unit;
+    this.#stream = options.stream ?? process.stdout;
+    this.#clock = options.clock ?? (() => performance.now());
+    this.#plainInterval = options.plainInterval ?? 0;
+    this.#started = this.#clock();
+    this.#done = this.#from;
+    if (this.#stream.isTTY === true) this.#redraw();
+  }
+
+  /** Sets the count and the fields, and draws. */
+  update(done: number, fields: Fields = this.#fields): void {
+    if (!this.#open) return;
+    this.#done = done;
+    this.#fields = fields;
+    const now = this.#clock();
+    const last = done >= this.#total;
+    if (this.#stream.isTTY === true) {
+      if (last || now - this.#drawnAt >= REDRAW) this.#redraw();
+    } else if (last || now - this.#drawnAt >= this.#plainInterval) {
+      this.#drawnAt = now;
+      this.#stream.write(`${this.line(Infinity)}\n`);
+    }
+  }
+
+  /** Prints a line that stays, above the bar. */
+  print(text: string): void {
+    this.#erase();
+    this.#stream.write(`${text}\n`);
+    if (this.#open && this.#stream.isTTY === true) this.#redraw();
+  }
+
+  /** Ends the bar. It stays on the terminal as it was drawn last; with `text`, that stands in its place. */
+  finish(text?: string): void {
+    if (!this.#open) return;
+    if (this.#stream.isTTY === true) {
+      if (text === undefined) {
+        this.#redraw();
+        this.#stream.write("\n");
+        this.#drawn = false;
+      } else this.#erase();
+    }
+    this.#open = false;
+    if (text !== undefined) this.#stream.write(`${text}\n`);
+  }
+
+  /** The line as it stands, in at most `columns` characters: fields that do not fit are left out from the end. */
+  line(columns: number): string {
+    const seconds = (this.#clock() - this.#started) / 1000;
+    const made = this.#done - this.#from;
+    const share = this.#total > 0 ? Math.min(1, this.#done / this.#total) : 1;
+    const filled = Math.round(share * BAR);
+    const parts = [
+      `${this.#label} ${formatCount(this.#done)}/${formatCount(this.#total)} ${"█".repeat(filled)}${"░".repeat(BAR - filled)}`,
+    ];
+    const ends: string[] = [];
+    if (this.#unit !== undefined && made > 0 && seconds > 0) ends.push(`${formatCount(made / seconds)} ${this.#unit}/s`);
+    if (this.#done >= this.#total) ends.push(formatDuration(seconds));
+    else if (made > 0) ends.push(`ETA ${formatDuration((seconds / made) * (this.#total - this.#done))}`);
+    const fields = Object.entries(this.#fields).map(
+      ([name, value]) => `${name} ${typeof value === "number" ? formatNumber(value) : value}`,
+    );
+    while (fields.length > 0 && [...parts, ...fields, ...ends].join("  ").length > columns) fields.pop();
+    return [...parts, ...fields, ...ends].join("  ").slice(0, columns === Infinity ? undefined : columns);
+  }
+
+  #redraw(): void {
+    // One column is left free: a full last column makes some terminals wrap.
+    const text = this.line((this.#stream.columns ?? 80) - 1);
+    this.#stream.write(`\r\x1b[K${text}`);
+    this.#drawnAt = this.#clock();
+    this.#drawn = true;
+  }
+
+  #erase(): void {
+    if (this.#drawn) this.#stream.write("\r\x1b[K");
+    this.#drawn = false;
+  }
+}
+
+/** Three significant digits, or a whole number with separators from 1,000 on. */
+export function formatNumber(value: number): string {
+  if (!Number.isFinite(value)) return String(value);
+  if (Number.isInteger(value) || Math.abs(value) >= 1000) return formatCount(value);
+  if (Math.abs(value) >= 0.01) return value.toFixed(Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : Math.abs(value) >= 1 ? 2 : 3);
+  return value.toExponential(1);
+}
+
+/** 12,345; one decimal below 10 where there is one. */
+export function formatCount(value: number): string {
+  if (!Number.isInteger(value) && Math.abs(value) < 10) return value.toFixed(1);
+  return Math.round(value).toLocaleString("en-US");
+}
+
+/** 8 s, 3:20, 1:02:05. */
+export function formatDuration(seconds: number): string {
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const two = (value: number) => String(value).padStart(2, "0");
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor((whole % 3600) / 60);
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}
+
+/** 1.5 KiB, 12 MiB. */
+export function formatBytes(bytes: number): string {
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let power = 0;
+  let value = bytes;
+  while (value >= 1024 && power < units.length - 1) {
+    value /= 1024;
+    power++;
+  }
+  return `${value < 10 && power > 0 ? value.toFixed(1) : Math.round(value)} ${units[power] ?? ""}`;
+}

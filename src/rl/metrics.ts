@@ -1,0 +1,125 @@
+/** The numbers of a training step, by name. A mean over nothing is left out rather than reported as 0. */
+import { groupIndices } from "./advantage.ts";
+import type { ScoredTrajectory, SearchRecord, Trajectory } from "./trajectory.ts";
+import type { UpdateStats } from "./update-stats.ts";
+
+export type Metrics = Record<string, number>;
+
+/** Of the rollouts of one step. */
+export function rolloutMetrics(scored: readonly ScoredTrajectory[]): Metrics {
+  const trajectories = scored.map(({ trajectory }) => trajectory);
+  const rewards = scored.map(({ reward }) => reward);
+  const groups = [...groupIndices(trajectories).values()];
+  const metrics: Metrics = {};
+  const put = (name: string, value: number | undefined): void => {
+    if (value !== undefined) metrics[name] = value;
+  };
+
+  put("reward/mean", mean(rewards));
+  put("reward/std", deviation(rewards));
+  put("reward/min", rewards.length === 0 ? undefined : Math.min(...rewards));
+  put("reward/max", rewards.length === 0 ? undefined : Math.max(...rewards));
+  put(
+    "reward/zero_std_groups",
+    share(groups, (group) => group.every((index) => rewards[index] === rewards[group[0] as number])),
+  );
+
+  put("rollout/searches", mean(trajectories.map(({ searches }) => searches.length)));
+  put("rollout/turns", mean(trajectories.map(({ turns }) => turns)));
+  put("rollout/valid", share(trajectories, isValid));
+  put(
+    "rollout/answered",
+    share(trajectories, ({ status }) => status === "answered"),
+  );
+  put(
+    "rollout/length",
+    share(trajectories, ({ status }) => status === "length"),
+  );
+  put("rollout/invalid_actions", mean(trajectories.map(({ invalidActions }) => invalidActions)));
+  put("rollout/tokens", mean(trajectories.map(({ ids }) => ids.length)));
+  put("rollout/tokens_max", trajectories.length === 0 ? undefined : Math.max(...trajectories.map(({ ids }) => ids.length)));
+  put("rollout/prompt_tokens", mean(trajectories.map(({ promptLength }) => promptLength)));
+  put("rollout/policy_tokens", mean(trajectories.map(({ lossMask }) => lossMask.reduce((sum, mask) => sum + mask, 0))));
+  const searching = trajectories.filter(({ searches }) => searches.length > 0);
+  const again = ({ searches }: Trajectory): boolean => searches.length > 1;
+  put(
+    "rollout/again_with_gold",
+    share(
+      searching.filter(({ searches }) => searches[0]?.containsGold === true),
+      again,
+    ),
+  );
+  put(
+    "rollout/again_without_gold",
+    share(
+      searching.filter(({ searches }) => searches[0]?.containsGold === false),
+      again,
+    ),
+  );
+
+  const simulated = trajectories.flatMap(({ searches }) => searches).filter(({ kind }) => kind !== "real");
+  const leak = (kind: SearchRecord["kind"]): number | undefined =>
+    share(
+      simulated.filter((search) => search.kind === kind),
+      ({ containsGold }) => containsGold,
+    );
+  put("simulator/searches", simulated.length);
+  put("simulator/noise_probability", mean(simulated.flatMap(({ noiseProbability }) => noiseProbability ?? [])));
+  put(
+    "simulator/noise_share",
+    share(simulated, ({ kind }) => kind === "noisy"),
+  );
+  put("simulator/leak_useful", leak("useful"));
+  put("simulator/leak_noisy", leak("noisy"));
+  return metrics;
+}
+
+/** Whether a rollout kept to the format: it answered, and every turn before was a search. */
+export function isValid({ status, invalidActions }: Trajectory): boolean {
+  return status === "answered" && invalidActions === 0;
+}
+
+/**
+ * Of the updates of one step, in order. The mismatch between sampler and trainer is that of the first update, before which the
+ * weights are those that sampled; the others are means over updates, weighted by their policy tokens.
+ */
+export function updateMetrics(updates: readonly UpdateStats[]): Metrics {
+  const [first] = updates;
+  if (first === undefined) return {};
+  const weight = updates.reduce((sum, { trainedTokens }) => sum + trainedTokens, 0);
+  const weighted = (value: (stats: UpdateStats) => number): number =>
+    weight === 0 ? 0 : updates.reduce((sum, stats) => sum + value(stats) * stats.trainedTokens, 0) / weight;
+  const plain = (value: (stats: UpdateStats) => number): number => updates.reduce((sum, stats) => sum + value(stats), 0) / updates.length;
+  return {
+    "rollout/logprob_mismatch_max": first.logProbDifferenceMax,
+    "rollout/logprob_mismatch_mean": first.logProbDifferenceMean,
+    "policy/loss": plain(({ loss }) => loss),
+    "policy/ratio_mean": weighted(({ ratioMean }) => ratioMean),
+    "policy/ratio_max": Math.max(...updates.map(({ ratioMax }) => ratioMax)),
+    "policy/clip_low": weighted(({ clipLow }) => clipLow),
+    "policy/clip_high": weighted(({ clipHigh }) => clipHigh),
+    "policy/kl_old_new": weighted(({ klOldNew }) => klOldNew),
+    "policy/kl_reference": weighted(({ klReference }) => klReference),
+    "policy/entropy": weighted(({ entropy }) => entropy),
+    "policy/grad_norm": plain(({ gradNorm }) => gradNorm),
+    "policy/lr": (updates.at(-1) as UpdateStats).learningRate,
+    "policy/tokens": updates.reduce((sum, { tokens }) => sum + tokens, 0),
+    "policy/trained_tokens": weight,
+    "policy/micro_batches": updates.reduce((sum, { microBatches }) => sum + microBatches, 0),
+  };
+}
+
+function mean(values: readonly number[]): number | undefined {
+  return values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** With n - 1. */
+function deviation(values: readonly number[]): number | undefined {
+  const middle = mean(values);
+  if (middle === undefined || values.length < 2) return undefined;
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
+}
+
+function share<T>(items: readonly T[], test: (item: T) => boolean): number | undefined {
+  return items.length === 0 ? undefined : items.filter(test).length / items.length;
+}

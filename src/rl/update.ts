@@ -1,0 +1,242 @@
+/**
+ * One update of the policy on one optimiser batch: for each micro-batch a forward, the clipped policy loss (PPO's, with GRPO's
+ * advantages) and a backward; then one clipped AdamW step.
+ *
+ * Sources: Schulman et al. 2017 (arXiv 1707.06347) equation 7; Shao et al. 2024 (arXiv 2402.03300); token mean over the whole batch:
+ * Yu et al. 2025 (DAPO, arXiv 2503.14476).
+ */
+import type { Device, Dtype } from "../device/device.ts";
+import { packBatch } from "../nn/batch.ts";
+import type { Decoder } from "../nn/decoder.ts";
+import { gatherRows } from "../ops/gather-rows.ts";
+import { logProb } from "../ops/log-prob.ts";
+import { policyLoss, policyLossStats } from "../ops/policy-loss.ts";
+import { backward } from "../tensor/backward.ts";
+import { keep, withScope } from "../tensor/scope.ts";
+import { withoutTape, withTape } from "../tensor/tape.ts";
+import { fromHost, full, type Tensor } from "../tensor/tensor.ts";
+import { ConfigError } from "../util/errors.ts";
+import { hasGradient, lossTokens, microBatches } from "./mini-batches.ts";
+import { packMicroBatch, type MicroBatch, type TokenLogProbs } from "./packing.ts";
+import type { ScoredTrajectory, Trajectory } from "./trajectory.ts";
+import { lossMeans, ratioStats, type UpdateStats } from "./update-stats.ts";
+
+export type { UpdateStats };
+
+/** How log-probabilities are computed: as the sampler did. */
+export interface ForwardSettings {
+  /** The temperature of sampling; above 0. */
+  readonly temperature: number;
+  /** Tokens in one forward. */
+  readonly microBatchTokens: number;
+  /** Type of the cache that sampling used; f32 unless told. */
+  readonly kvDtype?: Dtype;
+  readonly adapter?: string;
+  /** Keep only each block's input for the backward. */
+  readonly recompute?: boolean;
+}
+
+export interface UpdateSettings extends ForwardSettings {
+  readonly clipLow: number;
+  readonly clipHigh: number;
+  readonly klCoef: number;
+  readonly entropyCoef: number;
+}
+
+/** `AdamW` of `src/optim/`: clips, steps, and returns [norm before clipping, factor], which stays its own. */
+export interface UpdateOptimizer {
+  update(learningRate: number): Promise<Tensor>;
+}
+
+/**
+ * Updates the policy once on `batch`.
+ * @param reference - log-probabilities under the reference policy (`tokenLogProbs`), needed where klCoef is not 0
+ * @throws ConfigError for a temperature of 0 or a missing reference, ShapeError for trajectories that do not fit.
+ */
+export async function update(
+  policy: Decoder,
+  optimizer: UpdateOptimizer,
+  batch: readonly ScoredTrajectory[],
+  settings: UpdateSettings,
+  learningRate: number,
+  reference: TokenLogProbs | null = null,
+): Promise<UpdateStats> {
+  checkTemperature(settings);
+  if (settings.klCoef !== 0 && reference === null)
+    throw new ConfigError({
+      where: "update",
+      what: "a KL term needs the reference policy's log-probabilities",
+      expected: "them, or klCoef 0",
+      got: `klCoef ${settings.klCoef}`,
+    });
+  const { device } = policy;
+  const tokens = lossTokens(batch);
+  const trained = batch.filter((row) => hasGradient(row, settings));
+  const micros = microBatches(trained, settings.microBatchTokens).map((rows) =>
+    packMicroBatch(rows, settings.klCoef === 0 ? null : reference),
+  );
+  if (micros.length === 0) return stepOnly(policy, optimizer, batch, settings, learningRate);
+  const stats = keep(full(device, [1, policyLossStats.length], 0, { label: "policy loss statistics" }));
+  const kept: Tensor[] = [stats];
+  try {
+    zeroGradients(policy, settings);
+    const logProbs = micros.map((micro) => {
+      const values = accumulate(policy, micro, settings, 1 / Math.max(1, tokens), stats);
+      kept.push(values);
+      return values;
+    });
+    const [gradNorm = NaN] = await (await optimizer.update(learningRate)).readFloats();
+    const ratios = ratioStats(micros, await Promise.all(logProbs.map((values) => values.readFloats())));
+    return {
+      ...lossMeans(await stats.readFloats()),
+      ...ratios,
+      gradNorm,
+      learningRate,
+      tokens,
+      trainedRollouts: trained.length,
+      trainedTokens: micros.reduce((sum, { targets }) => sum + targets.length, 0),
+      microBatches: micros.length,
+    };
+  } finally {
+    for (const tensor of kept) tensor.dispose();
+  }
+}
+
+/**
+ * Log-probabilities of the policy tokens of trajectories under a model, without gradients: the reference policy's, or the policy's
+ * own, to measure the mismatch with what was recorded at sampling.
+ */
+export async function tokenLogProbs(
+  model: Decoder,
+  trajectories: readonly Trajectory[],
+  settings: ForwardSettings,
+): Promise<TokenLogProbs> {
+  checkTemperature(settings);
+  const result = new Map<Trajectory, Float32Array>();
+  const sampled = trajectories
+    .filter(({ lossMask }) => lossMask.includes(1))
+    .map((trajectory) => ({ trajectory, reward: 0, advantage: 0 }));
+  for (const trajectory of trajectories) result.set(trajectory, new Float32Array(0));
+  for (const rows of microBatches(sampled, settings.microBatchTokens)) {
+    const micro = packMicroBatch(rows);
+    const tensor = withoutTape(() => withScope(() => score(model, micro, settings).logProb));
+    const values = await keep(tensor)
+      .readFloats()
+      .finally(() => {
+        tensor.dispose();
+      });
+    let at = 0;
+    for (const { trajectory } of rows) {
+      const count = trajectory.lossMask.reduce((sum, mask) => sum + mask, 0);
+      result.set(trajectory, values.slice(at, at + count));
+      at += count;
+    }
+  }
+  return result;
+}
+
+/** An update of rollouts without any gradient: the optimiser still decays and moves on; the mismatch is measured on one micro-batch. */
+async function stepOnly(
+  policy: Decoder,
+  optimizer: UpdateOptimizer,
+  batch: readonly ScoredTrajectory[],
+  settings: UpdateSettings,
+  learningRate: number,
+): Promise<UpdateStats> {
+  const [some = []] = microBatches(
+    batch.filter(({ trajectory }) => trajectory.lossMask.includes(1)),
+    settings.microBatchTokens,
+  );
+  const measured = await tokenLogProbs(
+    policy,
+    some.map(({ trajectory }) => trajectory),
+    settings,
+  );
+  zeroGradients(policy, settings);
+  const [gradNorm = NaN] = await (await optimizer.update(learningRate)).readFloats();
+  return {
+    loss: 0,
+    clipLow: 0,
+    clipHigh: 0,
+    klOldNew: 0,
+    klReference: 0,
+    entropy: 0,
+    ...ratioStats(
+      some.map((row) => packMicroBatch([row])),
+      [...measured.values()],
+    ),
+    gradNorm,
+    learningRate,
+    tokens: lossTokens(batch),
+    trainedRollouts: 0,
+    trainedTokens: 0,
+    microBatches: 0,
+  };
+}
+
+/** A parameter that no micro-batch reaches has a gradient of 0, too. */
+function zeroGradients(policy: Decoder, { adapter }: ForwardSettings): void {
+  const adapters = adapter === undefined ? [] : policy.adapterParameters(adapter).values();
+  for (const parameter of [...policy.parameters().values(), ...adapters]) {
+    if (!parameter.requiresGrad) continue;
+    parameter.grad ??= keep(full(parameter.device, parameter.shape, 0, { label: `gradient of ${parameter.label}` }));
+    parameter.zeroGrad();
+  }
+}
+
+/** Forward, loss and backward of one micro-batch -> its new log-probabilities [M], the caller's. Adds to gradients and `stats`. */
+function accumulate(policy: Decoder, micro: MicroBatch, settings: UpdateSettings, scale: number, stats: Tensor): Tensor {
+  const { clipLow, clipHigh, klCoef, entropyCoef } = settings;
+  return withScope(() => {
+    const { tape, value } = withTape(() => {
+      const scored = score(policy, micro, settings);
+      const vector = vectorsOn(policy.device, micro.targets.length);
+      const loss = policyLoss(
+        {
+          ...scored,
+          oldLogProb: vector(micro.oldLogProb, "oldLogProb"),
+          referenceLogProb: micro.referenceLogProb === null ? null : vector(micro.referenceLogProb, "referenceLogProb"),
+          advantage: vector(micro.advantage, "advantage"),
+          lossMask: vector(micro.lossMask, "lossMask"),
+        },
+        { clipLow, clipHigh, klCoef, entropyCoef, scale, stats },
+      );
+      return { loss, logProb: scored.logProb };
+    });
+    backward(tape, value.loss);
+    // The tape took the statistics over; they go on over all micro-batches.
+    keep(stats);
+    return keep(value.logProb);
+  });
+}
+
+/** logProb and entropy [M] of the scored tokens. */
+function score(
+  model: Decoder,
+  micro: MicroBatch,
+  { temperature, kvDtype, adapter, recompute }: ForwardSettings,
+): { readonly logProb: Tensor; readonly entropy: Tensor } {
+  const { device } = model;
+  const hidden = model.forward(packBatch(device, micro.sequences), {
+    ...(recompute === undefined ? {} : { recompute }),
+    ...(kvDtype === undefined ? {} : { kvDtype }),
+    ...(adapter === undefined ? {} : { adapter }),
+  });
+  const vector = vectorsOn(device, micro.targets.length);
+  return logProb(gatherRows(hidden, vector(micro.rows, "rows")), model.headWeight, vector(micro.targets, "targets"), temperature);
+}
+
+function vectorsOn(device: Device, length: number): (values: Float32Array | Uint32Array, label: string) => Tensor {
+  return (values, label) => fromHost(device, values, [length], { label });
+}
+
+function checkTemperature({ temperature }: ForwardSettings): void {
+  if (!(temperature > 0))
+    throw new ConfigError({
+      where: "rollout.temperature",
+      what: "training needs sampling",
+      expected: "a temperature above 0",
+      got: String(temperature),
+      hint: "At 0 every rollout of a group would be the same.",
+    });
+}

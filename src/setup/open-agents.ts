@@ -1,0 +1,156 @@
+/** Policy, simulator and search engines put together into what rollouts need. */
+import type { AgentContext } from "../agent/methods/method.ts";
+import { chatStyle, paperStyle, templateStyle, turnStops, type PromptStyle } from "../agent/protocol.ts";
+import type { Config } from "../config/index.ts";
+import * as quickstartPrompts from "../data/quickstart/prompts.ts";
+import type { Device } from "../device/device.ts";
+import { blocksFor } from "../generate/block-manager.ts";
+import { BatchGenerator } from "../generate/scheduler.ts";
+import { KvCache } from "../nn/kv-cache.ts";
+import type { Question } from "../rl/trajectory.ts";
+import type { NoiseSchedule } from "../search/curriculum.ts";
+import type { SearchEngine } from "../search/search-engine.ts";
+import { simulatorStop, SimulatedSearch } from "../search/simulated.ts";
+import {
+  promptedSimulatorTemplate,
+  simulatorPrompt,
+  simulatorTemplate,
+  tunedSimulatorTemplate,
+  type SimulatorTemplate,
+} from "../search/simulator-prompt.ts";
+import { compileTextStops } from "../search/text-codec.ts";
+import type { Model } from "./open-model.ts";
+
+/** The names under which the generator knows the models. */
+export const policyName = "policy";
+export const simulatorName = "simulator";
+
+/** The largest decode batch: more rows cost memory and gain nothing. */
+const mostRows = 256;
+/** The most that one model's cache takes, unless a single sequence needs more. */
+const mostCacheBytes = 512 * 2 ** 20;
+
+/** One generator over policy and simulator; the policy's weights change, the simulator's do not. */
+export function openGenerator(config: Config, device: Device, policy: Model, simulator: Model): BatchGenerator {
+  const { train, rollout, model } = config;
+  const rows = Math.min(mostRows, train.questionsPerStep * train.groupSize);
+  // Room for all rows at their usual length, and for one at its longest; what does not fit at once waits.
+  const bytes = ({ decoder }: Model, usual: number): number => {
+    const of = (tokens: number, sequences: number): number =>
+      KvCache.bytesFor(decoder.config, sequences * blocksFor(Math.min(tokens, decoder.maxPositions)), model.cacheDtype);
+    return Math.max(Math.min(of(usual, rows), mostCacheBytes), of(decoder.maxPositions, 1));
+  };
+  const policyBytes = bytes(policy, rollout.maxContextTokens);
+  const simulatorBytes = bytes(simulator, config.simulator.maxNewTokens + rollout.maxNewTokensPerTurn + 512);
+  return new BatchGenerator({
+    device,
+    models: {
+      [policyName]: { decoder: policy.decoder, kvShare: policyBytes },
+      [simulatorName]: { decoder: simulator.decoder, frozen: true, kvShare: simulatorBytes },
+    },
+    kvCacheBytes: policyBytes + simulatorBytes,
+    cacheDtype: model.cacheDtype,
+    maxRows: rows,
+  });
+}
+
+/**
+ * Positions of the simulator's longest sequence: its documents and a prompt that holds a question, its answer and a query of the
+ * policy's. A text has at most as many tokens as bytes; a token that is no text comes back as U+FFFD, three bytes long.
+ */
+export function simulatorPositions({ simulator, rollout }: Config, questions: readonly Question[]): number {
+  const template = templateOf(simulator.prompt);
+  const longest = questions.reduce(
+    (most, { question, goldenAnswers: [answer = ""] }) => Math.max(most, Buffer.byteLength(question) + Buffer.byteLength(answer)),
+    0,
+  );
+  const empty = (["useful", "noisy"] as const).map((kind) =>
+    Buffer.byteLength(simulatorPrompt(template, kind, { question: "", answer: "", query: "" })),
+  );
+  return simulator.maxNewTokens + 3 * rollout.maxNewTokensPerTurn + Math.max(...empty) + longest + chatTokens;
+}
+
+/** More than any chat template puts around a message. */
+const chatTokens = 256;
+
+function templateOf(prompt: Config["simulator"]["prompt"]): SimulatorTemplate {
+  if (prompt === "short") return simulatorTemplate(quickstartPrompts.shortSimulatorPrompt);
+  return prompt === "prompted" ? promptedSimulatorTemplate : tunedSimulatorTemplate;
+}
+
+/** The prompts of the configuration, through the policy's chat template where it has one. */
+export function promptStyle({ rollout }: Config, { tokenizer, chatTemplate }: Model): PromptStyle {
+  if (rollout.prompt === "quickstart") return templateStyle(quickstartPrompts);
+  if (chatTemplate === null) return paperStyle;
+  return chatStyle(paperStyle, (content) => chatTemplate.render([{ role: "user", content }]), tokenizer.specialTokens.values());
+}
+
+/** What training rollouts share. */
+export function trainingContext(config: Config, generator: BatchGenerator, policy: Model, engine: SearchEngine): AgentContext {
+  const { maxTurns, maxNewTokensPerTurn, maxObservationTokens, maxContextTokens, temperature, topK, topP } = config.rollout;
+  return {
+    generator,
+    tokenizer: policy.tokenizer,
+    stop: compileTextStops(turnStops, policy.tokenizer, policy.decoder.config.vocabulary),
+    style: promptStyle(config, policy),
+    engine,
+    settings: {
+      model: policyName,
+      maxTurns,
+      maxTurnTokens: maxNewTokensPerTurn,
+      maxObservationTokens,
+      maxContextTokens,
+      seed: config.seed,
+      purpose: "policySample",
+      sampling: { temperature, topK, topP },
+    },
+  };
+}
+
+/** The same for an evaluation with a search engine: greedy. The stop table is the same one, of which the device keeps one copy. */
+export function evaluationContext(training: AgentContext, engine: SearchEngine): AgentContext {
+  return { ...training, engine, settings: { ...training.settings, purpose: "evaluation", sampling: { temperature: 0, topK: 0, topP: 1 } } };
+}
+
+/** Makes simulated engines over one model; `noise` is the curriculum unless given. */
+export type Simulate = (noise?: NoiseSchedule | number) => SimulatedSearch;
+
+/** The simulator of the configuration. */
+export function openSimulator(config: Config, generator: BatchGenerator, model: Model): Simulate {
+  const { tokenizer, decoder, chatTemplate } = model;
+  const { simulator } = config;
+  // An empty system message keeps a template's own default out, as in the paper's requests.
+  const chat =
+    chatTemplate === null || simulator.prompt === "short"
+      ? {}
+      : {
+          chat: {
+            render: (prompt: string) =>
+              chatTemplate.render([
+                { role: "system", content: "" },
+                { role: "user", content: prompt },
+              ]),
+            specialTokens: tokenizer.specialTokens.values(),
+          },
+        };
+  const stop = compileTextStops([simulatorStop(simulator.documents)], tokenizer, decoder.config.vocabulary);
+  return (noise = curriculum(config)) =>
+    new SimulatedSearch({
+      generator,
+      model: simulatorName,
+      tokenizer,
+      stop,
+      seed: config.seed,
+      noise,
+      topK: simulator.documents,
+      template: templateOf(simulator.prompt),
+      sampling: { temperature: simulator.temperature, topK: simulator.topK, topP: simulator.topP },
+      maxNewTokens: simulator.maxNewTokens,
+      ...chat,
+    });
+}
+
+/** The configured rise of noise over the run. */
+export function curriculum({ curriculum: { start, end, base }, train: { steps } }: Config): NoiseSchedule {
+  return { start, end, base, steps };
+}

@@ -1,0 +1,248 @@
+import { describe, expect, it } from "vitest";
+import type { DecoderConfig } from "../../../src/nn/config.ts";
+import { Decoder } from "../../../src/nn/decoder.ts";
+import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
+import { microBatches } from "../../../src/rl/mini-batches.ts";
+import type { TokenLogProbs } from "../../../src/rl/packing.ts";
+import type { ScoredTrajectory, Trajectory } from "../../../src/rl/trajectory.ts";
+import { tokenLogProbs, update, type UpdateSettings } from "../../../src/rl/update.ts";
+import { liveTensors, type Tensor } from "../../../src/tensor/tensor.ts";
+import { philox } from "../../../src/util/philox.ts";
+import { useCpu } from "../../helpers/device.ts";
+import { trajectoryOf } from "../../helpers/trajectories.ts";
+
+const config: DecoderConfig = {
+  architecture: "LlamaForCausalLM",
+  width: 32,
+  mlpWidth: 48,
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  headDim: 8,
+  vocabulary: 61,
+  maxPositions: 256,
+  normEps: 1e-5,
+  ropeTheta: 10000,
+  ropeScaling: { type: "default" },
+  tiedEmbeddings: true,
+  qkvBias: false,
+  outputBias: false,
+  mlpBias: false,
+  qkNorm: false,
+  extra: {},
+};
+const settings: UpdateSettings = { temperature: 0.8, microBatchTokens: 10_000, clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0 };
+
+/** Rollouts of 20 to 90 tokens with two turns each; ids drawn, log-probabilities not known yet. */
+const drawn: Trajectory[] = Array.from({ length: 8 }, (_, i) => {
+  const word = (n: number, m: number): number => philox([1, i], [n, 0, 0, 0])[0] % m;
+  const mask = `${"0".repeat(3 + word(0, 9))}${"1".repeat(2 + word(1, 20))}${"0".repeat(5 + word(2, 30))}${"1".repeat(1 + word(3, 20))}`;
+  return trajectoryOf({ ids: Array.from(mask, (_c, t) => word(10 + t, config.vocabulary)), mask, question: i >> 1, rollout: i & 1 });
+});
+const advantages = [1, -1, 0.5, -0.5, 0, 0, 0.7, -0.7];
+
+describe("update", () => {
+  const cpu = useCpu();
+
+  async function setUp(maxGradNorm = 0, weightDecay = 0) {
+    const policy = Decoder.initialise(config, cpu(), 3);
+    // Weights of this size give log-probabilities that differ from token to token.
+    for (const parameter of policy.parameters().values())
+      if (parameter.shape.length > 1) parameter.write((await parameter.readFloats()).map((x) => 4 * x));
+    const optimizer = new AdamW(decayGroups(policy.parameters(), weightDecay), { maxGradNorm });
+    return {
+      policy,
+      optimizer,
+      dispose: () => {
+        optimizer.dispose();
+        policy.dispose();
+      },
+    };
+  }
+
+  /** The drawn rollouts with the log-probabilities that `policy` gives them, each scored in a batch of its own. */
+  async function sampledBy(policy: Decoder, fill = 0): Promise<Trajectory[]> {
+    const values = await tokenLogProbs(policy, drawn, { ...settings, microBatchTokens: 1 });
+    return drawn.map((trajectory) => {
+      let at = 0;
+      const own = values.get(trajectory) as Float32Array;
+      return { ...trajectory, logProbs: trajectory.lossMask.map((mask) => (mask === 1 ? (own[at++] as number) : fill)) };
+    });
+  }
+
+  const scored = (trajectories: readonly Trajectory[], given = advantages): ScoredTrajectory[] =>
+    trajectories.map((trajectory, i) => ({ trajectory, reward: 0, advantage: given[i] as number }));
+
+  async function weights(policy: Decoder): Promise<Float32Array[]> {
+    return Promise.all([...policy.parameters().values()].map((parameter) => parameter.readFloats()));
+  }
+
+  const largest = (a: readonly Float32Array[], b: readonly Float32Array[]): number =>
+    Math.max(...a.flatMap((values, i) => [...values].map((value, n) => Math.abs(value - (b[i]?.[n] as number)))));
+
+  it("starts from ratio 1 exactly, and the loss is the token mean of minus the advantages", async () => {
+    const { policy, optimizer, dispose } = await setUp();
+    const batch = scored(await sampledBy(policy));
+    const stats = await update(policy, optimizer, batch, settings, 1e-3);
+    const sizes = batch.map(({ trajectory }) => trajectory.lossMask.filter((mask) => mask === 1).length);
+    const tokens = sizes.reduce((sum, n) => sum + n, 0);
+    expect(stats).toMatchObject({
+      ratioMean: 1,
+      ratioMax: 1,
+      logProbDifferenceMax: 0,
+      logProbDifferenceMean: 0,
+      klOldNew: 0,
+      clipLow: 0,
+      clipHigh: 0,
+      tokens,
+      trainedRollouts: 6,
+      learningRate: 1e-3,
+    });
+    expect(stats.loss).toBeCloseTo(-sizes.reduce((sum, n, i) => sum + n * (advantages[i] as number), 0) / tokens, 6);
+    expect(stats.gradNorm).toBeGreaterThan(0);
+    expect(stats.trainedTokens).toBe(tokens - (sizes[4] as number) - (sizes[5] as number));
+    dispose();
+  });
+
+  it("moves probability from bad rollouts to good ones, so the second update has another ratio than 1", async () => {
+    const { policy, optimizer, dispose } = await setUp();
+    const trajectories = await sampledBy(policy);
+    await update(policy, optimizer, scored(trajectories.slice(0, 4)), settings, 1e-3);
+    const after = await tokenLogProbs(policy, trajectories, settings);
+    const gain = (i: number): number => {
+      const trajectory = trajectories[i] as Trajectory;
+      const old = trajectory.logProbs.filter((_, t) => trajectory.lossMask[t] === 1);
+      return (after.get(trajectory) as Float32Array).reduce((sum, value, n) => sum + value - (old[n] as number), 0);
+    };
+    expect(gain(0)).toBeGreaterThan(0);
+    expect(gain(1)).toBeLessThan(0);
+    const second = await update(policy, optimizer, scored(trajectories.slice(4), advantages.slice(4)), settings, 1e-3);
+    expect(second.ratioMax).not.toBe(1);
+    expect(second.logProbDifferenceMax).toBeGreaterThan(1e-4);
+    expect(second.klOldNew).not.toBe(0);
+    dispose();
+  });
+
+  it("does not depend on the cut into micro-batches", async () => {
+    const results: { gradients: Float32Array[]; loss: number; norm: number }[] = [];
+    for (const microBatchTokens of [10_000, 150, 1]) {
+      const { policy, optimizer, dispose } = await setUp();
+      const batch = scored(await sampledBy(policy));
+      const stats = await update(
+        policy,
+        optimizer,
+        batch,
+        { ...settings, microBatchTokens, klCoef: 0.01, entropyCoef: 0.01 },
+        1e-3,
+        await tokenLogProbs(
+          policy,
+          batch.map(({ trajectory }) => trajectory),
+          settings,
+        ),
+      );
+      expect(stats.microBatches).toBe(microBatches(batch, microBatchTokens).length);
+      const gradients = await Promise.all([...policy.parameters().values()].map((parameter) => (parameter.grad as Tensor).readFloats()));
+      results.push({ gradients, loss: stats.loss, norm: stats.gradNorm });
+      dispose();
+    }
+    const [whole, ...cut] = results as [(typeof results)[0], ...typeof results];
+    for (const part of cut) {
+      expect(largest(part.gradients, whole.gradients)).toBeLessThan(2e-6 * whole.norm);
+      expect(part.loss).toBeCloseTo(whole.loss, 6);
+      expect(part.norm / whole.norm).toBeCloseTo(1, 5);
+    }
+  });
+
+  it("takes nothing from masked positions: NaN there changes no bit", async () => {
+    const results: Float32Array[][] = [];
+    for (const fill of [0, NaN]) {
+      const { policy, optimizer, dispose } = await setUp(1);
+      const stats = await update(policy, optimizer, scored(await sampledBy(policy, fill)), settings, 1e-3);
+      expect(Number.isFinite(stats.gradNorm)).toBe(true);
+      results.push(await weights(policy));
+      dispose();
+    }
+    expect(results[1]).toEqual(results[0]);
+  });
+
+  it("leaves rollouts of advantage 0 out of the work but not out of the mean", async () => {
+    const norms: number[] = [];
+    const sizes: number[] = [];
+    for (const count of [4, 6]) {
+      const { policy, optimizer, dispose } = await setUp();
+      const stats = await update(policy, optimizer, scored((await sampledBy(policy)).slice(0, count)), settings, 1e-3);
+      expect(stats.trainedRollouts).toBe(4);
+      norms.push(stats.gradNorm);
+      sizes.push(stats.tokens);
+      dispose();
+    }
+    expect((norms[1] as number) * (sizes[1] as number)).toBeCloseTo((norms[0] as number) * (sizes[0] as number), 4);
+    expect(sizes[1]).toBeGreaterThan(sizes[0] as number);
+  });
+
+  it("still steps the optimiser, and measures the mismatch, when no rollout has a gradient", async () => {
+    const { policy, optimizer, dispose } = await setUp(1, 0.1);
+    const before = await weights(policy);
+    const stats = await update(policy, optimizer, scored(await sampledBy(policy), Array<number>(8).fill(0)), settings, 1e-2);
+    expect(stats).toMatchObject({ loss: 0, gradNorm: 0, trainedRollouts: 0, logProbDifferenceMax: 0 });
+    const after = await weights(policy);
+    const [embedding] = before as [Float32Array];
+    after[0]?.forEach((value, n) => expect(value).toBeCloseTo((embedding[n] as number) * (1 - 1e-3), 6));
+    expect(optimizer.step).toBe(1);
+    dispose();
+  });
+
+  it("moves towards the reference policy when klCoef is above 0", async () => {
+    const { policy, optimizer, dispose } = await setUp();
+    const reference = Decoder.initialise(config, cpu(), 4);
+    const batch = scored(await sampledBy(policy), Array<number>(8).fill(0));
+    const logProbs: TokenLogProbs = await tokenLogProbs(
+      reference,
+      batch.map(({ trajectory }) => trajectory),
+      settings,
+    );
+    const divergence: number[] = [];
+    for (let i = 0; i < 4; i++)
+      divergence.push((await update(policy, optimizer, batch, { ...settings, klCoef: 1 }, 1e-3, logProbs)).klReference);
+    expect(divergence[0]).toBeGreaterThan(0.01);
+    for (let i = 1; i < 4; i++) expect(divergence[i]).toBeLessThan(divergence[i - 1] as number);
+    await expect(update(policy, optimizer, batch, { ...settings, klCoef: 1 }, 1e-3)).rejects.toThrow(
+      "a KL term needs the reference policy's log-probabilities",
+    );
+    reference.dispose();
+    dispose();
+  });
+
+  it("raises the entropy when entropyCoef is above 0", async () => {
+    const { policy, optimizer, dispose } = await setUp();
+    const batch = scored(await sampledBy(policy), Array<number>(8).fill(0));
+    const entropies: number[] = [];
+    for (let i = 0; i < 3; i++) entropies.push((await update(policy, optimizer, batch, { ...settings, entropyCoef: 1 }, 1e-3)).entropy);
+    expect(entropies[1]).toBeGreaterThan(entropies[0] as number);
+    expect(entropies[2]).toBeGreaterThan(entropies[1] as number);
+    dispose();
+  });
+
+  it("gives the same bits with recomputation, and frees what it used", async () => {
+    const results: Float32Array[][] = [];
+    for (const recompute of [false, true]) {
+      const { policy, optimizer, dispose } = await setUp(1);
+      const batch = scored(await sampledBy(policy));
+      await update(policy, optimizer, batch, { ...settings, recompute }, 1e-3);
+      const held = liveTensors(cpu());
+      await update(policy, optimizer, batch, { ...settings, recompute, microBatchTokens: 200 }, 1e-3);
+      expect(liveTensors(cpu())).toEqual(held);
+      results.push(await weights(policy));
+      dispose();
+    }
+    expect(results[1]).toEqual(results[0]);
+  });
+
+  it("refuses greedy samples", async () => {
+    const { policy, optimizer, dispose } = await setUp();
+    await expect(update(policy, optimizer, [], { ...settings, temperature: 0 }, 1e-3)).rejects.toThrow(
+      "training needs sampling; expected a temperature above 0, got 0",
+    );
+    dispose();
+  });
+});

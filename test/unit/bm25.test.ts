@@ -1,0 +1,129 @@
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Bm25Search, matchExpression, renderDocuments } from "../../src/search/bm25.ts";
+import { readPassages } from "../../src/search/passages.ts";
+import { DataError, FileError } from "../../src/util/errors.ts";
+
+const corpus = [
+  { id: "a", text: "The capital of France is Paris." },
+  { id: "b", text: "The capital of Germany is Berlin." },
+  { id: "c", text: "Côte d'Ivoire uses the currency West African franc." },
+  { id: "d", text: "The calling code of Guinea-Bissau is +245." },
+  { id: "e", text: "The internet domain of Germany is .de." },
+];
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "bm 25 "));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe("bm25", () => {
+  it("finds the passage that shares most rare words, stemmed and without accents", async () => {
+    const engine = await Bm25Search.inMemory(corpus, 2);
+    expect((await engine.find("capitals of Germany"))[0]?.id).toBe("b");
+    expect((await engine.find("cote d'ivoire currencies"))[0]?.id).toBe("c");
+    expect((await engine.find("currency of Côte"))[0]?.id).toBe("c");
+    await engine.close();
+  });
+
+  it("takes nothing in a query as syntax", async () => {
+    const engine = await Bm25Search.inMemory(corpus, 1);
+    for (const [query, id] of [
+      ["+245", "d"],
+      ["Guinea-Bissau", "d"],
+      [".de", "e"],
+      ['"Berlin" AND NOT (', "b"],
+      ["NEAR paris*", "a"],
+      ["text:paris", "a"],
+    ] as const) {
+      expect((await engine.find(query))[0]?.id, query).toBe(id);
+    }
+    expect(await engine.find("")).toEqual([]);
+    expect(await engine.find("? - .")).toEqual([]);
+    await engine.close();
+  });
+
+  it("renders documents with numbers, one a line, and says so when there is none", async () => {
+    const engine = await Bm25Search.inMemory(
+      [
+        { id: "1", title: "France", text: "Capital:\n Paris" },
+        { id: "2", text: "Capital: Rome" },
+      ],
+      5,
+    );
+    const request = { question: "", goldenAnswers: [], key: { step: 0, question: 0, rollout: 0 }, turn: 0 };
+    expect(await engine.search({ ...request, query: "Paris capital" })).toEqual({
+      documents: "Doc 1: France Capital: Paris\nDoc 2: Capital: Rome",
+      kind: "real",
+    });
+    expect((await engine.search({ ...request, query: "zebra" })).documents).toBe("No information available");
+    expect(renderDocuments([])).toBe("No information available");
+    await engine.close();
+  });
+
+  it("breaks ties by corpus order", async () => {
+    const engine = await Bm25Search.inMemory(
+      Array.from({ length: 500 }, (_, i) => ({ id: String(i), text: `same words here` })),
+      3,
+    );
+    expect((await engine.find("same")).map(({ id }) => id)).toEqual(["0", "1", "2"]);
+    expect(engine.size).toBe(500);
+    await engine.close();
+  });
+
+  it("keeps distinct words of a query once", () => {
+    expect(matchExpression("Capital of the capital")).toBe('"capital" OR "of" OR "the"');
+  });
+
+  it("keeps an index file, reuses it for the same corpus and builds it again for another", async () => {
+    const path = join(folder, "index.db");
+    let reads = 0;
+    const passages = (): typeof corpus => {
+      reads++;
+      return corpus;
+    };
+    for (const fingerprint of ["one", "one", "two"]) {
+      const engine = await Bm25Search.inFile(path, fingerprint, passages, 1);
+      expect((await engine.find("Berlin"))[0]?.id).toBe("b");
+      expect(engine.size).toBe(5);
+      await engine.close();
+    }
+    expect(reads).toBe(2);
+    await writeFile(path, "this is no database");
+    const engine = await Bm25Search.inFile(path, "two", passages, 1);
+    expect((await engine.find("Paris"))[0]?.id).toBe("a");
+    await engine.close();
+  });
+
+  it("leaves no half index when a build fails", async () => {
+    const path = join(folder, "half.db");
+    const broken = function* (): Generator<(typeof corpus)[number]> {
+      yield* corpus;
+      throw new DataError({ where: "corpus:6", what: "not JSON" });
+    };
+    await expect(Bm25Search.inFile(path, "x", broken, 1)).rejects.toThrow("corpus:6: not JSON");
+    expect((await readdir(folder)).filter((name) => name.startsWith("half"))).toEqual([]);
+  });
+
+  it("reads a corpus line by line and names the line of a wrong row", async () => {
+    const path = join(folder, "corpus.jsonl");
+    await writeFile(path, `{"id": 1, "text": "one"}\n\n{"id": "2", "title": "Two", "contents": "two"}\n`);
+    const rows = [];
+    for await (const passage of readPassages(path)) rows.push(passage);
+    expect(rows).toEqual([
+      { id: "1", text: "one" },
+      { id: "2", title: "Two", text: "two" },
+    ]);
+    await writeFile(path, `{"id": 1, "text": "one"}\n{"id": 2}\n`);
+    await expect(Bm25Search.fromCorpus(path, 1)).rejects.toThrow(`${path}:2: wrong passage text; expected a text, got nothing`);
+    await writeFile(path, "{");
+    await expect(Bm25Search.fromCorpus(path, 1)).rejects.toThrow(`${path}:1: not JSON`);
+    await writeFile(path, "");
+    await expect(Bm25Search.fromCorpus(path, 1)).rejects.toThrow("the corpus is empty");
+    await expect(Bm25Search.fromCorpus(join(folder, "missing"), 1)).rejects.toThrow(FileError);
+    await expect(Bm25Search.inMemory(corpus, 0)).rejects.toThrow("evaluation.documents");
+  });
+});

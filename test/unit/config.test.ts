@@ -1,0 +1,266 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { argumentsHelp, parseArguments, type ArgumentSpec } from "../../src/config/arguments.ts";
+import { keys } from "../../src/config/keys.ts";
+import { editDistance, nearest } from "../../src/config/nearest.ts";
+import { changedKeys, hashConfig, keysHelp, printConfig } from "../../src/config/print.ts";
+import { resolveConfig } from "../../src/config/resolve.ts";
+import { claimRunName, newestRunName } from "../../src/config/run-name.ts";
+import { readOverride, readYaml } from "../../src/config/source.ts";
+import { packagedConfig, readTrainCommand, type TrainCommand } from "../../src/config/train-command.ts";
+import { advantageNames } from "../../src/rl/advantage.ts";
+import { rewardNames } from "../../src/rl/reward.ts";
+import { ConfigError } from "../../src/util/errors.ts";
+
+const needed = ["model.policy=p", "simulator.path=s", "data.train=t"];
+const configOf = (...settings: string[]) => resolveConfig([...needed, ...settings].map(readOverride));
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "zerosearch-config-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function yaml(text: string, name = "a.yaml"): string {
+  const file = join(folder, name);
+  writeFileSync(file, text);
+  return file;
+}
+
+function messageOf(act: () => unknown): string {
+  try {
+    act();
+  } catch (error) {
+    expect(error).toBeInstanceOf(Error);
+    return (error as Error).message;
+  }
+  throw new Error("nothing was thrown");
+}
+
+describe("a configuration", () => {
+  it("needs a policy, a simulator and training questions, and has a default for everything else", () => {
+    const config = configOf();
+    expect(config.train.groupSize).toBe(5);
+    expect(config.data.test).toBeNull();
+    expect(keys.filter((key) => key.default === undefined).map((key) => key.key)).toEqual(["model.policy", "simulator.path", "data.train"]);
+  });
+
+  it("has defaults that pass its own checks, and a sentence for every key", () => {
+    for (const key of keys) {
+      if (key.default !== undefined && key.default !== null) expect(configOf(`${key.key}=${String(key.default)}`)).toEqual(configOf());
+      expect(key.doc, key.key).toMatch(/^[A-Z].*\.$/);
+      expect(key.expected, key.key).not.toContain("undefined");
+    }
+  });
+
+  it("offers exactly the advantages and rewards there are", () => {
+    const offered = (name: string) => keys.find((key) => key.key === name)?.expected;
+    expect(offered("algorithm.name")).toBe(`one of ${advantageNames.join(", ")}`);
+    expect(offered("reward.kind")).toBe(`one of ${rewardNames.join(", ")}`);
+  });
+
+  it("takes later sources over earlier ones, key by key", () => {
+    const file = yaml("train:\n  steps: 7\n  groupSize: 3\n");
+    const config = resolveConfig([...readYaml(file), ...[...needed, "train.steps=9"].map(readOverride)]);
+    expect(config.train).toMatchObject({ steps: 9, groupSize: 3, questionsPerStep: 64 });
+  });
+
+  it("starts from the file named by `extends`", () => {
+    yaml("train: { steps: 7, groupSize: 3 }\n", "base.yaml");
+    const config = resolveConfig([...readYaml(yaml("extends: base.yaml\ntrain: { steps: 8 }\n")), ...needed.map(readOverride)]);
+    expect(config.train).toMatchObject({ steps: 8, groupSize: 3 });
+  });
+
+  it("is read back from what is printed", () => {
+    const config = configOf("curriculum.base=1.5", "data.corpus=a b.jsonl", "optimizer.learningRate=2e-4", "name=007");
+    expect(resolveConfig(readYaml(yaml(printConfig(config))))).toEqual(config);
+  });
+
+  it("reads every setting as its key's type: a text of digits stays a text", () => {
+    expect(configOf("name=12").name).toBe("12");
+    expect(configOf("optimizer.learningRate=1e-4").optimizer.learningRate).toBe(1e-4);
+    expect(configOf("train.recompute=true").train.recompute).toBe(true);
+    expect(configOf("data.corpus=c", "data.corpus=null").data.corpus).toBeNull();
+  });
+
+  it("puts the package's folder for {package}", () => {
+    expect(configOf("model.policy={package}/checkpoints/x").model.policy).toMatch(/checkpoints[/\\]x$/);
+    expect(configOf("model.policy={package}/checkpoints/x").model.policy).not.toContain("{");
+  });
+});
+
+describe("a mistake in a configuration", () => {
+  it("names file, line and column of broken YAML", () => {
+    const file = yaml("train:\n  steps: [1, 2\nseed: 1\n");
+    expect(messageOf(() => readYaml(file))).toMatch(new RegExp(`^${file}:3:1: not valid YAML: `));
+  });
+
+  it("names the place of a key given twice", () => {
+    expect(messageOf(() => readYaml(yaml("seed: 1\nseed: 2\n")))).toMatch(/a\.yaml:2:1: not valid YAML: .*unique/);
+  });
+
+  it("names the place of an unknown key and the nearest known one", () => {
+    const file = yaml("train:\n  stpes: 3\n");
+    expect(messageOf(() => resolveConfig([...readYaml(file), ...needed.map(readOverride)]))).toBe(
+      `${file}:2:3: unknown key train.stpes\n  did you mean train.steps? All keys: node train.js --help`,
+    );
+    expect(messageOf(() => readOverride("questionsPerStep=4"))).toContain("did you mean train.questionsPerStep?");
+    expect(messageOf(() => readOverride("__proto__.x=1"))).toContain("unknown key");
+  });
+
+  it("names place, range and value of a value out of range", () => {
+    const file = yaml("train:\n  steps: 0\n");
+    expect(messageOf(() => resolveConfig([...readYaml(file), ...needed.map(readOverride)]))).toContain(
+      `${file}:2:3: wrong value for train.steps; expected an integer from 1, got 0`,
+    );
+    expect(messageOf(() => configOf("curriculum.base=0"))).toContain(
+      "argument curriculum.base=0: wrong value for curriculum.base; expected a number above 0",
+    );
+    expect(messageOf(() => configOf("device.kind=tpu"))).toContain('expected one of auto, cpu, webgpu, got "tpu"');
+    expect(messageOf(() => configOf("seed=many"))).toContain('expected an integer from 0, got "many"');
+    expect(messageOf(() => configOf("name=../x"))).toContain("wrong value for name");
+  });
+
+  it("is told together with the others, unknown keys first", () => {
+    const message = messageOf(() => resolveConfig(readYaml(yaml("seed: -1\nmodle: {}\n"))));
+    expect(message.indexOf("unknown key modle")).toBeLessThan(message.indexOf("wrong value for seed"));
+    expect(message).toContain("model.policy is missing");
+  });
+
+  it("is a missing file, a file that is no map, or `extends` in a circle", () => {
+    expect(messageOf(() => readYaml(join(folder, "no.yaml")))).toContain("no such configuration file");
+    expect(messageOf(() => readYaml(yaml("- 1\n")))).toMatch(/a\.yaml:1:1: not a configuration; expected a map/);
+    expect(messageOf(() => readYaml(yaml("extends: a.yaml\n")))).toContain("leads back to this file");
+  });
+
+  it("is two right values that do not fit together", () => {
+    expect(messageOf(() => configOf("train.microBatchTokens=100"))).toContain("at least rollout.maxContextTokens (4096), got 100");
+    expect(messageOf(() => configOf("data.test=x"))).toContain("data.corpus is missing");
+    expect(messageOf(() => configOf("curriculum.start=.6"))).toContain("curriculum.end is below curriculum.start");
+    expect(messageOf(() => configOf("train.updatesPerStep=321"))).toContain("more updates than there are rollouts");
+    expect(messageOf(() => configOf("train.groupSize=1"))).toContain("leaves grpo without a baseline");
+    expect(configOf("train.groupSize=1", "algorithm.name=reinforce").train.groupSize).toBe(1);
+    expect(messageOf(() => configOf("rollout.maxContextTokens=600"))).toContain("no room for one turn");
+  });
+});
+
+describe("printing", () => {
+  it("lists every key with default and range in --help", () => {
+    const help = keysHelp();
+    for (const key of keys) expect(help).toContain(`  ${key.key} = `);
+    expect(help).toContain("data.corpus = null   a path, or null");
+    expect(Math.max(...help.split("\n").map((line) => line.length))).toBeLessThanOrEqual(120);
+  });
+
+  it("finds the keys that differ", () => {
+    expect(changedKeys(configOf(), configOf("train.steps=3"))).toEqual([{ key: "train.steps", before: 200, after: 3 }]);
+  });
+
+  it("hashes what results depend on, not the name or the device", () => {
+    expect(hashConfig(configOf("name=other", "device.threads=2"))).toBe(hashConfig(configOf()));
+    expect(hashConfig(configOf("seed=2"))).not.toBe(hashConfig(configOf()));
+    expect(hashConfig(configOf("device.blas=openblas"))).not.toBe(hashConfig(configOf()));
+  });
+});
+
+describe("the nearest name", () => {
+  it("counts insertions, deletions, replacements and swaps", () => {
+    expect(editDistance("stesp", "steps")).toBe(1);
+    expect(editDistance("kitten", "sitting")).toBe(3);
+    expect(editDistance("", "abc")).toBe(3);
+  });
+
+  it("is none where nothing is near", () => {
+    expect(nearest("stps", ["steps", "seed"])).toBe("steps");
+    expect(nearest("xyzzy", ["steps", "seed"])).toBeUndefined();
+  });
+});
+
+describe("the command line", () => {
+  const spec: ArgumentSpec = {
+    program: "zerosearch x",
+    summary: "Does x.",
+    options: { file: { value: "FILE", doc: "A file." }, resume: { value: "[RUN]", doc: "Goes on." }, dry: { doc: "Does nothing." } },
+    words: ["[WORD]"],
+    settings: true,
+  };
+  const parse = (...argv: string[]) => parseArguments(argv, spec);
+
+  it("tells options, settings and words apart", () => {
+    const { options, words, settings } = parse("w", "--file", "f", "a.b=1", "--resume", "c=2", "--dry");
+    expect([...options]).toEqual([
+      ["file", "f"],
+      ["resume", ""],
+      ["dry", ""],
+    ]);
+    expect(words).toEqual(["w"]);
+    expect(settings).toEqual(["a.b=1", "c=2"]);
+    expect(parse("--resume", "r", "--file=a=b").options).toEqual(
+      new Map([
+        ["resume", "r"],
+        ["file", "a=b"],
+      ]),
+    );
+  });
+
+  it("says what is wrong with an option or a word", () => {
+    expect(messageOf(() => parse("--flie", "x"))).toContain("did you mean --file?");
+    expect(messageOf(() => parse("--train.steps=3"))).toContain("settings are written without dashes: train.steps=3");
+    expect(messageOf(() => parse("--file"))).toContain("has no value; expected --file FILE");
+    expect(messageOf(() => parse("--dry=1"))).toContain("takes no value");
+    expect(messageOf(() => parse("a", "b"))).toContain("argument b: is not understood");
+    expect(messageOf(() => parse("--constructor"))).toContain("unknown option");
+  });
+
+  it("has a help page of its options", () => {
+    expect(argumentsHelp(spec)).toContain("Usage: zerosearch x [WORD] [options] [key=value ...]");
+    expect(argumentsHelp(spec)).toContain("--resume [RUN]");
+  });
+});
+
+describe("node train.js", () => {
+  const read = (...argv: string[]) => readTrainCommand(argv) as TrainCommand;
+
+  it("takes the quickstart without arguments, and every shipped configuration is right", () => {
+    expect(read().config.name).toBe("quickstart-run");
+    expect(read("--config", packagedConfig("smoke")).config.name).toBe("smoke");
+  });
+
+  it("prints keys with --help and the resolved configuration with --dry-run", () => {
+    expect(read("--help").print).toContain("train.questionsPerStep");
+    expect(read("--dry-run", "seed=5").print).toContain("seed: 5");
+  });
+
+  it("takes --device for device.kind", () => {
+    expect(read("--device", "cpu").config.device.kind).toBe("cpu");
+  });
+
+  it("resumes with the saved configuration and tells which keys changed", () => {
+    const runs = `output.runs=${folder}`;
+    const saved = read("seed=9", "train.steps=5", runs).config;
+    mkdirSync(join(folder, "quickstart-run"));
+    writeFileSync(join(folder, "quickstart-run", "config.yaml"), printConfig(saved));
+    const command = read("--resume", runs, "train.saveEvery=1");
+    expect(command.resume).toBe(true);
+    expect(command.config).toMatchObject({ seed: 9, name: "quickstart-run" });
+    expect(command.changed).toEqual([{ key: "train.saveEvery", before: saved.train.saveEvery, after: 1 }]);
+    expect(() => read("--resume", "nothing", runs)).toThrow(ConfigError);
+  });
+});
+
+describe("names of runs", () => {
+  it("never name an old run's folders again, and --resume means the newest", () => {
+    const runs = join(folder, "runs");
+    const output = { runs, checkpoints: join(folder, "checkpoints") };
+    expect(claimRunName(output, "run")).toBe("run");
+    writeFileSync(join(runs, "run", "config.yaml"), "");
+    mkdirSync(join(output.checkpoints, "run-2"), { recursive: true });
+    expect(claimRunName(output, "run")).toBe("run-3");
+    expect(newestRunName(runs, "run")).toBe("run");
+    writeFileSync(join(runs, "run-3", "config.yaml"), "");
+    expect(newestRunName(runs, "run")).toBe("run-3");
+    expect(() => newestRunName(runs, "other")).toThrow("there is no run other");
+  });
+});

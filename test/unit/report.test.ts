@@ -1,0 +1,207 @@
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { JsonLines, truncateAfterStep } from "../../src/log/json-lines.ts";
+import { MetricsLog, withoutTimes, type MetricRow } from "../../src/log/metrics.ts";
+import { evaluationJson, evaluationTable, partingNote, type EvaluationRow } from "../../src/log/report.ts";
+import { RolloutLog } from "../../src/log/rollouts.ts";
+import { formatTable } from "../../src/log/table.ts";
+import type { Trajectory } from "../../src/rl/trajectory.ts";
+import { FileError } from "../../src/util/errors.ts";
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "zerosearch-log-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const rowsOf = (file: string) =>
+  readFileSync(file, "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+
+describe("formatTable", () => {
+  it("aligns texts left and numbers right, and shows no value as a dash", () => {
+    const text = formatTable<[string, number | null, string]>(
+      [
+        { title: "method", value: (row) => row[0] },
+        { title: "F1", value: (row) => row[1] },
+        { title: "note", value: (row) => row[2] },
+      ],
+      [
+        ["direct", 0.5, "né"],
+        ["zerosearch", 12, "x"],
+        ["rag", null, ""],
+      ],
+    );
+    expect(text).toBe(
+      ["method       F1  note", "──────────  ───  ────", "direct      0.5  né", "zerosearch   12  x", "rag           -"].join("\n"),
+    );
+  });
+});
+
+describe("a JSONL log", () => {
+  it("is cut back to a step, with all its rows, and off a row half written", () => {
+    const file = join(folder, "a.jsonl");
+    const log = new JsonLines(file);
+    for (const step of [1, 2, 2, 3, 3]) log.append([{ step, text: "é".repeat(step) } as { step: number }]);
+    const bytesAtTwo = rowsOf(file)
+      .slice(0, 3)
+      .map((row) => Buffer.byteLength(JSON.stringify(row)) + 1)
+      .reduce((a, b) => a + b);
+    log.close();
+    appendFileSync(file, '{"step":4,"te');
+    expect(truncateAfterStep(file, 3)).toBe(statSync(file).size);
+    expect(rowsOf(file).map((row) => row["step"])).toEqual([1, 2, 2, 3, 3]);
+    expect(truncateAfterStep(file, 2)).toBe(bytesAtTwo);
+    expect(rowsOf(file).map((row) => row["step"])).toEqual([1, 2, 2]);
+    expect(truncateAfterStep(file, 0)).toBe(0);
+    expect(truncateAfterStep(join(folder, "none.jsonl"), 3)).toBe(0);
+    expect(existsSync(join(folder, "none.jsonl"))).toBe(false);
+  });
+
+  it("is cut right where rows are longer than the reading buffer", () => {
+    const file = join(folder, "long.jsonl");
+    const log = new JsonLines<{ step: number; text: string }>(file);
+    log.append([1, 2, 3].map((step) => ({ step, text: "x".repeat(1_500_000) })));
+    log.close();
+    truncateAfterStep(file, 2);
+    expect(rowsOf(file).map((row) => row["step"])).toEqual([1, 2]);
+  });
+
+  it("goes on after being reopened, and counts its bytes", () => {
+    const file = join(folder, "sub", "a.jsonl");
+    for (const step of [1, 2]) {
+      const log = new JsonLines(file);
+      log.append([{ step }]);
+      expect(log.bytes).toBe(statSync(file).size);
+      log.sync();
+      log.close();
+    }
+    expect(rowsOf(file)).toEqual([{ step: 1 }, { step: 2 }]);
+  });
+
+  it("refuses to cut a file that is something else", () => {
+    const file = join(folder, "notes.txt");
+    writeFileSync(file, "hello\n");
+    expect(() => truncateAfterStep(file, 1)).toThrow(`${file}:1: not a log row; expected JSON with a "step", got hello`);
+    expect(readFileSync(file, "utf8")).toBe("hello\n");
+  });
+
+  it.skipIf(process.platform !== "linux")("says that the disk is full", () => {
+    const log = new JsonLines("/dev/full");
+    expect(() => log.append([{ step: 1 }])).toThrow(FileError);
+    log.close();
+  });
+});
+
+describe("the metrics of two runs", () => {
+  it("agree once what a clock measured is taken out", () => {
+    const rows = [10, 20].map((seconds, run) => {
+      const file = join(folder, `${run}.jsonl`);
+      const log = new MetricsLog(file);
+      log.append(1, { "reward/mean": 0.25, "loss/policy": NaN }, { step: seconds, tokensPerSecond: seconds });
+      log.close();
+      return rowsOf(file)[0] as unknown as MetricRow;
+    });
+    expect(rows[0]).toEqual({ step: 1, "reward/mean": 0.25, "loss/policy": null, "time/step": 10, "time/tokensPerSecond": 10 });
+    expect(Object.keys(rows[0] ?? {}).at(-1)).toBe("time/tokensPerSecond");
+    expect(withoutTimes(rows[0] as MetricRow)).toEqual(withoutTimes(rows[1] as MetricRow));
+  });
+});
+
+describe("the log of rollouts", () => {
+  it("holds text, ids, mask, documents' kinds, reward and advantage", () => {
+    const trajectory: Trajectory = {
+      step: 4,
+      questionIndex: 1,
+      rollout: 2,
+      question: { id: "q", question: "Who?", goldenAnswers: ["A", "B"], dataSource: "d" },
+      promptLength: 1,
+      ids: [5, 6, 7],
+      lossMask: [0, 1, 0],
+      logProbs: [0, -0.5, 0],
+      status: "answered",
+      answer: "A",
+      searches: [{ turn: 0, query: "who", kind: "noisy", noiseProbability: 0.1, documents: "Doc 1: x", containsGold: false }],
+      invalidActions: 0,
+      turns: 2,
+      text: "<search> who </search>",
+    };
+    const file = join(folder, "rollouts.jsonl");
+    const log = new RolloutLog(file);
+    log.append([{ trajectory, reward: 1, advantage: 0.5 }]);
+    log.close();
+    expect(rowsOf(file)).toEqual([
+      {
+        step: 4,
+        questionIndex: 1,
+        rollout: 2,
+        questionId: "q",
+        question: "Who?",
+        goldenAnswers: ["A", "B"],
+        reward: 1,
+        advantage: 0.5,
+        status: "answered",
+        answer: "A",
+        searches: trajectory.searches,
+        invalidActions: 0,
+        turns: 2,
+        text: trajectory.text,
+        promptLength: 1,
+        ids: [5, 6, 7],
+        lossMask: [0, 1, 0],
+        logProbs: [0, -0.5, 0],
+      },
+    ]);
+  });
+});
+
+describe("the evaluation's report", () => {
+  const row: EvaluationRow = {
+    method: "zerosearch",
+    model: "m",
+    when: "after",
+    engine: "bm25",
+    dataset: "two-hop",
+    n: 150,
+    em: 0.7,
+    subem: 0.72,
+    f1: 0.7512,
+    f1Low: 0.7,
+    f1High: 0.8,
+    searches: 2.004,
+  };
+
+  it("is an array of rows, one a line", () => {
+    expect(JSON.parse(evaluationJson([row, row]))).toEqual([row, row]);
+    expect(evaluationJson([row, row]).split("\n")).toHaveLength(5);
+  });
+
+  it("shows scores to three digits with their interval", () => {
+    expect(evaluationTable([row])).toContain("0.751  0.700-0.800      2.00");
+  });
+});
+
+describe("the note that simulation and reality part ways", () => {
+  const point = (step: number, simulatedReward: number, realF1: number, noise = 0) => ({ step, simulatedReward, noise, realF1 });
+
+  it("is given when the real F1 falls below its best while the simulated reward rises", () => {
+    expect(partingNote([point(10, 0.6, 0.8), point(20, 0.7, 0.74)])).toMatch(
+      /since step 10 F1 with the real engine fell from 0.800 to 0.740/,
+    );
+  });
+
+  it("is given when the simulated reward falls only as the noise rises", () => {
+    expect(partingNote([point(10, 0.7, 0.8, 0.1), point(20, 0.5, 0.74, 0.5)])).toBeDefined();
+  });
+
+  it("is not given while both rise, both fall, or the fall is within the margin", () => {
+    expect(partingNote([point(10, 0.6, 0.7), point(20, 0.7, 0.8)])).toBeUndefined();
+    expect(partingNote([point(10, 0.7, 0.8), point(20, 0.5, 0.7)])).toBeUndefined();
+    expect(partingNote([point(10, 0.6, 0.8), point(20, 0.7, 0.79)])).toBeUndefined();
+    expect(partingNote([])).toBeUndefined();
+  });
+});

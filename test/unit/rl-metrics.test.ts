@@ -1,0 +1,108 @@
+import { describe, expect, it } from "vitest";
+import { rolloutMetrics, updateMetrics } from "../../src/rl/metrics.ts";
+import type { SearchRecord } from "../../src/rl/trajectory.ts";
+import type { UpdateStats } from "../../src/rl/update-stats.ts";
+import { scoredOf } from "../helpers/trajectories.ts";
+
+const search = (kind: SearchRecord["kind"], containsGold: boolean, turn = 0): SearchRecord => ({
+  turn,
+  query: "q",
+  kind,
+  noiseProbability: 0.25,
+  documents: "d",
+  containsGold,
+});
+
+describe("metrics of rollouts", () => {
+  it("are the numbers worked out by hand", () => {
+    const scored = [
+      scoredOf({ ids: [1, 2, 3, 4], mask: "0011", searches: [search("useful", true)], turns: 2 }, 0, 1),
+      scoredOf({ ids: [1, 2], mask: "01", status: "length", rollout: 1, invalidActions: 1 }, 0, 0),
+      scoredOf(
+        { ids: [1, 2, 3, 4, 5, 6], mask: "001101", question: 1, searches: [search("noisy", false), search("useful", false, 1)], turns: 3 },
+        0,
+        0.5,
+      ),
+      scoredOf(
+        { ids: [1, 2, 3, 4], mask: "0101", question: 1, rollout: 1, status: "noAnswer", searches: [search("noisy", true)], turns: 2 },
+        0,
+        0.5,
+      ),
+    ];
+    const metrics = rolloutMetrics(scored);
+    expect(metrics).toMatchObject({
+      "reward/mean": 0.5,
+      "reward/min": 0,
+      "reward/max": 1,
+      "reward/zero_std_groups": 0.5,
+      "rollout/searches": 1,
+      "rollout/turns": 2,
+      "rollout/valid": 0.5,
+      "rollout/answered": 0.5,
+      "rollout/length": 0.25,
+      "rollout/invalid_actions": 0.25,
+      "rollout/tokens": 4,
+      "rollout/tokens_max": 6,
+      "rollout/prompt_tokens": 1.5,
+      "rollout/policy_tokens": 2,
+      "rollout/again_with_gold": 0,
+      "rollout/again_without_gold": 1,
+      "simulator/searches": 4,
+      "simulator/noise_probability": 0.25,
+      "simulator/noise_share": 0.5,
+      "simulator/leak_useful": 0.5,
+      "simulator/leak_noisy": 0.5,
+    });
+    expect(metrics["reward/std"]).toBeCloseTo(Math.sqrt(0.5 / 3), 15);
+  });
+
+  it("leave out what has nothing to be a mean of", () => {
+    const metrics = rolloutMetrics([scoredOf({ ids: [1, 2], mask: "01", searches: [search("real", true)] }, 0, 1)]);
+    expect(metrics["simulator/searches"]).toBe(0);
+    for (const name of ["reward/std", "simulator/noise_share", "simulator/leak_useful", "rollout/again_without_gold"])
+      expect(metrics).not.toHaveProperty(name);
+    expect(Object.values(metrics).every(Number.isFinite)).toBe(true);
+  });
+});
+
+describe("metrics of updates", () => {
+  const stats = (fields: Partial<UpdateStats>): UpdateStats => ({
+    loss: 0,
+    tokens: 10,
+    trainedTokens: 10,
+    trainedRollouts: 2,
+    microBatches: 1,
+    ratioMean: 1,
+    ratioMax: 1,
+    clipLow: 0,
+    clipHigh: 0,
+    klOldNew: 0,
+    klReference: 0,
+    entropy: 0,
+    logProbDifferenceMax: 0,
+    logProbDifferenceMean: 0,
+    gradNorm: 1,
+    learningRate: 1e-4,
+    ...fields,
+  });
+
+  it("take the mismatch from the first update and weigh the rest by tokens", () => {
+    expect(
+      updateMetrics([
+        stats({ trainedTokens: 30, entropy: 1, gradNorm: 2 }),
+        stats({ ratioMean: 1.2, ratioMax: 3, logProbDifferenceMax: 0.5, entropy: 3, gradNorm: 4, learningRate: 2e-4 }),
+      ]),
+    ).toMatchObject({
+      "rollout/logprob_mismatch_max": 0,
+      "rollout/logprob_mismatch_mean": 0,
+      "policy/ratio_mean": 1.05,
+      "policy/ratio_max": 3,
+      "policy/entropy": 1.5,
+      "policy/grad_norm": 3,
+      "policy/lr": 2e-4,
+      "policy/tokens": 20,
+      "policy/trained_tokens": 40,
+    });
+    expect(updateMetrics([])).toEqual({});
+  });
+});

@@ -1,0 +1,179 @@
+import { describe, expect, it } from "vitest";
+import { turnStops, paperStyle } from "../../src/agent/protocol.ts";
+import { groupTasks, rolloutAll } from "../../src/agent/rollout-all.ts";
+import { zerosearch } from "../../src/agent/methods/zerosearch.ts";
+import { drawKind } from "../../src/search/curriculum.ts";
+import { keepDocuments, SimulatedSearch, simulatorStop, type SimulatedSearchOptions } from "../../src/search/simulated.ts";
+import {
+  promptedSimulatorTemplate,
+  simulatorPrompt,
+  simulatorTemplate,
+  tunedSimulatorTemplate,
+} from "../../src/search/simulator-prompt.ts";
+import { byteCodec, ScriptedGenerator, stopsOf, wideId, type Script } from "../helpers/scripted-generator.ts";
+
+const stop = stopsOf([simulatorStop(2)]);
+const key = { step: 4, question: 2, rollout: 1 };
+const request = {
+  query: "capital of France",
+  question: "What is the capital of France?",
+  goldenAnswers: ["Paris", "Paname"],
+  key,
+  turn: 1,
+};
+
+function simulator(script: Script, options: Partial<SimulatedSearchOptions> = {}, context?: number) {
+  const generator = new ScriptedGenerator({ simulator: script }, context === undefined ? {} : { context });
+  return {
+    generator,
+    engine: new SimulatedSearch({ generator, model: "simulator", tokenizer: byteCodec, stop, seed: 11, noise: 0, topK: 2, ...options }),
+  };
+}
+
+describe("simulator prompts", () => {
+  it("are the paper's, word for word", () => {
+    const values = { question: "Who? {query} $&", answer: "Emma", query: "who" };
+    expect(simulatorPrompt(tunedSimulatorTemplate, "useful", values)).toBe(`You are the Google search engine.
+Given a query, you need to generate five useful documents for the query.
+
+The user is trying to answer the question: "Who? {query} $&" whose answer is Emma.
+Each document should contain about 30 words, and these documents should contain useful information.
+
+Query: who
+Useful Output:
+`);
+    expect(simulatorPrompt(tunedSimulatorTemplate, "noisy", values)).toBe(
+      simulatorPrompt(tunedSimulatorTemplate, "useful", values).replaceAll("useful", "noisy").replace("Useful Output", "Noisy Output"),
+    );
+  });
+
+  it("without tuning tell the noisy kind neither question nor answer", () => {
+    const values = { question: "SECRET QUESTION", answer: "SECRET ANSWER", query: "the query" };
+    expect(simulatorPrompt(promptedSimulatorTemplate, "useful", values)).toContain(
+      'the question: "SECRET QUESTION" whose answer is SECRET ANSWER.',
+    );
+    expect(simulatorPrompt(promptedSimulatorTemplate, "noisy", values)).not.toContain("SECRET");
+    expect(simulatorPrompt(promptedSimulatorTemplate, "noisy", values)).toMatch(/Query: the query\nNoisy Output:\n$/);
+  });
+
+  it("need a place for query and kind", () => {
+    expect(() => simulatorTemplate("Query: {query}")).toThrow("expected {kind}");
+    expect(() => simulatorTemplate("{Kind} documents")).toThrow("expected {query}");
+  });
+});
+
+describe("simulated search", () => {
+  it("closes up blank lines and keeps topK documents", () => {
+    expect(keepDocuments("Doc 1: a\n\nDoc 2: b\nDoc 3: c", 2)).toBe("Doc 1: a\nDoc 2: b");
+    expect(keepDocuments("Doc 1: a", 2)).toBe("Doc 1: a");
+    expect(keepDocuments("Doc 3: x", 2)).toBe("");
+  });
+
+  it("asks with the rollout's own question and first answer, and stops at the head of the next document", async () => {
+    const { generator, engine } = simulator(() => "Doc 1: Paris.\nDoc 2: France.\nDoc 3: never read<eos>");
+    expect(await engine.search(request)).toEqual({ documents: "Doc 1: Paris.\nDoc 2: France.", kind: "useful", noiseProbability: 0 });
+    expect(generator.opened[0]).toMatchObject({ model: "simulator", key, seed: 11, purpose: "simulatorSample", turn: 1 });
+    expect(byteCodec.decode(generator.opened[0]?.prompt ?? [])).toBe(
+      simulatorPrompt(tunedSimulatorTemplate, "useful", { question: request.question, answer: "Paris", query: request.query }),
+    );
+    expect(generator.requests[0]?.request).toMatchObject({ maxNewTokens: 600, sampling: { temperature: 0.8, topK: 0, topP: 1 } });
+    expect(generator.openNow).toBe(0);
+  });
+
+  it("cuts also where the head closes inside a token or the model ends first", async () => {
+    expect((await simulator(() => [...byteCodec.encode("Doc 1: a\n", {}), wideId("Doc "), 51, 58]).engine.search(request)).documents).toBe(
+      "Doc 1: a",
+    );
+    expect((await simulator(() => "Doc 1: a\n<eos>").engine.search(request)).documents).toBe("Doc 1: a");
+    expect((await simulator(() => "Doc 1: abcdefgh", { maxNewTokens: 9 }).engine.search(request)).documents).toBe("Doc 1: ab");
+  });
+
+  it("sends the prompt through a chat template, whose special tokens a query cannot spell", async () => {
+    const { generator, engine } = simulator(() => "Doc 1: a<eos>", {
+      chat: { render: (prompt) => `[${prompt}]<eos>`, specialTokens: ["<eos>"] },
+    });
+    await engine.search({ ...request, query: "x<eos>y" });
+    const prompt = generator.opened[0]?.prompt ?? [];
+    expect(prompt.filter((id) => id === 256)).toHaveLength(1);
+    expect(prompt.at(-1)).toBe(256);
+    expect(byteCodec.decode(prompt)).toContain("Query: x< eos>y\n");
+  });
+
+  it("follows the schedule by step and records the probability", async () => {
+    const { engine } = simulator(() => "Doc 1: a<eos>", { noise: { start: 0, end: 1, steps: 8 } });
+    const result = await engine.search(request);
+    expect(result.noiseProbability).toBeCloseTo(1 / 3, 15); // (4^(1/2) - 1) / 3
+    expect(result.kind).toBe(drawKind(11, key, 1, 1 / 3));
+    expect(engine.noiseProbability(8)).toBe(1);
+    expect(() => simulator(() => "", { noise: 2 })).toThrow("not a probability");
+    expect(() => simulator(() => "", { topK: 0 })).toThrow("wrong number of documents");
+  });
+
+  it("fails loudly when the prompt does not fit or the question has no answer, and leaves nothing open", async () => {
+    const { generator, engine } = simulator(() => "", {}, 20);
+    await expect(engine.search(request)).rejects.toThrow("the prompt does not fit");
+    await expect(engine.search({ ...request, goldenAnswers: [] })).rejects.toThrow("the question has no answer");
+    const full = simulator(
+      () => "",
+      {},
+      byteCodec.encode(simulatorPrompt(tunedSimulatorTemplate, "useful", { ...request, answer: "Paris" }), {}).length,
+    );
+    await expect(full.engine.search(request)).rejects.toThrow("no room");
+    expect(generator.openNow + full.generator.openNow).toBe(0);
+  });
+
+  it("gives each call its own rollout's question, though some rollouts do not search, and mixes useful and noisy in one batch", async () => {
+    const asked = Array.from({ length: 8 }, (_, index) => ({
+      index,
+      question: { id: `${index}`, question: `Question number ${index}?`, goldenAnswers: [`gold${index}`], dataSource: "t" },
+    }));
+    // Every third rollout answers at once; the others search once or twice.
+    const policy: Script = ({ key: { question, rollout } }, turn) =>
+      turn < (question * 4 + rollout) % 3 ? `<search> query ${question} ${rollout} ${turn} </search>` : "<answer> x </answer>";
+    const simulated: Script = (_, __, text) => {
+      const [, question, answer] = /question: "(.*?)" whose answer is (.*?)\./.exec(text) as unknown as [string, string, string];
+      const [, query, kind] = /Query: (.*)\n(\w+) Output:\n$/.exec(text) as unknown as [string, string, string];
+      return `Doc 1: ${question}|${answer}|${query}|${kind}<eos>`;
+    };
+    const generator = new ScriptedGenerator(
+      { policy, simulator: simulated },
+      { delay: ({ model, key: k }) => (model === "policy" ? k.rollout % 2 : 8) },
+    );
+    const engine = new SimulatedSearch({ generator, model: "simulator", tokenizer: byteCodec, stop, seed: 3, noise: 0.5, topK: 2 });
+    const trajectories = await rolloutAll(groupTasks(asked, 4, 1), zerosearch, {
+      generator,
+      engine,
+      tokenizer: byteCodec,
+      stop: stopsOf(turnStops),
+      style: paperStyle,
+      settings: {
+        model: "policy",
+        maxTurns: 3,
+        maxTurnTokens: 100,
+        maxObservationTokens: 300,
+        sampling: { temperature: 1, topK: 0, topP: 1 },
+        seed: 3,
+        purpose: "policySample",
+      },
+    });
+    const searches = trajectories.flatMap(({ searches: own, questionIndex, rollout }) =>
+      own.map((search) => ({ ...search, questionIndex, rollout })),
+    );
+    expect(searches).toHaveLength(32 - 1); // 11 + 2 * 10 of 32 rollouts
+    for (const { questionIndex, rollout, turn, kind, documents, containsGold, noiseProbability } of searches) {
+      expect(documents).toBe(
+        `Doc 1: Question number ${questionIndex}?|gold${questionIndex}|query ${questionIndex} ${rollout} ${turn}|${kind === "useful" ? "Useful" : "Noisy"}`,
+      );
+      expect(kind).toBe(drawKind(3, { step: 1, question: questionIndex, rollout }, turn, 0.5));
+      expect({ containsGold, noiseProbability }).toEqual({ containsGold: false, noiseProbability: 0.5 }); // the fake's bars join its words
+    }
+    // All first searches are under way together, of both kinds.
+    expect(generator.peak).toBeGreaterThanOrEqual(20);
+    const first = generator.requests
+      .filter(({ open }) => open.model === "simulator")
+      .slice(0, 15)
+      .map(({ open }) => byteCodec.decode(open.prompt).includes("Noisy Output"));
+    expect(new Set(first).size).toBe(2);
+    expect(generator.openNow).toBe(0);
+  });
+});
