@@ -1,0 +1,117 @@
+/** The other programs, the example and the commands that the README names. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { keys } from "../../src/config/keys.ts";
+import { buildIfStale, readRows, settingsFor, start, train } from "../helpers/program.ts";
+import { hasQuickstart, root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
+
+let folder: string;
+let models: string;
+beforeAll(async () => {
+  buildIfStale();
+  models = await tinyQuickstart();
+  folder = mkdtempSync(join(tmpdir(), "zerosearch-programs-"));
+});
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+describe("node train.js", () => {
+  it("--help tells every key", async () => {
+    const { code, stdout, stderr } = await train(["--help"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    for (const { key } of keys) expect(stdout).toContain(`  ${key} = `);
+  });
+
+  it("--dry-run prints the resolved configuration and computes nothing", async () => {
+    const { code, stdout, stderr } = await train(["--dry-run", "--config", "configs/smoke.yaml", "train.steps=7"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatch(/^name: smoke$/m);
+    expect(stdout).toMatch(/^ {2}steps: 7$/m);
+    expect(stdout).toMatch(/^ {2}groupSize: 4$/m);
+  });
+
+  it("runs from another folder", async () => {
+    const { code, stdout } = await train(["--dry-run"], { cwd: folder });
+    expect(code).toBe(0);
+    expect(stdout).toContain(`policy: ${join(root, "checkpoints/quickstart/policy")}`);
+  });
+});
+
+describe("npx zerosearch", () => {
+  it("--help lists the programs", async () => {
+    const { code, stdout } = await start("npx", ["zerosearch", "--help"]);
+    expect(code).toBe(0);
+    for (const name of ["train", "quickstart", "doctor"]) expect(stdout).toMatch(new RegExp(`^ {2}${name} `, "m"));
+  });
+
+  it("doctor finds this machine fit", async () => {
+    const { code, stdout, stderr } = await start(process.execPath, [join(root, "bin", "zerosearch.js"), "doctor"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatch(/^wasm +ok: cpu: .*GFLOP\/s/m);
+    expect(stdout).toMatch(/^threads +ok: /m);
+  });
+
+  it("names the nearest program", async () => {
+    const { code, stderr } = await start(process.execPath, [join(root, "bin", "zerosearch.js"), "docter"]);
+    expect(code).toBe(1);
+    expect(stderr).toContain("there is no command docter; did you mean doctor?");
+  });
+});
+
+describe("the example", () => {
+  it("trains three steps through the public API", async () => {
+    const { code, stdout, stderr } = await start(process.execPath, [
+      join(root, "dist", "examples", "three-steps.js"),
+      ...settingsFor(models, folder),
+      "evaluation.questions=4",
+    ]);
+    expect([code, stderr]).toEqual([0, ""]);
+    for (let step = 1; step <= 3; step++)
+      expect(stdout).toMatch(new RegExp(`^step ${step}: reward \\d\\.\\d{3}, searches \\d\\.\\d\\d$`, "m"));
+  });
+});
+
+describe.skipIf(!hasQuickstart)("the shipped models", () => {
+  it("pass npm run smoke in a minute", async () => {
+    const begun = performance.now();
+    const { code, stdout, stderr } = await start("npm", [
+      "run",
+      "smoke",
+      "--",
+      `output.runs=${join(folder, "runs")}`,
+      `output.checkpoints=${join(folder, "checkpoints")}`,
+    ]);
+    expect([code, stderr.replace(/^npm warn .*\n/gm, "")]).toEqual([0, ""]);
+    expect(stdout).toMatch(/^zerosearch +after /m);
+    // A shared machine may take twice its quiet time.
+    expect(performance.now() - begun).toBeLessThan(120_000);
+  });
+
+  it("learn: a short run answers better on held-out questions with the real engine", async () => {
+    const short = [
+      "train.steps=6",
+      "train.validateEvery=0",
+      "train.saveEvery=0",
+      "curriculum.start=0",
+      "curriculum.end=0",
+      "optimizer.learningRate=4e-4",
+      "optimizer.warmupSteps=2",
+      "evaluation.questions=80",
+      "evaluation.baselines=false",
+    ];
+    const { code, stderr } = await train([
+      "name=learns",
+      `output.runs=${join(folder, "runs")}`,
+      `output.checkpoints=${join(folder, "checkpoints")}`,
+      ...short,
+    ]);
+    expect([code, stderr]).toEqual([0, ""]);
+    const rows = readRows(join(folder, "runs", "learns", "metrics.jsonl"));
+    for (const row of rows) expect(row["rollout/logprob_mismatch_max"]).toBe(0);
+    const [before, after] = JSON.parse(readFileSync(join(folder, "runs", "learns", "evaluation.json"), "utf8")) as { f1: number }[];
+    expect(after!.f1).toBeGreaterThan(before!.f1 + 0.1);
+  });
+});
