@@ -1,154 +1,159 @@
 /**
- * The bench suite: `npm run bench [-- name ...]`. Each result is the median of interleaved rounds, ours and the peer's in turn; a
- * ratio is our throughput over the peer's. The last line is one line of JSON.
+ * The bench suite: `npm run bench [-- OPTIONS] [NAME ...]`. Each result is the median of interleaved rounds, ours and the peers' in
+ * turn; a ratio is our throughput over the peer's. The last line is one line of JSON.
  */
 import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
-import { createDevice, fromHost, matmul, withScope, type Device } from "zerosearch";
-import { benchDecoder, decodeBench, decodeSteps, trainBench, trainTokens } from "./models.js";
-import { TorchPeer } from "./peers/torch.js";
+import { measure, type Bench, type MeasureOptions } from "./bench.js";
+import { cpuBenches } from "./cpu.js";
+import { jsBenches } from "./gpu/js.js";
+import { findAdapter, type AdapterInfo } from "./gpu/open.js";
+import { gpuBenches } from "./gpu/suite.js";
+import { World } from "./gpu/world.js";
+import { help, readOptions, type Options } from "./options.js";
+import { TorchModels } from "./peers/torch-models.js";
+import { lineOf, resultOf, type Result, type Standards } from "./report.js";
 
-interface Result {
-  readonly name: string;
-  readonly device: string;
-  readonly value: number;
-  readonly unit: string;
-  readonly peer?: string;
-  readonly peerValue?: number;
-  readonly ratio?: number;
-}
-
-interface Bench {
-  readonly name: string;
-  readonly unit: string;
-  /** What one run does, in units. */
-  readonly work: number;
-  readonly blas: "wasm" | "openblas";
-  ours(device: Device): Promise<() => Promise<number>>;
-  /** Seconds of one run of the peer; null where the peer is missing. */
-  peer(): Promise<{ readonly name: string; run(): Promise<number> } | null>;
-}
-
-const rounds = Number(process.env["BENCH_ROUNDS"] ?? 7);
-const wanted = process.argv.slice(2);
+const start = performance.now();
 const missing = new Set<string>();
-const threads = availableParallelism();
-const torch = await TorchPeer.start();
-if (torch === null) missing.add("torch (python3 -c 'import torch' fails; Debian: apt-get install python3-torch)");
+const say = (text: string): void => void missing.add(text);
 
-function torchPeer(command: string): Bench["peer"] {
-  return async () => {
-    if (torch === null) return null;
-    const best = await torch.bestThreads(command, threads);
-    return { name: `torch ${torch.version}, ${best} thread${best > 1 ? "s" : ""}`, run: () => torch.seconds(command) };
-  };
+/** What a run made; the JSON line. */
+interface Report {
+  readonly machine: string;
+  readonly commit: string;
+  readonly adapter?: AdapterInfo;
+  readonly peak?: string;
+  readonly measured?: World["yardsticks"];
+  readonly results: Result[];
+  readonly failed: { readonly name: string; readonly error: string }[];
+  /** For want of time or memory. */
+  readonly leftOut: string[];
 }
 
-const gemmTimes = 20;
-async function gemm(device: Device, n = 512): Promise<() => Promise<number>> {
-  const values = Float32Array.from({ length: n * n }, (_, i) => ((i * 7919) % 1000) / 1000 - 0.5);
-  const a = fromHost(device, values, [n, n]),
-    b = fromHost(device, values, [n, n]);
-  return async () => {
-    const start = performance.now();
-    for (let i = 0; i < gemmTimes; i++)
-      withScope(() => {
-        matmul(a, b);
-      });
-    await device.synchronize();
-    return (performance.now() - start) / 1000;
-  };
+async function main(): Promise<void> {
+  const options = readOptions(process.argv.slice(2));
+  if (options === null) {
+    console.log(help);
+    return;
+  }
+  const adapter = await adapterFor(options);
+  if (adapter === null) await onCpu(options);
+  else await onGpu(options, adapter);
 }
 
-const openblas: Bench["peer"] = async () => {
+/** Null for the CPU. */
+async function adapterFor({ device, backend, adapter }: Options): Promise<AdapterInfo | null> {
+  if (device === "cpu") return null;
+  let found: AdapterInfo | null = null;
   try {
-    const device = await createDevice({ blas: "openblas" });
-    return { name: "OpenBLAS", run: await gemm(device) };
+    found = await findAdapter({ backend, adapter });
   } catch (error) {
-    missing.add(`OpenBLAS (${(error as Error).message.split("\n")[0] ?? ""})`);
-    return null;
+    if (device === "webgpu") throw error;
   }
-};
-
-const trains = (blas: Bench["blas"]): Bench => ({
-  name: blas === "wasm" ? "train/8.7M" : "train/8.7M/openblas",
-  unit: "tokens/s",
-  work: trainTokens,
-  blas,
-  ours: async (device) => trainBench(benchDecoder(device)),
-  peer: torchPeer("train"),
-});
-const decodes = (batch: number, blas: Bench["blas"]): Bench => ({
-  name: `decode/8.7M/b${batch}${blas === "wasm" ? "" : "/openblas"}`,
-  unit: "tokens/s",
-  work: batch * decodeSteps,
-  blas,
-  ours: async (device) => decodeBench(device, benchDecoder(device), batch),
-  peer: torchPeer(`decode ${batch}`),
-});
-
-const benches: readonly Bench[] = [
-  { name: "gemm/512", unit: "GFLOP/s", work: (gemmTimes * 2 * 512 ** 3) / 1e9, blas: "wasm", ours: gemm, peer: openblas },
-  trains("wasm"),
-  decodes(64, "wasm"),
-  decodes(1, "wasm"),
-  trains("openblas"),
-  decodes(64, "openblas"),
-];
-
-const results: Result[] = [];
-for (const bench of benches.filter(({ name }) => wanted.length === 0 || wanted.some((part) => name.includes(part)))) {
-  let device: Device;
-  try {
-    device = await createDevice({ blas: bench.blas });
-  } catch (error) {
-    missing.add(`${bench.name} (${(error as Error).message.split("\n")[0] ?? ""})`);
-    continue;
-  }
-  const ours = await bench.ours(device);
-  const peer = await bench.peer();
-  const mine: number[] = [],
-    theirs: number[] = [];
-  await ours();
-  await peer?.run();
-  for (let round = 0; round < rounds; round++) {
-    mine.push(await ours());
-    if (peer !== null) theirs.push(await peer.run());
-  }
-  const value = bench.work / median(mine);
-  const compared =
-    peer === null ? {} : { peer: peer.name, peerValue: round(bench.work / median(theirs)), ratio: round(median(theirs) / median(mine)) };
-  const result: Result = { name: bench.name, device: device.description, value: round(value), unit: bench.unit, ...compared };
-  results.push(result);
-  console.log(
-    [
-      result.name.padEnd(26),
-      String(result.value).padStart(9),
-      result.unit.padEnd(9),
-      result.ratio === undefined ? "no peer" : `${result.ratio.toFixed(2)} of ${result.peer ?? ""} (${result.peerValue ?? ""})`,
-    ].join("  "),
-  );
-  await device.destroy();
-}
-torch?.stop();
-for (const peer of missing) console.log(`missing: ${peer}`);
-const machine = `${cpus()[0]?.model ?? "?"} x ${threads}, Node ${process.version}`;
-console.log(JSON.stringify({ machine, commit: commit(), results }));
-process.exit(0);
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? Number.NaN;
+  if (device === "webgpu" && found === null) throw new Error("bench: no WebGPU adapter was found; zerosearch doctor says what is missing");
+  return device === "webgpu" || found?.software === false ? found : null;
 }
 
-function round(value: number): number {
-  return Number(value.toPrecision(4));
+async function onCpu(options: Options): Promise<void> {
+  const report = newReport({});
+  const { benches, stop } = cpuBenches(options.peers, say);
+  await runAll(benches, report, options, { rounds: options.rounds ?? 7, seconds: 0 }, { peak: null, yardsticks: { copyBytes: null, gemmFlops: null } });
+  stop();
+  finish(report);
+}
+
+async function onGpu(options: Options, adapter: AdapterInfo): Promise<void> {
+  const computes = options.backend !== "null";
+  const torch = options.peers && computes && !options.list ? await TorchModels.start(say) : null;
+  const world = new World(options, adapter, torch, say);
+  const { peak, yardsticks } = world;
+  const report = newReport({ adapter, peak: peak?.name ?? "unknown: no MFU (--peak-tflops, --peak-gbps)", measured: yardsticks });
+  console.log(`${adapter.name}, ${adapter.driver}; ${world.precision}, ${world.sizes} sizes; peak: ${report.peak ?? ""}`);
+  const benches = [...jsBenches(options, computes && world.sizes === "full", peak), ...(computes ? gpuBenches(world) : [])];
+  const each = {
+    rounds: options.rounds ?? (adapter.software ? 3 : 5),
+    seconds: options.seconds ?? (adapter.software ? 0.05 : 0.4),
+  };
+  await runAll(benches, report, options, each, { peak, yardsticks }, async () => world.dropDevices());
+  torch?.stop();
+  finish(report);
+}
+
+async function runAll(
+  benches: readonly Bench[],
+  report: Report,
+  options: Options,
+  each: Pick<MeasureOptions, "rounds" | "seconds">,
+  standards: Standards,
+  afterError?: () => Promise<void>,
+): Promise<void> {
+  const { names, budget } = options;
+  const wanted = benches.filter(({ name }) => names.length === 0 || names.some((part) => name.includes(part)));
+  if (options.list) {
+    for (const { name } of wanted) console.log(name);
+    return;
+  }
+  const deadline = start + 1000 * budget;
+  for (const bench of wanted) {
+    if (performance.now() > deadline) {
+      report.leftOut.push(`${bench.name}: no time`);
+      continue;
+    }
+    const most = standards.peak?.memory ?? Infinity;
+    if ((bench.memory ?? 0) > most) {
+      const text = `${bench.name}: needs ${gigabytes(bench.memory ?? 0)} of the adapter's ${gigabytes(most)}`;
+      console.log(`left out: ${text}`);
+      report.leftOut.push(text);
+      continue;
+    }
+    try {
+      const { ours, theirs } = await measure(bench, bench.peers ?? [], { ...each, deadline });
+      const result = resultOf(bench, ours, theirs, standards);
+      const { yardsticks } = standards;
+      if (bench.name === "copy/buffer") yardsticks.copyBytes = result.value * 1e9;
+      if (bench.yardstick === true) yardsticks.gemmFlops = result.value * 1e12;
+      report.results.push(result);
+      console.log(lineOf(result));
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      report.failed.push({ name: bench.name, error: text });
+      console.log(`failed: ${bench.name}: ${text.split("\n")[0] ?? ""}`);
+      await afterError?.();
+    }
+    // A driver's crash ends the process: what was measured stays.
+    if (options.json !== null) writeFileSync(options.json, `${JSON.stringify(report)}\n`);
+  }
+}
+
+function newReport(more: Partial<Report>): Report {
+  const machine = `${cpus()[0]?.model ?? "?"} x ${availableParallelism()}, Node ${process.version}`;
+  return { machine, commit: commit(), ...more, results: [], failed: [], leftOut: [] };
+}
+
+function finish(report: Report): void {
+  for (const peer of missing) console.log(`missing: ${peer}`);
+  for (const text of report.leftOut.filter((one) => one.endsWith("no time"))) console.log(`left out: ${text}`);
+  console.log(JSON.stringify(report));
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
 function commit(): string {
   try {
-    return execFileSync("git", ["describe", "--always", "--dirty"], { encoding: "utf8" }).trim();
+    return execFileSync("git", ["describe", "--always", "--dirty"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
   } catch {
     return "unknown";
   }
+}
+
+try {
+  await main();
+  process.exit(0);
+} catch (error) {
+  console.error(error instanceof Error ? error.message : String(error));
+  process.exit(1);
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 /**
  * Compiles kernels/wasm/index.ts with AssemblyScript into dist/kernels/zerosearch.wasm (mul+add) and zerosearch.relaxed.wasm (relaxed
- * FMA). `--if-changed` builds only what is older than its sources; tests call `buildKernels({ifChanged: true})`.
+ * FMA), and gathers kernels/wgsl/ in dist/kernels/wgsl.json, one object of texts by stem, for browsers and bundlers. `--if-changed` builds
+ * only what is older than its sources; tests call `buildKernels({ifChanged: true})`.
  */
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -74,6 +75,21 @@ export async function buildKernels({ ifChanged = false, log = () => {} } = {}) {
   return written;
 }
 
+/** @returns {string} the file written */
+export function gatherWgsl() {
+  const folder = join(root, "kernels", "wgsl");
+  const names = readdirSync(folder)
+    .filter((name) => name.endsWith(".wgsl"))
+    .sort();
+  const texts = Object.fromEntries(names.map((name) => [name.slice(0, -5), readFileSync(join(folder, name), "utf8")]));
+  mkdirSync(targetFolder, { recursive: true });
+  const target = join(targetFolder, "wgsl.json");
+  writeFileSync(target, `${JSON.stringify(texts, null, 1)}\n`);
+  return target;
+}
+
 if (process.argv[1] !== undefined && fileURLToPath(import.meta.url) === process.argv[1]) {
   await buildKernels({ ifChanged: process.argv.includes("--if-changed"), log: (line) => console.log(line) });
+  const wgsl = gatherWgsl();
+  console.log(`${relative(root, wgsl)} ${statSync(wgsl).size} bytes`);
 }

@@ -1,7 +1,10 @@
 #!/usr/bin/env node
 /**
- * Runs the tests: `npm test`, or `node scripts/test.js --project unit` and whatever else Vitest takes. Says first which device
- * computes; the last line is always `N passed, N failed, N skipped`.
+ * Runs the tests: `npm test`, or `node scripts/test.js --project unit` and whatever else Vitest takes. Says first which devices there
+ * are; the last line is always `N passed, N failed, N skipped`.
+ *
+ * REQUIRE_WEBGPU=1: a missing WebGPU adapter or browser is a failure, not a skip. REQUIRE_WEBGPU_TIERS=shader-f16,subgroup-matrix: an
+ * adapter without one of them too. TEST_LAUNCHER: the command that runs Vitest instead of this Node, as words.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -12,11 +15,13 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("../", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "zerosearch-test-"));
 const report = join(folder, "report.json");
+const launcher = (process.env.TEST_LAUNCHER ?? "").split(" ").filter((word) => word !== "");
+const [command, ...before] = launcher.length === 0 ? [process.execPath] : launcher;
 
-console.log(`Node ${process.version}; device: ${await describeDevice().catch((error) => `unavailable (${error.message})`)}`);
+console.log(`Node ${process.version}; ${await describeDevices().catch((error) => `devices unavailable (${error.message})`)}`);
 const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
 const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-const { status } = spawnSync(process.execPath, [vitest, "run", ...reporters, ...process.argv.slice(2)], { cwd: root, stdio: "inherit" });
+const { status } = spawnSync(command, [...before, vitest, "run", ...reporters, ...process.argv.slice(2)], { cwd: root, stdio: "inherit" });
 const counts = count();
 rmSync(folder, { recursive: true, force: true });
 console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
@@ -35,12 +40,17 @@ function count() {
   return counts;
 }
 
-async function describeDevice() {
-  const door = new URL("../dist/device/create.js", import.meta.url);
-  if (!existsSync(door)) return "not built yet (npm run build)";
-  const { createDevice } = await import(door.href);
+/** The CPU device, and the adapters that the tests of `webgpu` can run on. */
+async function describeDevices() {
+  const door = (name) => new URL(`../dist/device/${name}.js`, import.meta.url);
+  if (!existsSync(door("probe"))) return "devices: not built yet (npm run build)";
+  const { createDevice } = await import(door("create").href);
+  const { probeAdapters } = await import(door("probe").href);
   const device = await createDevice();
   const { description } = device;
   await device.destroy();
-  return description;
+  const { adapters, failure } = await probeAdapters({ command: [command, ...before] });
+  const names = adapters.map(({ fullName, driver }) => `${fullName}, ${driver}`).join(" | ");
+  const without = process.env.REQUIRE_WEBGPU === "1" ? "which REQUIRE_WEBGPU=1 makes a failure" : "its tests are skipped";
+  return `devices: ${description}; webgpu: ${names || `${failure ?? "no adapter"}, ${without}`}`;
 }

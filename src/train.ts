@@ -60,7 +60,7 @@ export async function trainStep(run: TrainingRun, step: number): Promise<StepRes
     const reference = await referenceLogProbs(run, batch, forward);
     const rate = learningRate(run.schedule, optimizer.step);
     const stats = await update(policy.decoder, optimizer, batch, { ...forward, clipLow, clipHigh, klCoef, entropyCoef }, rate, reference);
-    if (!Number.isFinite(stats.gradNorm)) throw diverged(step, stats);
+    if (!Number.isFinite(stats.gradNorm) && !stats.overflowed) throw diverged(step, stats);
     updates.push(stats);
   }
 

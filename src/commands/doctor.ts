@@ -1,119 +1,185 @@
-/** `zerosearch doctor`: what this machine offers, and whether it computes right. */
+/** `zerosearch doctor`: what this machine offers, what a run would take, whether it computes right, and how to mend what is missing. */
+import { spawn } from "node:child_process";
 import { statfs } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
+import { fileURLToPath } from "node:url";
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/arguments.ts";
-import { createDevice } from "../device/create.ts";
-import type { Device } from "../device/device.ts";
+import { chooseAuto } from "../device/choose.ts";
+import { cpuBuild, tiersOf } from "../device/facts.ts";
+import { probeAdapters, type FoundAdapter } from "../device/probe.ts";
 import { formatBytes } from "../log/progress.ts";
-import { ZeroSearchError } from "../util/errors.ts";
-import { streamKey, uniform } from "../util/philox.ts";
-import { median } from "../util/stats.ts";
+import { ConfigError } from "../util/errors.ts";
+import { adapterLines } from "./doctor/adapters.ts";
+import { findingsOf, type Finding } from "./doctor/findings.ts";
+import { findHardware } from "./doctor/hardware.ts";
+import { sameBits, selfTest, type SelfTest } from "./doctor/self-test.ts";
+import { thisSystem } from "./doctor/system.ts";
+import { findVulkan } from "./doctor/vulkan-files.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch doctor",
-  summary: "Says what this machine offers and whether it computes right.",
-  options: {},
+  summary: "Says what this machine offers, what a run would take, whether it computes right, and what mends what is missing.",
+  options: {
+    json: { doc: "Prints one JSON object instead of lines." },
+    check: { value: "NAME", doc: "Only tests one way of computing: wasm, openblas or webgpu." },
+    adapter: { value: "NAME", doc: "With --check webgpu: part of the adapter's name." },
+  },
 };
 
-/** Side of the square matrices of the self-test. */
-const SIDE = 512;
-/** How far f32 sums of 512 products of numbers below 1 may be from float64. */
-const TOLERANCE = 1e-4;
+type Check = Omit<SelfTest, "product"> & { readonly name: string };
 
-/** Prints facts and self-tests; exit code 1 if a needed one fails. */
+/** Exit code 1 if something that is there is broken; what is only missing is said, with what mends it. */
 export async function main(argv: readonly string[]): Promise<void> {
   const { options } = parseArguments(argv, spec);
   if (options.has("help")) {
     process.stdout.write(argumentsHelp(spec));
     return;
   }
-  say("Node", `${process.version} on ${process.platform} ${process.arch}`);
-  say("CPU", `${cpus()[0]?.model.trim() ?? "unknown"}; ${availableParallelism()} threads`);
-  say("memory", `${formatBytes(freemem())} free of ${formatBytes(totalmem())}`);
+  const json = options.has("json");
+  const only = options.get("check");
+  if (only === undefined) return examine(json);
+  const check = await checkAlone(only, options.get("adapter"));
+  if (check.state !== "ok") process.exitCode = 1;
+  process.stdout.write(json ? `${JSON.stringify(check)}\n` : checkText(check));
+}
+
+async function examine(json: boolean): Promise<void> {
+  const say = (name: string, text: string): void => {
+    if (!json) process.stdout.write(line(name, text));
+  };
   const disk = await statfs(".");
-  say("disk", `${formatBytes(disk.bavail * disk.bsize)} free in ${process.cwd()}`);
+  const simd = await cpuBuild();
+  const machine = {
+    node: process.version,
+    platform: `${process.platform} ${process.arch}`,
+    cpu: cpus()[0]?.model.trim() ?? "unknown",
+    threads: availableParallelism(),
+    relaxedSimd: simd === "relaxed",
+    freeMemory: freemem(),
+    memory: totalmem(),
+    freeDisk: disk.bavail * disk.bsize,
+  };
+  say("Node", `${machine.node} on ${machine.platform}`);
+  say(
+    "CPU",
+    `${machine.cpu}; ${machine.threads} threads; ${machine.relaxedSimd ? "relaxed SIMD (fused multiply-add)" : "no relaxed SIMD"}`,
+  );
+  say("memory", `${formatBytes(machine.freeMemory)} free of ${formatBytes(machine.memory)}`);
+  say("disk", `${formatBytes(machine.freeDisk)} free in ${process.cwd()}`);
 
-  const all = await examine("wasm", {});
-  const one = all === null ? null : await examine("1 thread", { threads: 1 });
-  if (all !== null && one !== null)
-    verdict("threads", sameBits(all, one), "1 thread and all threads give the same bits", "1 thread and all threads differ");
-  // OpenBLAS is optional: its absence is no fault.
-  await examine("openblas", { blas: "openblas" }, false);
-}
+  const probe = await probeAdapters();
+  probe.adapters.forEach((adapter, i) => {
+    const [title = "", ...more] = adapterLines(adapter);
+    say(`GPU ${i + 1}`, title);
+    for (const text of more) say("", text);
+  });
+  if (probe.adapters.length === 0) say("GPU", "no adapter");
+  const auto = chooseAuto({ adapter: null }, probe);
+  say(
+    "auto",
+    `takes ${auto.device === "cpu" ? "the CPU" : auto.adapter} (${auto.why.replace(/^auto: |; zerosearch doctor says more$/g, "")})`,
+  );
 
-/** Computes a product on a device and compares it with float64. @returns the product; null where the device cannot be had or is wrong */
-async function examine(name: string, options: Parameters<typeof createDevice>[0], needed = true): Promise<Float32Array | null> {
-  let device: Device;
-  try {
-    device = await createDevice(options);
-  } catch (error) {
-    if (!(error instanceof ZeroSearchError)) throw error;
-    if (needed) process.exitCode = 1;
-    say(name, `${needed ? "FAILED" : "absent"}: ${error.message}`);
-    return null;
+  const checks: Check[] = [];
+  const add = ({ name, state, text, hint }: Check): void => {
+    const check = { name, state, text, hint };
+    checks.push(check);
+    if (!json) process.stdout.write(checkText(check));
+  };
+  const wasm = await selfTest({});
+  add({ name: "wasm", ...wasm });
+  if (wasm.product !== null) add({ name: "threads", ...(await compareThreads(wasm.product)) });
+  add({ name: "openblas", ...(await selfTest({ blas: "openblas" })) });
+  const gpu = probe.adapters.find(({ software }) => !software) ?? probe.adapters[0];
+  if (gpu !== undefined) add({ name: "webgpu", ...(await checkApart(gpu)) });
+
+  const vulkan = thisSystem.platform === "linux" ? findVulkan(thisSystem) : null;
+  const findings = [
+    ...findingsOf({ system: thisSystem, hardware: findHardware(thisSystem), vulkan, probe }),
+    ...checks.flatMap((check) => checkFinding(check, gpu)),
+    ...(simd === "plain" ? [withoutRelaxedSimd] : []),
+  ];
+  for (const { level, what, mend } of findings) {
+    say(level, what);
+    if (mend !== null) say("", `mend it: ${mend}`);
   }
-  try {
-    const { product, gigaflops } = await multiply(device);
-    const right = largestError(product) < TOLERANCE;
-    verdict(name, right, `${device.description}; ${gigaflops.toFixed(1)} GFLOP/s at ${SIDE}`, `${device.description}: wrong products`);
-    return right ? product : null;
-  } finally {
-    await device.destroy();
+  if (findings.some(({ level }) => level === "broken")) process.exitCode = 1;
+  if (json) {
+    const adapters = probe.adapters.map((adapter) => ({ ...adapter, tiers: tiersOf(adapter) }));
+    process.stdout.write(`${JSON.stringify({ ...machine, vulkan, probe: { ...probe, adapters }, auto, checks, findings }, null, 2)}\n`);
   }
 }
 
-async function multiply(device: Device): Promise<{ product: Float32Array; gigaflops: number }> {
-  const [a, b, c] = ["a", "b", "c"].map((label) => device.allocate(SIDE, SIDE, "f32", "activation", label)) as [Matrix, Matrix, Matrix];
-  device.write(a, values(0));
-  device.write(b, values(1));
-  const run = () => device.run("matmul", { M: SIDE, N: SIDE, K: SIDE, transA: 0, transB: 0, accumulate: 0 }, [a, b, null], [c]);
-  run();
-  await device.synchronize();
-  const seconds: number[] = [];
-  for (let repeat = 0; repeat < 9; repeat++) {
-    const start = performance.now();
-    run();
-    await device.synchronize();
-    seconds.push((performance.now() - start) / 1000);
-  }
-  const product = (await device.read(c)) as Float32Array;
-  for (const matrix of [a, b, c]) device.release(matrix);
-  return { product, gigaflops: (2 * SIDE ** 3) / median(seconds) / 1e9 };
+const withoutRelaxedSimd: Finding = {
+  level: "note",
+  what: "this Node has no relaxed SIMD: the CPU's matrix products take about twice as long",
+  mend: "Node 20 or later on a processor with FMA",
+};
+
+async function checkAlone(name: string, adapter: string | undefined): Promise<Check> {
+  const options = { wasm: {}, openblas: { blas: "openblas" }, webgpu: { device: "webgpu", adapter } } as const;
+  if (!Object.hasOwn(options, name))
+    throw new ConfigError({ where: "--check", what: "wrong value", expected: Object.keys(options).join(", "), got: name });
+  const { state, text, hint } = await selfTest(options[name as keyof typeof options]);
+  return { name, state, text, hint };
 }
 
-type Matrix = ReturnType<Device["allocate"]>;
-
-/** Numbers in [-1, 1), the same everywhere. */
-function values(which: number): Float32Array {
-  const key = streamKey(0, "initialise");
-  return Float32Array.from({ length: SIDE * SIDE }, (_, i) => 2 * uniform(key, [i, which, 0, 0]) - 1);
+async function compareThreads(all: Float32Array): Promise<SelfTest> {
+  const one = await selfTest({ threads: 1 });
+  if (one.product === null) return one;
+  const same = sameBits(all, one.product);
+  const text = same ? "1 thread and all threads give the same bits" : "1 thread and all threads differ";
+  return { state: same ? "ok" : "failed", text, hint: null, product: null };
 }
 
-/** Over every 37th row. */
-function largestError(product: Float32Array): number {
-  const a = values(0);
-  const b = values(1);
-  let largest = 0;
-  for (let row = 0; row < SIDE; row += 37) {
-    for (let col = 0; col < SIDE; col++) {
-      let sum = 0;
-      for (let k = 0; k < SIDE; k++) sum += (a[row * SIDE + k] ?? NaN) * (b[k * SIDE + col] ?? NaN);
-      // Math.max hands NaN on.
-      largest = Math.max(largest, Math.abs(sum - (product[row * SIDE + col] ?? NaN)));
-    }
-  }
-  return largest;
+/** In a process of its own: a driver that crashes takes its process with it. */
+function checkApart({ fullName }: FoundAdapter): Promise<Omit<Check, "name">> {
+  // src/commands/ and dist/commands/ lie equally deep
+  const program = fileURLToPath(new URL("../../bin/zerosearch.js", import.meta.url));
+  const child = spawn(process.execPath, [program, "doctor", "--check", "webgpu", "--adapter", fullName, "--json"], {
+    stdio: ["ignore", "pipe", "pipe"],
+    windowsHide: true,
+  });
+  return new Promise((resolve) => {
+    let stdout = "";
+    let stderr = "";
+    const fail = (text: string): void => {
+      const said = stderr.split("\n").find((one) => one.trim() !== "" && !/^Warning|XDG_RUNTIME_DIR/.test(one));
+      const full = `${fullName}: the self-test ${text}${said === undefined ? "" : `: ${said}`}`;
+      resolve({ state: "failed", text: full, hint: "Update its driver, or use --device cpu." });
+    };
+    const timer = setTimeout(() => child.kill("SIGKILL"), 300_000);
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+    });
+    child.on("error", (error) => {
+      clearTimeout(timer);
+      fail(`could not be started: ${error.message}`);
+    });
+    child.on("close", (code, signal) => {
+      clearTimeout(timer);
+      const row = stdout.split("\n").find((text) => text.startsWith("{"));
+      if (row === undefined) fail(signal === null ? `ended with code ${code ?? "unknown"}` : `crashed (${signal})`);
+      else resolve(JSON.parse(row) as Check);
+    });
+  });
 }
 
-function sameBits(a: Float32Array, b: Float32Array): boolean {
-  return Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength));
+/** What a failed check means: OpenBLAS may be missing, a software adapter slow or odd; the CPU and a real GPU must compute. */
+function checkFinding({ name, state, text, hint }: Check, gpu: FoundAdapter | undefined): Finding[] {
+  if (state === "ok") return [];
+  if (name === "openblas" && state === "absent") return [{ level: "note", what: text, mend: hint }];
+  const level = name === "webgpu" && gpu?.software === true ? "note" : "broken";
+  return [{ level, what: `${name}: ${text}`, mend: hint }];
 }
 
-function verdict(name: string, right: boolean, good: string, bad: string): void {
-  if (!right) process.exitCode = 1;
-  say(name, right ? `ok: ${good}` : `FAILED: ${bad}`);
+function checkText({ name, state, text }: Check): string {
+  return line(name, `${state === "failed" ? "FAILED" : state}: ${text}`);
 }
 
-function say(name: string, text: string): void {
-  process.stdout.write(`${name.padEnd(9)} ${text}\n`);
+function line(name: string, text: string): string {
+  return `${name.padEnd(9)} ${text}\n`;
 }

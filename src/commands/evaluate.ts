@@ -46,7 +46,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   closing.add(onSignal, () => process.off("SIGINT", onSignal));
   try {
     const parts = await openParts(config, closing);
-    process.stdout.write(`${parts.device.description} | policy ${config.model.policy} | seed ${config.seed}\n`);
+    process.stdout.write(`policy ${config.model.policy} | seed ${config.seed}\n`);
     const evaluation = await judge({ ...parts, config, interrupted: interrupt.signal }, when);
     if (evaluation === null) {
       throw new ConfigError({

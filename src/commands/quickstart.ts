@@ -5,11 +5,11 @@ import { join } from "node:path";
 import { argumentsHelp, packageFolder, parseArguments, type ArgumentSpec } from "../config/index.ts";
 import { loadCountryRecords, makeCountries } from "../data/quickstart/countries.ts";
 import { makeWorld } from "../data/quickstart/world.ts";
-import { createDevice } from "../device/create.ts";
 import { BatchGenerator } from "../generate/scheduler.ts";
 import { formatTable } from "../log/table.ts";
 import { simulatorStop } from "../search/simulated.ts";
 import { compileTextStops } from "../search/text-codec.ts";
+import { openDevice, type DeviceSettings } from "../setup/open-device.ts";
 import { openModel } from "../setup/open-model.ts";
 import { ConfigError, FileError } from "../util/errors.ts";
 import { buildQuickstart } from "./quickstart/build.ts";
@@ -27,6 +27,7 @@ const spec: ArgumentSpec = {
     from: { value: "FOLDER", doc: "tune: the policy to start from (<out>/policy)." },
     to: { value: "FOLDER", doc: "tune: the folder of the tuned policy." },
     tokens: { value: "N", doc: "tune: tokens to train on (1000000)." },
+    device: { value: "KIND", doc: "measure, tune: auto, webgpu or cpu (auto); build computes on the CPU." },
     fresh: { doc: "Starts again from nothing." },
   },
   settings: false,
@@ -44,19 +45,20 @@ export async function main(argv: readonly string[]): Promise<void> {
   const say = (text: string): void => {
     process.stdout.write(`${text}\n`);
   };
+  const kind = deviceKind(options.get("device"));
   if (action === "build") {
     if (options.has("fresh")) await rm(work, { recursive: true, force: true });
-    const device = await createDevice();
-    say(device.description);
+    // the files are the same bits everywhere, which only the CPU's kernels promise
+    const device = await openDevice({ kind: "cpu" }, say);
     try {
       await buildQuickstart({ recipe, device, out, work, say });
     } finally {
       await device.destroy();
     }
-    await measure(out, say);
+    await measure(out, "cpu", say);
     say(`The quickstart's files are in ${out}. ${work} may be deleted.`);
   } else if (action === "measure") {
-    await measure(out, say);
+    await measure(out, kind, say);
   } else if (action === "tune") {
     const to = options.get("to");
     const tokens = Number(options.get("tokens") ?? 1e6);
@@ -68,7 +70,7 @@ export async function main(argv: readonly string[]): Promise<void> {
         got: rest.join(" ") || "none",
       });
     }
-    const device = await createDevice();
+    const device = await openDevice({ kind }, say);
     try {
       const seconds = await moreTuning({ recipe, device, from: options.get("from") ?? join(out, "policy"), to, tokens });
       say(`${to}: tuned on ${tokens} tokens in ${seconds.toFixed(0)} s. Judge it with: npx zerosearch evaluate model.policy=${to}`);
@@ -80,10 +82,17 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
 }
 
-async function measure(out: string, say: (text: string) => void): Promise<void> {
+type DeviceKind = NonNullable<DeviceSettings["kind"]>;
+
+function deviceKind(given = "auto"): DeviceKind {
+  if (given === "auto" || given === "webgpu" || given === "cpu") return given;
+  throw new ConfigError({ where: "--device", what: "wrong value", expected: "auto, webgpu or cpu", got: given });
+}
+
+async function measure(out: string, kind: DeviceKind, say: (text: string) => void): Promise<void> {
   const folder = join(out, "simulator");
   if (!existsSync(folder)) throw new FileError({ where: folder, what: "is missing", hint: "run: npx zerosearch quickstart build" });
-  const device = await createDevice();
+  const device = await openDevice({ kind }, say);
   const { decoder, tokenizer } = await openModel(folder, device, { dtype: "f32", maxPositions: 512, trainable: false });
   const generator = new BatchGenerator({ device, models: { simulator: { decoder, frozen: true } }, maxRows: 128 });
   try {

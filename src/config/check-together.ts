@@ -3,12 +3,19 @@ import { ConfigError } from "../util/errors.ts";
 import type { Config } from "./schema.ts";
 
 export function checkTogether(config: Config, locate: (path: readonly string[]) => string): ConfigError[] {
-  const { rollout, train, evaluation, data, curriculum, model, algorithm } = config;
+  const { device, rollout, train, evaluation, data, curriculum, model, algorithm } = config;
   const mistakes: ConfigError[] = [];
   const need = (right: boolean, key: string, what: string, expected: string, got: string | number, hint?: string) => {
     if (!right) mistakes.push(new ConfigError({ where: locate(key.split(".")), what: `${key} ${what}`, expected, got: String(got), hint }));
   };
 
+  need(
+    device.precision === "f32" || device.kind !== "cpu",
+    "device.precision",
+    "cannot be had on the CPU",
+    "f32, or device.kind webgpu",
+    device.precision,
+  );
   need(
     train.microBatchTokens >= rollout.maxContextTokens,
     "train.microBatchTokens",

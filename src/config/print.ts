@@ -24,7 +24,17 @@ export function changedKeys(before: Config, after: Config): ChangedKey[] {
 
 /** SHA-256 of what the results depend on: all keys but the run's name, its folders, the device and how often it is saved. */
 export function hashConfig(config: Config): string {
-  const asides = ["name", "output.runs", "output.checkpoints", "device.kind", "device.threads", "train.saveEvery", "train.keepCheckpoints"];
+  const asides = [
+    "name",
+    "output.runs",
+    "output.checkpoints",
+    "device.kind",
+    "device.readInterval",
+    "device.adapter",
+    "device.threads",
+    "train.saveEvery",
+    "train.keepCheckpoints",
+  ];
   const lines = keys.filter(({ key }) => !asides.includes(key)).map(({ key }) => `${key}=${JSON.stringify(valueOf(config, key))}\n`);
   return createHash("sha256").update(lines.join("")).digest("hex");
 }

@@ -44,11 +44,29 @@ export const configSchema = z.strictObject({
   }),
 
   device: section("What computes.", {
-    kind: choice(["auto", "cpu", "webgpu"], "The device; auto takes the fastest that is there and says which."),
+    kind: choice(
+      ["auto", "cpu", "webgpu"],
+      "The device; auto takes a GPU if there is one, else the CPU, and says which; a software adapter is taken by webgpu only.",
+    ),
+    adapter: z
+      .string()
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe("Part of the name of the GPU to take, where there are several; null takes the first. zerosearch doctor lists them."),
     threads: whole(0, { max: 256 }, "CPU threads; 0 takes all. The results do not depend on it."),
     blas: choice(
       ["wasm", "openblas"],
       "Matrix products on the CPU; openblas is faster, but its sums depend on the batch, so runs then repeat to a tolerance only.",
+    ),
+    precision: choice(
+      ["f32", "f16"],
+      "Type that the operands of matrix products are rounded to; sums, the rest and the trained weights are f32. f16 needs a GPU, is faster there, and scales the loss so that small gradients survive.",
+    ),
+    readInterval: whole(
+      0,
+      { max: 256 },
+      "Decode steps between two reads of what was sampled; 0 takes the device's own: 1 on the CPU, more on a GPU. The results do not depend on it.",
     ),
     maxShardMiB: whole(
       0,

@@ -41,12 +41,49 @@ export interface MemoryReport {
 /** Typed array of a storage's raw elements: f16 and bf16 travel as their bits. */
 export type HostArray = Float32Array | Uint32Array | Uint16Array;
 
+/** Kernels that can be run again. The storages that they name must still live, those made inside apart. */
+export interface Replay {
+  run(): void;
+  /** Frees what was reserved; whoever captured calls it once. */
+  dispose(): void;
+}
+
+/** What decides which kernels a model needs. A decoder's configuration has the fields up to `qkNorm`. */
+export interface ModelShapes {
+  /** C */
+  readonly width: number;
+  /** F */
+  readonly mlpWidth: number;
+  /** H */
+  readonly heads: number;
+  /** K */
+  readonly kvHeads: number;
+  /** D */
+  readonly headDim: number;
+  /** V */
+  readonly vocabulary: number;
+  readonly qkvBias: boolean;
+  readonly outputBias: boolean;
+  readonly mlpBias: boolean;
+  readonly qkNorm: boolean;
+  /** Storage type of the weights. */
+  readonly weights: Dtype;
+  /** Storage type of the key and value cache. */
+  readonly cache: Dtype;
+  /** What learns: nothing, all weights, or LoRA adapters only. */
+  readonly trains: "nothing" | "weights" | "adapters";
+  /** Rank of its LoRA adapters; 0 without. */
+  readonly loraRank: number;
+}
+
 export interface Device {
   readonly kind: "cpu" | "webgpu";
   /** One line of facts for people: engine, threads, SIMD build or adapter, driver, kernel tier. */
   readonly description: string;
   /** Decode steps worth recording before ids are read back: 1 where reading is free. */
   readonly readInterval: number;
+  /** Type that the operands of matrix products are rounded to; sums are f32. With f16, gradients need loss scaling. */
+  readonly precision: "f32" | "f16";
   /** Whether sums are independent of the batch (promises 1 and 2); false with an outside BLAS. */
   readonly batchInvariant: boolean;
 
@@ -72,6 +109,19 @@ export interface Device {
     inputs: readonly (Storage | null)[],
     outputs: readonly (Storage | null)[],
   ): void;
+
+  /**
+   * Runs `fn`, which asks for kernels only, and keeps what was recorded, to be run again on the same storages without `fn`: a decode
+   * step costs the host little then. What `fn` allocates and releases stays reserved for it. Absent where nothing is gained.
+   */
+  capture?(fn: () => void): Replay;
+
+  /**
+   * Makes ready what a model's kernels need before it runs (a GPU compiles pipelines), without stopping the program; `onProgress` is told
+   * how many are done. Only time depends on it. Absent where there is nothing to do.
+   * @throws DeviceError when a kernel does not compile.
+   */
+  prepare?(shapes: ModelShapes, onProgress?: (done: number, total: number) => void): Promise<void>;
 
   /** Resolves when everything asked for has run. */
   synchronize(): Promise<void>;

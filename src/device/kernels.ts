@@ -102,8 +102,11 @@ export const kernels = {
   weighted_nll: { dims: ["scale"], inputs: ["logProb", "weights"], outputs: ["dLogProb =", "stats +="] },
   /** acc[slot] = sum x^2, in an order that depends on the shape only */
   sum_squares: { dims: ["slot"], inputs: ["x"], outputs: ["acc inout"] },
-  /** result = [norm, scale]: norm = sqrt(sum of acc's first `count`), scale = min(1, maxNorm / (norm + 1e-6)), or 1 if maxNorm is 0; both NaN if norm is not finite */
-  clip_scale: { dims: ["count", "maxNorm"], inputs: ["acc"], outputs: ["result ="] },
+  /**
+   * result = [norm, scale]: norm = sqrt(sum of acc's first `count`) / gradScale, scale = min(1, maxNorm / (norm + 1e-6)) / gradScale, or
+   * 1 / gradScale if maxNorm is 0; both NaN if norm is not finite. gradScale, a power of two, is what the gradients are too large by.
+   */
+  clip_scale: { dims: ["count", "maxNorm", "gradScale"], inputs: ["acc"], outputs: ["result ="] },
   /** AdamW with decoupled decay (Loshchilov & Hutter 2019) on gradient * clip[1]; correction1 = 1 - beta1^t, correction2 = 1 - beta2^t. A clip of NaN leaves everything as it was. */
   adamw: {
     dims: ["lr", "beta1", "beta2", "eps", "weightDecay", "correction1", "correction2"],

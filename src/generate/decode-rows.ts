@@ -1,28 +1,24 @@
 /**
  * The rows of one decode batch on the device: what each row feeds next, its position, stop state and budget. A step runs wholly on
  * the device; the host uploads only what has changed, and reads once every few steps.
+ *
+ * Where reading has its price, the next steps may be asked for before those under way have been taken in: a row that stops meanwhile
+ * is inactive for the rest. The host then knows the rows as they were some steps ago, so it writes their state only when nothing is
+ * under way.
  */
 import type { Device } from "../device/device.ts";
 import type { Decoder } from "../nn/decoder.ts";
 import type { KvCache } from "../nn/kv-cache.ts";
-import { advance, type DecodeState } from "../ops/advance.ts";
-import { sample, type Sampled } from "../ops/sample.ts";
+import { advance } from "../ops/advance.ts";
+import { sample } from "../ops/sample.ts";
 import { keep, withScope } from "../tensor/scope.ts";
 import { withoutTape } from "../tensor/tape.ts";
 import { empty, type Tensor } from "../tensor/tensor.ts";
-import type { Harvest } from "./harvest.ts";
+import { INACTIVE, type Harvest } from "./harvest.ts";
+import { RepeatedWork } from "./repeated-work.ts";
+import { RowTensors } from "./row-tensors.ts";
 import type { ActiveRequest } from "./sequence.ts";
 import type { StackedStops } from "./stop-tables.ts";
-
-/** Tensors of R rows; `blockTable` is apart, since its width changes. */
-interface RowTensors {
-  readonly state: DecodeState;
-  readonly settings: Tensor;
-  readonly keys: Tensor;
-  readonly offsets: Tensor;
-  readonly sampled: Sampled;
-  readonly out: { readonly ids: Tensor; readonly logProbs: Tensor };
-}
 
 export interface DecodeModel {
   readonly device: Device;
@@ -32,17 +28,22 @@ export interface DecodeModel {
 }
 
 export class DecodeRows {
-  /** The running requests, in row order. Replace it through `set`. */
+  /** The running requests. Replace them through `set`, or `leave`. */
   rows: readonly ActiveRequest[] = [];
+  /** Steps asked for whose results have not been taken in: so far the device is ahead of the host. */
+  ahead = 0;
   private readonly model: DecodeModel;
   private readonly adapter: string | undefined;
   private readonly interval: number;
   private readonly host: { words: Uint32Array; settings: Float32Array; keys: Uint32Array };
+  private readonly repeated: RepeatedWork;
+  /** The request in each row on the device; null where it has left, or never was one. */
+  private slots: readonly (ActiveRequest | null)[] = [];
   private tensors: RowTensors | null = null;
   private blockTable: Tensor | null = null;
   private table = new Uint32Array(0);
   /** Blocks of each row that are in the table on the device. */
-  private readonly known: number[] = [];
+  private known: number[] = [];
   private stale = true;
   private stopsVersion = -1;
 
@@ -51,7 +52,9 @@ export class DecodeRows {
     this.model = model;
     this.adapter = adapter;
     this.interval = interval;
-    this.host = { words: new Uint32Array(maxRows + 1), settings: new Float32Array(4 * maxRows), keys: new Uint32Array(5 * maxRows) };
+    const most = rowsFor(maxRows, interval);
+    this.host = { words: new Uint32Array(most), settings: new Float32Array(4 * most), keys: new Uint32Array(5 * most) };
+    this.repeated = new RepeatedWork(model.device);
   }
 
   set(rows: readonly ActiveRequest[]): void {
@@ -59,68 +62,136 @@ export class DecodeRows {
     this.stale = true;
   }
 
-  /** Runs up to the interval's steps for all rows, whose blocks must suffice, and reads what came out. */
-  async step(): Promise<Harvest> {
-    const { device } = this.model;
-    const { rows } = this;
-    let steps = 1;
-    for (const { remaining } of rows) steps = Math.max(steps, Math.min(this.interval, remaining));
-    if (this.stale || this.stopsVersion !== this.model.stops.version) this.upload();
-    else this.uploadBlocks();
+  /** Requests have ended. Their rows stay on the device, inactive, until a smaller batch is worth the upload. */
+  leave(done: ReadonlySet<ActiveRequest>): void {
+    this.rows = this.rows.filter((active) => !done.has(active));
+    this.slots = this.slots.map((active) => (active !== null && done.has(active) ? null : active));
+    if (this.sizeFor(this.rows.length) !== this.tensors?.R) this.stale = true;
+  }
 
-    const { state, settings, keys, offsets, sampled, out } = this.tensors!;
-    const { decoder, cache, stops } = this.model;
-    const { transitions, accepts } = stops.onDevice();
-    const batch = { ids: state.last, positions: state.positions, offsets, blockTable: this.blockTable! };
-    const options = { adapter: this.adapter };
-    for (let step = 0; step < steps; step++) {
-      withoutTape(() => {
-        withScope(() => {
-          const logits = decoder.logits(decoder.forwardPaged(batch, cache, options));
-          sample(logits, settings, keys, state.positions, sampled);
-          advance(sampled, transitions, accepts, state, out, step);
-        });
+  /** No rows, and nothing under way that anybody waits for. */
+  reset(): void {
+    this.set([]);
+    this.ahead = 0;
+  }
+
+  /** Whether the rows must be written again, for which nothing may be under way. */
+  get mustUpload(): boolean {
+    return this.stale || this.stopsVersion !== this.model.stops.version;
+  }
+
+  /** Whether any row may go on after the steps under way. */
+  get wantsSteps(): boolean {
+    return this.rows.some(({ remaining }) => remaining > this.ahead);
+  }
+
+  /** Tokens that the cache of a row must hold after its next steps. */
+  tokensOf({ sequence, remaining }: ActiveRequest): number {
+    return sequence.ids.length - 1 + Math.min(this.ahead + this.interval, remaining);
+  }
+
+  /** Asks for up to the interval's steps for all rows, whose blocks must suffice, and for a read of what comes out. `landed` must follow. */
+  begin(): Promise<Harvest> {
+    if (this.mustUpload) this.upload();
+    else this.uploadBlocks();
+    const steps = this.rows.reduce((most, { remaining }) => Math.max(most, Math.min(this.interval, remaining - this.ahead)), 1);
+    if (steps === this.interval)
+      this.repeated.run(() => {
+        this.run(steps);
       });
-    }
-    const [ids, logProbs, status] = await Promise.all([
-      device.read(out.ids.storage, 0, steps),
-      device.read(out.logProbs.storage, 0, steps),
-      device.read(state.status.storage),
-    ]);
-    return { steps, rows, ids: ids as Uint32Array, logProbs: logProbs as Float32Array, status: status as Uint32Array };
+    else this.run(steps);
+    this.ahead += steps;
+    return this.read(steps);
+  }
+
+  /** So many steps have been taken in. */
+  landed(steps: number): void {
+    this.ahead -= steps;
+  }
+
+  /** Nothing will be asked for a while: gives back what a faster start would need. */
+  rest(): void {
+    this.repeated.forget();
   }
 
   dispose(): void {
-    this.disposeRows();
+    this.repeated.forget();
+    this.tensors?.dispose();
+    this.tensors = null;
     this.blockTable?.dispose();
     this.blockTable = null;
     this.stale = true;
   }
 
+  private run(steps: number): void {
+    const { state, settings, keys, offsets, sampled, out } = this.tensors!;
+    const { decoder, cache, stops } = this.model;
+    const { transitions, accepts } = stops.onDevice();
+    const batch = { ids: state.last, positions: state.positions, offsets, blockTable: this.blockTable! };
+    const options = { adapter: this.adapter };
+    withoutTape(() => {
+      for (let step = 0; step < steps; step++)
+        withScope(() => {
+          const logits = decoder.logits(decoder.forwardPaged(batch, cache, options));
+          sample(logits, settings, keys, state.positions, sampled);
+          advance(sampled, transitions, accepts, state, out, step);
+        });
+    });
+  }
+
+  /** The reads are asked for at once: what is recorded after them does not show. */
+  private async read(steps: number): Promise<Harvest> {
+    const { device } = this.model;
+    const { state, out } = this.tensors!;
+    const { slots } = this;
+    const [ids, logProbs, status] = await Promise.all([
+      device.read(out.ids.storage, 0, steps),
+      device.read(out.logProbs.storage, 0, steps),
+      device.read(state.status.storage),
+    ]);
+    return { steps, rows: slots, ids: ids as Uint32Array, logProbs: logProbs as Float32Array, status: status as Uint32Array };
+  }
+
+  /** Rows to hold n requests in: as many where reads are free; else few different numbers, so that work can be repeated. */
+  private sizeFor(n: number): number {
+    const size = rowsFor(n, this.interval);
+    const R = this.tensors?.R ?? 0;
+    // A little hysteresis: most requests come back with their next turn.
+    return this.interval > 1 && n <= R && 8 * n > 3 * R ? R : size;
+  }
+
   /** Writes everything the rows need. */
   private upload(): void {
-    const R = this.rows.length;
-    const { stops } = this.model;
-    if (this.tensors === null || this.tensors.keys.rows !== R) this.allocateRows(R);
-    const { state, settings, keys } = this.tensors!;
+    const { stops, device } = this.model;
+    const R = this.sizeFor(this.rows.length);
+    if (this.tensors?.R !== R || this.stopsVersion !== stops.version) this.repeated.forget();
+    if (this.tensors?.R !== R) {
+      this.tensors?.dispose();
+      this.tensors = new RowTensors(device, R, this.interval);
+    }
+    this.slots = Array.from({ length: R }, (_, r) => this.rows[r] ?? null);
+    const { state, settings, keys } = this.tensors;
     const { words } = this.host;
-    const write = (tensor: Tensor, value: (active: ActiveRequest) => number): void => {
-      for (let r = 0; r < R; r++) words[r] = value(this.rows[r]!);
+    const write = (tensor: Tensor, value: (active: ActiveRequest) => number, absent = 0): void => {
+      this.slots.forEach((active, r) => {
+        words[r] = active === null ? absent : value(active);
+      });
       tensor.write(words.subarray(0, R));
     };
     write(state.last, ({ sequence: { ids } }) => ids[ids.length - 1]!);
-    write(state.positions, ({ sequence: { ids } }) => ids.length - 1);
+    write(state.positions, ({ sequence: { ids } }) => ids.length - 1, INACTIVE);
     write(state.states, (active) => stops.place(active.request.stop, active.state));
     write(state.remaining, (active) => active.remaining);
     write(state.status, () => 0);
-    for (let r = 0; r < R; r++) {
-      const { sequence, request } = this.rows[r]!;
+    this.host.settings.fill(0);
+    this.host.keys.fill(0);
+    for (const [r, { sequence, request }] of this.rows.entries()) {
       this.host.settings.set([request.sampling.temperature, request.sampling.topK, request.sampling.topP, 0], 4 * r);
       this.host.keys.set(sequence.randomKey, 5 * r);
     }
     settings.write(this.host.settings.subarray(0, 4 * R));
     keys.write(this.host.keys.subarray(0, 5 * R));
-    this.writeWholeTable(this.widest());
+    this.writeWholeTable();
     this.stale = false;
     this.stopsVersion = stops.version;
   }
@@ -128,14 +199,13 @@ export class DecodeRows {
   /** Writes the table rows of sequences that have got new blocks. */
   private uploadBlocks(): void {
     const width = this.blockTable!.cols;
-    const widest = this.widest();
-    if (widest > width) {
-      this.writeWholeTable(widest);
+    if (this.widest() > width) {
+      this.writeWholeTable();
       return;
     }
-    for (let r = 0; r < this.rows.length; r++) {
-      const { blocks } = this.rows[r]!.sequence.cache;
-      if (blocks.length === this.known[r]) continue;
+    for (const [r, active] of this.slots.entries()) {
+      const blocks = active?.sequence.cache.blocks ?? [];
+      if (active === null || blocks.length === this.known[r]) continue;
       this.table.set(blocks, r * width);
       this.known[r] = blocks.length;
       this.blockTable!.write(this.table.subarray(r * width, (r + 1) * width), r);
@@ -148,68 +218,28 @@ export class DecodeRows {
     return widest;
   }
 
-  /** Rounded up to a power of two, so that the table seldom changes its shape. */
-  private writeWholeTable(widest: number): void {
-    const R = this.rows.length;
-    const width = 2 ** Math.ceil(Math.log2(widest));
-    if (this.blockTable === null || this.blockTable.rows !== R || this.blockTable.cols !== width) {
+  /** Its width is a power of two, so that it seldom changes its shape. */
+  private writeWholeTable(): void {
+    const { R } = this.tensors!;
+    const width = 2 ** Math.ceil(Math.log2(this.widest()));
+    if (this.blockTable === null || this.blockTable.rows !== R || this.blockTable.cols < width || this.blockTable.cols > 4 * width) {
+      this.repeated.forget();
       this.blockTable?.dispose();
       this.blockTable = keep(empty(this.model.device, [R, width], { dtype: "u32", label: "block table" }));
       this.table = new Uint32Array(R * width);
     }
-    this.known.length = R;
-    for (let r = 0; r < R; r++) {
-      const { blocks } = this.rows[r]!.sequence.cache;
-      this.table.set(blocks, r * width);
-      this.known[r] = blocks.length;
-    }
+    const { cols } = this.blockTable;
+    this.known = this.slots.map((active, r) => {
+      const blocks = active?.sequence.cache.blocks ?? [];
+      this.table.set(blocks, r * cols);
+      return blocks.length;
+    });
     this.blockTable.write(this.table);
   }
+}
 
-  private allocateRows(R: number): void {
-    this.disposeRows();
-    const { device } = this.model;
-    const words = (label: string): Tensor => keep(empty(device, [R], { dtype: "u32", label }));
-    this.tensors = {
-      state: {
-        last: words("last ids"),
-        positions: words("positions"),
-        states: words("stop states"),
-        remaining: words("budgets"),
-        status: words("status"),
-      },
-      settings: keep(empty(device, [R, 4], { label: "sampling settings" })),
-      keys: keep(empty(device, [R, 5], { dtype: "u32", label: "random keys" })),
-      offsets: keep(empty(device, [R + 1], { dtype: "u32", label: "row offsets" })),
-      sampled: { ids: words("sampled ids"), logProb: keep(empty(device, [R], { label: "sampled log-probabilities" })) },
-      out: {
-        ids: keep(empty(device, [this.interval, R], { dtype: "u32", label: "recorded ids" })),
-        logProbs: keep(empty(device, [this.interval, R], { label: "recorded log-probabilities" })),
-      },
-    };
-    const { words: buffer } = this.host;
-    for (let r = 0; r <= R; r++) buffer[r] = r;
-    this.tensors.offsets.write(buffer.subarray(0, R + 1));
-  }
-
-  private disposeRows(): void {
-    if (this.tensors === null) return;
-    const { state, settings, keys, offsets, sampled, out } = this.tensors;
-    const all = [
-      state.last,
-      state.positions,
-      state.states,
-      state.remaining,
-      state.status,
-      settings,
-      keys,
-      offsets,
-      sampled.ids,
-      sampled.logProb,
-      out.ids,
-      out.logProbs,
-    ];
-    for (const tensor of all) tensor.dispose();
-    this.tensors = null;
-  }
+/** n itself where every step is read; else the next power of two, and multiples of 64 from there on. */
+function rowsFor(n: number, interval: number): number {
+  if (interval === 1 || n === 0) return n;
+  return n <= 64 ? 2 ** Math.ceil(Math.log2(n)) : 64 * Math.ceil(n / 64);
 }

@@ -3,16 +3,18 @@ import { ZeroSearchError } from "../util/errors.ts";
 import type { ActiveRequest } from "./sequence.ts";
 import { EOS_CODE, FIRST_STOP_CODE, LENGTH_CODE, type Generated } from "./types.ts";
 
-/** What a few steps sampled, [steps, R]; ids are 0xffffffff where the row had stopped. status [R]. */
+/** What a few steps sampled, [steps, R]; ids are `INACTIVE` where the row had stopped. status [R]. */
 export interface Harvest {
   readonly steps: number;
-  readonly rows: readonly ActiveRequest[];
+  /** Whose each row was when the steps were asked for; null for a row without a request. */
+  readonly rows: readonly (ActiveRequest | null)[];
   readonly ids: Uint32Array;
   readonly logProbs: Float32Array;
   readonly status: Uint32Array;
 }
 
-const inactive = 0xffffffff;
+/** As an id: the row had stopped. As a position: it takes no part. */
+export const INACTIVE = 0xffffffff;
 
 /**
  * Adds row r's tokens to its sequence and follows its stop automaton, so that the row can be put on the device again. Returns the
@@ -24,7 +26,7 @@ export function takeRow(active: ActiveRequest, { steps, rows, ids, logProbs, sta
   let code = 0;
   for (let step = 0; step < steps && code === 0; step++) {
     const id = ids[step * R + r]!;
-    if (id === inactive) break;
+    if (id === INACTIVE) break;
     active.sequence.ids.push(id);
     active.logProbs.push(logProbs[step * R + r]!);
     active.remaining--;

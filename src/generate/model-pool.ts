@@ -94,28 +94,42 @@ export class ModelPool implements SequenceOwner {
     this.staleWeights = true;
   }
 
+  /** Whether steps under way must land before `admit`: they were asked for before the weights changed. */
+  get mustLand(): boolean {
+    return this.staleWeights && this.underWay;
+  }
+
   /** Lets waiting requests in, in order, while rows and blocks suffice, and prefills them in as many batches as it takes. */
   admit(): void {
     if (this.staleWeights) this.startAfresh();
     for (const lane of this.lanes.values()) while (lane.waiting.length > 0 && this.admitBatch(lane)) continue;
   }
 
-  /** Runs the lane's rows for a few steps and takes in what was sampled. */
-  async decode(lane: Lane): Promise<void> {
-    this.makeRoom(lane);
-    if (lane.rows.rows.length === 0) return;
-    const harvest = await lane.rows.step();
+  /**
+   * Asks for the lane's next steps; their harvest must be handed to `land`. Null where nothing can be asked for: rows have to be
+   * uploaded or blocks taken away, and steps are under way that must land first, or no row is left to run.
+   */
+  begin(lane: Lane): Promise<Harvest> | null {
+    const { rows } = lane;
+    if (rows.ahead > 0 && rows.mustUpload) return null;
+    if (!this.makeRoom(lane) || !rows.wantsSteps) return null;
+    return rows.begin();
+  }
+
+  /** Takes in what steps of the lane have sampled. */
+  land(lane: Lane, harvest: Harvest): void {
+    lane.rows.landed(harvest.steps);
     this.counts.decodeSteps += harvest.steps;
-    this.counts.decodeRows += harvest.steps * harvest.rows.length;
+    this.counts.decodeRows += harvest.steps * harvest.rows.filter((active) => active !== null).length;
     this.takeIn(lane, harvest);
   }
 
-  /** Ends every request with `error`; sequences stay open and start from nothing. */
+  /** Ends every request with `error`; sequences stay open and start from nothing. Steps under way are no longer waited for. */
   fail(error: unknown): void {
     for (const lane of this.lanes.values()) {
       const all = [...lane.rows.rows, ...lane.waiting];
       for (const active of lane.rows.rows) this.stops.release(active.request.stop);
-      lane.rows.set([]);
+      lane.rows.reset();
       lane.waiting = [];
       for (const active of all) this.finish(active, () => active.reject(error));
     }
@@ -128,6 +142,11 @@ export class ModelPool implements SequenceOwner {
     const counts = { ...this.counts, blocksInUse: this.manager.inUse, blocksShared: this.manager.sharedBlocks };
     this.counts = zeroCounts();
     return counts;
+  }
+
+  /** Nobody waits for anything: memory that only speeds up a next batch is given back. */
+  rest(): void {
+    for (const lane of this.lanes.values()) lane.rows.rest();
   }
 
   dispose(): void {
@@ -247,19 +266,33 @@ export class ModelPool implements SequenceOwner {
     return true;
   }
 
-  /** Blocks for the lane's next steps. The request admitted last gives way when there are not enough. */
-  private makeRoom(lane: Lane): void {
-    const { readInterval } = this.settings;
-    const tokensOf = (active: ActiveRequest): number => active.sequence.ids.length - 1 + Math.min(readInterval, active.remaining);
-    if (lane.rows.rows.every((active) => this.manager.grow(active.sequence.cache, tokensOf(active)))) return;
-    for (const active of [...lane.rows.rows].sort((a, b) => a.serial - b.serial)) {
-      const { sequence } = active;
-      const tokens = tokensOf(active);
-      while (lane.rows.rows.includes(active) && !this.growOrEvict(sequence, tokens)) {
+  /** Whether any lane's steps have not landed. */
+  private get underWay(): boolean {
+    for (const lane of this.lanes.values()) if (lane.rows.ahead > 0) return true;
+    return false;
+  }
+
+  /**
+   * Blocks for the lane's next steps; false, and nothing changed, where they have to wait for steps under way. When there are not
+   * enough, the request admitted last gives way.
+   */
+  private makeRoom(lane: Lane): boolean {
+    const { rows } = lane;
+    let wanted = 0;
+    for (const active of rows.rows) wanted += Math.max(0, blocksFor(rows.tokensOf(active)) - active.sequence.cache.blocks.length);
+    if (wanted <= this.manager.available) {
+      for (const active of rows.rows) this.manager.grow(active.sequence.cache, rows.tokensOf(active));
+      return true;
+    }
+    if (this.underWay) return false;
+    for (const active of [...rows.rows].sort((a, b) => a.serial - b.serial)) {
+      const tokens = rows.tokensOf(active);
+      while (rows.rows.includes(active) && !this.growOrEvict(active.sequence, tokens)) {
         const last = this.running().reduce((a, b) => (b.serial > a.serial ? b : a));
         this.preempt(last);
       }
     }
+    return true;
   }
 
   private preempt(active: ActiveRequest): void {
@@ -280,24 +313,24 @@ export class ModelPool implements SequenceOwner {
   }
 
   private takeIn(lane: Lane, harvest: Harvest): void {
-    const done: ActiveRequest[] = [];
+    const done = new Set<ActiveRequest>();
     this.clock++;
     for (const [r, active] of harvest.rows.entries()) {
-      if (active.finished) continue; // closed meanwhile
+      if (active === null || active.finished) continue; // closed, or stopped in earlier steps
       const { sequence } = active;
       const before = sequence.ids.length;
-      if (takeRow(active, harvest, r, this.name) !== 0) done.push(active);
+      if (takeRow(active, harvest, r, this.name) !== 0) done.add(active);
       this.counts.sampledTokens += sequence.ids.length - before;
       sequence.lastUsed = this.clock;
       this.manager.plan(sequence.cache, sequence.ids.length - 1);
     }
     this.manager.markIssued();
-    if (done.length === 0) return;
+    if (done.size === 0) return;
     for (const active of done) {
       this.stops.release(active.request.stop);
       this.finish(active, () => active.resolve(generatedBy(active)));
     }
-    lane.rows.set(lane.rows.rows.filter((active) => !active.finished));
+    lane.rows.leave(done);
   }
 
   private finish(active: ActiveRequest, settle: () => void): void {

@@ -12,6 +12,7 @@ import type { Device, Dtype } from "../device/device.ts";
 import type { Decoder } from "../nn/decoder.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import { ConfigError, RequestError } from "../util/errors.ts";
+import type { Harvest } from "./harvest.ts";
 import { ModelPool } from "./model-pool.ts";
 import type { Lane } from "./pool-settings.ts";
 import { samplingKey } from "./random-keys.ts";
@@ -48,6 +49,13 @@ export interface BatchGeneratorOptions {
   readonly sharing?: boolean;
 }
 
+/** Steps under way, one read each. */
+interface Flight {
+  readonly pool: ModelPool;
+  readonly lane: Lane;
+  readonly harvest: Promise<Harvest>;
+}
+
 /** A lane with fewer rows than another's is passed over at most so many times. */
 const mostPassedOver = 64;
 
@@ -56,6 +64,10 @@ export class BatchGenerator implements Generator {
   private readonly pools = new Map<string, ModelPool>();
   private loop: Promise<void> | null = null;
   private looping = false;
+  /** In the order in which they were asked for. */
+  private flights: Flight[] = [];
+  /** So many may be under way while one of them is waited for. */
+  private readonly mostFlights: number;
   private disposed = false;
 
   /** The generator owns its caches, not the models. @throws ConfigError for wrong settings, or a budget that holds no block. */
@@ -71,6 +83,7 @@ export class BatchGenerator implements Generator {
       sharing = true,
     } = options;
     this.device = device;
+    this.mostFlights = readInterval > 1 ? 2 : 1;
     for (const [name, value] of Object.entries({ maxRows, maxPrefillTokens, readInterval })) {
       if (!(Number.isInteger(value) && value > 0))
         throw new ConfigError({ where: "BatchGenerator", what: `${name} is wrong`, expected: "a positive integer", got: String(value) });
@@ -150,29 +163,73 @@ export class BatchGenerator implements Generator {
     this.loop = this.run();
   }
 
-  /** Runs while there is work. Requests made in one go are all there before the first batch is planned. */
+  /**
+   * Runs while there is work. Requests made in one go are all there before the first batch is planned. Where reads have their price,
+   * the next steps are on the device before those under way are waited for.
+   */
   private async run(): Promise<void> {
     for (;;) {
       await nextTask();
-      if (this.disposed) return;
-      const busy = [...this.pools.values()].filter((pool) => pool.hasWork);
-      if (busy.length === 0) {
-        this.looping = false; // at once, so that the next request starts it again
+      if (this.disposed) {
+        await Promise.allSettled(this.flights.splice(0).map(({ harvest }) => harvest));
         return;
       }
-      for (const pool of busy)
-        await guarded(pool, () => {
+      const busy = [...this.pools.values()].filter((pool) => pool.hasWork);
+      if (busy.length === 0 && this.flights.length === 0) {
+        this.looping = false; // at once, so that the next request starts it again
+        for (const pool of this.pools.values()) pool.rest();
+        return;
+      }
+      for (const pool of busy) {
+        while (pool.mustLand) await this.landOldest();
+        await this.guarded(pool, () => {
           pool.admit();
         });
+      }
       const next = this.pick(busy);
-      if (next !== null) await guarded(next.pool, () => next.pool.decode(next.lane));
+      const begun = next !== null && (await this.begin(next));
+      if (!begun || this.flights.length >= this.mostFlights) await this.landOldest();
+    }
+  }
+
+  /** Whether steps of the lane could be asked for. */
+  private async begin({ pool, lane }: { pool: ModelPool; lane: Lane }): Promise<boolean> {
+    let begun = false;
+    await this.guarded(pool, () => {
+      const harvest = pool.begin(lane);
+      if (harvest === null) return;
+      harvest.catch(() => undefined); // it is waited for later, or not at all when the pool fails before
+      this.flights.push({ pool, lane, harvest });
+      begun = true;
+    });
+    return begun;
+  }
+
+  /** Waits for the steps asked for first, and hands out what has finished in them. */
+  private async landOldest(): Promise<void> {
+    const [oldest] = this.flights;
+    if (oldest === undefined) return;
+    await this.guarded(oldest.pool, async () => {
+      const harvest = await oldest.harvest;
+      this.flights.shift();
+      oldest.pool.land(oldest.lane, harvest);
+    });
+  }
+
+  /** An error ends the requests of the model it concerns; the other models go on. */
+  private async guarded(pool: ModelPool, work: () => void | Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.flights = this.flights.filter((flight) => flight.pool !== pool);
+      pool.fail(error);
     }
   }
 
   /** The lane with the most rows: the others fill up meanwhile. None is passed over for ever. */
   private pick(pools: readonly ModelPool[]): { pool: ModelPool; lane: Lane } | null {
     const all = pools.flatMap((pool) =>
-      [...pool.lanes.values()].filter((lane) => lane.rows.rows.length > 0).map((lane) => ({ pool, lane })),
+      [...pool.lanes.values()].filter((lane) => lane.rows.wantsSteps).map((lane) => ({ pool, lane })),
     );
     let best = all[0] ?? null;
     for (const one of all) {
@@ -184,15 +241,6 @@ export class BatchGenerator implements Generator {
     }
     for (const { lane } of all) lane.passedOver = lane === best?.lane ? 0 : lane.passedOver + 1;
     return best;
-  }
-}
-
-/** An error ends the requests of the model it concerns; the other models go on. */
-async function guarded(pool: ModelPool, work: () => void | Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    pool.fail(error);
   }
 }
 

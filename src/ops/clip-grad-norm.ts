@@ -15,10 +15,11 @@ export function sumOfSquares(x: Tensor, accumulator: Tensor, slot: number): void
 /**
  * The norm over all `gradients` together and the factor on each of them: [1, 2] f32 = (norm, min(1, maxNorm / (norm + 1e-6))).
  * maxNorm 0 turns clipping off (factor 1). Where the norm is not finite both are NaN, and `adamw` leaves the weights as they were.
+ * Gradients that are `gradScale` times too large (loss scaling) give the norm of the true ones, and a factor that makes them true.
  * The caller owns the result; nothing is read back.
  * @throws ShapeError without gradients.
  */
-export function clipGradNorm(gradients: readonly Tensor[], maxNorm: number): Tensor {
+export function clipGradNorm(gradients: readonly Tensor[], maxNorm: number, gradScale = 1): Tensor {
   const [first] = gradients;
   if (first === undefined)
     throw new ShapeError({ where: "clip_grad_norm", what: "no gradients", expected: "at least one tensor", got: "none" });
@@ -27,7 +28,7 @@ export function clipGradNorm(gradients: readonly Tensor[], maxNorm: number): Ten
     sumOfSquares(gradient, sums, slot);
   });
   const result = empty(first.device, [1, 2], { label: "gradient norm and clip" });
-  first.device.run("clip_scale", { count: gradients.length, maxNorm }, [sums.storage], [result.storage]);
+  first.device.run("clip_scale", { count: gradients.length, maxNorm, gradScale }, [sums.storage], [result.storage]);
   sums.dispose();
   return result;
 }

@@ -90,6 +90,9 @@ export function updateMetrics(updates: readonly UpdateStats[]): Metrics {
   const weighted = (value: (stats: UpdateStats) => number): number =>
     weight === 0 ? 0 : updates.reduce((sum, stats) => sum + value(stats) * stats.trainedTokens, 0) / weight;
   const plain = (value: (stats: UpdateStats) => number): number => updates.reduce((sum, stats) => sum + value(stats), 0) / updates.length;
+  const last = updates.at(-1) as UpdateStats;
+  // A skipped update has no norm.
+  const norm = mean(updates.filter(({ overflowed }) => !overflowed).map(({ gradNorm }) => gradNorm));
   return {
     "rollout/logprob_mismatch_max": first.logProbDifferenceMax,
     "rollout/logprob_mismatch_mean": first.logProbDifferenceMean,
@@ -101,11 +104,13 @@ export function updateMetrics(updates: readonly UpdateStats[]): Metrics {
     "policy/kl_old_new": weighted(({ klOldNew }) => klOldNew),
     "policy/kl_reference": weighted(({ klReference }) => klReference),
     "policy/entropy": weighted(({ entropy }) => entropy),
-    "policy/grad_norm": plain(({ gradNorm }) => gradNorm),
-    "policy/lr": (updates.at(-1) as UpdateStats).learningRate,
+    ...(norm === undefined ? {} : { "policy/grad_norm": norm }),
+    "policy/lr": last.learningRate,
     "policy/tokens": updates.reduce((sum, { tokens }) => sum + tokens, 0),
     "policy/trained_tokens": weight,
     "policy/micro_batches": updates.reduce((sum, { microBatches }) => sum + microBatches, 0),
+    "train/loss_scale": last.lossScale,
+    "train/overflow_steps": last.overflows,
   };
 }
 

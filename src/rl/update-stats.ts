@@ -23,20 +23,25 @@ export interface UpdateStats {
   /** Of |new - old| log-probability: the mismatch, in the first update after sampling. */
   readonly logProbDifferenceMax: number;
   readonly logProbDifferenceMean: number;
-  /** Not finite when the update was refused. */
+  /** NaN when the update was refused: weights and moments are as they were. */
   readonly gradNorm: number;
+  /** It was refused because of its loss scale, which is halved now; else a refusal means that training has diverged. */
+  readonly overflowed: boolean;
+  /** What the loss was multiplied by for its gradients, 1 in f32; and the updates skipped so far because of it. */
+  readonly lossScale: number;
+  readonly overflows: number;
   readonly learningRate: number;
 }
 
 /** What the loss kernel summed. */
 export type LossMeans = Pick<UpdateStats, "loss" | "clipLow" | "clipHigh" | "klOldNew" | "klReference" | "entropy">;
 
-/** Means over tokens from the statistics of `policyLoss`. */
-export function lossMeans(stats: Float32Array): LossMeans {
+/** Means over tokens from the statistics of `policyLoss`, whose loss was multiplied by `lossScale`. */
+export function lossMeans(stats: Float32Array, lossScale = 1): LossMeans {
   const at = (name: (typeof policyLossStats)[number]): number => stats[policyLossStats.indexOf(name)] as number;
   const mean = (name: (typeof policyLossStats)[number]): number => (at("tokens") === 0 ? 0 : at(name) / at("tokens"));
   return {
-    loss: at("loss"),
+    loss: at("loss") / lossScale,
     clipLow: mean("clippedLow"),
     clipHigh: mean("clippedHigh"),
     klOldNew: mean("k1"),

@@ -43,9 +43,15 @@ export interface UpdateSettings extends ForwardSettings {
   readonly entropyCoef: number;
 }
 
-/** `AdamW` of `src/optim/`: clips, steps, and returns [norm before clipping, factor], which stays its own. */
+/** `AdamW` of `src/optim/`: clips and steps; then tells how it went. */
 export interface UpdateOptimizer {
-  update(learningRate: number): Promise<Tensor>;
+  /** What the loss is to be multiplied by, a power of two: the optimiser takes it out of the gradients again. */
+  readonly lossScale: number;
+  /** Updates skipped so far because of it. */
+  readonly overflows: number;
+  update(learningRate: number): Promise<unknown>;
+  /** To be asked for once after each `update`, before the next one. `gradNorm` is NaN where the update was refused. */
+  settle(): Promise<{ readonly gradNorm: number; readonly overflowed: boolean }>;
 }
 
 /**
@@ -80,17 +86,24 @@ export async function update(
   const kept: Tensor[] = [stats];
   try {
     zeroGradients(policy, settings);
+    const { lossScale } = optimizer;
     const logProbs = micros.map((micro) => {
-      const values = accumulate(policy, micro, settings, 1 / Math.max(1, tokens), stats);
+      const values = accumulate(policy, micro, settings, lossScale / Math.max(1, tokens), stats);
       kept.push(values);
       return values;
     });
-    const [gradNorm = NaN] = await (await optimizer.update(learningRate)).readFloats();
-    const ratios = ratioStats(micros, await Promise.all(logProbs.map((values) => values.readFloats())));
+    await optimizer.update(learningRate);
+    // The one wait of an update.
+    const [outcome, sums, ...values] = await Promise.all([
+      optimizer.settle(),
+      stats.readFloats(),
+      ...logProbs.map((tensor) => tensor.readFloats()),
+    ]);
+    const means = lossMeans(sums, lossScale);
     return {
-      ...lossMeans(await stats.readFloats()),
-      ...ratios,
-      gradNorm,
+      ...means,
+      ...ratioStats(micros, values),
+      ...scaleStats(optimizer, lossScale, outcome, means.loss),
       learningRate,
       tokens,
       trainedRollouts: trained.length,
@@ -117,20 +130,21 @@ export async function tokenLogProbs(
     .filter(({ lossMask }) => lossMask.includes(1))
     .map((trajectory) => ({ trajectory, reward: 0, advantage: 0 }));
   for (const trajectory of trajectories) result.set(trajectory, new Float32Array(0));
-  for (const rows of microBatches(sampled, settings.microBatchTokens)) {
-    const micro = packMicroBatch(rows);
-    const tensor = withoutTape(() => withScope(() => score(model, micro, settings).logProb));
-    const values = await keep(tensor)
-      .readFloats()
-      .finally(() => {
-        tensor.dispose();
-      });
-    let at = 0;
-    for (const { trajectory } of rows) {
-      const count = trajectory.lossMask.reduce((sum, mask) => sum + mask, 0);
-      result.set(trajectory, values.slice(at, at + count));
-      at += count;
+  const batches = microBatches(sampled, settings.microBatchTokens);
+  const kept: Tensor[] = [];
+  try {
+    for (const rows of batches) kept.push(keep(withoutTape(() => withScope(() => score(model, packMicroBatch(rows), settings).logProb))));
+    const values = await Promise.all(kept.map((tensor) => tensor.readFloats()));
+    for (const [i, rows] of batches.entries()) {
+      let at = 0;
+      for (const { trajectory } of rows) {
+        const count = trajectory.lossMask.reduce((sum, mask) => sum + mask, 0);
+        result.set(trajectory, (values[i] as Float32Array).slice(at, at + count));
+        at += count;
+      }
     }
+  } finally {
+    for (const tensor of kept) tensor.dispose();
   }
   return result;
 }
@@ -147,13 +161,17 @@ async function stepOnly(
     batch.filter(({ trajectory }) => trajectory.lossMask.includes(1)),
     settings.microBatchTokens,
   );
-  const measured = await tokenLogProbs(
+  // Asked for before the step, waited for with it.
+  const measuring = tokenLogProbs(
     policy,
     some.map(({ trajectory }) => trajectory),
     settings,
   );
+  measuring.catch(() => undefined); // an error of the step comes first
   zeroGradients(policy, settings);
-  const [gradNorm = NaN] = await (await optimizer.update(learningRate)).readFloats();
+  const { lossScale } = optimizer;
+  await optimizer.update(learningRate);
+  const [outcome, measured] = await Promise.all([optimizer.settle(), measuring]);
   return {
     loss: 0,
     clipLow: 0,
@@ -165,13 +183,23 @@ async function stepOnly(
       some.map((row) => packMicroBatch([row])),
       [...measured.values()],
     ),
-    gradNorm,
+    ...scaleStats(optimizer, lossScale, outcome, 0),
     learningRate,
     tokens: lossTokens(batch),
     trainedRollouts: 0,
     trainedTokens: 0,
     microBatches: 0,
   };
+}
+
+/** How the optimiser's step went; `lossScale` is what it was before. A loss that is not finite is no fault of its scale. */
+function scaleStats(
+  optimizer: UpdateOptimizer,
+  lossScale: number,
+  { gradNorm, overflowed }: { readonly gradNorm: number; readonly overflowed: boolean },
+  loss: number,
+): Pick<UpdateStats, "gradNorm" | "overflowed" | "lossScale" | "overflows"> {
+  return { gradNorm, overflowed: overflowed && Number.isFinite(loss), lossScale, overflows: optimizer.overflows };
 }
 
 /** A parameter that no micro-batch reaches has a gradient of 0, too. */

@@ -51,6 +51,7 @@ export function openGenerator(config: Config, device: Device, policy: Model, sim
     kvCacheBytes: policyBytes + simulatorBytes,
     cacheDtype: model.cacheDtype,
     maxRows: rows,
+    ...(config.device.readInterval === 0 ? {} : { readInterval: config.device.readInterval }),
   });
 }
 

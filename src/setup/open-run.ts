@@ -7,9 +7,11 @@ import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { buildId, cleanCheckpoints, type Checkpoint, type RunState } from "../checkpoint/run-state.ts";
 import { claimRunName, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
 import { QuestionSampler } from "../data/question-sampler.ts";
+import { loadWgsl } from "../device/dawn.ts";
 import type { Device } from "../device/device.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { AdamW, decayGroups } from "../optim/adamw.ts";
+import { lossScalerFor, type LossScaler } from "../optim/loss-scaler.ts";
 import type { Question } from "../rl/trajectory.ts";
 import type { SimulatedSearch } from "../search/simulated.ts";
 import { FileError } from "../util/errors.ts";
@@ -35,6 +37,8 @@ export interface RunParts {
   readonly simulator: SimulatedSearch;
   readonly context: AgentContext;
   readonly optimizer: AdamW;
+  /** The optimiser's; null in f32. */
+  readonly lossScaler: LossScaler | null;
   readonly data: RunData;
   readonly questions: QuestionSampler<Question>;
   /** `buildId` of this program. */
@@ -91,11 +95,11 @@ async function takeUp(
 /** Opens everything but a name, logs and states. All that can be wrong is wrong here, where nothing is written. */
 export async function openParts(config: Config, closing: Closing): Promise<Omit<RunParts, "config" | "checkpoint" | "notes" | "closing">> {
   const { rollout, model, simulator, algorithm, optimizer: adam, train } = config;
-  const build = await thisBuild();
   const data = await openData(config);
   if (data.engine !== null) closing.add(data.engine, (engine) => engine.close());
   const sampler = new QuestionSampler(data.train, train.questionsPerStep, config.seed);
   const device = closing.add<Device>(await openDevice(config.device), (opened) => opened.destroy());
+  const build = await thisBuild(device.kind);
   const open = async (path: string, maxPositions: number, trainable: boolean): Promise<Model> =>
     closing.add(await openModel(path, device, { dtype: trainable ? "f32" : model.dtype, maxPositions, trainable }), ({ decoder }) => {
       decoder.dispose();
@@ -111,8 +115,9 @@ export async function openParts(config: Config, closing: Closing): Promise<Omit<
   // Throws where the tags alone need more.
   if (rollout.maxTurns > 0) observationIds("", policy.tokenizer, rollout.maxObservationTokens);
   const { beta1, beta2, eps, maxGradNorm, weightDecay } = adam;
+  const lossScaler = lossScalerFor(device);
   const optimizer = closing.add(
-    new AdamW(decayGroups(policy.decoder.parameters(), weightDecay), { beta1, beta2, eps, maxGradNorm }),
+    new AdamW(decayGroups(policy.decoder.parameters(), weightDecay), { beta1, beta2, eps, maxGradNorm, lossScaler }),
     (opened) => {
       opened.dispose();
     },
@@ -127,6 +132,7 @@ export async function openParts(config: Config, closing: Closing): Promise<Omit<
     simulator: searchEngine,
     context,
     optimizer,
+    lossScaler,
     data,
     questions: sampler,
     build,
@@ -145,9 +151,10 @@ async function claim(config: Config): Promise<Config> {
   return named;
 }
 
-/** The version of this package and the hash of its kernels. */
-async function thisBuild(): Promise<string> {
+/** The version of this package and the hash of the kernels that compute: the compiled ones of the CPU, the WGSL of a GPU. */
+async function thisBuild(kind: Device["kind"]): Promise<string> {
   const { version } = JSON.parse(await readFile(join(packageFolder, "package.json"), "utf8")) as { version: string };
+  if (kind === "webgpu") return buildId(version, Buffer.from([...(await loadWgsl())].flat().join("\n")));
   const kernels = ["zerosearch.wasm", "zerosearch.relaxed.wasm"].map((name) => join(packageFolder, "dist", "kernels", name));
   try {
     return buildId(version, Buffer.concat(await Promise.all(kernels.map((file) => readFile(file)))));

@@ -13,10 +13,12 @@ import {
   type RunState,
 } from "../checkpoint/run-state.ts";
 import type { AdamW } from "../optim/adamw.ts";
+import type { LossScaler, LossScalerState } from "../optim/loss-scaler.ts";
 import { tokenizerFiles, type Model } from "./open-model.ts";
 
 const POLICY = "policy";
 const OPTIMIZER = "optimizer.safetensors";
+const LOSS_SCALE = "lossScale";
 
 /** Writes a model as a folder that any program of this package loads. */
 export async function saveModel(model: Model, folder: string): Promise<void> {
@@ -57,11 +59,19 @@ export async function findState(
   return checkpoint;
 }
 
-/** Puts policy and optimiser back to where a state left them. */
-export async function restoreState(checkpoint: Checkpoint, policy: Model, optimizer: AdamW): Promise<void> {
+/** Puts policy, optimiser and loss scale back to where a state left them. */
+export async function restoreState(checkpoint: Checkpoint, policy: Model, optimizer: AdamW, scaler: LossScaler | null): Promise<void> {
   await loadWeights(policy.decoder, checkpoint.part(POLICY));
   await loadTensors(checkpoint.part(OPTIMIZER), optimizer.stateTensors());
   optimizer.resume(checkpoint.state.updates);
+  // Absent where the run was in f32 until now: the scale then starts as in a new run.
+  const scale = checkpoint.state.extra[LOSS_SCALE];
+  if (scale !== undefined) scaler?.resume(scale as unknown as LossScalerState);
+}
+
+/** What a state says about the loss scale, for its `extra`. */
+export function lossScaleState(scaler: LossScaler | null): RunState["extra"] {
+  return scaler === null ? {} : { [LOSS_SCALE]: { ...scaler.state() } };
 }
 
 /** Puts the policy's weights of one step back. */

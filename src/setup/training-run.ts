@@ -10,6 +10,7 @@ import type { GeneratorCounts } from "../generate/types.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import { Progress, type Fields } from "../log/progress.ts";
 import type { AdamW } from "../optim/adamw.ts";
+import type { LossScaler } from "../optim/loss-scaler.ts";
 import type { LearningRateSchedule } from "../optim/schedule.ts";
 import type { Metrics } from "../rl/metrics.ts";
 import type { Question, ScoredTrajectory, Trajectory } from "../rl/trajectory.ts";
@@ -23,7 +24,7 @@ import type { Model } from "./open-model.ts";
 import type { RunData } from "./run-data.ts";
 import type { RunParts } from "./open-run.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
-import { restoreState, saveState } from "./run-states.ts";
+import { lossScaleState, restoreState, saveState } from "./run-states.ts";
 
 /** What one step made. */
 export interface StepResult {
@@ -60,6 +61,8 @@ export class TrainingRun {
   readonly simulator: SimulatedSearch;
   readonly context: AgentContext;
   readonly optimizer: AdamW;
+  /** Of the loss, in f16. */
+  readonly lossScaler: LossScaler | null;
   readonly schedule: LearningRateSchedule;
   readonly data: RunData;
   readonly questions: QuestionSampler<Question>;
@@ -99,6 +102,7 @@ export class TrainingRun {
     this.simulator = parts.simulator;
     this.context = parts.context;
     this.optimizer = parts.optimizer;
+    this.lossScaler = parts.lossScaler;
     this.data = parts.data;
     this.questions = parts.questions;
     this.#build = parts.build;
@@ -123,14 +127,11 @@ export class TrainingRun {
     process.on("SIGINT", this.#onSignal).on("SIGTERM", this.#onSignal);
     this.#closing.add(this.#onSignal, (listener) => process.off("SIGINT", listener).off("SIGTERM", listener));
     const {
-      device,
       policy,
       simulatorModel,
       config: { seed, name },
     } = this;
-    this.say(
-      `${device.description} | policy ${sizeOf(policy)} parameters, simulator ${sizeOf(simulatorModel)} | seed ${seed} | run ${name}`,
-    );
+    this.say(`policy ${sizeOf(policy)} parameters, simulator ${sizeOf(simulatorModel)} | seed ${seed} | run ${name}`);
     for (const note of this.#notes) this.say(note);
   }
 
@@ -148,7 +149,7 @@ export class TrainingRun {
   async goOn(): Promise<void> {
     const saved = this.#checkpoint;
     if (saved !== null) {
-      await restoreState(saved, this.policy, this.optimizer);
+      await restoreState(saved, this.policy, this.optimizer, this.lossScaler);
       Object.assign(this.memory, saved.state.extra["memory"] as unknown as RunMemory);
     }
     const logs = await openRunLogs(this.config, this.done, saved?.state.logBytes ?? {}, (text) => {
@@ -245,7 +246,7 @@ export class TrainingRun {
         build: this.#build,
         best: memory.best,
         logBytes,
-        extra: { memory: JSON.parse(JSON.stringify(memory)) as RunState["extra"][string] },
+        extra: { memory: JSON.parse(JSON.stringify(memory)) as RunState["extra"][string], ...lossScaleState(this.lossScaler) },
       },
       config.train.keepCheckpoints,
     );

@@ -22,7 +22,12 @@ export interface FineTuneSettings {
 export interface FineTuneStats {
   /** Weighted mean of -log p over the batch, in nats. */
   readonly loss: number;
+  /** NaN when the update was refused: weights and moments are as they were. */
   readonly gradNorm: number;
+  /** It was refused because of its loss scale, which is halved now; else a refusal means that training has diverged. */
+  readonly overflowed: boolean;
+  /** What the loss was multiplied by for its gradients: 1 in f32. */
+  readonly lossScale: number;
   /** Tokens that went through the model. */
   readonly tokens: number;
 }
@@ -53,7 +58,8 @@ export async function fineTuneStep(
   settings: FineTuneSettings,
 ): Promise<FineTuneStats> {
   const packed = microBatches(examples, settings.microBatchTokens).map(packExamples);
-  const scale = 1 / packed.reduce((sum, { weightSum }) => sum + weightSum, 0);
+  const { lossScale } = optimizer;
+  const scale = lossScale / packed.reduce((sum, { weightSum }) => sum + weightSum, 0);
   const { device } = decoder;
   optimizer.zeroGrad();
   const stats = keep(full(device, [1, 2], 0, { label: "fine-tuning loss" }));
@@ -79,10 +85,16 @@ export async function fineTuneStep(
         keep(stats);
       });
     }
-    const norm = await optimizer.update(settings.learningRate);
-    const [loss = Number.NaN] = await stats.readFloats();
-    const [gradNorm = Number.NaN] = await norm.readFloats();
-    return { loss, gradNorm, tokens: packed.reduce((sum, { ids }) => sum + ids.length, 0) };
+    await optimizer.update(settings.learningRate);
+    const [{ gradNorm, overflowed }, [sum = Number.NaN]] = await Promise.all([optimizer.settle(), stats.readFloats()]);
+    const loss = sum / lossScale;
+    return {
+      loss,
+      gradNorm,
+      overflowed: overflowed && Number.isFinite(loss),
+      lossScale,
+      tokens: packed.reduce((total, { ids }) => total + ids.length, 0),
+    };
   } finally {
     stats.dispose();
   }

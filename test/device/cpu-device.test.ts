@@ -5,7 +5,7 @@ import { Heap, sizeClass } from "../../src/device/cpu/heap.ts";
 import type { Device, Storage } from "../../src/device/device.ts";
 import { kernels } from "../../src/device/kernels.ts";
 import { DeviceError } from "../../src/util/errors.ts";
-import { makeCpu, withCpu } from "../helpers/device.ts";
+import { makeDevice, withDevice } from "../helpers/device.ts";
 
 const f32 = (device: Device, rows: number, cols: number, label = "t"): Storage => device.allocate(rows, cols, "f32", "activation", label);
 
@@ -20,14 +20,14 @@ describe("the kernels' module", () => {
   });
 
   it("comes in two builds, and says which is used", async () => {
-    await withCpu(
+    await withDevice(
       (device) => {
         expect(device.description).toBe("cpu: 1 thread, WASM SIMD mul+add");
         return Promise.resolve();
       },
       { simd: "plain", threads: 1 },
     );
-    await withCpu(
+    await withDevice(
       (device) => {
         expect(device.description).toBe("cpu: 2 threads, WASM SIMD relaxed FMA");
         return Promise.resolve();
@@ -38,14 +38,14 @@ describe("the kernels' module", () => {
 
   it("is missed with a hint", async () => {
     const loadKernels = (): Promise<Uint8Array> => Promise.resolve(new Uint8Array(4));
-    await expect(makeCpu({ loadKernels })).rejects.toThrow("cpu device: this runtime has no WebAssembly SIMD with threads");
+    await expect(makeDevice({ loadKernels })).rejects.toThrow("cpu device: this runtime has no WebAssembly SIMD with threads");
   });
 });
 
 describe("storages", () => {
   it("return what was written, whole or by rows, over any shards", async () => {
     for (const maxShardBytes of [2 ** 30, 4096, 100, 1]) {
-      await withCpu(
+      await withDevice(
         async (device) => {
           for (const [dtype, data] of [
             ["f32", Float32Array.from({ length: 37 * 11 }, (_, i) => i - 9.5)],
@@ -76,7 +76,7 @@ describe("storages", () => {
   });
 
   it("hold NaN until written, if poison is asked for", async () => {
-    await withCpu(
+    await withDevice(
       async (device) => {
         for (const dtype of ["f32", "f16", "bf16"] as const) {
           const bits = await device.read(device.allocate(3, 3, dtype, "activation", "t"));
@@ -88,7 +88,7 @@ describe("storages", () => {
   });
 
   it("work above 2 GiB", async () => {
-    await withCpu(
+    await withDevice(
       async (device) => {
         const large = f32(device, 9, 2 ** 26, "large");
         const [a, b] = [f32(device, 20, 300), f32(device, 20, 300)];
@@ -108,7 +108,7 @@ describe("storages", () => {
   });
 
   it("are pooled: the memory held does not grow when the same sizes come again", async () => {
-    await withCpu(
+    await withDevice(
       (device) => {
         const step = (): void => {
           const held = Array.from({ length: 40 }, (_, i) => f32(device, 1 + (i % 7) * 50, 100 + i));
@@ -125,7 +125,7 @@ describe("storages", () => {
   });
 
   it("that do not fit are an error that says which, how much was asked and how much is in use", async () => {
-    await withCpu(
+    await withDevice(
       (device) => {
         f32(device, 1024, 4096, "first");
         expect(() => f32(device, 1024, 16384, "hidden states")).toThrow(
@@ -146,7 +146,7 @@ describe("a call", () => {
   });
 
   it("that differs from the kernel table is refused before it runs", async () => {
-    device = await makeCpu({ threads: 1 });
+    device = await makeDevice({ threads: 1 });
     const [a, b] = [f32(device, 2, 2, "a"), f32(device, 2, 2, "b")],
       ids = device.allocate(1, 2, "u32", "activation", "ids");
     const run = device.run.bind(device) as (
@@ -166,8 +166,8 @@ describe("a call", () => {
   });
 
   it("with a storage that was released, or of another device, is refused", async () => {
-    device = await makeCpu({ threads: 1 });
-    const other = await makeCpu({ threads: 1 });
+    device = await makeDevice({ threads: 1 });
+    const other = await makeDevice({ threads: 1 });
     const [mine, theirs, gone] = [f32(device, 1, 1, "mine"), f32(other, 1, 1, "theirs"), f32(device, 1, 1, "gone")];
     device.release(gone);
     expect(() => device?.run("add", {}, [mine, theirs], [f32(device, 1, 1)])).toThrow("theirs belongs to another device");
@@ -178,7 +178,7 @@ describe("a call", () => {
   });
 
   it("with rows or data that do not fit is refused", async () => {
-    device = await makeCpu({ threads: 1 });
+    device = await makeDevice({ threads: 1 });
     const storage = f32(device, 2, 3, "t");
     expect(() => device?.write(storage, new Float32Array(4))).toThrow("write t: rows do not fit; expected whole rows of 3 within 0..2");
     expect(() => device?.write(storage, new Float32Array(6), 1)).toThrow("rows do not fit");
@@ -192,7 +192,7 @@ describe("a call", () => {
   });
 
   it("after destroy is refused", async () => {
-    const ended = await makeCpu({ threads: 2 });
+    const ended = await makeDevice({ threads: 2 });
     const storage = f32(ended, 1, 1);
     await ended.destroy();
     for (const use of [
@@ -211,7 +211,7 @@ describe("threads", () => {
   it("all take part, and change no bit, also when there are more than cores", async () => {
     const results: unknown[] = [];
     for (const threads of [1, 2, 7]) {
-      await withCpu(
+      await withDevice(
         async (device) => {
           const [a, b, c] = [f32(device, 300, 300), f32(device, 300, 300), f32(device, 300, 300)];
           device.write(

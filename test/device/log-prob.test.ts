@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { HostArray } from "../../src/device/device.ts";
-import { useCpu } from "../helpers/device.ts";
+import { useDevice } from "../helpers/device.ts";
 import {
   check,
   expectClose,
@@ -18,7 +18,7 @@ import {
 } from "./kernels/harness.ts";
 
 useDevices();
-const cpu = useCpu({ threads: 2 });
+const cpu = useDevice({ threads: 2 });
 
 function problem(
   N: number,

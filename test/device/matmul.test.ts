@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Device } from "../../src/device/device.ts";
-import { makeCpu, withCpu } from "../helpers/device.ts";
+import { makeDevice, withDevice } from "../helpers/device.ts";
 import {
   check,
   expectClose,
@@ -89,7 +89,7 @@ describe("matmul", () => {
             chunk = Math.fround(chunk + Math.fround(a.values[i * K + k]! * b.values[k * N + j]!));
           want[i * N + j] = want[i * N + j]! + chunk;
         }
-    await withCpu(
+    await withDevice(
       async (device) => {
         const [got] = await runOn(device, "matmul", { ...plain, M, N, K }, [a, b, null], [zeros(M, N)]);
         expectSameBits(got!, want, "c");
@@ -102,8 +102,8 @@ describe("matmul", () => {
 describe("a row of a product", () => {
   let one: Device, three: Device;
   beforeAll(async () => {
-    one = await makeCpu({ threads: 1 });
-    three = await makeCpu({ threads: 3 });
+    one = await makeDevice({ threads: 1 });
+    three = await makeDevice({ threads: 3 });
   });
   afterAll(async () => {
     await one.destroy();
@@ -195,7 +195,7 @@ describe("the room a product takes", () => {
     const next = random(5);
     const a = Float32Array.from({ length: M * K }, () => next()),
       b = Float32Array.from({ length: N * K }, () => next());
-    await withCpu(async (device) => {
+    await withDevice(async (device) => {
       const [x, w, y] = [
         device.allocate(M, K, "f32", "activation", "x"),
         device.allocate(N, K, "f32", "activation", "w"),
@@ -224,7 +224,7 @@ describe("the room a product takes", () => {
   });
 
   it("counts kept panels, and gives them up when memory runs short", async () => {
-    await withCpu(
+    await withDevice(
       async (device) => {
         const [N, K] = [512, 2048];
         const x = place(device, randomTensor(1, 1, K)),
@@ -249,7 +249,7 @@ describe("the room a product takes", () => {
 
 describe("mistakes", () => {
   it("names the operand that does not fit M, N and K", async () => {
-    await withCpu(async (device) => {
+    await withDevice(async (device) => {
       const a = place(device, zeros(2, 3), "left"),
         b = place(device, zeros(3, 4), "right"),
         c = place(device, zeros(2, 4), "product");
@@ -274,7 +274,7 @@ describe("device.blas=openblas", async () => {
   it.skipIf(!installed)(
     "computes f32 products by the library, all else by our kernels, and says that sums depend on the shape",
     async () => {
-      await withCpu(
+      await withDevice(
         async (device) => {
           expect(device.batchInvariant).toBe(false);
           expect(device.description).toMatch(/OpenBLAS.*not batch-invariant/);

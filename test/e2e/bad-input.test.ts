@@ -143,7 +143,16 @@ const mistakes: readonly Mistake[] = [
     make: () => ["train.microBatchTokens=100"],
     message: /train.microBatchTokens cannot hold one whole rollout/,
   },
-  { name: "a device that is not there", make: () => ["--device", "webgpu"], message: /device.kind: .*; expected auto or cpu, got webgpu/ },
+  {
+    name: "a GPU that is not there",
+    make: () => ["--device", "webgpu", "device.adapter=no such GPU"],
+    message: /webgpu device: no adapter was found.*\n {2}zerosearch doctor says what is missing/,
+  },
+  {
+    name: "half precision on the CPU",
+    make: () => ["--device", "cpu", "device.precision=f16"],
+    message: /device.precision: the CPU device has one precision; expected f32 with device.kind=cpu, got f16/,
+  },
   {
     name: "a missing question file",
     make: () => ["data.train=/nowhere.jsonl"],
@@ -220,7 +229,7 @@ describe("a mistake is one error and writes nothing", () => {
   it.each(mistakes)("$name", async ({ make, message }) => {
     const ended = await train([...args, ...make()]);
     expectOneError(ended, message);
-    expect(ended.stdout).toBe("");
+    expect(ended.stdout).toMatch(/^(device: .*\n)?$/);
     for (const place of ["runs", "checkpoints"])
       expect(existsSync(join(folder, place)) ? readdirSync(join(folder, place)) : []).toEqual([]);
   });

@@ -35,8 +35,9 @@ describe("a run", () => {
   it("goes from arguments to tables", () => {
     expect(whole.stderr).toBe("");
     expect(whole.code).toBe(0);
-    const [first = ""] = whole.stdout.split("\n");
-    expect(first).toMatch(/^cpu: 2 threads, .*\| policy [\d.]+ M parameters, simulator [\d.]+ M \| seed 1 \| run whole$/);
+    const [first = "", second = ""] = whole.stdout.split("\n");
+    expect(first).toMatch(/^device: cpu: 2 threads, .* \(auto: .*\)$/);
+    expect(second).toMatch(/^policy [\d.]+ M parameters, simulator [\d.]+ M \| seed 1 \| run whole$/);
     for (let step = 1; step <= 5; step++)
       expect(whole.stdout).toMatch(new RegExp(`^step ${step}/5 .*reward .*p\\(noise\\) .*searches .*valid .*tokens/s .*mismatch 0 `, "m"));
     expect(whole.stdout).toMatch(/^step 1\/5 .*ETA \d/m);

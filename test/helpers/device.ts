@@ -1,21 +1,32 @@
-/** Devices for tests: the CPU device with its kernels built if need be, and the float64 reference. */
+/**
+ * Devices for tests. The same test files run once per kind: the projects of vitest.config.ts set TEST_DEVICE to `cpu` or `webgpu`.
+ */
 import { afterAll, beforeAll } from "vitest";
 import { createDevice, type DeviceOptions } from "../../src/device/create.ts";
+import { dawn } from "../../src/device/dawn.ts";
 import type { Device } from "../../src/device/device.ts";
 import { buildKernels } from "../../scripts/build-kernels.js";
 
+/** What tests of this run compute on. */
+export const testDevice: "cpu" | "webgpu" = process.env["TEST_DEVICE"] === "webgpu" ? "webgpu" : "cpu";
+
 let built: Promise<unknown> | null = null;
 
-/** A CPU device for one test or suite; whoever made it destroys it. Fresh memory is NaN unless told, so that nothing undefined is read. */
-export async function makeCpu(options: DeviceOptions = {}): Promise<Device> {
-  built ??= (buildKernels as (options: { ifChanged: boolean }) => Promise<unknown>)({ ifChanged: true });
-  await built;
-  return createDevice({ poison: true, ...options });
+/**
+ * A device for one test or suite; whoever made it destroys it. Fresh memory is NaN unless told, so that nothing undefined is read, and
+ * the self-test at start, seconds on a software adapter, is left out.
+ */
+export async function makeDevice(options: DeviceOptions = {}): Promise<Device> {
+  if ((options.device ?? testDevice) === "cpu") {
+    built ??= (buildKernels as (options: { ifChanged: boolean }) => Promise<unknown>)({ ifChanged: true });
+    await built;
+  }
+  return createDevice({ device: testDevice, poison: true, selfTest: false, ...options });
 }
 
-/** Runs `fn` on a CPU device made for it. */
-export async function withCpu<T>(fn: (device: Device) => Promise<T>, options: DeviceOptions = {}): Promise<T> {
-  const device = await makeCpu(options);
+/** Runs `fn` on a device made for it. */
+export async function withDevice<T>(fn: (device: Device) => Promise<T>, options: DeviceOptions = {}): Promise<T> {
+  const device = await makeDevice(options);
   try {
     return await fn(device);
   } finally {
@@ -23,11 +34,11 @@ export async function withCpu<T>(fn: (device: Device) => Promise<T>, options: De
   }
 }
 
-/** One CPU device for all tests of the file or `describe` that calls this; the function gives it, inside tests. */
-export function useCpu(options: DeviceOptions = {}): () => Device {
+/** One device for all tests of the file or `describe` that calls this; the function gives it, inside tests. */
+export function useDevice(options: DeviceOptions = {}): () => Device {
   let device: Device | null = null;
   beforeAll(async () => {
-    device = await makeCpu(options);
+    device = await makeDevice(options);
   });
   afterAll(async () => {
     await device?.destroy();
@@ -35,8 +46,41 @@ export function useCpu(options: DeviceOptions = {}): () => Device {
   return () => device!;
 }
 
-/** What every op is tested on: all defaults; the portable build on one thread; shards so small that tensors of a few rows have several. */
-export const deviceVariants: readonly { readonly name: string; readonly options: DeviceOptions }[] = [
-  { name: "cpu", options: {} },
-  { name: "cpu, mul+add, one thread, shards of 256 bytes", options: { threads: 1, simd: "plain", maxShardBytes: 256 } },
-];
+interface Variant {
+  readonly name: string;
+  readonly options: DeviceOptions;
+  /** Whether its bits should be those of the first one of its kind. */
+  readonly sameBits: boolean;
+}
+
+/** What every op is tested on: all defaults; the portable kernels on one thread; shards so small that tensors of a few rows have several. */
+export const deviceVariants: readonly Variant[] = {
+  cpu: [
+    { name: "cpu", options: {}, sameBits: true },
+    { name: "cpu, mul+add, one thread, shards of 256 bytes", options: { threads: 1, simd: "plain" as const, maxShardBytes: 256 }, sameBits: false },
+  ],
+  webgpu: [
+    { name: "webgpu", options: {}, sameBits: true },
+    { name: "webgpu, kernels that run anywhere, small shards", options: { tiersOff: ["subgroups", "shader-f16", "subgroup-matrix"] as const, maxShardBytes: 256 }, sameBits: false },
+  ],
+}[testDevice];
+
+/** What every kernel is tested on. */
+export const kernelVariants: readonly Variant[] = {
+  cpu: [
+    { name: "1 thread", options: { threads: 1 }, sameBits: true },
+    { name: "2 threads", options: { threads: 2 }, sameBits: true },
+    { name: "2 threads, small shards", options: { threads: 2, maxShardBytes: 2048 }, sameBits: true },
+    { name: "without FMA", options: { threads: 1, simd: "plain" as const, poison: false }, sameBits: false },
+  ],
+  webgpu: [
+    { name: "all tiers", options: {}, sameBits: true },
+    { name: "small shards", options: { maxShardBytes: 2048 }, sameBits: true },
+    { name: "kernels that run anywhere", options: { tiersOff: ["subgroups", "shader-f16", "subgroup-matrix"] as const }, sameBits: false },
+  ],
+}[testDevice];
+
+/** Whether Dawn finds an adapter here. */
+export async function hasAdapter(): Promise<boolean> {
+  return (await (await dawn()).requestAdapter()) !== null;
+}

@@ -10,7 +10,7 @@ import { withScope } from "../../src/tensor/scope.ts";
 import { withTape } from "../../src/tensor/tape.ts";
 import { fromHost, liveTensors, type Tensor } from "../../src/tensor/tensor.ts";
 import { relativeError } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 import { feed } from "../helpers/paged.ts";
 import { randomIds, tinyConfigs, tinyDecoder, tinyWeights } from "../helpers/tiny-model.ts";
 import { referenceLogits, referenceLoss } from "../reference/decoder.ts";
@@ -47,7 +47,7 @@ async function readGradients(parameters: ReadonlyMap<string, Tensor>): Promise<M
 const models = Object.entries(tinyConfigs).map(([name, config]) => ({ name, config }));
 
 describe.each(deviceVariants)("Decoder on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
 
   describe.each(models)("shaped like $name", ({ config }: { config: DecoderConfig }) => {
     const sequences = [randomIds(9, config.vocabulary, 1), randomIds(2, config.vocabulary, 2), randomIds(6, config.vocabulary, 3)];

@@ -5,7 +5,7 @@ import { KvCache } from "../../src/nn/kv-cache.ts";
 import { logProb } from "../../src/ops/log-prob.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { fromHost } from "../../src/tensor/tensor.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 import { golden, hasGolden, modelFolder } from "../helpers/golden.ts";
 import { feed } from "../helpers/paged.ts";
 
@@ -14,7 +14,7 @@ function argmax(values: Float32Array): number {
 }
 
 describe.skipIf(!hasGolden).each(deviceVariants)("the trained 260 K model on $name (needs ../shared/data)", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
 
   for (const folder of ["stories260K-hf", "stories260K-qwen2"]) {
     it(`${folder} gives the golden 200 greedy ids, decoding one token at a time`, async () => {

@@ -3,7 +3,7 @@ import { fromHuggingFace } from "../../src/nn/config.ts";
 import { Decoder } from "../../src/nn/decoder.ts";
 import { AdamW, decayGroups } from "../../src/optim/adamw.ts";
 import { fineTuneStep } from "../../src/sft/fine-tune.ts";
-import { withCpu } from "../helpers/device.ts";
+import { withDevice } from "../helpers/device.ts";
 
 const raw = {
   architectures: ["LlamaForCausalLM"],
@@ -21,7 +21,7 @@ const raw = {
 describe("a largest shard of 1 MiB", () => {
   it("splits a 2 MiB embedding, and two training steps end in the same bits", async () => {
     const train = (maxShardBytes: number): Promise<{ shards: number; bits: Float32Array }> =>
-      withCpu(
+      withDevice(
         async (device) => {
           const decoder = Decoder.initialise(fromHuggingFace(raw, "test"), device, 3);
           const optimizer = new AdamW(decayGroups(decoder.parameters(), 0.01));

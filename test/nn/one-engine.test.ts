@@ -8,7 +8,7 @@ import { logProb } from "../../src/ops/log-prob.ts";
 import { sample } from "../../src/ops/sample.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { fromHost } from "../../src/tensor/tensor.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 import { feed, hiddenInPieces } from "../helpers/paged.ts";
 import { randomIds, tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
 
@@ -17,7 +17,7 @@ const models = Object.entries(tinyConfigs).flatMap(([name, config]) =>
 );
 
 describe.each(deviceVariants)("one engine, on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
 
   describe.each(models)("$name with a $kvDtype cache", ({ config, kvDtype }: { config: DecoderConfig; kvDtype: "f32" | "f16" }) => {
     const ids = randomIds(135, config.vocabulary, 5);

@@ -13,7 +13,7 @@ import { backward } from "../../src/tensor/backward.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { withTape } from "../../src/tensor/tape.ts";
 import { fromHost, full } from "../../src/tensor/tensor.ts";
-import { withCpu } from "../helpers/device.ts";
+import { withDevice } from "../helpers/device.ts";
 import { randomIds, tinyConfigs } from "../helpers/tiny-model.ts";
 
 const config = { ...tinyConfigs.qwen3, width: 72, mlpWidth: 130, vocabulary: 300 };
@@ -31,7 +31,7 @@ async function trainStep(decoder: Decoder, optimiser: AdamW, step: number): Prom
     return value;
   });
   await optimiser.update(0.003);
-  const [loss] = await stats.readFloats();
+  const [[loss]] = await Promise.all([stats.readFloats(), optimiser.settle()]);
   stats.dispose();
   return loss!;
 }
@@ -49,7 +49,7 @@ function make(device: Device): { decoder: Decoder; optimiser: AdamW } {
 
 describe("four training steps", () => {
   const straight = (options: DeviceOptions) =>
-    withCpu(async (device) => {
+    withDevice(async (device) => {
       const { decoder, optimiser } = make(device);
       const losses: number[] = [];
       for (let step = 0; step < 4; step++) losses.push(await trainStep(decoder, optimiser, step));
@@ -73,7 +73,7 @@ describe("four training steps", () => {
     const folder = await mkdtemp(join(tmpdir(), "resume-"));
     try {
       const moments = join(folder, "optimiser.safetensors");
-      await withCpu(
+      await withDevice(
         async (device) => {
           const { decoder, optimiser } = make(device);
           for (let step = 0; step < 2; step++) await trainStep(decoder, optimiser, step);
@@ -82,7 +82,7 @@ describe("four training steps", () => {
         },
         { maxShardBytes: 512 },
       );
-      const resumed = await withCpu(async (device) => {
+      const resumed = await withDevice(async (device) => {
         const decoder = await loadDecoder(folder, device);
         const optimiser = new AdamW(decayGroups(decoder.parameters(), 0.05), { beta2: 0.98 });
         optimiser.resume(Number((await loadTensors(moments, optimiser.stateTensors()))["step"]));

@@ -2,10 +2,10 @@ import { describe, expect, it } from "vitest";
 import { add } from "../../src/ops/add.ts";
 import { fromHost } from "../../src/tensor/tensor.ts";
 import { checkOp } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("add on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   for (const [N, C] of [
     [1, 1],
     [5, 13],

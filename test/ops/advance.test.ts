@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { advance } from "../../src/ops/advance.ts";
 import { fromHost, full, type Tensor } from "../../src/tensor/tensor.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 const NONE = 0xffffffff;
 
 describe.each(deviceVariants)("advance on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
 
   it("steps automata and budgets, ends rows that accept or run out, and leaves inactive rows alone", async () => {
     const device = cpu();

@@ -6,13 +6,13 @@ import { kvWrite } from "../../src/ops/kv-write.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { fromHost, full } from "../../src/tensor/tensor.ts";
 import { randomValues } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 const [heads, kvHeads, D] = [6, 2, 12];
 const width = kvHeads * D;
 
 describe.each(deviceVariants)("attentionPaged on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
 
   for (const dtype of ["f32", "f16", "bf16"] as const) {
     it(`gives the bits of packed attention over a ${dtype} cache, through any block table and after blocks were copied`, async () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { attention } from "../../src/ops/attention.ts";
 import { fromHost } from "../../src/tensor/tensor.ts";
 import { checkOp, randomValues } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 const cases = [
   { name: "one token", heads: 1, kvHeads: 1, D: 4, lengths: [1] },
@@ -12,7 +12,7 @@ const cases = [
 ];
 
 describe.each(deviceVariants)("attention on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   it.each(cases)("matches float64, forward and backward: $name", async ({ heads, kvHeads, D, lengths }) => {
     const N = lengths.reduce((a, b) => a + b);
     const offsets = lengths.reduce<number[]>((all, n) => [...all, all.at(-1)! + n], [0]);

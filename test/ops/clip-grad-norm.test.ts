@@ -2,10 +2,10 @@ import { describe, expect, it } from "vitest";
 import { clipGradNorm } from "../../src/ops/clip-grad-norm.ts";
 import { fromHost } from "../../src/tensor/tensor.ts";
 import { randomValues } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("clipGradNorm on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   it("gives the norm over all tensors and the factor that brings it to the maximum", async () => {
     const [a, b] = [randomValues(63 * 17, 1), randomValues(5, 2)];
     const tensors = [fromHost(cpu(), a, [63, 17]), fromHost(cpu(), b, [5])];

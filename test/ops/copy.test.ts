@@ -5,7 +5,7 @@ import { round } from "../../src/ops/round.ts";
 import { roundTo, toElements } from "../../src/tensor/dtype.ts";
 import { empty, fromHost } from "../../src/tensor/tensor.ts";
 import { randomValues } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 /** Ordinary numbers, ties, subnormal halves, overflow, signed zeros. */
 const awkward = [
@@ -27,7 +27,7 @@ const awkward = [
 ];
 
 describe.each(deviceVariants)("copy on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
 
   it.each(["f16", "bf16"] as const)("casts to %s as the host does, and back exactly", async (dtype) => {
     const x = fromHost(cpu(), awkward, [9, 6]);

@@ -4,10 +4,10 @@ import { backward } from "../../src/tensor/backward.ts";
 import { withTape } from "../../src/tensor/tape.ts";
 import { fromHost } from "../../src/tensor/tensor.ts";
 import { checkOp } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("crossEntropy on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   for (const [N, C, V] of [
     [1, 2, 3],
     [7, 5, 11],

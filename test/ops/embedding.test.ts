@@ -1,10 +1,10 @@
 import { describe, it } from "vitest";
 import { embedding } from "../../src/ops/embedding.ts";
 import { checkOp } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("embedding on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   for (const [N, V, C] of [
     [1, 1, 1],
     [7, 5, 3],

@@ -2,10 +2,10 @@ import { describe, it } from "vitest";
 import { add } from "../../src/ops/add.ts";
 import { gatherRows } from "../../src/ops/gather-rows.ts";
 import { checkOp } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("gatherRows on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   for (const [N, C, indices] of [
     [1, 1, [0]],
     [7, 3, [6, 0, 3]],

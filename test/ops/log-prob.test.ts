@@ -4,10 +4,10 @@ import { matmul } from "../../src/ops/matmul.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { fromHost } from "../../src/tensor/tensor.ts";
 import { checkOp, randomValues } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("logProb on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   for (const [N, C, V, temperature] of [
     [1, 1, 1, 1],
     [3, 5, 7, 0.7],

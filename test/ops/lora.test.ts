@@ -1,10 +1,10 @@
 import { describe, it } from "vitest";
 import { lora } from "../../src/ops/lora.ts";
 import { checkOp } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("lora on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   for (const [N, K, M, r] of [
     [1, 1, 1, 1],
     [5, 9, 7, 2],

@@ -3,10 +3,10 @@ import { linear, matmul } from "../../src/ops/matmul.ts";
 import { fromHost } from "../../src/tensor/tensor.ts";
 import { ShapeError } from "../../src/util/errors.ts";
 import { checkOp } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("matmul on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   const sizes = [
     [1, 1, 1],
     [3, 5, 7],

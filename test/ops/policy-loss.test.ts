@@ -5,7 +5,7 @@ import type { Device } from "../../src/device/device.ts";
 import { withTape } from "../../src/tensor/tape.ts";
 import { fromHost } from "../../src/tensor/tensor.ts";
 import { checkOp, randomValues } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 type Row = { logProb: number; old: number; advantage: number; entropy?: number; reference?: number; mask?: number };
 
@@ -38,7 +38,7 @@ async function run(
 const clip = { clipLow: 0.2, clipHigh: 0.2, scale: 1 };
 
 describe.each(deviceVariants)("policyLoss on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
 
   // (advantage, ratio) -> loss and gradient with respect to the log-probability: -ratio A, or 0 where the clipped branch wins.
   it.each([

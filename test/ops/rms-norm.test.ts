@@ -2,10 +2,10 @@ import { describe, expect, it } from "vitest";
 import { rmsNorm } from "../../src/ops/rms-norm.ts";
 import { fromHost } from "../../src/tensor/tensor.ts";
 import { checkOp } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("rmsNorm on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   for (const [N, C, groups] of [
     [1, 1, 1],
     [7, 96, 1],

@@ -2,10 +2,10 @@ import { describe, it } from "vitest";
 import { ropeTable } from "../../src/nn/rope-table.ts";
 import { rope } from "../../src/ops/rope.ts";
 import { checkOp } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("rope on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   for (const [N, heads, D] of [
     [1, 1, 2],
     [5, 3, 6],

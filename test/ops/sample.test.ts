@@ -4,7 +4,7 @@ import { fromHost, type Tensor } from "../../src/tensor/tensor.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import type { Device } from "../../src/device/device.ts";
 import { randomValues } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 interface Row {
   readonly temperature: number;
@@ -46,7 +46,7 @@ function probabilities(temperature: number, kept: readonly number[]): number[] {
 }
 
 describe.each(deviceVariants)("sample on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
 
   it("takes the largest logit at temperature 0, the first of equals", async () => {
     const { ids, logProbs } = await draw(cpu(), logits, [{ temperature: 0, position: 3 }]);

@@ -1,10 +1,10 @@
 import { describe, it } from "vitest";
 import { swiglu } from "../../src/ops/swiglu.ts";
 import { checkOp, randomValues } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("swiglu on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
   for (const [N, F] of [
     [1, 1],
     [3, 7],

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
 import type { Device } from "../../src/device/device.ts";
 import { AdamW, decayGroups } from "../../src/optim/adamw.ts";
+import { LossScaler } from "../../src/optim/loss-scaler.ts";
 import { full, liveTensors, Parameter } from "../../src/tensor/tensor.ts";
 import { randomValues, relativeError } from "../helpers/check-op.ts";
-import { deviceVariants, useCpu } from "../helpers/device.ts";
+import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 const shapes: Readonly<Record<string, readonly number[]>> = { matrix: [9, 33], norm: [65], bias: [1] };
 const settings = { beta1: 0.9, beta2: 0.98, eps: 1e-8, maxGradNorm: 0.5 };
@@ -60,7 +61,7 @@ function reference(steps: number, weightDecay: number): { values: Map<string, Fl
 }
 
 describe.each(deviceVariants)("AdamW on $name", ({ options }) => {
-  const cpu = useCpu(options);
+  const cpu = useDevice(options);
 
   it("takes ten clipped steps to where float64 takes them, decaying matrices only, and reports the norms", async () => {
     const parameters = makeParameters(cpu());
@@ -68,7 +69,8 @@ describe.each(deviceVariants)("AdamW on $name", ({ options }) => {
     const expected = reference(10, 0.1);
     for (let t = 0; t < 10; t++) {
       for (const [name, parameter] of parameters) parameter.grad!.write(gradient(name, t));
-      const [norm, factor] = await (await optimiser.update(rate(t))).readFloats();
+      await optimiser.update(rate(t));
+      const { gradNorm: norm, clip: factor } = await optimiser.settle();
       expect(norm).toBeCloseTo(expected.norms[t]!, 4);
       expect(factor).toBeCloseTo(Math.min(1, 0.5 / expected.norms[t]!), 4);
     }
@@ -95,6 +97,7 @@ describe.each(deviceVariants)("AdamW on $name", ({ options }) => {
         }
         for (const [name, parameter] of parameters) parameter.grad!.write(gradient(name, t));
         await optimiser.update(rate(t));
+        await optimiser.settle();
       }
       const result = new Map<string, Float32Array>();
       for (const [name, parameter] of parameters) result.set(name, await parameter.readFloats());
@@ -110,8 +113,9 @@ describe.each(deviceVariants)("AdamW on $name", ({ options }) => {
     const optimiser = new AdamW(decayGroups(parameters, 0.1), settings);
     const before = await parameters.get("matrix")!.readFloats();
     parameters.get("norm")!.grad!.write(new Float32Array(65).fill(Infinity));
-    const [norm] = await (await optimiser.update(0.1)).readFloats();
-    expect(norm).toBeNaN();
+    await optimiser.update(0.1);
+    expect(await optimiser.settle()).toEqual({ gradNorm: NaN, clip: NaN, overflowed: false });
+    expect(optimiser.step).toBe(0);
     expect(await parameters.get("matrix")!.readFloats()).toEqual(before);
     expect(await optimiser.stateTensors().get("m.norm")!.readFloats()).toEqual(new Float32Array(65));
     optimiser.dispose();
@@ -135,6 +139,80 @@ describe.each(deviceVariants)("AdamW on $name", ({ options }) => {
     expect(seen.sort()).toEqual(Object.keys(shapes).sort());
     expect(norm).toBeCloseTo(2 * reference(1, 0).norms[0]!, 3);
     expect(factor).toBe(1);
+    optimiser.dispose();
+    for (const parameter of parameters.values()) parameter.dispose();
+  });
+
+  it("takes the step after one that was refused as if that had never been", async () => {
+    const results: Float32Array[] = [];
+    for (const refused of [false, true]) {
+      const parameters = makeParameters(cpu());
+      const optimiser = new AdamW(decayGroups(parameters, 0.1), settings);
+      for (const t of refused ? [0, -1, 1] : [0, 1]) {
+        for (const [name, parameter] of parameters) parameter.grad!.write(t < 0 ? new Float32Array(size(name)).fill(NaN) : gradient(name, t));
+        await optimiser.update(0.01);
+        await optimiser.settle();
+      }
+      expect(optimiser.step).toBe(2);
+      results.push(await parameters.get("matrix")!.readFloats());
+      optimiser.dispose();
+      for (const parameter of parameters.values()) parameter.dispose();
+    }
+    expect(results[1]).toEqual(results[0]);
+  });
+
+  it("with a loss scale takes the same steps from gradients so many times as large, bit for bit", async () => {
+    const results: Float32Array[][] = [];
+    for (const lossScaler of [null, new LossScaler({ growAfter: 2 })]) {
+      const parameters = makeParameters(cpu());
+      const optimiser = new AdamW(decayGroups(parameters, 0.1), { ...settings, lossScaler });
+      const scales: number[] = [];
+      const outcomes: unknown[] = [];
+      for (let t = 0; t < 5; t++) {
+        scales.push(optimiser.lossScale);
+        for (const [name, parameter] of parameters) parameter.grad!.write(gradient(name, t).map((x) => x * optimiser.lossScale));
+        await optimiser.update(rate(t));
+        outcomes.push(await optimiser.settle());
+      }
+      expect(scales).toEqual(lossScaler === null ? [1, 1, 1, 1, 1] : [2 ** 16, 2 ** 16, 2 ** 17, 2 ** 17, 2 ** 18]);
+      results.push([
+        ...(await Promise.all([...parameters.values()].map((parameter) => parameter.readFloats()))),
+        Float32Array.from(outcomes.flatMap((outcome) => Object.values(outcome as Record<string, number>))),
+      ]);
+      optimiser.dispose();
+      for (const parameter of parameters.values()) parameter.dispose();
+    }
+    expect(results[1]).toEqual(results[0]);
+  });
+
+  it("skips, counts and halves the scale on an overflow, until the scale is down to 1", async () => {
+    const parameters = makeParameters(cpu());
+    const optimiser = new AdamW(decayGroups(parameters, 0.1), { ...settings, lossScaler: new LossScaler({ scale: 4 }) });
+    const before = await parameters.get("matrix")!.readFloats();
+    const seen: unknown[] = [];
+    for (let t = 0; t < 3; t++) {
+      for (const [name, parameter] of parameters) parameter.grad!.write(new Float32Array(size(name)).fill(Infinity));
+      await optimiser.update(0.1);
+      seen.push([(await optimiser.settle()).overflowed, optimiser.lossScale, optimiser.overflows, optimiser.step]);
+    }
+    expect(seen).toEqual([
+      [true, 2, 1, 0],
+      [true, 1, 2, 0],
+      [false, 1, 3, 0],
+    ]);
+    expect(await parameters.get("matrix")!.readFloats()).toEqual(before);
+    optimiser.dispose();
+    for (const parameter of parameters.values()) parameter.dispose();
+  });
+
+  it("refuses an update before the last one is settled, and a settlement of none", async () => {
+    const parameters = makeParameters(cpu());
+    const optimiser = new AdamW(decayGroups(parameters, 0));
+    await expect(optimiser.settle()).rejects.toThrow(/no update was asked for/);
+    await optimiser.update(0.1);
+    await expect(optimiser.update(0.1)).rejects.toThrow(/the update before is not settled/);
+    await optimiser.settle();
+    await expect(optimiser.settle()).rejects.toThrow(/no update was asked for/);
     optimiser.dispose();
     for (const parameter of parameters.values()) parameter.dispose();
   });

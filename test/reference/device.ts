@@ -46,6 +46,7 @@ export class ReferenceDevice implements Device {
   readonly kind = "cpu";
   readonly description = "float64 reference";
   readonly readInterval = 1;
+  readonly precision = "f32";
   readonly batchInvariant = true;
   private inUse = 0;
   private peak = 0;

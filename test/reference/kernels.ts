@@ -212,14 +212,16 @@ export const referenceKernels: Record<KernelName, ReferenceKernel> = {
     need(acc).values[dim(dims, "slot")] = need(x).values.reduce((sum, value) => sum + value * value, 0);
   },
   clip_scale: (dims, [acc], [result]) => {
-    const norm = Math.sqrt(
-      need(acc)
-        .values.subarray(0, dim(dims, "count"))
-        .reduce((sum, value) => sum + value, 0),
-    );
+    const gradScale = dim(dims, "gradScale");
+    const norm =
+      Math.sqrt(
+        need(acc)
+          .values.subarray(0, dim(dims, "count"))
+          .reduce((sum, value) => sum + value, 0),
+      ) / gradScale;
     const max = dim(dims, "maxNorm");
     need(result).values[0] = Number.isFinite(norm) ? norm : NaN;
-    need(result).values[1] = !Number.isFinite(norm) ? NaN : max === 0 ? 1 : Math.min(1, max / (norm + 1e-6));
+    need(result).values[1] = !Number.isFinite(norm) ? NaN : (max === 0 ? 1 : Math.min(1, max / (norm + 1e-6))) / gradScale;
   },
   adamw: (dims, [grad, clip], [param, m, v]) => {
     const scale = need(clip).values[1]!;

@@ -159,7 +159,8 @@ describe("printing", () => {
   });
 
   it("hashes what results depend on, not the name or the device", () => {
-    expect(hashConfig(configOf("name=other", "device.threads=2"))).toBe(hashConfig(configOf()));
+    expect(hashConfig(configOf("name=other", "device.threads=2", "device.readInterval=4"))).toBe(hashConfig(configOf()));
+    expect(hashConfig(configOf("device.precision=f16"))).not.toBe(hashConfig(configOf()));
     expect(hashConfig(configOf("seed=2"))).not.toBe(hashConfig(configOf()));
     expect(hashConfig(configOf("device.blas=openblas"))).not.toBe(hashConfig(configOf()));
   });

@@ -82,6 +82,9 @@ describe("metrics of updates", () => {
     logProbDifferenceMax: 0,
     logProbDifferenceMean: 0,
     gradNorm: 1,
+    overflowed: false,
+    lossScale: 1,
+    overflows: 0,
     learningRate: 1e-4,
     ...fields,
   });
@@ -104,5 +107,16 @@ describe("metrics of updates", () => {
       "policy/trained_tokens": 40,
     });
     expect(updateMetrics([])).toEqual({});
+  });
+
+  it("tell the last loss scale and all overflows, and leave skipped updates out of the gradient norm", () => {
+    const skipped = stats({ gradNorm: NaN, overflowed: true, lossScale: 65536, overflows: 3 });
+    expect(updateMetrics([skipped, stats({ gradNorm: 4, lossScale: 32768, overflows: 3 })])).toMatchObject({
+      "policy/grad_norm": 4,
+      "train/loss_scale": 32768,
+      "train/overflow_steps": 3,
+    });
+    expect(updateMetrics([skipped])).not.toHaveProperty("policy/grad_norm");
+    expect(updateMetrics([stats({ gradNorm: NaN })])["policy/grad_norm"]).toBeNaN();
   });
 });

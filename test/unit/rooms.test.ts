@@ -37,7 +37,7 @@ const all = [
 ];
 const clock = ["Date.now", "performance.now", "new Date"];
 
-/** The device's contract is a room of its own: `src/device/device.ts` and `kernels.ts`. */
+/** The device's contract is a room of its own: `src/device/device.ts`, `kernels.ts`, and the checks of calls against it. */
 const rooms: Readonly<Record<string, Room>> = {
   util: { imports: [], browser: true },
   contract: { imports: [], browser: true },
@@ -82,6 +82,8 @@ const rooms: Readonly<Record<string, Room>> = {
   commands: { imports: [...all, "contract"], touches: clock },
   train: { imports: [...all, "contract"], touches: clock },
   index: { imports: [...all, "contract"] },
+  /** The entry for browsers. */
+  webgpu: { imports: ["contract", "device/webgpu", "tensor", "ops", "nn", "optim", "sft", "generate"], browser: true },
 };
 
 /** Files whose types any room may name. */
@@ -116,7 +118,7 @@ interface SourceFile {
 
 function roomOf(path: string): string {
   const inside = path.slice("src/".length);
-  if (inside === "device/device.ts" || inside === "device/kernels.ts") return "contract";
+  if (/^device\/(device|kernels|check-call|kernel-shapes)\.ts$/.test(inside)) return "contract";
   const device = /^device\/(cpu|webgpu)\//.exec(inside)?.[1];
   if (device !== undefined) return `device/${device}`;
   return inside.includes("/") ? (inside.split("/")[0] ?? "") : inside.replace(/\.ts$/, "");
@@ -213,6 +215,21 @@ describe("src/", () => {
         ].map((name) => `${file.path} touches ${name}`),
       );
     expect(touching).toEqual([]);
+  });
+
+  it("needs no package and no Node for the browser's entry, src/webgpu.ts", () => {
+    const byPath = new Map(files.map((file) => [file.path, file]));
+    const reached = new Set(["src/webgpu.ts"]);
+    const outside: string[] = [];
+    for (const path of reached) {
+      for (const { from, typeOnly } of byPath.get(path)?.imports ?? []) {
+        if (typeOnly) continue;
+        if (from.startsWith("src/")) reached.add(from);
+        else outside.push(`${path} imports ${from}`);
+      }
+    }
+    expect(outside).toEqual([]);
+    expect(reached.size).toBeGreaterThan(50);
   });
 
   it("touches the network, the clock, chance, WASM memory and the GPU only in their rooms", () => {

@@ -8,6 +8,7 @@ import { Progress } from "../../log/progress.ts";
 import { Decoder } from "../../nn/decoder.ts";
 import type { DecoderConfig } from "../../nn/config.ts";
 import { AdamW, decayGroups } from "../../optim/adamw.ts";
+import { lossScalerFor, type LossScalerState } from "../../optim/loss-scaler.ts";
 import { BatchStream, type Example } from "../../sft/examples.ts";
 import { fineTuneStep } from "../../sft/fine-tune.ts";
 import { ZeroSearchError } from "../../util/errors.ts";
@@ -43,7 +44,8 @@ export async function tune({ recipe, phase, config, device, folder, from, to, ex
   if (from !== null) await loadWeights(decoder, from);
   decoder.setTrainable(true);
   const { weightDecay, ...adam } = recipe.optimizer;
-  const optimizer = new AdamW(decayGroups(decoder.parameters(), weightDecay), adam);
+  const lossScaler = lossScalerFor(device);
+  const optimizer = new AdamW(decayGroups(decoder.parameters(), weightDecay), { ...adam, lossScaler });
   let updates = 0,
     tokens = 0;
   const losses: number[] = [];
@@ -53,6 +55,8 @@ export async function tune({ recipe, phase, config, device, folder, from, to, ex
     await loadWeights(decoder, saved.part("model"));
     await loadTensors(saved.part("optimizer.safetensors"), optimizer.stateTensors());
     optimizer.resume(saved.state.updates);
+    const { lossScale } = saved.state.extra;
+    if (lossScale !== undefined) lossScaler?.resume(lossScale as unknown as LossScalerState);
   }
   const stream = new BatchStream(
     examples(() => tokens / phase.tokens),
@@ -70,7 +74,7 @@ export async function tune({ recipe, phase, config, device, folder, from, to, ex
         learningRate: phaseLearningRate(phase, updates, share),
         microBatchTokens: recipe.microBatchTokens,
       });
-      if (!Number.isFinite(stats.gradNorm))
+      if (!Number.isFinite(stats.gradNorm) && !stats.overflowed)
         throw new ZeroSearchError({
           where: `${phase.name}, update ${updates + 1}`,
           what: "the gradient norm is not finite: training has diverged",
@@ -103,7 +107,7 @@ export async function tune({ recipe, phase, config, device, folder, from, to, ex
         build: "",
         best: null,
         logBytes: {},
-        extra: {},
+        extra: lossScaler === null ? {} : { lossScale: { ...lossScaler.state() } },
       },
       parts: [
         { name: "model", write: (path) => saveDecoder(decoder, path) },

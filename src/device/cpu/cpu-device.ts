@@ -7,7 +7,7 @@ import { DeviceError } from "../../util/errors.ts";
 import type { Device, Dtype, HostArray, MemoryReport, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { openBlas, type Blas } from "./blas.ts";
-import { checkCall, checkMatmul, signatures } from "./check-call.ts";
+import { checkCall, signatures } from "../check-call.ts";
 import { CpuMemory } from "./memory.ts";
 import { compileKernels, loadKernelsFromDist, type KernelExports, type KernelLoader, type SimdBuild } from "./module.ts";
 import { preparePanels } from "./panels.ts";
@@ -79,6 +79,7 @@ class CpuDevice implements Device {
   readonly kind = "cpu";
   readonly description: string;
   readonly readInterval = 1;
+  readonly precision = "f32";
   readonly batchInvariant: boolean;
   readonly #memory: CpuMemory;
   readonly #kernels: KernelExports;
@@ -152,7 +153,6 @@ class CpuDevice implements Device {
     if (signature === undefined) throw new DeviceError({ where: "run", what: `there is no kernel ${kernel}` });
     const values: Readonly<Record<string, number>> = dims;
     checkCall(signature, values, inputs, outputs);
-    if (kernel === "matmul") checkMatmul(values, inputs, outputs);
     const ins = inputs.map((storage) => (storage === null ? null : this.#own(storage, `kernel ${kernel}`)));
     const outs = outputs.map((storage) => (storage === null ? null : this.#own(storage, `kernel ${kernel}`)));
     const execute = (id: number, list: readonly number[], storages: readonly (CpuStorage | null)[]): void =>

@@ -1,6 +1,6 @@
 /** Small models, requests and a runner, shared by the tests of generation. */
 import { existsSync, readFileSync } from "node:fs";
-import { createDevice } from "../../../src/device/create.ts";
+import { makeDevice } from "../../helpers/device.ts";
 import type { Device } from "../../../src/device/device.ts";
 import { BatchGenerator, type BatchGeneratorOptions } from "../../../src/generate/scheduler.ts";
 import { compileStops } from "../../../src/generate/stop-automaton.ts";
@@ -11,7 +11,7 @@ import { philox } from "../../../src/util/philox.ts";
 
 export function openDevice(threads = 1): Promise<Device> {
   // What nothing wrote is NaN, and would be seen.
-  return createDevice({ threads, poison: true });
+  return makeDevice({ threads });
 }
 
 export const V = 72;

@@ -87,12 +87,21 @@ describe("sum_squares and clip_scale", () => {
     for (const [n, c] of shapes) await check("sum_squares", { slot: 2 }, [randomTensor(1, n, c)], [vector([1, 2, 3, 4])], { tolerance: 1e-7 });
   });
   it("scale only when the norm is above the maximum", async () => {
-    for (const maxNorm of [0, 1, 5, 100]) await check("clip_scale", { count: 3, maxNorm }, [vector([9, 16, 0, NaN])], [zeros(1, 2)], { tolerance: 1e-7 });
+    for (const maxNorm of [0, 1, 5, 100]) await check("clip_scale", { count: 3, maxNorm, gradScale: 1 }, [vector([9, 16, 0, NaN])], [zeros(1, 2)], { tolerance: 1e-7 });
+  });
+  it("take out the scale of gradients that are too large", async () => {
+    for (const gradScale of [2, 1024, 65536])
+      for (const maxNorm of [0, 1, 100]) {
+        const acc = [9 * gradScale ** 2, 16 * gradScale ** 2];
+        const [scaled] = await check("clip_scale", { count: 2, maxNorm, gradScale }, [vector(acc)], [zeros(1, 2)], { tolerance: 1e-7 });
+        const [plain] = await check("clip_scale", { count: 2, maxNorm, gradScale: 1 }, [vector([9, 16])], [zeros(1, 2)], { tolerance: 1e-7 });
+        expect([scaled![0], scaled![1]! * gradScale]).toEqual([plain![0], plain![1]]);
+      }
   });
   it("say NaN when a gradient is not finite", async () => {
     for (const bad of [NaN, Infinity]) {
       const [acc] = await check("sum_squares", { slot: 0 }, [tensor(1, 5, [1, bad, 2, 3, 4])], [vector([0, 1])]);
-      const [result] = await check("clip_scale", { count: 2, maxNorm: 1 }, [vector(acc!)], [zeros(1, 2)]);
+      const [result] = await check("clip_scale", { count: 2, maxNorm: 1, gradScale: 1 }, [vector(acc!)], [zeros(1, 2)]);
       expect(Array.from(result!)).toEqual([NaN, NaN]);
     }
   });

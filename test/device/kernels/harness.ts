@@ -1,13 +1,12 @@
 /**
- * Runs one kernel on the CPU device in several set-ups (one thread, two threads, small shards, the build without FMA) and in float64
+ * Runs one kernel on the device under test in several set-ups (threads, small shards, builds or tiers) and in float64
  * (test/reference/kernels.ts), and compares: bit by bit between set-ups of one build, within a tolerance with the reference.
  */
 import { afterAll, beforeAll, expect } from "vitest";
-import { buildKernels } from "../../../scripts/build-kernels.js";
-import { createDevice } from "../../../src/device/create.ts";
 import type { Device, Dtype, HostArray, Storage } from "../../../src/device/device.ts";
 import type { KernelDims, KernelName } from "../../../src/device/kernels.ts";
 import { roundTo, toElements, toFloats } from "../../../src/tensor/dtype.ts";
+import { kernelVariants, makeDevice } from "../../helpers/device.ts";
 import { referenceKernels, type ReferenceTensor } from "../../reference/kernels.ts";
 
 export const INACTIVE = 0xffffffff;
@@ -54,11 +53,7 @@ const setUps: SetUp[] = [];
 /** Call once in a file: makes the devices before its tests and ends them after. */
 export function useDevices(): void {
   beforeAll(async () => {
-    await buildKernels({ ifChanged: true });
-    setUps.push({ name: "1 thread", device: await createDevice({ threads: 1, poison: true }), sameBits: true });
-    setUps.push({ name: "2 threads", device: await createDevice({ threads: 2, poison: true }), sameBits: true });
-    setUps.push({ name: "2 threads, small shards", device: await createDevice({ threads: 2, poison: true, maxShardBytes: 2048 }), sameBits: true });
-    setUps.push({ name: "without FMA", device: await createDevice({ threads: 1, simd: "plain" }), sameBits: false });
+    for (const { name, options, sameBits } of kernelVariants) setUps.push({ name, device: await makeDevice(options), sameBits });
   });
   afterAll(async () => {
     for (const { device } of setUps.splice(0)) await device.destroy();

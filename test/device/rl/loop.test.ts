@@ -15,7 +15,7 @@ import { drawKind } from "../../../src/search/curriculum.ts";
 import { simulatorTemplate } from "../../../src/search/simulator-prompt.ts";
 import { SimulatedSearch, simulatorStop } from "../../../src/search/simulated.ts";
 import { compileTextStops, type TextCodec } from "../../../src/search/text-codec.ts";
-import { useCpu } from "../../helpers/device.ts";
+import { useDevice } from "../../helpers/device.ts";
 
 /** A vocabulary of whole actions, tags and letters, so that a random model often makes whole actions. */
 const vocabulary = [
@@ -85,7 +85,7 @@ const asked = ["who is x", "what is y", "where is z"].map((question, index) => (
 }));
 
 describe("the loop on a real generator", () => {
-  const cpu = useCpu();
+  const cpu = useDevice();
   const temperature = 1.1;
 
   async function rollOut(policy: Decoder, simulator: Decoder, tasks: readonly RolloutTask[], maxRows: number): Promise<Trajectory[]> {

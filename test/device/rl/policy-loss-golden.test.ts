@@ -3,7 +3,7 @@ import { policyLoss, policyLossStats, type PolicyLossOptions } from "../../../sr
 import { backward } from "../../../src/tensor/backward.ts";
 import { withTape } from "../../../src/tensor/tape.ts";
 import { fromHost, type Tensor } from "../../../src/tensor/tensor.ts";
-import { useCpu } from "../../helpers/device.ts";
+import { useDevice } from "../../helpers/device.ts";
 
 interface Token {
   readonly advantage: number;
@@ -16,7 +16,7 @@ interface Token {
 }
 
 describe("policy loss", () => {
-  const cpu = useCpu();
+  const cpu = useDevice();
   const defaults: PolicyLossOptions = { clipLow: 0.2, clipHigh: 0.2, scale: 1 };
 
   async function run(tokens: readonly Token[], options: Partial<PolicyLossOptions> = {}) {

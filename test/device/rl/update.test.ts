@@ -8,7 +8,7 @@ import type { ScoredTrajectory, Trajectory } from "../../../src/rl/trajectory.ts
 import { tokenLogProbs, update, type UpdateSettings } from "../../../src/rl/update.ts";
 import { liveTensors, type Tensor } from "../../../src/tensor/tensor.ts";
 import { philox } from "../../../src/util/philox.ts";
-import { useCpu } from "../../helpers/device.ts";
+import { useDevice } from "../../helpers/device.ts";
 import { trajectoryOf } from "../../helpers/trajectories.ts";
 
 const config: DecoderConfig = {
@@ -42,7 +42,7 @@ const drawn: Trajectory[] = Array.from({ length: 8 }, (_, i) => {
 const advantages = [1, -1, 0.5, -0.5, 0, 0, 0.7, -0.7];
 
 describe("update", () => {
-  const cpu = useCpu();
+  const cpu = useDevice();
 
   async function setUp(maxGradNorm = 0, weightDecay = 0) {
     const policy = Decoder.initialise(config, cpu(), 3);

@@ -1,7 +1,8 @@
 /** Checks one kernel call against the table in `kernels.ts`, before an address reaches a kernel. */
-import { DeviceError } from "../../util/errors.ts";
-import { kernels, type KernelName } from "../kernels.ts";
-import type { Storage } from "../device.ts";
+import { DeviceError } from "../util/errors.ts";
+import { kernels, type KernelName } from "./kernels.ts";
+import type { Storage } from "./device.ts";
+import { checkShapes } from "./kernel-shapes.ts";
 
 interface Parameter {
   readonly name: string;
@@ -40,7 +41,7 @@ export const signatures: ReadonlyMap<string, KernelSignature> = new Map(
   ]),
 );
 
-/** @throws DeviceError if counts, null-ness, dtypes or dims differ from the table, or an output is also an input. */
+/** @throws DeviceError if counts, null-ness, dtypes, dims or shapes differ from the table, or an output is also an input. */
 export function checkCall(
   signature: KernelSignature,
   dims: Readonly<Record<string, number>>,
@@ -67,6 +68,7 @@ export function checkCall(
         hint: "Outputs never alias inputs; what is read and written is an output marked inout.",
       });
   }
+  checkShapes(signature.name, dims, inputs, outputs);
 }
 
 function checkList(where: string, kind: string, parameters: readonly Parameter[], storages: readonly (Storage | null)[]): void {
@@ -94,26 +96,4 @@ function checkList(where: string, kind: string, parameters: readonly Parameter[]
         got: storage.dtype,
       });
   });
-}
-
-/** @throws DeviceError if M, N, K of a matmul do not fit its storages: the kernel would read past their ends. */
-export function checkMatmul(
-  dims: Readonly<Record<string, number>>,
-  inputs: readonly (Storage | null)[],
-  outputs: readonly (Storage | null)[],
-): void {
-  const { M = 0, N = 0, K = 0, transA, transB } = dims as { M?: number; N?: number; K?: number; transA?: number; transB?: number };
-  const expect = (name: string, storage: Storage | null | undefined, rows: number, cols: number): void => {
-    if (storage === null || storage === undefined || (storage.rows === rows && storage.cols === cols)) return;
-    throw new DeviceError({
-      where: "kernel matmul",
-      what: `${name} (${storage.label}) does not fit M=${M} N=${N} K=${K} transA=${transA} transB=${transB}`,
-      expected: `[${rows}, ${cols}]`,
-      got: `[${storage.rows}, ${storage.cols}]`,
-    });
-  };
-  expect("a", inputs[0], transA === 0 ? M : K, transA === 0 ? K : M);
-  expect("b", inputs[1], transB === 0 ? K : N, transB === 0 ? N : K);
-  expect("bias", inputs[2], 1, N);
-  expect("c", outputs[0], M, N);
 }

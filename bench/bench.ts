@@ -1,0 +1,179 @@
+/** What a bench is, and how it is measured: repetitions to fill a round, rounds of ours and the peers' in turn, medians. */
+import type { Work } from "./shapes.js";
+
+/** What `count` repetitions took. */
+export interface Sample {
+  readonly seconds: number;
+  /** Part of it in which the host was busy asking for work. */
+  readonly hostSeconds?: number;
+}
+
+/** What a WebGPU device counts. */
+export interface Counts {
+  readonly dispatches: number;
+  readonly submissions: number;
+  readonly bindGroupsMade: number;
+}
+
+/** Something ready to be run again and again. */
+export interface Prepared {
+  /** Runs `count` repetitions and waits for the last. */
+  run(count: number): Promise<Sample>;
+  close(): Promise<void> | void;
+  /** The most repetitions of one run. */
+  readonly most?: number;
+  /** So far, where they are counted. */
+  readonly counts?: () => Counts;
+  /** The device's one line. */
+  readonly description?: string;
+  /** Work of one repetition, where it depends on what was found. */
+  readonly work?: Work;
+}
+
+export interface Peer {
+  readonly name: string;
+  /** Null where it is missing; the runner says so. */
+  open(): Promise<Prepared | null>;
+}
+
+export interface Bench {
+  readonly name: string;
+  readonly unit: string;
+  /** What one repetition does, in units of `unit` times seconds. */
+  readonly amount: number;
+  readonly work?: Work;
+  /** In which type its products are taken, for the peak. */
+  readonly precision?: "f32" | "f16";
+  /** What one round should take, where it differs from the run's. */
+  readonly seconds?: number;
+  /** Bytes it needs on the adapter, where that may be too much. */
+  readonly memory?: number;
+  /** Its rate is what other benches are compared with. */
+  readonly yardstick?: boolean;
+  /** Peers are measured when ours has been closed: together they may need more memory than there is. */
+  readonly alone?: boolean;
+  readonly peers?: readonly Peer[];
+  /** The least time of one repetition on the hardware named, where that is what the time is to be compared with. */
+  readonly floor?: { readonly seconds: number; readonly of: string };
+  /** What else a reader should know. */
+  readonly note?: string;
+  open(): Promise<Prepared>;
+}
+
+/** One side of a bench, measured. */
+export interface Measured {
+  /** Median over rounds, of one repetition. */
+  readonly seconds: number;
+  readonly fastest: number;
+  readonly slowest: number;
+  readonly repetitions: number;
+  readonly hostSeconds: number | null;
+  readonly counts: Counts | null;
+  readonly description: string | null;
+  readonly work: Work | null;
+}
+
+export interface MeasureOptions {
+  readonly rounds: number;
+  /** What one round should take. */
+  readonly seconds: number;
+  /** Milliseconds on the clock of `performance.now()` after which no further round begins. */
+  readonly deadline: number;
+}
+
+interface Side {
+  readonly name: string;
+  readonly prepared: Prepared;
+  readonly count: number;
+  readonly samples: Sample[];
+  /** Of one repetition, in the last round. */
+  counts: Counts | null;
+}
+
+/** A peer, measured. */
+export interface MeasuredPeer {
+  readonly name: string;
+  readonly measured: Measured;
+}
+
+/** Measures ours and those peers that are there, round by round in turn; or one after the other, where a bench must be alone. */
+export async function measure(
+  bench: Bench,
+  peers: readonly Peer[],
+  options: MeasureOptions,
+): Promise<{ readonly ours: Measured; readonly theirs: readonly MeasuredPeer[] }> {
+  const seconds = bench.seconds ?? options.seconds;
+  if (bench.alone === true) {
+    const ours = await inTurn([{ name: "", open: () => bench.open() }], seconds, options);
+    const theirs: MeasuredPeer[] = [];
+    for (const peer of peers) theirs.push(...(await inTurn([peer], seconds, options)));
+    return { ours: ours[0]!.measured, theirs };
+  }
+  const [ours, ...theirs] = await inTurn([{ name: "", open: () => bench.open() }, ...peers], seconds, options);
+  return { ours: ours!.measured, theirs };
+}
+
+async function inTurn(all: readonly Peer[], seconds: number, { rounds, deadline }: MeasureOptions): Promise<MeasuredPeer[]> {
+  const open: Prepared[] = [];
+  try {
+    const sides: Side[] = [];
+    for (const { name, open: prepare } of all) {
+      const prepared = await prepare();
+      if (prepared === null) continue;
+      open.push(prepared);
+      sides.push(await calibrate(name, prepared, seconds));
+    }
+    for (let round = 0; round < rounds; round++) {
+      for (const side of sides) {
+        const before = side.prepared.counts?.();
+        const [dispatches, submissions, bindGroupsMade] = before === undefined ? [] : [before.dispatches, before.submissions, before.bindGroupsMade];
+        side.samples.push(await side.prepared.run(side.count));
+        const after = side.prepared.counts?.();
+        if (after !== undefined)
+          side.counts = {
+            dispatches: (after.dispatches - (dispatches ?? 0)) / side.count,
+            submissions: (after.submissions - (submissions ?? 0)) / side.count,
+            bindGroupsMade: (after.bindGroupsMade - (bindGroupsMade ?? 0)) / side.count,
+          };
+      }
+      if (performance.now() > deadline) break;
+    }
+    return sides.map((side) => ({ name: side.name, measured: summary(side) }));
+  } finally {
+    for (const prepared of open) await prepared.close();
+  }
+}
+
+/** The first run compiles, the second tells how many repetitions fill a round. */
+async function calibrate(name: string, prepared: Prepared, seconds: number): Promise<Side> {
+  const most = prepared.most ?? 100_000;
+  await prepared.run(1);
+  let count = 1;
+  for (;;) {
+    const sample = await prepared.run(count);
+    if (sample.seconds >= seconds / 2 || count >= most) break;
+    // A short run is mostly waiting: grow step by step.
+    count = Math.min(most, Math.max(count + 1, Math.min(10 * count, Math.round((count * seconds) / Math.max(sample.seconds, 1e-6)))));
+  }
+  return { name, prepared, count, samples: [], counts: null };
+}
+
+function summary({ samples, count, counts, prepared }: Side): Measured {
+  const each = samples.map(({ seconds }) => seconds / count);
+  const host = samples.flatMap(({ hostSeconds }) => (hostSeconds === undefined ? [] : [hostSeconds / count]));
+  return {
+    seconds: median(each),
+    fastest: Math.min(...each),
+    slowest: Math.max(...each),
+    repetitions: count,
+    hostSeconds: host.length === 0 ? null : median(host),
+    counts,
+    description: prepared.description ?? null,
+    work: prepared.work ?? null,
+  };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? Number.NaN;
+}

@@ -1,0 +1,56 @@
+// log_prob_backward: logits become their gradients, in place. With g = dLogProb, h = dEntropy, p = e^(z - lse):
+//   dz[v] = (g (1[v = target] - p[v]) - h p[v] (z[v] - lse + entropy)) / temperature
+//
+// Shapes    logits [R, V]   the rest vectors, of which rows first.. belong to these logits; dEntropy may be absent
+// Dispatch  [ceil(V / 1024), R] workgroups; an invocation takes 4 logits
+// Numerics  -p (g + h entropy + h (z - lse)), plus g at the target. Products that feed a sum are explicit fma. Below e^-87 p is 0.
+// Limits    a row whose g and h are 0 becomes 0, whatever its other values; otherwise NaN stays NaN
+struct Params { vocabulary: u32, stride4: u32, first: u32, has_entropy: u32, temperature: f32 }
+
+@group(0) @binding(0) var<storage, read_write> logits: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> targets: array<u32>;
+@group(0) @binding(2) var<storage, read> entropies: array<f32>;
+@group(0) @binding(3) var<storage, read> lses: array<f32>;
+@group(0) @binding(4) var<storage, read> d_log_prob: array<f32>;
+@group(0) @binding(5) var<storage, read> d_entropy: array<f32>;
+@group(1) @binding(0) var<uniform> p: Params;
+
+// as in log_softmax, for x in [-88, 88]
+fn exp_lanes(x: vec4<f32>) -> vec4<f32> {
+  let n = round(x * 1.4426950408889634);
+  let r = fma(n, vec4(2.12194440e-4), fma(n, vec4(-0.693359375), x));
+  var y = fma(vec4(1.9875691500e-4), r, vec4(1.3981999507e-3));
+  y = fma(y, r, vec4(8.3334519073e-3));
+  y = fma(y, r, vec4(4.1665795894e-2));
+  y = fma(y, r, vec4(1.6666665459e-1));
+  y = fma(y, r, vec4(5.0000001201e-1));
+  y = fma(y, r * r, r) + 1.0;
+  let scaled = bitcast<vec4<f32>>(bitcast<vec4<i32>>(y) + (vec4<i32>(n) << vec4(23u)));
+  return select(vec4(0.0), scaled, x >= vec4(-87.0));
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let column = (group.x * 256u + lane) * 4u;
+  if (column >= p.vocabulary) { return; }
+  let n = p.first + group.y;
+  let at = group.y * p.stride4 + column / 4u;
+  let g = d_log_prob[n];
+  var h = 0.0;
+  if (p.has_entropy != 0u) { h = d_entropy[n]; }
+  if (((bitcast<u32>(g) | bitcast<u32>(h)) & 0x7fffffffu) == 0u) {
+    logits[at] = vec4(0.0);
+    return;
+  }
+  var inverse = 1.0;
+  if (p.temperature > 0.0) { inverse = 1.0 / p.temperature; }
+  let distance = fma(logits[at], vec4(inverse), vec4(-lses[n]));
+  let x = clamp(distance, vec4(-88.0), vec4(88.0));
+  let constant = -fma(h, entropies[n], g);
+  var dz = (exp_lanes(x) * fma(x, vec4(-h), vec4(constant))) * inverse;
+  let hit = vec4(column, column + 1u, column + 2u, column + 3u) == vec4(targets[n]);
+  dz += select(vec4(0.0), vec4(g * inverse), hit);
+  // clamp and select need not keep a NaN
+  let lost = (bitcast<vec4<u32>>(distance) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
+  logits[at] = bitcast<vec4<f32>>(select(bitcast<vec4<u32>>(dz), vec4(0x7fc00000u), lost));
+}

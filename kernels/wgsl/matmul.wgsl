@@ -1,0 +1,227 @@
+// matmul: c[M, N] (= or +=) op(a)[M, K] op(b)[K, N] + bias[N], in f32 on any adapter
+//
+// Shapes    a [M, K], or [K, M] if TRANS_A; b [K, N], or [N, K] if TRANS_B; bias [1, N]; c [M, N] f32
+// Prologue  A_DTYPE, B_DTYPE: 0 f32, 1 f16, 2 bf16. ROUND: operands are rounded to f16 as they are staged.
+//           BM x BN: tile of a workgroup; TM x 4: results of an invocation; BK: depth staged at once, divides 256.
+//           SPLIT: chunk sums go to c as [chunks, M, N] instead, for matmul_sum
+// Dispatch  x, y: tiles, folded; z: slices of `slice` chunks. BM / TM * BN / 4 invocations
+// Order     (((old c or 0) + chunk 0) + chunk 1) + ... + bias; a chunk is 256 of K, summed from 0 in order by fma. Neither tile, split nor M changes it.
+// Numerics  f32 throughout. What lies beyond K is staged as 0; rows and columns beyond M and N are computed from others and not stored.
+// Limits    starts and strides count quads of 4 elements; (BM + BN) * (BK + 4) * 4 bytes of workgroup memory
+struct Params {
+  M: u32, N: u32, K: u32, tiles_m: u32, tiles_n: u32, slice: u32,
+  a_start: u32, a_stride: u32, b_start: u32, b_stride: u32, // in quads
+  c_start: u32, c_stride: u32, plane: u32,                  // in elements; plane: from one chunk's sums to the next one's
+  bias_start: u32, bias_dtype: u32, accumulate: u32,        // bias_dtype 3: none
+}
+
+@group(0) @binding(0) var<storage, read> a: array<vec2<u32>>;
+@group(0) @binding(1) var<storage, read> b: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read> bias: array<u32>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+@group(1) @binding(0) var<uniform> p: Params;
+
+const CHUNK = 256u;
+const GROUP = 8u; // tiles of M that share what they read of b while it is in the cache
+const TX = BN / 4u;
+const TY = BM / TM;
+const T = TX * TY;
+const BKQ = BK / 4u;
+const LD = BKQ + 1u; // odd, so that 8 rows lie in different banks
+// Quads that an invocation stages: of rows along K, or blocks of 4 along K by 4 across it
+const A_REGS = select((BM * BKQ + T - 1u) / T, 4u * ((BM * BKQ / 4u + T - 1u) / T), TRANS_A);
+const B_REGS = select((BN * BKQ + T - 1u) / T, 4u * ((BN * BKQ / 4u + T - 1u) / T), !TRANS_B);
+
+// Rows of op(a) and columns of op(b), in quads along K
+var<workgroup> tile_a: array<vec4<f32>, BM * LD>;
+var<workgroup> tile_b: array<vec4<f32>, BN * LD>;
+
+// The f16 nearest to each element, ties to even. Below 2^-14, adding 0.5 rounds at 2^-24.
+fn round_f16(v: vec4<f32>) -> vec4<f32> {
+  let x = bitcast<vec4<u32>>(v);
+  let m = x & vec4<u32>(0x7fffffffu);
+  let small = bitcast<vec4<u32>>(bitcast<vec4<f32>>(min(m, vec4<u32>(0x38800000u))) + 0.5) - vec4<u32>(0x3f000000u);
+  var r = (m + ((m >> vec4<u32>(13u)) & vec4<u32>(1u)) + vec4<u32>(0xfffu)) & vec4<u32>(0xffffe000u);
+  r = select(r, vec4<u32>(0x7f800000u), m > vec4<u32>(0x477fefffu));
+  r = select(r, m, m > vec4<u32>(0x7f800000u));
+  r = select(r, bitcast<vec4<u32>>(vec4<f32>(small) * 5.9604644775390625e-8), m < vec4<u32>(0x38800000u));
+  return bitcast<vec4<f32>>(r | (x & vec4<u32>(0x80000000u)));
+}
+
+fn widen(w: vec2<u32>, dtype: u32) -> vec4<f32> {
+  if (dtype == 1u) { return vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y)); }
+  return bitcast<vec4<f32>>(vec4<u32>(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u));
+}
+fn quad_a(i: u32) -> vec4<f32> {
+  var v: vec4<f32>;
+  if (A_DTYPE == 0u) { v = bitcast<vec4<f32>>(vec4<u32>(a[2u * i], a[2u * i + 1u])); } else { v = widen(a[i], A_DTYPE); }
+  if (ROUND && A_DTYPE != 1u) { return round_f16(v); }
+  return v;
+}
+fn quad_b(i: u32) -> vec4<f32> {
+  var v: vec4<f32>;
+  if (B_DTYPE == 0u) { v = bitcast<vec4<f32>>(vec4<u32>(b[2u * i], b[2u * i + 1u])); } else { v = widen(b[i], B_DTYPE); }
+  if (ROUND && B_DTYPE != 1u) { return round_f16(v); }
+  return v;
+}
+// Elements of a quad at k that lie before K
+fn within(k: u32) -> vec4<bool> { return vec4<u32>(k, k + 1u, k + 2u, k + 3u) < vec4<u32>(p.K); }
+
+fn fetch_a(r: ptr<function, array<vec4<f32>, A_REGS>>, m0: u32, k0: u32, t: u32) {
+  if (!TRANS_A) {
+    for (var i = 0u; i < A_REGS; i++) {
+      let u = i * T + t;
+      let k = k0 + u % BKQ * 4u;
+      let row = min(m0 + min(u / BKQ, BM - 1u), p.M - 1u);
+      (*r)[i] = select(vec4<f32>(0.0), quad_a(p.a_start + row * p.a_stride + min(k, p.K - 1u) / 4u), within(k));
+    }
+  } else {
+    for (var i = 0u; i < A_REGS; i++) {
+      let u = i / 4u * T + t;
+      let k = k0 + u / (BM / 4u) * 4u + i % 4u;
+      let column = min(m0 + u % (BM / 4u) * 4u, p.M - 1u) / 4u;
+      (*r)[i] = select(vec4<f32>(0.0), quad_a(p.a_start + min(k, p.K - 1u) * p.a_stride + column), k < p.K);
+    }
+  }
+}
+fn fetch_b(r: ptr<function, array<vec4<f32>, B_REGS>>, n0: u32, k0: u32, t: u32) {
+  if (TRANS_B) {
+    for (var i = 0u; i < B_REGS; i++) {
+      let u = i * T + t;
+      let k = k0 + u % BKQ * 4u;
+      let row = min(n0 + min(u / BKQ, BN - 1u), p.N - 1u);
+      (*r)[i] = select(vec4<f32>(0.0), quad_b(p.b_start + row * p.b_stride + min(k, p.K - 1u) / 4u), within(k));
+    }
+  } else {
+    for (var i = 0u; i < B_REGS; i++) {
+      let u = i / 4u * T + t;
+      let k = k0 + u / (BN / 4u) * 4u + i % 4u;
+      let column = min(n0 + u % (BN / 4u) * 4u, p.N - 1u) / 4u;
+      (*r)[i] = select(vec4<f32>(0.0), quad_b(p.b_start + min(k, p.K - 1u) * p.b_stride + column), k < p.K);
+    }
+  }
+}
+fn put_a(r: ptr<function, array<vec4<f32>, A_REGS>>, t: u32) {
+  if (!TRANS_A) {
+    for (var i = 0u; i < A_REGS; i++) {
+      let u = i * T + t;
+      if (u < BM * BKQ) { tile_a[u / BKQ * LD + u % BKQ] = (*r)[i]; }
+    }
+  } else {
+    for (var i = 0u; i < A_REGS; i += 4u) {
+      let u = i / 4u * T + t;
+      if (u < BM * BKQ / 4u) {
+        let rows = transpose(mat4x4<f32>((*r)[i], (*r)[i + 1u], (*r)[i + 2u], (*r)[i + 3u]));
+        let at = u % (BM / 4u) * 4u * LD + u / (BM / 4u);
+        tile_a[at] = rows[0]; tile_a[at + LD] = rows[1]; tile_a[at + 2u * LD] = rows[2]; tile_a[at + 3u * LD] = rows[3];
+      }
+    }
+  }
+}
+fn put_b(r: ptr<function, array<vec4<f32>, B_REGS>>, t: u32) {
+  if (TRANS_B) {
+    for (var i = 0u; i < B_REGS; i++) {
+      let u = i * T + t;
+      if (u < BN * BKQ) { tile_b[u / BKQ * LD + u % BKQ] = (*r)[i]; }
+    }
+  } else {
+    for (var i = 0u; i < B_REGS; i += 4u) {
+      let u = i / 4u * T + t;
+      if (u < BN * BKQ / 4u) {
+        let rows = transpose(mat4x4<f32>((*r)[i], (*r)[i + 1u], (*r)[i + 2u], (*r)[i + 3u]));
+        let at = u % (BN / 4u) * 4u * LD + u / (BN / 4u);
+        tile_b[at] = rows[0]; tile_b[at + LD] = rows[1]; tile_b[at + 2u * LD] = rows[2]; tile_b[at + 3u * LD] = rows[3];
+      }
+    }
+  }
+}
+
+fn bias_at(n: u32) -> f32 {
+  let i = p.bias_start + n;
+  if (p.bias_dtype == 0u) { return bitcast<f32>(bias[i]); }
+  let half = (bias[i / 2u] >> (16u * (i % 2u))) & 0xffffu;
+  if (p.bias_dtype == 1u) { return unpack2x16float(half).x; }
+  return bitcast<f32>(half << 16u);
+}
+
+@compute @workgroup_size(T)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+  let tile = wg.y * grid.x + wg.x;
+  if (tile >= p.tiles_m * p.tiles_n) { return; }
+  let group = tile / (GROUP * p.tiles_n);
+  let high = min(GROUP, p.tiles_m - group * GROUP);
+  let in_group = tile - group * GROUP * p.tiles_n;
+  let m0 = (group * GROUP + in_group % high) * BM;
+  let n0 = in_group / high * BN;
+  let tx = t % TX;
+  let ty = t / TX;
+  // row i of this invocation is m0 + ty + i * TY, column j is n0 + tx + j * TX
+  let c_base = p.c_start + (m0 + ty) * p.c_stride + n0 + tx;
+
+  var total: array<vec4<f32>, TM>;
+  if (!SPLIT && p.accumulate != 0u) {
+    for (var i = 0u; i < TM; i++) {
+      for (var j = 0u; j < 4u; j++) {
+        if (m0 + ty + i * TY < p.M && n0 + tx + j * TX < p.N) { total[i][j] = c[c_base + i * TY * p.c_stride + j * TX]; }
+      }
+    }
+  }
+
+  let k_first = wg.z * p.slice * CHUNK;
+  let k_end = min(p.K, k_first + p.slice * CHUNK);
+  var ra: array<vec4<f32>, A_REGS>;
+  var rb: array<vec4<f32>, B_REGS>;
+  fetch_a(&ra, m0, k_first, t);
+  fetch_b(&rb, n0, k_first, t);
+  for (var chunk = k_first; chunk < k_end; chunk += CHUNK) {
+    var sum = array<vec4<f32>, TM>();
+    let chunk_end = min(k_end, chunk + CHUNK);
+    for (var k = chunk; k < chunk_end; k += BK) {
+      put_a(&ra, t);
+      put_b(&rb, t);
+      workgroupBarrier();
+      // what comes next is on its way while this is computed
+      if (k + BK < k_end) {
+        fetch_a(&ra, m0, k + BK, t);
+        fetch_b(&rb, n0, k + BK, t);
+      }
+      for (var q = 0u; q < BKQ; q++) {
+        let bq = transpose(mat4x4<f32>(
+          tile_b[tx * LD + q], tile_b[(tx + TX) * LD + q], tile_b[(tx + 2u * TX) * LD + q], tile_b[(tx + 3u * TX) * LD + q]));
+        for (var i = 0u; i < TM; i++) {
+          let aq = tile_a[(ty + i * TY) * LD + q];
+          var s = fma(vec4<f32>(aq.x), bq[0], sum[i]);
+          s = fma(vec4<f32>(aq.y), bq[1], s);
+          s = fma(vec4<f32>(aq.z), bq[2], s);
+          sum[i] = fma(vec4<f32>(aq.w), bq[3], s);
+        }
+      }
+      workgroupBarrier();
+    }
+    for (var i = 0u; i < TM; i++) {
+      if (SPLIT) {
+        for (var j = 0u; j < 4u; j++) {
+          if (m0 + ty + i * TY < p.M && n0 + tx + j * TX < p.N) {
+            c[c_base + chunk / CHUNK * p.plane + i * TY * p.c_stride + j * TX] = sum[i][j];
+          }
+        }
+      } else {
+        total[i] += sum[i];
+      }
+    }
+  }
+  if (SPLIT) { return; }
+
+  for (var j = 0u; j < 4u; j++) {
+    let n = n0 + tx + j * TX;
+    if (n < p.N) {
+      for (var i = 0u; i < TM; i++) {
+        if (m0 + ty + i * TY < p.M) {
+          var value = total[i][j];
+          if (p.bias_dtype != 3u) { value += bias_at(n); }
+          c[c_base + i * TY * p.c_stride + j * TX] = value;
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,51 @@
+// policy_loss, entropy stage: dEntropy[n] = -scale w entropyCoef, and the sums of entropy and of w entropy over tokens of lossMask w != 0
+//
+// Shapes    entropy, loss_mask, d_entropy [1, N]   sums: slots 5 and 8 of policy_loss's
+// Dispatch  one workgroup per chunk of CHUNK tokens, 4 an invocation
+// Numerics  sums in pairs of f32 (value, rest)
+// Limits    a token of lossMask 0 gets a gradient of 0 and adds to no sum, whatever its entropy
+struct Params { tokens: u32, zero: u32, slope: f32 } // slope = -scale entropyCoef
+
+@group(0) @binding(0) var<storage, read> entropy: array<f32>;
+@group(0) @binding(1) var<storage, read> loss_mask: array<f32>;
+@group(0) @binding(2) var<storage, read_write> d_entropy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> sums: array<vec2<f32>>;
+@group(1) @binding(0) var<uniform> p: Params;
+
+const CHUNK: u32 = 256u;
+const SLOTS: u32 = 9u;
+var<workgroup> parts: array<vec2<f32>, 128>;
+
+// x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
+fn sealed(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | p.zero); }
+
+// (value, rest) of a + b: the rest is what rounding took (Knuth's two-sum)
+fn add_pairs(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
+  let s = sealed(a.x + b.x);
+  let c = sealed(s - a.x);
+  return vec2<f32>(s, (a.x - (s - c)) + (b.x - c) + (a.y + b.y));
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+  let chunk = wg.y * grid.x + wg.x;
+  if (chunk * CHUNK >= p.tokens) { return; }
+  var plain = vec2<f32>(0.0);
+  var weighted = vec2<f32>(0.0);
+  for (var k = 0u; k < CHUNK / 64u; k++) {
+    let n = chunk * CHUNK + 64u * k + t;
+    if (n >= p.tokens) { break; }
+    let w = loss_mask[n];
+    if ((bitcast<u32>(w) & 0x7fffffffu) == 0u) { d_entropy[n] = 0.0; continue; }
+    d_entropy[n] = p.slope * w;
+    plain = add_pairs(plain, vec2<f32>(entropy[n], 0.0));
+    weighted = add_pairs(weighted, vec2<f32>(w * entropy[n], 0.0));
+  }
+  parts[t] = plain;
+  parts[64u + t] = weighted;
+  workgroupBarrier();
+  if (t >= 2u) { return; }
+  var sum = parts[t * 64u];
+  for (var k = 1u; k < 64u; k++) { sum = add_pairs(sum, parts[t * 64u + k]); }
+  sums[chunk * SLOTS + select(5u, 8u, t == 1u)] = sum;
+}

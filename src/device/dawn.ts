@@ -1,0 +1,56 @@
+/** WebGPU in Node: Dawn through the npm package `webgpu`, and the WGSL files of this package. */
+import { readdir, readFile } from "node:fs/promises";
+import { DeviceError } from "../util/errors.ts";
+
+/** Dawn's own switches. Subgroup matrices are unsafe by its book; NVIDIA drivers below 615 hide f16 without the second. */
+const toggles = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model";
+
+/** Dawn corrupts memory once what `create` returned has been collected: it is kept for as long as the process runs. */
+const instances = new Map<string, GPU>();
+
+export interface DawnOptions {
+  /** `null` compiles and runs nothing; unset, the platform's own. */
+  readonly backend?: "null" | "vulkan" | "metal" | "d3d12" | undefined;
+  /** Part of an adapter's name, where there are several; the first that contains it is taken. Identical GPUs cannot be told apart. */
+  readonly adapter?: string | undefined;
+}
+
+/** What Dawn is started with. It ignores in silence what it does not know: ask the adapter for its features. */
+export function dawnFlags({ backend, adapter }: DawnOptions = {}): string[] {
+  return [toggles, ...(backend === undefined ? [] : [`backend=${backend}`]), ...(adapter === undefined ? [] : [`adapter=${adapter}`])];
+}
+
+/**
+ * Starts Dawn once per set of options. Its warnings go to stderr.
+ * @throws DeviceError if the package has no binary for this platform, or refuses to start.
+ */
+export async function dawn(options: DawnOptions = {}): Promise<GPU> {
+  const flags = dawnFlags(options);
+  const key = flags.join("\n");
+  const known = instances.get(key);
+  if (known !== undefined) return known;
+  try {
+    const { create } = await import("webgpu");
+    const gpu = create(flags);
+    instances.set(key, gpu);
+    return gpu;
+  } catch (cause) {
+    const [said = ""] = (cause instanceof Error ? cause.message : String(cause)).split("\n");
+    throw new DeviceError(
+      {
+        where: "webgpu device",
+        what: `Dawn cannot be started on ${process.platform}-${process.arch}: ${said}`,
+        hint: "Install again (npm ci), or use --device cpu. zerosearch doctor says what is missing.",
+      },
+      { cause },
+    );
+  }
+}
+
+/** All of kernels/wgsl/, by stem. */
+export async function loadWgsl(): Promise<ReadonlyMap<string, string>> {
+  // src/device/ and dist/device/ lie equally deep
+  const folder = new URL("../../kernels/wgsl/", import.meta.url);
+  const names = (await readdir(folder)).filter((name) => name.endsWith(".wgsl")).sort();
+  return new Map(await Promise.all(names.map(async (name) => [name.slice(0, -5), await readFile(new URL(name, folder), "utf8")] as const)));
+}

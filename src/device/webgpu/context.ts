@@ -1,0 +1,153 @@
+/** What one kernel call may use: scratch memory, copies, other kernels. Scratch goes back to the pool when the call has been recorded. */
+import { dtypeBytes, type Dtype } from "../device.ts";
+import type { KernelName } from "../kernels.ts";
+import { DeviceError } from "../../util/errors.ts";
+import type { BufferPool, PooledBuffer } from "./buffer-pool.ts";
+import type { Capabilities } from "./capabilities.ts";
+import type { Dispatch, GpuBuffer, GpuStorage, KernelCall, KernelContext, KernelHost } from "./kernel.ts";
+import type { Recorder } from "./recorder.ts";
+import { strideOf, WebGpuStorage } from "./storage.ts";
+
+export interface ContextParts {
+  readonly capabilities: Capabilities;
+  readonly precision: "f32" | "f16";
+  readonly recorder: Pick<Recorder, "dispatch" | "copy" | "serial" | "uncaptured">;
+  readonly pool: Pick<BufferPool, "take" | "give">;
+  readonly hosts: Readonly<Record<KernelName, KernelHost>>;
+}
+
+export class CallContext implements KernelContext {
+  readonly capabilities: Capabilities;
+  readonly precision: "f32" | "f16";
+  private readonly parts: ContextParts;
+  private readonly taken: PooledBuffer[] = [];
+  private readonly after: (() => void)[] = [];
+  private kernel: string = "";
+  /** While work is captured: repacked copies it reads, and how to make them again. */
+  captured: Map<WebGpuStorage, Map<string, () => void>> | null = null;
+
+  constructor(parts: ContextParts) {
+    this.parts = parts;
+    this.capabilities = parts.capabilities;
+    this.precision = parts.precision;
+  }
+
+  /** One call from start to end. */
+  run(kernel: KernelName, call: KernelCall): void {
+    this.kernel = kernel;
+    try {
+      this.call(kernel, call);
+      for (const write of this.after) write();
+    } finally {
+      this.after.length = 0;
+      for (const buffer of this.taken.splice(0)) this.parts.pool.give(buffer);
+    }
+  }
+
+  dispatch(dispatch: Dispatch): void {
+    this.parts.recorder.dispatch(dispatch);
+  }
+
+  scratch(bytes: number): GpuBuffer {
+    const limit = this.capabilities.maxBinding;
+    if (bytes > limit)
+      throw new DeviceError({
+        where: `kernel ${this.kernel}`,
+        what: "scratch memory does not fit one binding",
+        expected: `at most ${limit} bytes`,
+        got: String(bytes),
+        hint: "Lower the tokens per micro-batch.",
+      });
+    const buffer = this.parts.pool.take(bytes, `scratch of kernel ${this.kernel}`, this.parts.recorder.serial);
+    this.taken.push(buffer);
+    return buffer;
+  }
+
+  scratchStorage(rows: number, cols: number, dtype: Dtype = "f32"): GpuStorage {
+    const stride = strideOf(cols, dtype);
+    const buffer = this.scratch(rows * stride * dtypeBytes[dtype]);
+    return {
+      rows,
+      cols,
+      dtype,
+      stride,
+      usage: "activation",
+      label: `scratch of kernel ${this.kernel}`,
+      shards: 1,
+      rowsPerShard: rows,
+      bytes: rows * cols * dtypeBytes[dtype],
+      buffers: [buffer],
+      version: 0,
+    };
+  }
+
+  copy(from: GpuBuffer, fromByte: number, to: GpuBuffer, toByte: number, bytes: number): void {
+    if (bytes > 0) this.parts.recorder.copy(from, fromByte, to, toByte, bytes);
+  }
+
+  whole(storage: GpuStorage, access: "read" | "write" | "inout"): GpuBuffer {
+    const [only] = storage.buffers;
+    if (storage.shards === 1 && only !== undefined) return only;
+    const rowBytes = storage.stride * dtypeBytes[storage.dtype];
+    const bytes = storage.rows * rowBytes;
+    if (bytes > this.capabilities.maxBinding)
+      throw new DeviceError({
+        where: `kernel ${this.kernel}`,
+        what: `${storage.label} [${storage.rows}, ${storage.cols}] does not fit one binding, and this kernel does not split it`,
+        expected: `at most ${this.capabilities.maxBinding} bytes`,
+        got: String(bytes),
+        hint: "Lower the tokens per micro-batch (train.microBatchTokens) or the cache (generate.kvCacheBytes).",
+      });
+    const all = this.scratch(bytes);
+    const each = (visit: (buffer: GpuBuffer, at: number, length: number) => void): void => {
+      storage.buffers.forEach((buffer, shard) => {
+        const first = shard * storage.rowsPerShard;
+        visit(buffer, first * rowBytes, Math.min(storage.rowsPerShard, storage.rows - first) * rowBytes);
+      });
+    };
+    if (access !== "write")
+      each((buffer, at, length) => {
+        this.copy(buffer, 0, all, at, length);
+      });
+    if (access !== "read")
+      this.after.push(() => {
+        each((buffer, at, length) => {
+          this.copy(all, at, buffer, 0, length);
+        });
+      });
+    return all;
+  }
+
+  derived(storage: GpuStorage, name: string, bytes: number, fill: (into: GpuBuffer) => void): GpuBuffer {
+    if (!(storage instanceof WebGpuStorage)) {
+      const buffer = this.scratch(bytes);
+      fill(buffer);
+      return buffer;
+    }
+    let entry = storage.derived.get(name);
+    if (entry === undefined) {
+      const buffer = this.parts.pool.take(bytes, `${name} copy of ${storage.label}`, this.parts.recorder.serial, true);
+      entry = { buffer, version: -1 };
+      storage.derived.set(name, entry);
+    }
+    const { buffer } = entry;
+    const refresh = (): void => {
+      if (entry.version === storage.version) return;
+      fill(buffer);
+      entry.version = storage.version;
+    };
+    if (this.captured === null) refresh();
+    else {
+      // Not part of what runs again: the copy is made anew only where the storage has changed.
+      this.parts.recorder.uncaptured(refresh);
+      const known = this.captured.get(storage) ?? new Map<string, () => void>();
+      this.captured.set(storage, known.set(name, refresh));
+    }
+    return buffer;
+  }
+
+  call(kernel: KernelName, call: KernelCall): void {
+    this.parts.hosts[kernel](this, call);
+    for (const output of call.outputs) if (output instanceof WebGpuStorage) output.version += 1;
+  }
+}

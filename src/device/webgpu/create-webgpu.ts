@@ -1,0 +1,121 @@
+/** Opens the WebGPU device on one adapter: picks the tiers of kernels and says which. */
+import { DeviceError } from "../../util/errors.ts";
+import { capabilitiesOf, factsOf, requestDevice, tierReasons, type AdapterFacts } from "./adapter.ts";
+import { tiers, type Capabilities, type Tier } from "./capabilities.ts";
+import { selfTest, suspects, type SelfTestFailure } from "./self-test.ts";
+import { WebGpuDevice } from "./webgpu-device.ts";
+
+export interface WebGpuOptions {
+  /** A browser's `navigator.gpu`, or Dawn's. */
+  readonly gpu: GPU;
+  /** WGSL text of kernels/wgsl/ by stem. */
+  readonly sources: ReadonlyMap<string, string>;
+  /** Type that operands of matrix products are rounded to; sums are f32 in any case. Default f32. */
+  readonly precision?: "f32" | "f16" | undefined;
+  /** Tiers not to use though the adapter has them. */
+  readonly tiersOff?: readonly Tier[] | undefined;
+  /** Largest shard of a tensor in bytes; the adapter's largest binding is the most. */
+  readonly maxShardBytes?: number | undefined;
+  /** Most bytes to take from the adapter; no limit of our own unless told. */
+  readonly maxMemoryBytes?: number | undefined;
+  /** Decode steps between two reads. Default 16. */
+  readonly readInterval?: number | undefined;
+  /** Fills new storages with NaN, so that a test sees what nothing wrote. */
+  readonly poison?: boolean | undefined;
+  /** Whether `prepare` compiles ahead. By default on hardware only: software adapters compile slowly, or when a kernel first runs. */
+  readonly precompile?: boolean | undefined;
+  /** Computes small cases first and compares them with float64; a tier that fails is switched off, and said. Default true. */
+  readonly selfTest?: boolean | undefined;
+}
+
+/** Tiers that are off, and why. */
+type TiersOff = ReadonlyMap<Tier, string>;
+
+/** @throws DeviceError if there is no adapter, it gives no device, or kernels that need no tier do not compute what they should. */
+export async function createWebGpuDevice(options: WebGpuOptions): Promise<WebGpuDevice> {
+  const off = new Map<Tier, string>((options.tiersOff ?? []).map((tier) => [tier, "switched off"]));
+  for (;;) {
+    const { device, facts } = await open(options, off);
+    if (options.selfTest === false) return device;
+    const failure = await selfTest(device);
+    if (failure === null) {
+      device.trim();
+      return device;
+    }
+    await device.destroy();
+    const tier = await culprit(options, facts, off, failure);
+    const message = `its self-test failed: ${failure.test}: ${failure.message}`;
+    if (tier === null)
+      throw new DeviceError({
+        where: `webgpu device ${facts.name}`,
+        what: message,
+        hint: "The driver or the adapter computes wrongly: update the driver, or use --device cpu.",
+      });
+    off.set(tier, message);
+  }
+}
+
+/** The tier whose absence mends what failed; the most demanding one that was in use if no single one does; null if none was. */
+async function culprit(
+  options: WebGpuOptions,
+  facts: AdapterFacts,
+  off: TiersOff,
+  failure: SelfTestFailure,
+): Promise<Tier | null> {
+  const candidates = suspects(failure, options.precision ?? "f32", (tier) =>
+    capabilitiesOf(facts, new Set([...off.keys(), ...(tier === null ? [] : [tier])])),
+  );
+  for (const tier of candidates) {
+    const { device } = await open(options, new Map([...off, [tier, ""]]));
+    const again = await selfTest(device, [failure.test]);
+    await device.destroy();
+    if (again === null) return tier;
+  }
+  return candidates[0] ?? null;
+}
+
+/** A new device on a new adapter: nothing of one that failed is left. */
+async function open(options: WebGpuOptions, off: TiersOff): Promise<{ readonly device: WebGpuDevice; readonly facts: AdapterFacts }> {
+  const adapter = await requestAdapter(options.gpu);
+  const facts = factsOf(adapter);
+  const capabilities = capabilitiesOf(facts, new Set(off.keys()));
+  const precision = options.precision ?? "f32";
+  const device = new WebGpuDevice({
+    device: await requestDevice(adapter, facts),
+    capabilities,
+    precision,
+    description: describe(facts, capabilities, precision, tierReasons(facts, off)),
+    sources: options.sources,
+    maxShardBytes: Math.min(options.maxShardBytes ?? capabilities.maxBinding, capabilities.maxBinding),
+    maxMemoryBytes: options.maxMemoryBytes ?? Number.MAX_SAFE_INTEGER,
+    readInterval: options.readInterval ?? 16,
+    poison: options.poison ?? false,
+    precompile: options.precompile ?? !facts.software,
+  });
+  return { device, facts };
+}
+
+async function requestAdapter(gpu: GPU): Promise<GPUAdapter> {
+  let said = "";
+  // Dawn rejects where no name contains the one it was given, and lists the names there are.
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" }).catch((error: unknown) => {
+    const [, ...lines] = (error instanceof Error ? error.message : String(error)).split("\n").map((line) => line.trim());
+    said = ` of that name. ${lines.join(" ")}`;
+    return null;
+  });
+  if (adapter !== null) return adapter;
+  throw new DeviceError({ where: "webgpu device", what: `no adapter was found${said}`, hint: "zerosearch doctor says what is missing." });
+}
+
+/** One line: adapter, driver, precision, tiers in use and why the others are not. */
+function describe(facts: AdapterFacts, capabilities: Capabilities, precision: string, reasons: ReadonlyMap<Tier, string>): string {
+  const { matrix } = capabilities;
+  const used = tiers.flatMap((tier): string[] => {
+    if (tier === "subgroups" && capabilities.subgroupSize > 0) return [`subgroups of ${capabilities.subgroupSize}`];
+    if (tier === "shader-f16" && capabilities.f16) return ["shader-f16"];
+    if (tier === "subgroup-matrix" && matrix !== null) return [`subgroup matrices ${matrix.M}x${matrix.N}x${matrix.K}`];
+    return [];
+  });
+  const left = [...reasons].map(([tier, reason]) => `no ${tier} (${reason})`);
+  return `webgpu: ${facts.name}, ${facts.driver}${facts.software ? " (software)" : ""}; ${precision}; ${[...used, ...left].join(", ") || "f32 kernels"}`;
+}

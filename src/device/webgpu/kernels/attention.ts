@@ -1,0 +1,207 @@
+/** Host side of attention: packed for training, paged for prefill and decode, and its backward pass. */
+import { DeviceError } from "../../../util/errors.ts";
+import { dtypeCodes, fold, type GpuBuffer, type GpuStorage, type KernelCall, type KernelContext } from "../kernel.ts";
+
+/** Rows (token, query head) of a tile. */
+const tileRows = 64;
+/** Keys of a block: attention merges blocks of so many, and a row of the cache holds one. */
+const blockKeys = 64;
+/** Most tokens per sequence, on average, for which `attention_paged` takes one token at a time. */
+const fewTokens = 4;
+/** Most bytes of partial sums at a time. */
+const mostPartial = 512 * 2 ** 20;
+/** Groups of 32 threads that keep a large GPU busy. */
+const wantedGroups = 4096;
+
+interface Heads {
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly D: number;
+  readonly scale: number;
+}
+
+function headsOf({ dims, inputs }: KernelCall): Heads {
+  const heads = dims["heads"]!;
+  return { heads, kvHeads: dims["kvHeads"]!, D: inputs[0]!.cols / heads, scale: dims["scale"]! };
+}
+
+/** Query heads that a workgroup takes together: the largest divisor of the group that is at most `most`. */
+function groupOf({ heads, kvHeads }: Heads, most: number): number {
+  const all = heads / kvHeads;
+  let group = Math.min(all, most);
+  while (all % group !== 0) group--;
+  return group;
+}
+
+/** Numbers of a tiled kernel: tiles of `tile` tokens times `group` query heads; sequence b has slots from offsets[b] / tile + b on. */
+function tiling(shape: Heads, tokens: number, sequences: number) {
+  const group = groupOf(shape, tileRows);
+  const tile = Math.floor(tileRows / group);
+  const groups = shape.heads / group;
+  return { group, tile, groups, groupsPerHead: groups / shape.kvHeads, slots: Math.floor(tokens / tile) + sequences };
+}
+
+const quads = ({ stride }: GpuStorage): number => stride / 4;
+/** Strides of caches in vec4<u32>s. */
+const words4 = ({ stride, dtype }: GpuStorage): number => (dtype === "f32" ? stride / 4 : stride / 8);
+
+/** Packed causal attention; saves lse. */
+export function attention(context: KernelContext, call: KernelCall): void {
+  const [q, k, v, offsets] = call.inputs as [GpuStorage, GpuStorage, GpuStorage, GpuStorage];
+  const [out, lse] = call.outputs as [GpuStorage, GpuStorage];
+  const shape = headsOf(call);
+  const sequences = offsets.cols - 1;
+  if (q.rows === 0 || sequences === 0) return;
+  const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
+  const places = context.whole(offsets, "read");
+  context.dispatch({
+    kernel: "attention",
+    constants: { D: shape.D, PAGED: false, KV_DTYPE: dtypeCodes.f32 },
+    buffers: [
+      context.whole(q, "read"),
+      context.whole(k, "read"),
+      context.whole(v, "read"),
+      places,
+      places,
+      places,
+      context.whole(out, "write"),
+      context.whole(lse, "write"),
+    ],
+    uints: [slots, sequences, group, groups, groupsPerHead, tile, quads(q), quads(k), quads(v), quads(out), lse.stride, 0],
+    floats: [shape.scale],
+    grid: fold(slots * groups),
+  });
+}
+
+/** Gradients of `attention` in q, k and v. */
+export function attentionBackward(context: KernelContext, call: KernelCall): void {
+  const [q, k, v, offsets, out, lse, dout] = call.inputs as [GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage];
+  const [dq, dk, dv] = call.outputs as [GpuStorage, GpuStorage, GpuStorage];
+  const shape = headsOf(call);
+  const { heads, kvHeads, D, scale } = shape;
+  const sequences = offsets.cols - 1;
+  if (q.rows === 0 || sequences === 0) return;
+  const read = (storage: GpuStorage): GpuBuffer => context.whole(storage, "read");
+  const count = q.rows * heads;
+  const stats = context.scratch(count * 8);
+  const gradient = read(dout);
+  context.dispatch({
+    kernel: "attention_backward_delta",
+    constants: { D },
+    buffers: [read(out), gradient, read(lse), stats],
+    uints: [count, heads, quads(out), quads(dout), lse.stride],
+    grid: fold(Math.ceil(count / 128)),
+  });
+  const shared = [read(q), read(k), read(v), read(offsets), gradient, stats];
+  const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
+  context.dispatch({
+    kernel: "attention_backward_query",
+    constants: { D },
+    buffers: [...shared, context.whole(dq, "write")],
+    uints: [slots, sequences, heads, group, groups, groupsPerHead, tile, quads(q), quads(k), quads(v), quads(dout), quads(dq)],
+    floats: [scale],
+    grid: fold(slots * groups),
+  });
+  const blocks = Math.floor(q.rows / blockKeys) + sequences;
+  context.dispatch({
+    kernel: "attention_backward_key",
+    constants: { D },
+    buffers: [...shared, context.whole(dk, "write"), context.whole(dv, "write")],
+    uints: [blocks, sequences, heads, heads / kvHeads, kvHeads, quads(q), quads(k), quads(v), quads(dout), quads(dk), quads(dv)],
+    floats: [scale],
+    grid: fold(blocks * kvHeads),
+  });
+}
+
+/** Attention against the cache: tiles of queries for prefill, blocks of keys for decode; both give the bits of `attention`. */
+export function attentionPaged(context: KernelContext, call: KernelCall): void {
+  const [q, positions, offsets, blockTable, kCache, vCache] = call.inputs as [GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage];
+  const out = call.outputs[0]!;
+  const shape = headsOf(call);
+  const sequences = blockTable.rows;
+  if (q.rows === 0 || sequences === 0) return;
+  if (kCache.dtype !== vCache.dtype || kCache.rowsPerShard !== vCache.rowsPerShard)
+    throw new DeviceError({
+      where: "attention_paged",
+      what: "kCache and vCache differ in type or shards",
+      expected: `${kCache.dtype}, ${kCache.rowsPerShard} blocks a shard`,
+      got: `${vCache.dtype}, ${vCache.rowsPerShard}`,
+    });
+  if (q.rows > fewTokens * sequences && kCache.shards === 1) prefill();
+  else decode();
+
+  function prefill(): void {
+    const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
+    context.dispatch({
+      kernel: "attention",
+      constants: { D: shape.D, PAGED: true, KV_DTYPE: dtypeCodes[kCache.dtype] },
+      buffers: [
+        context.whole(q, "read"),
+        kCache.buffers[0]!,
+        vCache.buffers[0]!,
+        context.whole(offsets, "read"),
+        context.whole(positions, "read"),
+        context.whole(blockTable, "read"),
+        context.whole(out, "write"),
+        context.scratch(16),
+      ],
+      uints: [slots, sequences, group, groups, groupsPerHead, tile, quads(q), words4(kCache), words4(vCache), quads(out), 0, blockTable.stride],
+      floats: [shape.scale],
+      grid: fold(slots * groups),
+    });
+  }
+
+  function decode(): void {
+    const { D, heads, kvHeads, scale } = shape;
+    const ROWS = groupOf(shape, 8);
+    const groups = heads / ROWS;
+    const items = q.rows * groups;
+    const maxBlocks = blockTable.cols;
+    const itemBytes = maxBlocks * ROWS * D * 4;
+    const itemsAtOnce = Math.min(items, Math.floor(Math.min(mostPartial, context.capabilities.maxBinding) / itemBytes));
+    if (itemsAtOnce === 0)
+      throw new DeviceError({
+        where: "attention_paged",
+        what: `partial sums of one token over ${maxBlocks} blocks do not fit one binding`,
+        expected: `at most ${context.capabilities.maxBinding} bytes`,
+        got: String(itemBytes),
+        hint: "Lower the longest sequence (generate.maxTokens).",
+      });
+    const sums = context.scratch(itemsAtOnce * itemBytes);
+    const norms = context.scratch(itemsAtOnce * maxBlocks * ROWS * 8);
+    const queries = context.whole(q, "read");
+    const at = context.whole(positions, "read");
+    const places = context.whole(offsets, "read");
+    const table = context.whole(blockTable, "read");
+    const to = context.whole(out, "write");
+    const half = kCache.dtype === "f32" ? 1 : 2;
+    for (let first = 0; first < items; first += itemsAtOnce) {
+      const some = Math.min(itemsAtOnce, items - first);
+      // four groups of threads a workgroup, each with blocks of its own
+      const splits = Math.max(1, Math.min(Math.ceil(wantedGroups / some / 4), Math.ceil(maxBlocks / 4)));
+      kCache.buffers.forEach((keys, shard) => {
+        const firstBlock = shard * kCache.rowsPerShard;
+        const blocks = Math.min(kCache.rowsPerShard, kCache.rows - firstBlock);
+        context.dispatch({
+          kernel: "attention_paged",
+          constants: { D, ROWS, KV_DTYPE: dtypeCodes[kCache.dtype] },
+          aliases: { PAIR: half === 1 ? "vec2<u32>" : "u32" },
+          buffers: [queries, at, places, table, keys, vCache.buffers[shard]!, sums, norms],
+          uints: [
+            ...[some, first, splits, sequences, q.rows, groups, groups / kvHeads, quads(q)],
+            ...[kCache.stride / 2, vCache.stride / half / 2, blockTable.stride, maxBlocks, firstBlock, blocks],
+          ],
+          floats: [scale],
+          grid: fold(some * splits),
+        });
+      });
+      context.dispatch({
+        kernel: "attention_paged_merge",
+        constants: { D, ROWS },
+        buffers: [at, places, sums, norms, to],
+        uints: [some, first, groups, sequences, maxBlocks, quads(out)],
+        grid: fold(Math.ceil((some * ROWS * (D / 4)) / 64)),
+      });
+    }
+  }
+}

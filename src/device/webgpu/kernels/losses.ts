@@ -1,0 +1,71 @@
+/** Losses over vectors of tokens: the policy loss and the weighted negative log-likelihood. Each sums chunks first, then the chunks. */
+import { fold, type KernelHost } from "../kernel.ts";
+import { zero } from "./elementwise.ts";
+
+/** Tokens of one workgroup, and sums it writes: CHUNK and SLOTS of the WGSL files. */
+const chunkTokens = 256;
+const policySlots = 9;
+const pairBytes = 8;
+
+export const policyLoss: KernelHost = (context, { dims, inputs, outputs: [dLogProb, dEntropy, stats] }) => {
+  const [logProb, oldLogProb, reference, entropy, advantage, lossMask] = inputs;
+  const tokens = logProb!.cols;
+  const chunks = Math.ceil(tokens / chunkTokens);
+  const { clipLow, clipHigh, klCoef, entropyCoef, scale } = dims as Record<
+    "clipLow" | "clipHigh" | "klCoef" | "entropyCoef" | "scale",
+    number
+  >;
+  const sums = context.scratch(Math.max(1, chunks) * policySlots * pairBytes);
+  const grid = fold(chunks);
+  context.dispatch({
+    kernel: "policy_loss",
+    constants: { REFERENCE: reference !== null },
+    buffers: [
+      logProb!.buffers[0]!,
+      oldLogProb!.buffers[0]!,
+      (reference ?? oldLogProb)!.buffers[0]!,
+      advantage!.buffers[0]!,
+      lossMask!.buffers[0]!,
+      dLogProb!.buffers[0]!,
+      sums,
+    ],
+    uints: [tokens, zero],
+    floats: [1 - clipLow, 1 + clipHigh, klCoef, scale],
+    grid,
+  });
+  context.dispatch({
+    kernel: "policy_loss_entropy",
+    buffers: [entropy!.buffers[0]!, lossMask!.buffers[0]!, dEntropy!.buffers[0]!, sums],
+    uints: [tokens, zero],
+    floats: [-scale * entropyCoef],
+    grid,
+  });
+  context.dispatch({
+    kernel: "policy_loss_stats",
+    buffers: [sums, stats!.buffers[0]!],
+    uints: [chunks, zero],
+    floats: [scale, entropyCoef],
+    grid: [1, 1, 1],
+  });
+};
+
+export const weightedNll: KernelHost = (context, { dims, inputs: [logProb, weights], outputs: [dLogProb, stats] }) => {
+  const tokens = logProb!.cols;
+  const chunks = Math.ceil(tokens / chunkTokens);
+  const scale = dims["scale"]!;
+  const sums = context.scratch(Math.max(1, chunks) * 2 * pairBytes);
+  context.dispatch({
+    kernel: "weighted_nll",
+    buffers: [logProb!.buffers[0]!, weights!.buffers[0]!, dLogProb!.buffers[0]!, sums],
+    uints: [tokens, zero],
+    floats: [scale],
+    grid: fold(chunks),
+  });
+  context.dispatch({
+    kernel: "weighted_nll_stats",
+    buffers: [sums, stats!.buffers[0]!],
+    uints: [chunks, zero],
+    floats: [scale],
+    grid: [1, 1, 1],
+  });
+};

@@ -1,0 +1,116 @@
+/**
+ * Which tiles a product is cut into. Only speed depends on this: the order of a sum depends on K alone, so a row has the same bits
+ * whatever is chosen here.
+ *
+ * Chosen for a GPU of 132 multiprocessors (NVIDIA H200), by arithmetic and not yet by measurement.
+ */
+import type { Capabilities, MatrixShape } from "../capabilities.ts";
+
+const multiprocessors = 132;
+
+/** A tile of matmul.wgsl: BM x BN of c, staged BK deep; an invocation has TM x 4 of it. */
+export interface PlainTile {
+  readonly BM: number;
+  readonly BN: number;
+  readonly BK: number;
+  readonly TM: number;
+}
+
+/**
+ * Up to 8 and up to 32 rows: the product is bound by reading b; tiles are as low as the rows, so that little is computed in vain, and
+ * staged deeper, so that more bytes are on their way. Above, it is bound by arithmetic: 8 x 4 results an invocation need 12 reads of
+ * workgroup memory for 128 multiplications, but where those tiles are too few for the GPU, half as high ones are better. All fit 16 KiB.
+ */
+const plainTiles = {
+  rows8: { BM: 8, BN: 64, BK: 32, TM: 2 },
+  rows32: { BM: 32, BN: 64, BK: 32, TM: 4 },
+  rows64: { BM: 64, BN: 64, BK: 16, TM: 4 },
+  rows128: { BM: 128, BN: 64, BK: 16, TM: 8 },
+} as const satisfies Record<string, PlainTile>;
+
+export function plainTile(M: number, N: number): PlainTile {
+  if (M <= 8) return plainTiles.rows8;
+  if (M <= 32) return plainTiles.rows32;
+  return tileCount(plainTiles.rows128, M, N) >= 2 * multiprocessors ? plainTiles.rows128 : plainTiles.rows64;
+}
+
+/** A tile of matmul_matrix.wgsl: BM x BN of c by WM x WN subgroups, staged BK deep in 1 or 2 buffers. */
+export interface MatrixTile {
+  readonly BM: number;
+  readonly BN: number;
+  readonly BK: number;
+  readonly WM: number;
+  readonly WN: number;
+  readonly buffers: 1 | 2;
+}
+
+/** Products of up to this many rows read a as f32 where it lies; above, a copy in f16 is made first, since tiles read it many times. */
+export const directRows = 64;
+
+/** By rows of the tile. A subgroup has at most 64 x 64 of it: 128 registers of sums, the most that leaves room for the operands. */
+const lowTiles: readonly MatrixTile[] = [
+  { BM: 16, BN: 32, BK: 128, WM: 1, WN: 2, buffers: 1 },
+  { BM: 16, BN: 64, BK: 64, WM: 1, WN: 4, buffers: 1 },
+  { BM: 32, BN: 32, BK: 64, WM: 2, WN: 2, buffers: 1 },
+  { BM: 32, BN: 64, BK: 64, WM: 2, WN: 2, buffers: 1 },
+  { BM: 64, BN: 32, BK: 64, WM: 4, WN: 1, buffers: 1 },
+  { BM: 64, BN: 64, BK: 64, WM: 2, WN: 2, buffers: 1 },
+  { BM: 64, BN: 128, BK: 64, WM: 2, WN: 2, buffers: 1 },
+];
+/** Largest first: the larger a tile, the fewer bytes for its arithmetic. */
+const highTiles: readonly MatrixTile[] = [
+  { BM: 128, BN: 128, BK: 32, WM: 2, WN: 2, buffers: 2 },
+  { BM: 128, BN: 64, BK: 32, WM: 2, WN: 2, buffers: 2 },
+  { BM: 64, BN: 64, BK: 32, WM: 2, WN: 2, buffers: 2 },
+];
+
+/**
+ * Up to `directRows` rows a workgroup's time is that of the bytes it reads, of a (f32) and b (f16), and workgroups beyond the number of
+ * multiprocessors wait: the tile with the shortest time wins. Above, the largest tile that gives every multiprocessor one.
+ */
+export function matrixTile(capabilities: Capabilities, M: number, N: number): MatrixTile {
+  if (M <= directRows) {
+    const least = Math.min(...lowTiles.map((tile) => tile.BM).filter((rows) => rows >= M));
+    const fitting = lowTiles.filter((tile) => tile.BM === least && fits(tile, capabilities));
+    const time = (tile: MatrixTile): number => Math.ceil(tileCount(tile, M, N) / multiprocessors) * (M * 4 + tile.BN * 2);
+    return fitting.reduce((best, tile) => (time(tile) < time(best) ? tile : best));
+  }
+  const fitting = highTiles.map((tile) => (fits(tile, capabilities) ? tile : { ...tile, buffers: 1 as const })).filter((tile) => fits(tile, capabilities));
+  return fitting.find((tile) => tileCount(tile, M, N) >= multiprocessors) ?? fitting[fitting.length - 1]!;
+}
+
+/** Whether the adapter's matrices divide the tiles and its limits hold the smallest ones: else f16 products are computed without them. */
+export function matrixFits(capabilities: Capabilities): boolean {
+  return [...lowTiles, ...highTiles].filter((tile) => tile.BN <= 64).every((tile) => fits({ ...tile, buffers: 1 }, capabilities));
+}
+
+function fits({ BM, BN, BK, WM, WN, buffers }: MatrixTile, { matrix, subgroupSize, maxWorkgroupMemory, maxInvocations }: Capabilities): boolean {
+  if (matrix === null) return false;
+  const { M, N, K }: MatrixShape = matrix;
+  // The wider of the ways in which an operand may lie
+  const staged = Math.max(BM * (BK + 8), BK * (BM + 8)) + Math.max(BN * (BK + 8), BK * (BN + 8));
+  const out = WM * WN * M * (BN / WN + 4) * 4;
+  return (
+    BM % (WM * M) === 0 &&
+    BN % (WN * N) === 0 &&
+    BK % K === 0 &&
+    M % 8 === 0 &&
+    N % 8 === 0 &&
+    K % 8 === 0 &&
+    WM * WN * subgroupSize <= maxInvocations &&
+    Math.max(staged * 2 * buffers, out) <= maxWorkgroupMemory
+  );
+}
+
+export function tileCount({ BM, BN }: { readonly BM: number; readonly BN: number }, M: number, N: number): number {
+  return Math.ceil(M / BM) * Math.ceil(N / BN);
+}
+
+/**
+ * In how many slices of K, of whole chunks, workgroups share a product: one, unless its tiles leave multiprocessors idle. Chunk sums of
+ * several slices go through memory, so there are no more than needed.
+ */
+export function slicesFor(tiles: number, chunks: number): number {
+  if (tiles >= 2 * multiprocessors) return 1;
+  return Math.min(chunks, Math.ceil((2 * multiprocessors) / tiles));
+}

@@ -1,0 +1,145 @@
+/**
+ * Matrix products: c = (or +=) op(a) op(b) + bias.
+ *
+ * Every way of computing one sums K in an order that depends on K only, for a given precision and adapter: chunks (256; 2048 by
+ * subgroup matrices) are each summed from 0 and added in order to the old c or to 0, then the bias. So chunks may be computed by
+ * different workgroups, and K may lie in several shards.
+ */
+import { dtypeCodes, fold, rowRuns, type GpuBuffer, type GpuStorage, type KernelContext, type KernelHost } from "../kernel.ts";
+import { matrixProduct } from "./matmul-matrix.ts";
+import { matmulSum } from "./matmul-sum.ts";
+import { packedParameter } from "./matmul-pack.ts";
+import { matrixFits, plainTile, slicesFor, tileCount } from "./matmul-tiles.ts";
+
+export interface Product {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly transA: boolean;
+  readonly transB: boolean;
+  readonly accumulate: boolean;
+  readonly a: GpuStorage;
+  readonly b: GpuStorage;
+  readonly bias: GpuStorage | null;
+  readonly c: GpuStorage;
+}
+
+export const matmul: KernelHost = (context, { dims, inputs: [a, b, bias], outputs: [c] }) => {
+  const product: Product = {
+    M: dims["M"]!,
+    N: dims["N"]!,
+    K: dims["K"]!,
+    transA: dims["transA"] !== 0,
+    transB: dims["transB"] !== 0,
+    accumulate: dims["accumulate"] !== 0,
+    a: a!,
+    b: b!,
+    bias: bias ?? null,
+    c: c!,
+  };
+  if (context.precision === "f16" && matrixFits(context.capabilities)) matrixProduct(context, product);
+  else plainProduct(context, product);
+};
+
+/** What an operand's elements are read from. */
+type Operand = Pick<GpuStorage, "rows" | "rowsPerShard" | "stride" | "dtype" | "buffers">;
+
+const chunk = 256;
+
+/** By matmul.wgsl, on any adapter; in precision f16 operands are rounded as they are read. */
+function plainProduct(context: KernelContext, product: Product): void {
+  const { N, K, transA, transB, accumulate, bias, c } = product;
+  const a = operand(context, product.a, transA);
+  const b = operand(context, product.b, !transB);
+  // Shards cut M where c or a is cut, N where b is, and K where the operands whose rows run along K are.
+  for (const { row: m0, rows, parts: [to, from] } of rowRuns(transA ? [c] : [c, a as GpuStorage]))
+    for (const { row: n0, rows: columns, parts: [ofB] } of transB ? rowRuns([b as GpuStorage]) : [{ row: 0, rows: N, parts: [] }]) {
+      const deep = [...(transA ? [a] : []), ...(transB ? [] : [b])] as GpuStorage[];
+      for (const { row: k0, rows: depth, parts } of deep.length > 0 ? rowRuns(deep) : [{ row: 0, rows: K, parts: [] }]) {
+        const partA = transA ? parts[0]! : from!;
+        const partB = transB ? ofB! : parts[parts.length - 1]!;
+        plainBlock(context, product, {
+          M: rows,
+          N: columns,
+          K: depth,
+          a: { buffer: partA.buffer, dtype: a.dtype, stride: a.stride / 4, start: (partA.row * a.stride + (transA ? m0 : k0)) / 4 },
+          b: { buffer: partB.buffer, dtype: b.dtype, stride: b.stride / 4, start: (partB.row * b.stride + (transB ? k0 : n0)) / 4 },
+          c: { buffer: to!.buffer, stride: c.stride, start: to!.row * c.stride + n0 },
+          n0,
+          bias: k0 + depth === K ? bias : null,
+          accumulate: accumulate || k0 > 0,
+        });
+      }
+    }
+}
+
+/** A parameter in precision f16 is read from a copy in f16; rows along K that shards would cut within a chunk are read from one buffer. */
+function operand(context: KernelContext, storage: GpuStorage, alongK: boolean): Operand {
+  const packed = context.precision === "f16" && storage.dtype !== "f16" ? packedParameter(context, storage) : null;
+  if (packed !== null)
+    return { rows: storage.rows, rowsPerShard: storage.rows, stride: packed.stride * 8, dtype: "f16", buffers: [packed.buffer] };
+  if (storage.shards === 1 || !alongK || storage.rowsPerShard % chunk === 0) return storage;
+  const { rows, stride, dtype } = storage;
+  return { rows, rowsPerShard: rows, stride, dtype, buffers: [context.whole(storage, "read")] };
+}
+
+interface Block {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  /** Start and stride in quads. */
+  readonly a: { readonly buffer: GpuBuffer; readonly dtype: GpuStorage["dtype"]; readonly start: number; readonly stride: number };
+  readonly b: Block["a"];
+  /** Start and stride in elements. */
+  readonly c: { readonly buffer: GpuBuffer; readonly start: number; readonly stride: number };
+  /** The block's first column. */
+  readonly n0: number;
+  readonly bias: GpuStorage | null;
+  readonly accumulate: boolean;
+}
+
+function plainBlock(context: KernelContext, { transA, transB }: Product, { M, N, K, a, b, c, n0, bias, accumulate }: Block): void {
+  const tile = plainTile(M, N);
+  const { BM, BN, BK, TM } = tile;
+  const chunks = Math.ceil(K / chunk);
+  const width = Math.ceil(N / 4) * 4;
+  const partBytes = chunks * M * width * 4;
+  const slices = partBytes > context.capabilities.maxBinding ? 1 : slicesFor(tileCount(tile, M, N), chunks);
+  const part = slices > 1 ? context.scratch(partBytes) : null;
+  const [x, y] = fold(tileCount(tile, M, N));
+  const biasDtype = part !== null || bias === null ? dtypeCodes.u32 : dtypeCodes[bias.dtype];
+  const slice = Math.ceil(chunks / slices);
+  context.dispatch({
+    kernel: "matmul",
+    constants: {
+      BM,
+      BN,
+      BK,
+      TM,
+      A_DTYPE: dtypeCodes[a.dtype],
+      B_DTYPE: dtypeCodes[b.dtype],
+      TRANS_A: transA,
+      TRANS_B: transB,
+      ROUND: context.precision === "f16",
+      SPLIT: part !== null,
+    },
+    buffers: [a.buffer, b.buffer, bias?.buffers[0] ?? a.buffer, part ?? c.buffer],
+    uints: [
+      ...[M, N, K, Math.ceil(M / BM), Math.ceil(N / BN), slice],
+      ...[a.start, a.stride, b.start, b.stride],
+      ...(part === null ? [c.start, c.stride, 0] : [0, width, M * width]),
+      ...[n0, biasDtype, accumulate ? 1 : 0],
+    ],
+    grid: [x, y, Math.ceil(chunks / slice)],
+  });
+  if (part === null) return;
+  matmulSum(context, {
+    part: { buffer: part, parts: chunks, stride: width / 4, plane: (M * width) / 4 },
+    c: { buffer: c.buffer, start: c.start / 4, stride: c.stride / 4 },
+    rows: M,
+    cols: N,
+    bias,
+    biasStart: n0,
+    accumulate,
+  });
+}

@@ -1,0 +1,25 @@
+/** Rotary position embedding, and its inverse. */
+import { rowRuns, type KernelHost } from "../kernel.ts";
+import { groupsFor } from "./elementwise.ts";
+
+export const rope: KernelHost = (context, { dims, inputs: [x, positions, table], outputs: [y] }) => {
+  const heads = dims["heads"]!;
+  const D = x!.cols / heads;
+  // vectors of four where half a head is a whole number of them
+  const lanes = D % 8 === 0 ? 4 : 1;
+  const half = D / 2 / lanes;
+  const stride = x!.stride / lanes;
+  const cosines = context.whole(table!, "read");
+  for (const { row, rows, parts } of rowRuns([x!, y!])) {
+    const [from, to] = parts;
+    const items = rows * heads * half;
+    context.dispatch({
+      kernel: "rope",
+      aliases: { Lane: lanes === 4 ? "vec4<f32>" : "f32" },
+      buffers: [from!.buffer, positions!.buffers[0]!, cosines, to!.buffer],
+      uints: [items, half, heads, row, from!.row * stride, to!.row * stride, stride, table!.stride / lanes, table!.rows],
+      floats: [dims["inverse"] === 1 ? -1 : 1],
+      grid: groupsFor(items),
+    });
+  }
+};

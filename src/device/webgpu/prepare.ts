@@ -1,0 +1,41 @@
+/** Compiling ahead: many pipelines at once, while the program goes on. */
+import type { Device } from "../device.ts";
+import { DryDevice, type DryDeviceOptions } from "./dry-device.ts";
+import type { Pipelines, Specialisation } from "./pipelines.ts";
+
+/** Compilations under way at a time: as many as an adapter's compiler has threads, about. */
+const together = 8;
+
+/** The pipelines that `fn` would use, by key, in the order of first use. */
+export function collect(options: DryDeviceOptions, fn: (device: Device) => void): ReadonlyMap<string, Specialisation> {
+  const device = new DryDevice(options);
+  fn(device);
+  return device.specialisations;
+}
+
+/**
+ * Compiles what is not there yet. `onProgress` is told how many are done.
+ * @throws DeviceError that quotes the line of the first that does not compile.
+ */
+export async function prepareAll(
+  pipelines: Pick<Pipelines, "has" | "prepare">,
+  specialisations: Iterable<Specialisation>,
+  onProgress?: (done: number, total: number) => void,
+): Promise<void> {
+  const waiting = [...specialisations].filter((one) => !pipelines.has(one)).reverse();
+  const total = waiting.length;
+  let done = 0;
+  const work = async (): Promise<void> => {
+    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+      try {
+        await pipelines.prepare(next);
+      } catch (error) {
+        waiting.length = 0;
+        throw error;
+      }
+      done += 1;
+      onProgress?.(done, total);
+    }
+  };
+  await Promise.all(Array.from({ length: together }, work));
+}

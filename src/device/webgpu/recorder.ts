@@ -1,0 +1,274 @@
+/**
+ * Work on its way to the queue: dispatches and copies are appended to one command encoder as they are asked for, and submitted when
+ * somebody wants to read, when the parameter buffer is full, or after so many dispatches that the GPU should start.
+ */
+import { DeviceError } from "../../util/errors.ts";
+import type { PooledBuffer } from "./buffer-pool.ts";
+import { bufferUsage } from "./constants.ts";
+import type { Dispatch, GpuBuffer } from "./kernel.ts";
+import type { Pipelines } from "./pipelines.ts";
+
+/** Bytes from one dispatch's parameters to the next: the largest alignment an adapter may ask for. */
+const slotBytes = 256;
+/** Dispatches of one submission, at most. */
+const slots = 1024;
+/** Parameter buffers in turn, so that one may be written while another is read. */
+const rings = 4;
+const maxWords = 60;
+const maxBindGroups = 20_000;
+
+/** A dispatch as it was encoded, to be encoded again. */
+interface CapturedDispatch {
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly x: number;
+  readonly y: number;
+  readonly z: number;
+}
+
+interface CapturedCopy {
+  readonly from: GPUBuffer;
+  readonly fromByte: number;
+  readonly to: GPUBuffer;
+  readonly toByte: number;
+  readonly bytes: number;
+}
+
+/** Commands in order, with their parameters in a buffer of their own. */
+export interface Captured {
+  readonly commands: readonly (CapturedDispatch | CapturedCopy)[];
+  readonly buffers: readonly PooledBuffer[];
+  readonly params: GPUBuffer | null;
+  readonly group: GPUBindGroup | null;
+}
+
+interface Tape {
+  readonly commands: (CapturedDispatch | CapturedCopy)[];
+  readonly buffers: Set<PooledBuffer>;
+  words: number[];
+}
+
+export interface RecorderCounts {
+  dispatches: number;
+  submissions: number;
+  bindGroupsMade: number;
+}
+
+export class Recorder {
+  readonly counts: RecorderCounts = { dispatches: 0, submissions: 0, bindGroupsMade: 0 };
+  /** Names the recording under way: buffers used in it must not be written by the queue before it is submitted. */
+  serial = 0;
+  private readonly device: GPUDevice;
+  private readonly pipelines: Pipelines;
+  private readonly maxBinding: number;
+  private readonly params: { readonly buffer: GPUBuffer; readonly group: GPUBindGroup }[] = [];
+  private readonly words = new Uint32Array((slots * slotBytes) / 4);
+  private readonly floats = new Float32Array(this.words.buffer);
+  private readonly bindGroups = new Map<string, GPUBindGroup>();
+  /** Keys of the bind groups that name a buffer, by its id. */
+  private readonly groupsOf = new Map<number, string[]>();
+  private encoder: GPUCommandEncoder | null = null;
+  private pass: GPUComputePassEncoder | null = null;
+  private lastPipeline: GPUComputePipeline | null = null;
+  private used = 0;
+  private ring = 0;
+  private tape: Tape | null = null;
+
+  /** @param maxBinding bytes of a buffer that a kernel may see */
+  constructor(device: GPUDevice, pipelines: Pipelines, maxBinding: number) {
+    this.device = device;
+    this.pipelines = pipelines;
+    this.maxBinding = maxBinding;
+    for (let i = 0; i < rings; i++) {
+      const buffer = device.createBuffer({
+        size: slots * slotBytes,
+        usage: bufferUsage.uniform | bufferUsage.copyDst,
+        label: `parameters ${i}`,
+      });
+      const group = device.createBindGroup({
+        layout: pipelines.paramsLayout,
+        entries: [{ binding: 0, resource: { buffer, offset: 0, size: slotBytes } }],
+      });
+      this.params.push({ buffer, group });
+    }
+  }
+
+  /** Whether anything is recorded and not yet submitted. */
+  get pending(): boolean {
+    return this.encoder !== null;
+  }
+
+  dispatch(dispatch: Dispatch): void {
+    const { grid, uints = [], floats = [], buffers } = dispatch;
+    if (grid[0] === 0 || grid[1] === 0 || grid[2] === 0) return;
+    const pipeline = this.pipelines.get(dispatch);
+    if (buffers.length !== pipeline.writes.length)
+      throw new DeviceError({
+        where: `dispatch of ${pipeline.key}`,
+        what: "wrong number of buffers",
+        expected: String(pipeline.writes.length),
+        got: String(buffers.length),
+      });
+    if (grid[0] > 65535 || grid[1] > 65535 || grid[2] > 65535 || uints.length + floats.length > maxWords)
+      throw new DeviceError({
+        where: `dispatch of ${pipeline.key}`,
+        what: "the grid or the parameters are too large",
+        expected: `at most 65535 workgroups a dimension and ${maxWords} words`,
+        got: `${grid.join(" x ")}, ${uints.length + floats.length} words`,
+      });
+    if (this.used === slots) this.flush();
+    const pass = this.beginPass();
+    const at = (this.used * slotBytes) / 4;
+    this.words.set(uints, at);
+    this.floats.set(floats, at + uints.length);
+    if (this.lastPipeline !== pipeline.pipeline) {
+      pass.setPipeline(pipeline.pipeline);
+      this.lastPipeline = pipeline.pipeline;
+    }
+    let key = String(pipeline.layoutId);
+    for (const buffer of buffers) {
+      key += `,${buffer.id}`;
+      (buffer as PooledBuffer).usedIn = this.serial;
+    }
+    const group = this.bindGroups.get(key) ?? this.makeBindGroup(key, pipeline.layout, buffers);
+    pass.setBindGroup(0, group);
+    pass.setBindGroup(1, this.params[this.ring]!.group, [this.used * slotBytes]);
+    pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
+    if (this.tape !== null) {
+      this.tape.commands.push({ pipeline: pipeline.pipeline, group, x: grid[0], y: grid[1], z: grid[2] });
+      for (let i = 0; i < slotBytes / 4; i++) this.tape.words.push(i < uints.length + floats.length ? (this.words[at + i] ?? 0) : 0);
+      for (const buffer of buffers) this.tape.buffers.add(buffer as PooledBuffer);
+    }
+    this.used += 1;
+    this.counts.dispatches += 1;
+  }
+
+  get capturing(): boolean {
+    return this.tape !== null;
+  }
+
+  /** Keeps what `fn` records, beside recording it. */
+  capture(fn: () => void): Captured {
+    const tape: Tape = { commands: [], buffers: new Set(), words: [] };
+    this.tape = tape;
+    try {
+      fn();
+    } finally {
+      this.tape = null;
+    }
+    const { commands, buffers } = tape;
+    if (tape.words.length === 0) return { commands, buffers: [...buffers], params: null, group: null };
+    const words = Uint32Array.from(tape.words);
+    const params = this.device.createBuffer({ size: words.byteLength, usage: bufferUsage.uniform | bufferUsage.copyDst, label: "captured parameters" });
+    this.device.queue.writeBuffer(params, 0, words);
+    const group = this.device.createBindGroup({
+      layout: this.pipelines.paramsLayout,
+      entries: [{ binding: 0, resource: { buffer: params, offset: 0, size: slotBytes } }],
+    });
+    return { commands, buffers: [...buffers], params, group };
+  }
+
+  /** Records what `fn` asks for without keeping it. */
+  uncaptured(fn: () => void): void {
+    const { tape } = this;
+    this.tape = null;
+    try {
+      fn();
+    } finally {
+      this.tape = tape;
+    }
+  }
+
+  /** Encodes captured commands once more, in submissions of `submitEvery`. */
+  replay({ commands, buffers, group }: Captured, submitEvery: number): void {
+    const offset = [0];
+    let slot = 0;
+    for (const command of commands) {
+      if ("bytes" in command) {
+        this.endPass().copyBufferToBuffer(command.from, command.fromByte, command.to, command.toByte, command.bytes);
+        continue;
+      }
+      const pass = this.beginPass();
+      if (this.lastPipeline !== command.pipeline) {
+        pass.setPipeline(command.pipeline);
+        this.lastPipeline = command.pipeline;
+      }
+      pass.setBindGroup(0, command.group);
+      offset[0] = slot * slotBytes;
+      pass.setBindGroup(1, group, offset);
+      pass.dispatchWorkgroups(command.x, command.y, command.z);
+      slot += 1;
+      if (slot % submitEvery === 0) this.flush();
+    }
+    this.counts.dispatches += slot;
+    for (const buffer of buffers) buffer.usedIn = this.serial;
+    this.flush();
+  }
+
+  /** Copies bytes (multiples of 4) from one buffer to another. */
+  copy(from: GpuBuffer, fromByte: number, to: GpuBuffer | { readonly buffer: GPUBuffer }, toByte: number, bytes: number): void {
+    const encoder = this.endPass();
+    encoder.copyBufferToBuffer(from.buffer, fromByte, to.buffer, toByte, bytes);
+    (from as PooledBuffer).usedIn = this.serial;
+    if ("id" in to) (to as PooledBuffer).usedIn = this.serial;
+    if (this.tape === null) return;
+    this.tape.commands.push({ from: from.buffer, fromByte, to: to.buffer, toByte, bytes });
+    this.tape.buffers.add(from as PooledBuffer);
+  }
+
+  /** Hands everything recorded to the GPU. */
+  flush(): void {
+    if (this.encoder === null) return;
+    const encoder = this.endPass();
+    if (this.used > 0) {
+      this.device.queue.writeBuffer(this.params[this.ring]!.buffer, 0, this.words, 0, (this.used * slotBytes) / 4);
+      this.ring = (this.ring + 1) % rings;
+      this.used = 0;
+    }
+    this.device.queue.submit([encoder.finish()]);
+    this.encoder = null;
+    this.serial += 1;
+    this.counts.submissions += 1;
+  }
+
+  /** Forgets a buffer that is being destroyed. */
+  forget({ id }: GpuBuffer): void {
+    for (const key of this.groupsOf.get(id) ?? []) this.bindGroups.delete(key);
+    this.groupsOf.delete(id);
+  }
+
+  private beginPass(): GPUComputePassEncoder {
+    if (this.pass === null) {
+      this.encoder ??= this.device.createCommandEncoder();
+      this.pass = this.encoder.beginComputePass();
+      this.lastPipeline = null;
+    }
+    return this.pass;
+  }
+
+  private endPass(): GPUCommandEncoder {
+    this.pass?.end();
+    this.pass = null;
+    this.encoder ??= this.device.createCommandEncoder();
+    return this.encoder;
+  }
+
+  private makeBindGroup(key: string, layout: GPUBindGroupLayout, buffers: readonly GpuBuffer[]): GPUBindGroup {
+    if (this.bindGroups.size >= maxBindGroups) {
+      this.bindGroups.clear();
+      this.groupsOf.clear();
+    }
+    const group = this.device.createBindGroup({
+      layout,
+      entries: buffers.map(({ buffer, bytes }, binding) => ({ binding, resource: { buffer, size: Math.min(bytes, this.maxBinding) } })),
+    });
+    this.bindGroups.set(key, group);
+    for (const { id } of buffers) {
+      const keys = this.groupsOf.get(id);
+      if (keys === undefined) this.groupsOf.set(id, [key]);
+      else keys.push(key);
+    }
+    this.counts.bindGroupsMade += 1;
+    return group;
+  }
+}

@@ -1,0 +1,61 @@
+/** Runs the cases of the self-test on a device, and finds which tier is to blame where one fails. */
+import { tiers, type Capabilities, type Tier } from "./capabilities.ts";
+import { collect, prepareAll } from "./prepare.ts";
+import type { Specialisation } from "./pipelines.ts";
+import { selfTestCases, type SelfTestCase } from "./self-test-cases.ts";
+import { Trial } from "./self-test-values.ts";
+import type { WebGpuDevice } from "./webgpu-device.ts";
+
+export interface SelfTestFailure {
+  /** The case's name. */
+  readonly test: string;
+  /** What was wrong, in one line. */
+  readonly message: string;
+}
+
+/** The pipelines that a case uses with these capabilities. */
+export function pipelinesOf(test: SelfTestCase, capabilities: Capabilities, precision: "f32" | "f16"): ReadonlyMap<string, Specialisation> {
+  return collect({ capabilities, precision }, (device) => {
+    test.run(new Trial(device), device);
+  });
+}
+
+/**
+ * The first case that fails: by a wrong result, a pipeline that does not compile, or an error of the device; null where all pass. What
+ * they compile stays for later. A device on which a case failed must not be used any more.
+ * @param only names of cases, all unless told
+ */
+export async function selfTest(device: WebGpuDevice, only?: readonly string[]): Promise<SelfTestFailure | null> {
+  const { capabilities, precision } = device;
+  const cases = selfTestCases(precision).filter(({ name }) => only === undefined || only.includes(name));
+  const needs = cases.map((test) => pipelinesOf(test, capabilities, precision));
+  // All at once; whose pipeline does not compile is found out below.
+  await prepareAll(
+    device.pipelines,
+    needs.flatMap((one) => [...one.values()]),
+  ).catch(() => undefined);
+  for (const [i, test] of cases.entries()) {
+    const trial = new Trial(device);
+    try {
+      await prepareAll(device.pipelines, needs[i]!.values());
+      await test.run(trial, device)();
+    } catch (error) {
+      return { test: test.name, message: error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error) };
+    }
+    trial.release();
+  }
+  return null;
+}
+
+/** Tiers that the kernels of a failed case depend on, the most demanding first: one of them is to blame. */
+export function suspects(
+  { test: name }: SelfTestFailure,
+  precision: "f32" | "f16",
+  capabilitiesWithout: (tier: Tier | null) => Capabilities,
+): readonly Tier[] {
+  const test = selfTestCases(precision).find((one) => one.name === name);
+  if (test === undefined) return [];
+  const keys = (tier: Tier | null): string => [...pipelinesOf(test, capabilitiesWithout(tier), precision).keys()].sort().join("\n");
+  const used = keys(null);
+  return [...tiers].reverse().filter((tier) => keys(tier) !== used);
+}

@@ -1,0 +1,371 @@
+/** The device on a GPU: Dawn in Node, or the browser's own WebGPU. Kernels are WGSL; recording is eager, waiting only for reads. */
+import { DeviceError } from "../../util/errors.ts";
+import { checkCall, signatures } from "../check-call.ts";
+import type { Device, Dtype, HostArray, MemoryReport, ModelShapes, Replay, Storage, Usage } from "../device.ts";
+import type { KernelDims, KernelName } from "../kernels.ts";
+import { Arena, BufferPool, type PooledBuffer } from "./buffer-pool.ts";
+import type { Capabilities } from "./capabilities.ts";
+import { bufferUsage } from "./constants.ts";
+import { CallContext } from "./context.ts";
+import { Downloads } from "./downloads.ts";
+import { kernelHosts } from "./kernels/index.ts";
+import { modelCalls } from "./model-calls.ts";
+import { Pipelines } from "./pipelines.ts";
+import { collect, prepareAll } from "./prepare.ts";
+import { Recorder, type Captured, type RecorderCounts } from "./recorder.ts";
+import { WebGpuStorage } from "./storage.ts";
+import { packRows, unpackRows } from "./rows.ts";
+
+export interface WebGpuDeviceParts {
+  readonly device: GPUDevice;
+  readonly capabilities: Capabilities;
+  readonly precision: "f32" | "f16";
+  readonly description: string;
+  /** WGSL text by stem. */
+  readonly sources: ReadonlyMap<string, string>;
+  readonly maxShardBytes: number;
+  readonly maxMemoryBytes: number;
+  readonly readInterval: number;
+  /** New storages are NaN. */
+  readonly poison: boolean;
+  /** Whether `prepare` compiles; else each pipeline is compiled when it is first used. */
+  readonly precompile: boolean;
+}
+
+/** Dispatches after which recorded work is handed to the GPU though nobody reads. */
+const submitAfter = 128;
+const poisonWord = 0x7fff7fff; // NaN as f32, f16 and bf16
+
+export class WebGpuDevice implements Device {
+  readonly kind = "webgpu";
+  readonly batchInvariant = true;
+  readonly description: string;
+  readonly readInterval: number;
+  readonly precision: "f32" | "f16";
+  readonly capabilities: Capabilities;
+  readonly pipelines: Pipelines;
+  private readonly gpu: GPUDevice;
+  private readonly parts: WebGpuDeviceParts;
+  private readonly pool: BufferPool;
+  private readonly recorder: Recorder;
+  private readonly context: CallContext;
+  private readonly downloads: Downloads;
+  private poisonSource: PooledBuffer | null = null;
+  private submitted = 0;
+  /** Why the device can no longer be used. */
+  private ended: DeviceError | null = null;
+
+  constructor(parts: WebGpuDeviceParts) {
+    const { device, capabilities, precision } = parts;
+    this.parts = parts;
+    this.gpu = device;
+    this.description = parts.description;
+    this.readInterval = parts.readInterval;
+    this.precision = precision;
+    this.capabilities = capabilities;
+    const fail = (error: DeviceError): void => {
+      this.ended ??= error;
+    };
+    this.pipelines = new Pipelines(device, parts.sources, fail);
+    this.recorder = new Recorder(device, this.pipelines, capabilities.maxBinding);
+    this.pool = new BufferPool({
+      device,
+      maxBytes: parts.maxMemoryBytes,
+      maxBuffer: capabilities.maxBuffer,
+      flush: () => {
+        this.recorder.flush();
+      },
+      onDestroy: (buffer) => {
+        this.recorder.forget(buffer);
+      },
+      onOutOfMemory: (label, bytes, message) => {
+        fail(this.outOfMemory(label, bytes, message));
+      },
+    });
+    this.downloads = new Downloads(device, this.recorder);
+    this.context = new CallContext({ capabilities, precision, recorder: this.recorder, pool: this.pool, hosts: kernelHosts });
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      fail(new DeviceError({ where: "webgpu device", what: event.error.message, hint: "The device cannot be used any more." }));
+    });
+    void device.lost.then(({ reason, message }) => {
+      fail(
+        reason === "destroyed"
+          ? new DeviceError({ where: "webgpu device", what: "it was destroyed" })
+          : new DeviceError({
+              where: "webgpu device",
+              what: `the GPU was lost (${reason}): ${message}`,
+              hint: "Start again: a run continues from its last saved step.",
+            }),
+      );
+    });
+  }
+
+  /** Dispatches and submissions so far. */
+  get counts(): Readonly<RecorderCounts> {
+    return this.recorder.counts;
+  }
+
+  allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
+    const where = `allocate ${label}`;
+    this.checkAlive(where);
+    for (const [name, value] of Object.entries({ rows, cols })) {
+      if (!Number.isSafeInteger(value) || value < 1 || value > 0x7fffffff)
+        throw new DeviceError({ where, what: `${name} is wrong`, expected: "an integer from 1 to 2^31 - 1", got: String(value) });
+    }
+    const { maxBinding } = this.capabilities;
+    const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, this.parts.maxShardBytes, maxBinding);
+    if (storage.rowBytes > maxBinding)
+      throw new DeviceError({
+        where,
+        what: "one row does not fit a binding of this adapter",
+        expected: `at most ${maxBinding} bytes`,
+        got: `${storage.rowBytes} (${cols} ${dtype})`,
+      });
+    for (let shard = 0; shard < storage.shards; shard++) {
+      const buffer = this.pool.take(
+        storage.shardBytes(shard),
+        `${label} [${rows}, ${cols}] ${dtype}`,
+        this.recorder.serial,
+        usage === "parameter",
+      );
+      storage.buffers.push(buffer);
+      if (this.parts.poison) this.poisonBuffer(buffer, storage.shardBytes(shard));
+    }
+    this.checkAlive(where);
+    return storage;
+  }
+
+  release(storage: Storage): void {
+    if (this.ended !== null) return;
+    const own = this.own(storage, "release");
+    own.released = true;
+    for (const buffer of own.buffers) this.pool.give(buffer as PooledBuffer);
+    for (const { buffer } of own.derived.values()) this.pool.give(buffer as PooledBuffer);
+    own.derived.clear();
+  }
+
+  write(storage: Storage, data: HostArray, firstRow = 0): void {
+    const own = this.own(storage, "write");
+    const rows = data.length / own.cols;
+    const wanted = arrayTypes[own.dtype];
+    if (!(data instanceof wanted))
+      throw new DeviceError({
+        where: `write ${own.label}`,
+        what: "the data has the wrong type",
+        expected: `${wanted.name} for ${own.dtype}`,
+        got: data.constructor.name,
+      });
+    this.checkRows(own, "write", firstRow, rows);
+    if (this.recorder.capturing) throw new DeviceError({ where: `write ${own.label}`, what: "what is captured may ask for kernels only" });
+    own.version += 1;
+    this.eachRun(own, firstRow, rows, (buffer, row, from, to) => {
+      // The queue writes before anything that is recorded but not submitted.
+      if (buffer.usedIn === this.recorder.serial) this.recorder.flush();
+      packRows(own, data, from, to, (bytes, at) => {
+        this.gpu.queue.writeBuffer(buffer.buffer, row * own.rowBytes + at, bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      });
+    });
+  }
+
+  async read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
+    const own = this.own(storage, "read");
+    this.checkRows(own, "read", firstRow, rows);
+    const data = new arrayTypes[own.dtype](rows * own.cols);
+    const parts: Promise<void>[] = [];
+    this.eachRun(own, firstRow, rows, (buffer, row, from, to) => {
+      const bytes = (to - from) * own.rowBytes;
+      parts.push(
+        this.downloads.read(buffer, row * own.rowBytes, bytes, (memory) => {
+          unpackRows(own, memory, data, from, to);
+        }),
+      );
+    });
+    try {
+      await Promise.all(parts);
+    } catch (cause) {
+      this.ended ??= new DeviceError({ where: `read ${own.label}`, what: cause instanceof Error ? cause.message : String(cause) }, { cause });
+    }
+    this.checkAlive(`read ${own.label}`);
+    return data;
+  }
+
+  run<K extends KernelName>(
+    kernel: K,
+    dims: KernelDims<K>,
+    inputs: readonly (Storage | null)[],
+    outputs: readonly (Storage | null)[],
+  ): void {
+    const where = `kernel ${kernel}`;
+    this.checkAlive(where);
+    const signature = signatures.get(kernel);
+    if (signature === undefined) throw new DeviceError({ where: "run", what: `there is no kernel ${kernel}` });
+    checkCall(signature, dims, inputs, outputs);
+    const own = (one: Storage | null): WebGpuStorage | null => (one === null ? null : this.own(one, where));
+    this.context.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
+    const { dispatches } = this.recorder.counts;
+    if (dispatches - this.submitted >= submitAfter) {
+      this.recorder.flush();
+      this.submitted = dispatches;
+    }
+  }
+
+  capture(fn: () => void): Replay {
+    this.checkAlive("capture");
+    if (this.recorder.capturing) throw new DeviceError({ where: "capture", what: "it was called inside a capture" });
+    const arena = new Arena();
+    const refreshes = new Map<WebGpuStorage, Map<string, () => void>>();
+    this.pool.arena = arena;
+    this.context.captured = refreshes;
+    let captured: Captured;
+    try {
+      captured = this.recorder.capture(fn);
+    } catch (error) {
+      this.pool.dispose(arena);
+      throw error;
+    } finally {
+      this.pool.arena = null;
+      this.context.captured = null;
+    }
+    let disposed = false;
+    return {
+      run: () => {
+        this.checkAlive("replay");
+        if (disposed) throw new DeviceError({ where: "replay", what: "it has been disposed of" });
+        for (const [storage, each] of refreshes) {
+          this.own(storage, "replay");
+          for (const refresh of each.values()) refresh();
+        }
+        this.recorder.replay(captured, submitAfter);
+        this.submitted = this.recorder.counts.dispatches;
+      },
+      dispose: () => {
+        if (disposed) return;
+        disposed = true;
+        if (this.ended !== null) return;
+        this.recorder.flush();
+        captured.params?.destroy();
+        this.pool.dispose(arena);
+      },
+    };
+  }
+
+  async prepare(shapes: ModelShapes, onProgress?: (done: number, total: number) => void): Promise<void> {
+    this.checkAlive("prepare");
+    const { capabilities, precision, parts } = this;
+    if (!parts.precompile) return;
+    const wanted = collect({ capabilities, precision, maxShardBytes: parts.maxShardBytes }, (dry) => {
+      modelCalls(dry, shapes, capabilities.maxBinding);
+    });
+    await prepareAll(this.pipelines, wanted.values(), onProgress);
+    this.checkAlive("prepare");
+  }
+
+  async synchronize(): Promise<void> {
+    this.checkAlive("synchronize");
+    this.recorder.flush();
+    await this.gpu.queue.onSubmittedWorkDone();
+    await settled(); // errors of what was submitted arrive as events
+    this.checkAlive("synchronize");
+  }
+
+  memory(): MemoryReport {
+    this.checkAlive("memory");
+    const { inUse, peak, reserved } = this.pool;
+    return { inUse, peak, reserved };
+  }
+
+  resetPeak(): void {
+    this.checkAlive("resetPeak");
+    this.pool.peak = this.pool.inUse;
+  }
+
+  /** Gives memory that nobody uses back to the system. */
+  trim(): void {
+    this.checkAlive("trim");
+    this.pool.trim();
+    this.resetPeak();
+  }
+
+  async destroy(): Promise<void> {
+    if (this.ended === null) {
+      this.recorder.flush();
+      await this.gpu.queue.onSubmittedWorkDone();
+    }
+    this.ended ??= new DeviceError({ where: "webgpu device", what: "it was destroyed" });
+    this.gpu.destroy();
+  }
+
+  private checkAlive(where: string): void {
+    if (this.ended === null) return;
+    const { complaint } = this.ended;
+    throw new DeviceError({ ...complaint, where: `${where} (${complaint.where})` }, { cause: this.ended });
+  }
+
+  private own(storage: Storage, where: string): WebGpuStorage {
+    this.checkAlive(where);
+    if (!(storage instanceof WebGpuStorage) || storage.owner !== this)
+      throw new DeviceError({ where, what: `${storage.label} belongs to another device` });
+    if (storage.released) throw new DeviceError({ where, what: `${storage.label} has been released` });
+    return storage;
+  }
+
+  private checkRows(storage: WebGpuStorage, where: string, first: number, rows: number): void {
+    if (Number.isInteger(first) && Number.isInteger(rows) && first >= 0 && rows >= 0 && first + rows <= storage.rows) return;
+    throw new DeviceError({
+      where: `${where} ${storage.label}`,
+      what: "rows do not fit",
+      expected: `whole rows of ${storage.cols} within 0..${storage.rows}`,
+      got: `${rows} from ${first}`,
+    });
+  }
+
+  // Pieces of some rows that lie in one shard: its buffer, the first row there, and the rows counted from the first of them.
+  private eachRun(
+    storage: WebGpuStorage,
+    first: number,
+    rows: number,
+    visit: (buffer: PooledBuffer, row: number, from: number, to: number) => void,
+  ): void {
+    const { rowsPerShard, buffers } = storage;
+    for (let row = first; row < first + rows;) {
+      const shard = Math.floor(row / rowsPerShard);
+      const end = Math.min(first + rows, (shard + 1) * rowsPerShard);
+      visit(buffers[shard] as PooledBuffer, row - shard * rowsPerShard, row - first, end - first);
+      row = end;
+    }
+  }
+
+  private outOfMemory(label: string, bytes: number, message: string): DeviceError {
+    return new DeviceError({
+      where: "webgpu device",
+      what: `out of memory for ${label}: ${message}`,
+      got: `${mib(bytes)} asked with ${mib(this.pool.inUse)} in use and ${mib(this.pool.reserved - this.pool.inUse)} pooled`,
+      hint: "Lower the tokens per micro-batch, the sequences in a batch, the KV cache or the model size, or store weights and cache as f16.",
+    });
+  }
+
+  private poisonBuffer(buffer: PooledBuffer, bytes: number): void {
+    const size = 1 << 18;
+    if (this.poisonSource === null) {
+      const source = this.gpu.createBuffer({ size, usage: bufferUsage.copySrc | bufferUsage.copyDst, label: "poison" });
+      this.gpu.queue.writeBuffer(source, 0, new Uint32Array(size / 4).fill(poisonWord));
+      this.poisonSource = { buffer: source, id: 0, bytes: size, usedIn: -1, arena: null };
+    }
+    for (let at = 0; at < bytes; at += size) this.recorder.copy(this.poisonSource, 0, buffer, at, Math.min(size, bytes - at));
+  }
+}
+
+const arrayTypes = { f32: Float32Array, u32: Uint32Array, f16: Uint16Array, bf16: Uint16Array } as const;
+
+function mib(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}
+
+/** Lets events that are due be delivered. */
+function settled(): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, 0);
+  });
+}
+

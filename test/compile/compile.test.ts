@@ -1,0 +1,83 @@
+/** Every pipeline that hosts ask for compiles, for every tier: on Dawn's null backend, which has all features and computes nothing. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { dawn, loadWgsl } from "../../src/device/dawn.ts";
+import { factsOf, requestDevice } from "../../src/device/webgpu/adapter.ts";
+import { DryDevice } from "../../src/device/webgpu/dry-device.ts";
+import type { Dispatch } from "../../src/device/webgpu/kernel.ts";
+import { Pipelines, specialisationKey, type Specialisation } from "../../src/device/webgpu/pipelines.ts";
+import { dispatchFaults, parseFile } from "./check-dispatch.ts";
+import { kernelNames, representativeCalls } from "./representative-calls.ts";
+import { targets, type CompileTarget } from "./tiers.ts";
+
+const sources = await loadWgsl();
+const files = new Map([...sources].map(([stem, text]) => [stem, parseFile(text)]));
+const used = new Set<string>();
+/** Keys of pipelines that were made, and of those whose WGSL alone was compiled. */
+const compiled = { pipelines: new Set<string>(), modules: new Set<string>() };
+let device: GPUDevice;
+let pipelines: Pipelines;
+
+beforeAll(async () => {
+  const adapter = (await (await dawn({ backend: "null" })).requestAdapter())!;
+  device = await requestDevice(adapter, factsOf(adapter));
+  pipelines = new Pipelines(device, sources, () => undefined);
+});
+afterAll(() => {
+  device.destroy();
+});
+
+/** Everything that hosts ask for on such an adapter, and what is wrong with its dispatches. */
+function dryRun({ capabilities }: CompileTarget, precision: "f32" | "f16", split: { readonly maxShardBytes?: number; readonly mostColumns?: number } = {}) {
+  const faults = new Set<string>();
+  const onDispatch = (dispatch: Dispatch): void => {
+    used.add(dispatch.kernel);
+    for (const fault of dispatchFaults(dispatch, files)) faults.add(`${specialisationKey(dispatch)}: ${fault}`);
+  };
+  const dry = new DryDevice({ capabilities, precision, maxShardBytes: split.maxShardBytes, onDispatch });
+  const called = representativeCalls(dry, split.maxShardBytes === undefined ? capabilities.maxBinding : 2 ** 20, split.mostColumns);
+  return { called, faults, specialisations: dry.specialisations };
+}
+
+/** Complaints of the compiler. What has compiled for another tier is not compiled again. */
+async function compile(specialisations: ReadonlyMap<string, Specialisation>, whole: boolean): Promise<string[]> {
+  const complaints: string[] = [];
+  for (const [key, one] of specialisations) {
+    if (compiled.pipelines.has(key) || (!whole && compiled.modules.has(key))) continue;
+    try {
+      if (whole) await pipelines.prepare(one);
+      else await pipelines.check(one);
+      compiled[whole ? "pipelines" : "modules"].add(key);
+    } catch (error) {
+      complaints.push((error as Error).message);
+    }
+  }
+  return complaints;
+}
+
+describe.each(targets)("on an adapter with $name", (target) => {
+  it.each(["f32", "f16"] as const)("compiles every pipeline of precision %s, and every dispatch fits its kernel", async (precision) => {
+    const { called, faults, specialisations } = dryRun(target, precision);
+    expect(kernelNames.filter((name) => !called.has(name)), "kernels that representativeCalls leaves out").toEqual([]);
+    expect([...faults]).toEqual([]);
+    expect(specialisations.size).toBeGreaterThan(50);
+    expect(await compile(specialisations, target.pipelines)).toEqual([]);
+  });
+});
+
+describe("where tensors are split", () => {
+  it.each(["f32", "f16"] as const)("compiles nothing else, precision %s, and every dispatch fits its kernel", async (precision) => {
+    const { faults, specialisations } = dryRun(targets[0]!, precision, { maxShardBytes: 2 ** 14, mostColumns: 200 });
+    expect([...faults]).toEqual([]);
+    expect(await compile(specialisations, true)).toEqual([]);
+  });
+});
+
+describe("kernels/wgsl/", () => {
+  it("has no file that nothing uses", () => {
+    expect([...sources.keys()].filter((stem) => !used.has(stem))).toEqual([]);
+  });
+  it("is quoted where a kernel does not compile", async () => {
+    const broken = new Pipelines(device, new Map([["fill", sources.get("fill")!.replace("p.units", "p.unitz")]]), () => undefined);
+    await expect(broken.prepare({ kernel: "fill" })).rejects.toThrow(/kernels\/wgsl\/fill\.wgsl:\d+: does not compile: .*unitz.*\n.*p\.unitz/s);
+  });
+});

@@ -1,0 +1,54 @@
+/** What every file of kernels/wgsl/ looks like: the device parses the binding lines, and people read the rest. */
+import { describe, expect, it } from "vitest";
+import { loadWgsl } from "../../src/device/dawn.ts";
+import { bindingLine, parseFile, withoutComments } from "./check-dispatch.ts";
+
+const sources = await loadWgsl();
+const uniformLine = "@group(1) @binding(0) var<uniform> p: Params;";
+const reserved = /^(wg|t|i|_)$/;
+
+describe.each([...sources])("kernels/wgsl/ %s", (stem, text) => {
+  const lines = text.split("\n");
+  const code = withoutComments(text);
+
+  it("opens with a comment that says what it computes, its shapes and how it is dispatched", () => {
+    const header = lines.slice(
+      0,
+      lines.findIndex((line) => !line.startsWith("//")),
+    );
+    expect(header.indexOf("//"), "a line between the formula and the facts").toBeGreaterThan(0);
+    for (const word of ["Shapes", "Dispatch"]) expect(header.some((line) => line.startsWith(`// ${word} `)), word).toBe(true);
+  });
+
+  it("has bindings in the form that the device reads, numbered from 0, and parameters of u32 before f32", () => {
+    const groups = lines.filter((line) => line.includes("@group("));
+    const storages = groups.filter((line) => bindingLine.test(line));
+    expect(groups.filter((line) => !storages.includes(line) && !line.startsWith(uniformLine))).toEqual([]);
+    expect(storages.map((line) => bindingLine.exec(line)![1])).toEqual(storages.map((_, i) => String(i)));
+    expect(storages.length).toBeLessThanOrEqual(8);
+    const { params } = parseFile(text);
+    expect(params, "struct Params has fields of other types, or f32 before u32").not.toBeNull();
+    expect(lines.includes(uniformLine) || params!.uints + params!.floats === 0).toBe(true);
+  });
+
+  it("is specialised by the prologue alone", () => {
+    for (const word of ["override", "enable", "requires"]) expect(code).not.toMatch(new RegExp(`^\\s*(@id\\(\\d+\\)\\s*)?${word}\\b`, "m"));
+  });
+
+  it("names functions, variables and parameters in snake_case", () => {
+    const names = [...code.matchAll(/\b(?:fn|let|var(?:<[a-z]+>)?)\s+([A-Za-z_]\w*)/g)].map(([, name]) => name!);
+    // a single capital is a shape letter
+    expect(names.filter((name) => !/^[a-z_][a-z0-9_]*$/.test(name) && !/^[A-Z]\d?$/.test(name) && !reserved.test(name))).toEqual([]);
+  });
+
+  it("has no subgroup arithmetic beside subgroup matrices, which crashes a driver", () => {
+    if (code.includes("subgroup_matrix")) expect(code).not.toMatch(/\bsubgroup(Add|Mul|Max|Min|And|Or|Xor|Shuffle\w*|Broadcast\w*|Exclusive\w*|Inclusive\w*|Ballot|All|Any|Elect)\b/);
+  });
+
+  it("has no tabs, no trailing blanks, a line feed at its end, and is short enough to be read", () => {
+    expect(text).not.toMatch(/\t|[ ]+$/m);
+    expect(text.endsWith("\n") && !text.endsWith("\n\n")).toBe(true);
+    expect(lines.length).toBeLessThanOrEqual(400);
+    expect(stem).toMatch(/^[a-z0-9_]+$/);
+  });
+});
