@@ -96,52 +96,77 @@ export interface MeasuredPeer {
   readonly measured: Measured;
 }
 
-/** Measures ours and those peers that are there, round by round in turn; or one after the other, where a bench must be alone. */
+/**
+ * Measures ours and those peers that are there, round by round in turn; or one after the other, where a bench must be alone. A peer
+ * that fails is left out, and `say` is told.
+ */
 export async function measure(
   bench: Bench,
   peers: readonly Peer[],
   options: MeasureOptions,
+  say: (missing: string) => void,
 ): Promise<{ readonly ours: Measured; readonly theirs: readonly MeasuredPeer[] }> {
   const seconds = bench.seconds ?? options.seconds;
-  if (bench.alone === true) {
-    const ours = await inTurn([{ name: "", open: () => bench.open() }], seconds, options);
-    const theirs: MeasuredPeer[] = [];
-    for (const peer of peers) theirs.push(...(await inTurn([peer], seconds, options)));
-    return { ours: ours[0]!.measured, theirs };
-  }
-  const [ours, ...theirs] = await inTurn([{ name: "", open: () => bench.open() }, ...peers], seconds, options);
-  return { ours: ours!.measured, theirs };
+  const ours: Peer = { name: "", open: () => bench.open() };
+  const measured: MeasuredPeer[] = [];
+  if (bench.alone === true)
+    for (const one of [ours, ...peers]) measured.push(...(await inTurn(bench.name, [one], seconds, options, say)));
+  else measured.push(...(await inTurn(bench.name, [ours, ...peers], seconds, options, say)));
+  const [first, ...theirs] = measured;
+  return { ours: first!.measured, theirs };
 }
 
-async function inTurn(all: readonly Peer[], seconds: number, { rounds, deadline }: MeasureOptions): Promise<MeasuredPeer[]> {
+/** A nameless side is ours: its errors are thrown. */
+async function inTurn(
+  bench: string,
+  all: readonly Peer[],
+  seconds: number,
+  { rounds, deadline }: MeasureOptions,
+  say: (missing: string) => void,
+): Promise<MeasuredPeer[]> {
   const open: Prepared[] = [];
-  try {
-    const sides: Side[] = [];
-    for (const { name, open: prepare } of all) {
-      const prepared = await prepare();
-      if (prepared === null) continue;
-      open.push(prepared);
-      sides.push(await calibrate(name, prepared, seconds));
+  const guarded = async (name: string, work: () => Promise<void>): Promise<boolean> => {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (name === "") throw error;
+      say(`${name} at ${bench} (${(error instanceof Error ? error.message : String(error)).split("\n")[0] ?? ""})`);
+      return false;
     }
+  };
+  try {
+    const sides = new Set<Side>();
+    for (const { name, open: prepare } of all)
+      await guarded(name, async () => {
+        const prepared = await prepare();
+        if (prepared === null) return;
+        open.push(prepared);
+        sides.add(await calibrate(name, prepared, seconds));
+      });
     for (let round = 0; round < rounds; round++) {
-      for (const side of sides) {
-        const before = side.prepared.counts?.();
-        const [dispatches, submissions, bindGroupsMade] = before === undefined ? [] : [before.dispatches, before.submissions, before.bindGroupsMade];
-        side.samples.push(await side.prepared.run(side.count));
-        const after = side.prepared.counts?.();
-        if (after !== undefined)
-          side.counts = {
-            dispatches: (after.dispatches - (dispatches ?? 0)) / side.count,
-            submissions: (after.submissions - (submissions ?? 0)) / side.count,
-            bindGroupsMade: (after.bindGroupsMade - (bindGroupsMade ?? 0)) / side.count,
-          };
-      }
+      for (const side of sides) if (!(await guarded(side.name, () => runRound(side)))) sides.delete(side);
       if (performance.now() > deadline) break;
     }
-    return sides.map((side) => ({ name: side.name, measured: summary(side) }));
+    return [...sides].map((side) => ({ name: side.name, measured: summary(side) }));
   } finally {
     for (const prepared of open) await prepared.close();
   }
+}
+
+async function runRound(side: Side): Promise<void> {
+  const { prepared, count, samples } = side;
+  const before = prepared.counts?.();
+  const [dispatches, submissions, bindGroupsMade] =
+    before === undefined ? [0, 0, 0] : [before.dispatches, before.submissions, before.bindGroupsMade];
+  samples.push(await prepared.run(count));
+  const after = prepared.counts?.();
+  if (after === undefined) return;
+  side.counts = {
+    dispatches: (after.dispatches - dispatches) / count,
+    submissions: (after.submissions - submissions) / count,
+    bindGroupsMade: (after.bindGroupsMade - bindGroupsMade) / count,
+  };
 }
 
 /** The first run compiles, the second tells how many repetitions fill a round. */

@@ -109,7 +109,7 @@ async function runAll(
       continue;
     }
     try {
-      const { ours, theirs } = await measure(bench, bench.peers ?? [], { ...each, deadline });
+      const { ours, theirs } = await measure(bench, bench.peers ?? [], { ...each, deadline }, say);
       const result = resultOf(bench, ours, theirs, standards);
       const { yardsticks } = standards;
       if (bench.name === "copy/buffer") yardsticks.copyBytes = result.value * 1e9;

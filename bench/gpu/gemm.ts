@@ -40,6 +40,7 @@ function gemm(world: World, name: string, { form, M, N, K }: Product, tier: Tier
     peers,
     async open() {
       const { device } = await world.gpu(tier.precision, tier.off);
+      if (tier.name === "f16-subgroup-matrix" && device.capabilities.matrix === null) throw new Error(`the tier is off: ${device.description}`);
       const random = new RandomRows(device);
       const activation = (rows: number, cols: number): Tensor => {
         const tensor = keep(empty(device, [rows, cols], { label: "gemm operand" }));

@@ -7,6 +7,9 @@ import type { Bench, Prepared } from "../bench.js";
 import type { World } from "./world.js";
 
 export function rlBenches(world: World): Bench[] {
+  // The quickstart is f32 unless told.
+  const { adapter, peers, precision: given } = world.options;
+  const precision = given ?? "f32";
   const [questions, group] = world.sized([2, 2], [16, 8]);
   const open = async (kind: "cpu" | "webgpu"): Promise<Prepared> => {
     const folder = mkdtempSync(join(tmpdir(), "zerosearch-bench-"));
@@ -14,6 +17,8 @@ export function rlBenches(world: World): Bench[] {
       config: packagedConfig("quickstart"),
       settings: [
         `device.kind=${kind}`,
+        `device.precision=${kind === "cpu" ? "f32" : precision}`,
+        ...(kind === "cpu" || adapter === null ? [] : [`device.adapter=${adapter}`]),
         `output.runs=${join(folder, "runs")}`,
         `output.checkpoints=${join(folder, "checkpoints")}`,
         `train.questionsPerStep=${questions}`,
@@ -42,8 +47,8 @@ export function rlBenches(world: World): Bench[] {
       name: "rl/quickstart",
       unit: "steps/s",
       amount: 1,
-      note: `trainStep: ${questions} questions x ${group} rollouts with the simulator, one update; later steps than the first`,
-      peers: world.options.peers ? [{ name: "the CPU device", open: () => open("cpu") }] : [],
+      note: `trainStep in ${precision}: ${questions} questions x ${group} rollouts with the simulator, one update; later steps than the first`,
+      peers: peers ? [{ name: "the CPU device", open: () => open("cpu") }] : [],
       async open() {
         await world.dropDevices();
         return open("webgpu");

@@ -9,7 +9,7 @@ interface Tensor {
 interface TensorFlow {
   setBackend(name: string): Promise<boolean>;
   ready(): Promise<void>;
-  backend(): { readonly device?: GPUDevice; submitQueue?(): void };
+  backend(): { readonly device?: GPUDevice; endComputePassEncoder?(): void; submitQueue?(): void };
   randomUniform(shape: number[], low: number, high: number): Tensor;
   matMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor;
   slice(x: Tensor, begin: number[], size: number[]): Tensor;
@@ -40,9 +40,10 @@ export function tfjsPeers(
           return null;
         }
         return products(tf, n, "tfjs-backend-webgpu", async () => {
-          const { device, submitQueue } = tf.backend();
-          submitQueue?.call(tf.backend());
-          await device?.queue.onSubmittedWorkDone();
+          const backend = tf.backend();
+          backend.endComputePassEncoder?.();
+          backend.submitQueue?.();
+          await backend.device?.queue.onSubmittedWorkDone();
         });
       },
     },

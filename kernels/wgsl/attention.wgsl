@@ -15,9 +15,8 @@
 //           computes the same sequence of operations. A score that is NaN or infinite makes its row's l, and so its output, NaN
 // Limits    D a multiple of 4, at most 128; group at most 64; workgroup memory 14.6 KB
 //
-// Prologue  const D: u32, PAGED: bool, KV_DTYPE: u32
+// Prologue  const WIDE: bool (D above 64), PAGED: bool, KV_DTYPE: u32
 
-const QUADS: u32 = D / 4u;
 const LOG2E: f32 = 1.4426950408889634;
 const LOWEST: f32 = -1e38;
 const PITCH: u32 = 5u;           // vec4s from one row of a chunk of 16 columns to the next
@@ -36,6 +35,8 @@ struct Params {
   out_stride: u32,
   lse_stride: u32,     // in elements
   table_stride: u32,
+  quads: u32,          // D / 4
+  sixteen: u32,        // 16, unknown to the compiler, which might else unroll loops and take seconds to do so
   scale: f32,
 }
 
@@ -63,12 +64,12 @@ struct Fetch { a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32> }
 fn fetch_keys(base: u32, quad: u32, t: u32) -> Fetch {
   var f: Fetch;
   if (!PAGED) {
-    f.a = k[base + min(quad + t % 4u, QUADS - 1u)];
+    f.a = k[base + min(quad + t % 4u, p.quads - 1u)];
     return f;
   }
   let lanes = select(8u, 16u, KV_DTYPE == 0u); // vec4<u32>s of a row of 64 positions
   if (t < 4u * lanes) {
-    let at = base + 4u * min(quad + t / lanes, QUADS - 1u) * lanes + t % lanes;
+    let at = base + 4u * min(quad + t / lanes, p.quads - 1u) * lanes + t % lanes;
     f.a = k[at]; f.b = k[at + lanes]; f.c = k[at + 2u * lanes]; f.d = k[at + 3u * lanes];
   }
   return f;
@@ -111,26 +112,26 @@ struct Values { a: vec4<u32>, b: vec4<u32> }
 fn fetch_values(base: u32, row: u32, last: u32, t: u32) -> Values {
   var f: Values;
   if (PAGED && KV_DTYPE != 0u) {
-    if (t < 2u * D) { f.a = v[base + row * D / 8u + t]; }
+    if (t < 8u * p.quads) { f.a = v[base + row * p.quads / 2u + t]; }
     return f;
   }
-  let at = base + select(min(row + t / 16u, last), row + t / 16u, PAGED) * select(p.v_stride, QUADS, PAGED);
-  if (t % 16u < QUADS) { f.a = v[at + t % 16u]; }
-  if (QUADS > 16u && 16u + t % 16u < QUADS) { f.b = v[at + 16u + t % 16u]; }
+  let at = base + select(min(row + t / 16u, last), row + t / 16u, PAGED) * select(p.v_stride, p.quads, PAGED);
+  if (t % 16u < p.quads) { f.a = v[at + t % 16u]; }
+  if (WIDE && 16u + t % 16u < p.quads) { f.b = v[at + 16u + t % 16u]; }
   return f;
 }
 
 fn store_values(f: Values, t: u32) {
   if (PAGED && KV_DTYPE != 0u) {
-    if (t < 2u * D) {
+    if (t < 8u * p.quads) {
       stage[2u * t] = widen_low(f.a);
       stage[2u * t + 1u] = widen_low(f.a.zwzw);
     }
     return;
   }
-  let at = (t / 16u) * QUADS + t % 16u;
-  if (t % 16u < QUADS) { stage[at] = bitcast<vec4<f32>>(f.a); }
-  if (QUADS > 16u && 16u + t % 16u < QUADS) { stage[at + 16u] = bitcast<vec4<f32>>(f.b); }
+  let at = (t / 16u) * p.quads + t % 16u;
+  if (t % 16u < p.quads) { stage[at] = bitcast<vec4<f32>>(f.a); }
+  if (WIDE && 16u + t % 16u < p.quads) { stage[at + 16u] = bitcast<vec4<f32>>(f.b); }
 }
 
 @compute @workgroup_size(256)
@@ -174,7 +175,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
     }
   }
   let load_row = min(t / 4u, rows - 1u);
-  let q_at = (first + load_row / p.group) * p.q_stride + (part * p.group + load_row % p.group) * QUADS;
+  let q_at = (first + load_row / p.group) * p.q_stride + (part * p.group + load_row % p.group) * p.quads;
 
   var m = vec4<f32>(LOWEST);
   var l = vec4<f32>();
@@ -182,29 +183,31 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   var u0 = vec4<f32>(); var u1 = vec4<f32>(); var u2 = vec4<f32>(); var u3 = vec4<f32>();
 
   for (var key = 0u; key < most; key += 64u) {
-    var k_at = (start + min(key + t / 4u, most - 1u)) * p.k_stride + head * QUADS;
-    var v_at = start * p.v_stride + head * QUADS;
+    var k_at = (start + min(key + t / 4u, most - 1u)) * p.k_stride + head * p.quads;
+    var v_at = start * p.v_stride + head * p.quads;
     var v_row = key;
     if (PAGED) {
       let block = table[sequence * p.table_stride + key / 64u];
-      let each = head * D * select(8u, 16u, KV_DTYPE == 0u);
+      let each = head * p.quads * select(32u, 64u, KV_DTYPE == 0u);
       k_at = block * p.k_stride + each;
       v_at = block * p.v_stride + each;
       v_row = 0u;
     }
 
-    // scores
+    // scores; columns are fetched one chunk ahead
     var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
-    var next_q = q[q_at + min(t % 4u, QUADS - 1u)];
-    var next_k = fetch_keys(k_at, 0u, t);
-    for (var quad = 0u; quad < QUADS; quad += 4u) {
-      workgroupBarrier();
-      stage[(t / 4u) * PITCH + t % 4u] = next_q * p.scale;
-      store_keys(next_k, t);
-      workgroupBarrier();
-      next_q = q[q_at + min(quad + 4u + t % 4u, QUADS - 1u)];
-      next_k = fetch_keys(k_at, quad + 4u, t);
-      let width = select(min(4u, QUADS - quad), 4u, QUADS % 4u == 0u);
+    var next_q = vec4<f32>();
+    var next_k: Fetch;
+    for (var quad = 0u; quad < p.quads + 4u; quad += 4u) {
+      if (quad > 0u) {
+        workgroupBarrier();
+        stage[(t / 4u) * PITCH + t % 4u] = next_q * p.scale;
+        store_keys(next_k, t);
+        workgroupBarrier();
+      }
+      next_q = q[q_at + min(quad + t % 4u, p.quads - 1u)];
+      next_k = fetch_keys(k_at, quad, t);
+      let width = select(min(4u, p.quads + 4u - quad), 0u, quad == 0u);
       for (var c = 0u; c < width; c++) {
         let a0 = stage[ty * PITCH + c];
         let a1 = stage[(ty + 16u) * PITCH + c];
@@ -224,7 +227,6 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
         s0 = fma(w, vec4<f32>(b0.w), s0); s1 = fma(w, vec4<f32>(b1.w), s1); s2 = fma(w, vec4<f32>(b2.w), s2); s3 = fma(w, vec4<f32>(b3.w), s3);
       }
     }
-    var next_v = fetch_values(v_at, v_row, most - 1u, t);
 
     // weights of this block by its own maximum
     let at = vec4<u32>(key + tx);
@@ -238,57 +240,62 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
     weights[tx * 17u + ty] = max(max(s0, s1), max(s2, s3));
     workgroupBarrier();
     var top = weights[ty];
-    for (var i = 1u; i < 16u; i++) { top = max(top, weights[i * 17u + ty]); }
+    for (var i = 1u; i < p.sixteen; i++) { top = max(top, weights[i * 17u + ty]); }
     s0 = select(vec4<f32>(), exp2((s0 - top) * LOG2E), on0);
     s1 = select(vec4<f32>(), exp2((s1 - top) * LOG2E), on1);
     s2 = select(vec4<f32>(), exp2((s2 - top) * LOG2E), on2);
     s3 = select(vec4<f32>(), exp2((s3 - top) * LOG2E), on3);
     stage[tx * 17u + ty] = select((s0 + s1) + (s2 + s3), bitcast<vec4<f32>>(worst | vec4<u32>(0x7fc00000u)), worst >= vec4<u32>(0x7f800000u));
     workgroupBarrier();
-    let sum0 = (stage[ty] + stage[17u + ty]) + (stage[34u + ty] + stage[51u + ty]);
-    let sum1 = (stage[68u + ty] + stage[85u + ty]) + (stage[102u + ty] + stage[119u + ty]);
-    let sum2 = (stage[136u + ty] + stage[153u + ty]) + (stage[170u + ty] + stage[187u + ty]);
-    let sum3 = (stage[204u + ty] + stage[221u + ty]) + (stage[238u + ty] + stage[255u + ty]);
-    let sum = (sum0 + sum1) + (sum2 + sum3);
+    var sum = vec4<f32>();
+    for (var i = ty; i < 17u * p.sixteen; i += 136u) {
+      let left = (stage[i] + stage[i + 17u]) + (stage[i + 34u] + stage[i + 51u]);
+      let right = (stage[i + 68u] + stage[i + 85u]) + (stage[i + 102u] + stage[i + 119u]);
+      sum += left + right;
+    }
 
     // this block's sums of v, 16 keys at a time
     var b0 = vec4<f32>(); var b1 = vec4<f32>(); var b2 = vec4<f32>(); var b3 = vec4<f32>();
     var c0 = vec4<f32>(); var c1 = vec4<f32>(); var c2 = vec4<f32>(); var c3 = vec4<f32>();
-    let column = min(tx, QUADS - 1u);
-    let column2 = min(tx + 16u, QUADS - 1u);
-    for (var quarter = 0u; quarter < 4u && key + 16u * quarter < most; quarter++) {
-      workgroupBarrier();
-      var mine = s0;
-      if (quarter == 1u) { mine = s1; }
-      if (quarter == 2u) { mine = s2; }
-      if (quarter == 3u) { mine = s3; }
-      weights[tx * 17u + ty] = mine;
-      store_values(next_v, t);
-      workgroupBarrier();
-      next_v = fetch_values(v_at, v_row + min(16u * quarter + 16u, 48u), most - 1u, t);
-      let here = key + 16u * quarter;
+    let column = min(tx, p.quads - 1u);
+    let column2 = min(tx + 16u, p.quads - 1u);
+    var next_v: Values;
+    for (var quarter = 0u; quarter < 5u && key + 16u * quarter < most + 16u; quarter++) {
+      if (quarter > 0u) {
+        workgroupBarrier();
+        var mine = s0;
+        if (quarter == 2u) { mine = s1; }
+        if (quarter == 3u) { mine = s2; }
+        if (quarter == 4u) { mine = s3; }
+        weights[tx * 17u + ty] = mine;
+        store_values(next_v, t);
+        workgroupBarrier();
+      }
+      next_v = fetch_values(v_at, v_row + min(16u * quarter, 48u), most - 1u, t);
+      if (quarter == 0u) { continue; }
+      let here = key + 16u * quarter - 16u;
       if (here + 16u <= least) {
-        for (var j = 0u; j < 16u; j++) {
+        for (var j = 0u; j < p.sixteen; j++) {
           let w = weights[j * 17u + ty];
-          let x = stage[j * QUADS + column];
+          let x = stage[j * p.quads + column];
           b0 = fma(vec4<f32>(w.x), x, b0); b1 = fma(vec4<f32>(w.y), x, b1); b2 = fma(vec4<f32>(w.z), x, b2); b3 = fma(vec4<f32>(w.w), x, b3);
-          if (QUADS > 16u) {
-            let y = stage[j * QUADS + column2];
+          if (WIDE) {
+            let y = stage[j * p.quads + column2];
             c0 = fma(vec4<f32>(w.x), y, c0); c1 = fma(vec4<f32>(w.y), y, c1); c2 = fma(vec4<f32>(w.z), y, c2); c3 = fma(vec4<f32>(w.w), y, c3);
           }
         }
       } else {
         // keys that a row does not see reach no sum, whatever their bits
-        for (var j = 0u; j < min(16u, most - here); j++) {
+        for (var j = 0u; j < min(p.sixteen, most - here); j++) {
           let w = weights[j * 17u + ty];
           let on = vec4<u32>(here + j) < seen;
-          let x = stage[j * QUADS + column];
+          let x = stage[j * p.quads + column];
           b0 = select(b0, fma(vec4<f32>(w.x), x, b0), on.x);
           b1 = select(b1, fma(vec4<f32>(w.y), x, b1), on.y);
           b2 = select(b2, fma(vec4<f32>(w.z), x, b2), on.z);
           b3 = select(b3, fma(vec4<f32>(w.w), x, b3), on.w);
-          if (QUADS > 16u) {
-            let y = stage[j * QUADS + column2];
+          if (WIDE) {
+            let y = stage[j * p.quads + column2];
             c0 = select(c0, fma(vec4<f32>(w.x), y, c0), on.x);
             c1 = select(c1, fma(vec4<f32>(w.y), y, c1), on.y);
             c2 = select(c2, fma(vec4<f32>(w.z), y, c2), on.z);
@@ -314,7 +321,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
       o1 = select(o1, fma(o1, vec4<f32>(a.y), b1 * c.y), on.y);
       o2 = select(o2, fma(o2, vec4<f32>(a.z), b2 * c.z), on.z);
       o3 = select(o3, fma(o3, vec4<f32>(a.w), b3 * c.w), on.w);
-      if (QUADS > 16u) {
+      if (WIDE) {
         u0 = select(u0, fma(u0, vec4<f32>(a.x), c0 * c.x), on.x);
         u1 = select(u1, fma(u1, vec4<f32>(a.y), c1 * c.y), on.y);
         u2 = select(u2, fma(u2, vec4<f32>(a.z), c2 * c.z), on.z);
@@ -325,14 +332,14 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
 
   // a row that saw no key gets zeros
   let factor = select(1.0 / l, vec4<f32>(), l == vec4<f32>());
-  let to = token * p.out_stride + (part * p.group + row % p.group) * QUADS;
-  if (tx < QUADS) {
+  let to = token * p.out_stride + (part * p.group + row % p.group) * p.quads;
+  if (tx < p.quads) {
     if (ty < rows) { out[to.x + tx] = o0 * factor.x; }
     if (ty + 16u < rows) { out[to.y + tx] = o1 * factor.y; }
     if (ty + 32u < rows) { out[to.z + tx] = o2 * factor.z; }
     if (ty + 48u < rows) { out[to.w + tx] = o3 * factor.w; }
   }
-  if (QUADS > 16u && tx + 16u < QUADS) {
+  if (WIDE && tx + 16u < p.quads) {
     if (ty < rows) { out[to.x + 16u + tx] = u0 * factor.x; }
     if (ty + 16u < rows) { out[to.y + 16u + tx] = u1 * factor.y; }
     if (ty + 32u < rows) { out[to.z + 16u + tx] = u2 * factor.z; }

@@ -4,10 +4,6 @@
 // Shapes    out, dout [N, H*D]   lse [N, H]   stats [N * H] of pairs, without padding
 // Dispatch  a thread for each (token, head)
 // Numerics  f32, one fma chain over d
-//
-// Prologue  const D: u32
-
-const QUADS: u32 = D / 4u;
 
 struct Params {
   count: u32, // N * H
@@ -15,6 +11,7 @@ struct Params {
   out_stride: u32, // in vec4s
   dout_stride: u32,
   lse_stride: u32,
+  quads: u32, // D / 4
 }
 
 @group(0) @binding(0) var<storage, read> out: array<vec4<f32>>;
@@ -29,10 +26,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   if (i >= p.count) { return; }
   let n = i / p.heads;
   let h = i % p.heads;
-  let a = n * p.out_stride + h * QUADS;
-  let b = n * p.dout_stride + h * QUADS;
+  let a = n * p.out_stride + h * p.quads;
+  let b = n * p.dout_stride + h * p.quads;
   var sum = 0.0;
-  for (var c = 0u; c < QUADS; c++) {
+  for (var c = 0u; c < p.quads; c++) {
     let x = out[a + c];
     let y = dout[b + c];
     sum = fma(x.w, y.w, fma(x.z, y.z, fma(x.y, y.y, fma(x.x, y.x, sum))));

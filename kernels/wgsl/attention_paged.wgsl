@@ -12,15 +12,10 @@
 //           token sees, l the same tree
 // Limits    D a multiple of 4, at most 128; ROWS at most 8; workgroup memory 13.4 KB
 //
-// Prologue  const D: u32, ROWS: u32, KV_DTYPE: u32, alias PAIR = u32 (16 bit) or vec2<u32> (f32): two elements
+// Prologue  const ROWS: u32, EACH: u32 (ROWS / parts, rounded up), KV_DTYPE: u32, alias PAIR = u32 (16 bit) or vec2<u32> (f32): two elements
 
-const QUADS: u32 = D / 4u;
 const LOG2E: f32 = 1.4426950408889634;
 const LOWEST: f32 = -1e38;
-// For the sums a group's threads form PARTS parts of LANES threads; part i takes rows i, i + PARTS ...
-const LANES: u32 = select(32u, select(16u, select(8u, 4u, D <= 16u), D <= 32u), D <= 64u);
-const PARTS: u32 = 32u / LANES;
-const EACH: u32 = (ROWS + PARTS - 1u) / PARTS;
 
 struct Params {
   items: u32,
@@ -37,6 +32,8 @@ struct Params {
   max_blocks: u32,
   first_block: u32,
   blocks: u32,
+  quads: u32,           // D / 4
+  parts: u32,           // for the sums, a group's threads form so many parts, each with all columns: part i takes rows i, i + parts ...
   scale: f32,
 }
 
@@ -50,7 +47,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> norms: array<vec2<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-var<workgroup> queries: array<vec4<f32>, ROWS * QUADS>;
+var<workgroup> queries: array<vec4<f32>, ROWS * 32u>;
 var<workgroup> weights: array<vec2<f32>, 4u * ROWS * 32u>; // scores, then p, of 64 keys: [group][row][key / 2]
 var<workgroup> tops: array<f32, 128>;
 var<workgroup> totals: array<f32, 128>;
@@ -109,9 +106,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   let group = t / 32u;
   let lane = t % 32u;
   let blocks = (seen + 63u) / 64u;
+  let parts = p.parts;
+  let lanes = 32u / parts;
 
-  let q_at = n * p.q_stride + part * ROWS * QUADS;
-  for (var i = t; i < ROWS * QUADS; i += 128u) { queries[i] = q[q_at + i] * p.scale; }
+  let q_at = n * p.q_stride + part * ROWS * p.quads;
+  for (var i = t; i < ROWS * p.quads; i += 128u) { queries[i] = q[q_at + i] * p.scale; }
 
   let mine = group * ROWS * 32u;
   for (var round = split * 4u; round < blocks; round += p.splits * 4u) {
@@ -123,21 +122,21 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
 
     // scores of keys 2 lane and 2 lane + 1
     if (here) {
-      var at = cached * p.k_stride + head * D * 32u + lane;
+      var at = cached * p.k_stride + head * p.quads * 128u + lane;
       var s0 = vec2<f32>(); var s1 = s0; var s2 = s0; var s3 = s0; var s4 = s0; var s5 = s0; var s6 = s0; var s7 = s0;
       var n0 = keys_at(at); var n1 = keys_at(at + 32u); var n2 = keys_at(at + 64u); var n3 = keys_at(at + 96u);
-      for (var quad = 0u; quad < QUADS; quad++) {
+      for (var quad = 0u; quad < p.quads; quad++) {
         let k0 = n0; let k1 = n1; let k2 = n2; let k3 = n3;
-        if (quad + 1u < QUADS) { at += 128u; }
+        if (quad + 1u < p.quads) { at += 128u; }
         n0 = keys_at(at); n1 = keys_at(at + 32u); n2 = keys_at(at + 64u); n3 = keys_at(at + 96u);
         s0 = add4(s0, queries[quad], k0, k1, k2, k3);
-        if (ROWS > 1u) { s1 = add4(s1, queries[QUADS + quad], k0, k1, k2, k3); }
-        if (ROWS > 2u) { s2 = add4(s2, queries[2u * QUADS + quad], k0, k1, k2, k3); }
-        if (ROWS > 3u) { s3 = add4(s3, queries[3u * QUADS + quad], k0, k1, k2, k3); }
-        if (ROWS > 4u) { s4 = add4(s4, queries[4u * QUADS + quad], k0, k1, k2, k3); }
-        if (ROWS > 5u) { s5 = add4(s5, queries[5u * QUADS + quad], k0, k1, k2, k3); }
-        if (ROWS > 6u) { s6 = add4(s6, queries[6u * QUADS + quad], k0, k1, k2, k3); }
-        if (ROWS > 7u) { s7 = add4(s7, queries[7u * QUADS + quad], k0, k1, k2, k3); }
+        if (ROWS > 1u) { s1 = add4(s1, queries[p.quads + quad], k0, k1, k2, k3); }
+        if (ROWS > 2u) { s2 = add4(s2, queries[2u * p.quads + quad], k0, k1, k2, k3); }
+        if (ROWS > 3u) { s3 = add4(s3, queries[3u * p.quads + quad], k0, k1, k2, k3); }
+        if (ROWS > 4u) { s4 = add4(s4, queries[4u * p.quads + quad], k0, k1, k2, k3); }
+        if (ROWS > 5u) { s5 = add4(s5, queries[5u * p.quads + quad], k0, k1, k2, k3); }
+        if (ROWS > 6u) { s6 = add4(s6, queries[6u * p.quads + quad], k0, k1, k2, k3); }
+        if (ROWS > 7u) { s7 = add4(s7, queries[7u * p.quads + quad], k0, k1, k2, k3); }
       }
       let to = mine + lane;
       weights[to] = s0;
@@ -196,28 +195,28 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
       if (weigh && quarter == 0u) {
         norms[place + row] = vec2<f32>(top, (totals[t] + totals[t + 1u]) + (totals[t + 2u] + totals[t + 3u]));
       }
-      // sums of columns 4 column .. 4 column + 3 for rows share, share + PARTS ...
-      let column = lane % LANES;
-      let share = lane / LANES;
-      if (column < QUADS) {
-        var from_v = (cached * p.v_stride) / select(1u, 2u, KV_DTYPE == 0u) + head * 16u * D + column;
+      // sums of columns 4 column .. 4 column + 3 for rows share, share + parts ...
+      let column = lane % lanes;
+      let share = lane / lanes;
+      if (column < p.quads) {
+        var from_v = (cached * p.v_stride) / select(1u, 2u, KV_DTYPE == 0u) + head * 64u * p.quads + column;
         let w = mine + min(share, ROWS - 1u) * 32u;
         // rows beyond the last repeat it and are not written
-        let w1 = mine + min(share + PARTS, ROWS - 1u) * 32u;
-        let w2 = mine + min(share + 2u * PARTS, ROWS - 1u) * 32u;
-        let w3 = mine + min(share + 3u * PARTS, ROWS - 1u) * 32u;
-        let w4 = mine + min(share + 4u * PARTS, ROWS - 1u) * 32u;
-        let w5 = mine + min(share + 5u * PARTS, ROWS - 1u) * 32u;
-        let w6 = mine + min(share + 6u * PARTS, ROWS - 1u) * 32u;
-        let w7 = mine + min(share + 7u * PARTS, ROWS - 1u) * 32u;
+        let w1 = mine + min(share + parts, ROWS - 1u) * 32u;
+        let w2 = mine + min(share + 2u * parts, ROWS - 1u) * 32u;
+        let w3 = mine + min(share + 3u * parts, ROWS - 1u) * 32u;
+        let w4 = mine + min(share + 4u * parts, ROWS - 1u) * 32u;
+        let w5 = mine + min(share + 5u * parts, ROWS - 1u) * 32u;
+        let w6 = mine + min(share + 6u * parts, ROWS - 1u) * 32u;
+        let w7 = mine + min(share + 7u * parts, ROWS - 1u) * 32u;
         var o0 = vec4<f32>(); var o1 = o0; var o2 = o0; var o3 = o0; var o4 = o0; var o5 = o0; var o6 = o0; var o7 = o0;
         var j = 0u;
         for (; j + 4u <= keys; j += 4u) {
           let v0 = values_at(from_v);
-          let v1 = values_at(from_v + QUADS);
-          let v2 = values_at(from_v + 2u * QUADS);
-          let v3 = values_at(from_v + 3u * QUADS);
-          from_v += 4u * QUADS;
+          let v1 = values_at(from_v + p.quads);
+          let v2 = values_at(from_v + 2u * p.quads);
+          let v3 = values_at(from_v + 3u * p.quads);
+          from_v += 4u * p.quads;
           let i = j / 2u;
           o0 = sum4(o0, w + i, v0, v1, v2, v3);
           if (EACH > 1u) { o1 = sum4(o1, w1 + i, v0, v1, v2, v3); }
@@ -230,7 +229,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
         }
         for (; j < keys; j++) {
           let x = values_at(from_v);
-          from_v += QUADS;
+          from_v += p.quads;
           let i = j / 2u;
           let odd = j % 2u == 1u;
           o0 = sum1(o0, w + i, odd, x);
@@ -242,16 +241,16 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
           if (EACH > 6u) { o6 = sum1(o6, w6 + i, odd, x); }
           if (EACH > 7u) { o7 = sum1(o7, w7 + i, odd, x); }
         }
-        let to = (place + share) * QUADS + column;
-        let step = PARTS * QUADS;
+        let to = (place + share) * p.quads + column;
+        let step = parts * p.quads;
         if (share < ROWS) { sums[to] = o0; }
-        if (EACH > 1u && share + PARTS < ROWS) { sums[to + step] = o1; }
-        if (EACH > 2u && share + 2u * PARTS < ROWS) { sums[to + 2u * step] = o2; }
-        if (EACH > 3u && share + 3u * PARTS < ROWS) { sums[to + 3u * step] = o3; }
-        if (EACH > 4u && share + 4u * PARTS < ROWS) { sums[to + 4u * step] = o4; }
-        if (EACH > 5u && share + 5u * PARTS < ROWS) { sums[to + 5u * step] = o5; }
-        if (EACH > 6u && share + 6u * PARTS < ROWS) { sums[to + 6u * step] = o6; }
-        if (EACH > 7u && share + 7u * PARTS < ROWS) { sums[to + 7u * step] = o7; }
+        if (EACH > 1u && share + parts < ROWS) { sums[to + step] = o1; }
+        if (EACH > 2u && share + 2u * parts < ROWS) { sums[to + 2u * step] = o2; }
+        if (EACH > 3u && share + 3u * parts < ROWS) { sums[to + 3u * step] = o3; }
+        if (EACH > 4u && share + 4u * parts < ROWS) { sums[to + 4u * step] = o4; }
+        if (EACH > 5u && share + 5u * parts < ROWS) { sums[to + 5u * step] = o5; }
+        if (EACH > 6u && share + 6u * parts < ROWS) { sums[to + 6u * step] = o6; }
+        if (EACH > 7u && share + 7u * parts < ROWS) { sums[to + 7u * step] = o7; }
       }
     }
   }

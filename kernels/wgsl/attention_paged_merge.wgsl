@@ -5,10 +5,7 @@
 // Shapes    out [N, H*D]   positions [N]   offsets [B+1]   sums [items, maxBlocks, ROWS, D]   norms [items, maxBlocks, ROWS] of (m, l)
 // Dispatch  a thread for 4 columns of one row (token, query head)
 // Numerics  f32, the operations of attention.wgsl in the same order. Rows of position 0xffffffff get zeros
-//
-// Prologue  const D: u32, ROWS: u32
 
-const QUADS: u32 = D / 4u;
 const LOG2E: f32 = 1.4426950408889634;
 
 struct Params {
@@ -18,6 +15,8 @@ struct Params {
   sequences: u32,
   max_blocks: u32,
   out_stride: u32, // in vec4s
+  quads: u32, // D / 4
+  rows: u32, // query heads of an item
 }
 
 @group(0) @binding(0) var<storage, read> positions: array<u32>;
@@ -30,34 +29,34 @@ struct Params {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {
   let index = (wg.y * grid.x + wg.x) * 64u + t;
-  let item = index / (ROWS * QUADS);
+  let item = index / (p.rows * p.quads);
   if (item >= p.items) { return; }
-  let row = (index / QUADS) % ROWS;
-  let column = index % QUADS;
+  let row = (index / p.quads) % p.rows;
+  let column = index % p.quads;
   let n = (p.first_item + item) / p.groups;
-  let to = n * p.out_stride + (((p.first_item + item) % p.groups) * ROWS + row) * QUADS + column;
+  let to = n * p.out_stride + (((p.first_item + item) % p.groups) * p.rows + row) * p.quads + column;
   let seen = positions[n] + 1u;
   if (seen == 0u || n >= offsets[p.sequences]) {
     out[to] = vec4<f32>();
     return;
   }
   let blocks = (seen + 63u) / 64u;
-  var at = item * p.max_blocks * ROWS + row;
+  var at = item * p.max_blocks * p.rows + row;
   var norm = norms[at];
-  var o = sums[at * QUADS + column];
+  var o = sums[at * p.quads + column];
   var m = norm.x;
   var l = norm.y;
-  at += select(0u, ROWS, blocks > 1u);
+  at += select(0u, p.rows, blocks > 1u);
   norm = norms[at];
-  var next = sums[at * QUADS + column];
+  var next = sums[at * p.quads + column];
   for (var block = 1u; block < blocks; block++) {
     let top = norm.x;
     let sum = norm.y;
     let b = next;
     // asked for one block ahead
-    at += select(0u, ROWS, block + 1u < blocks);
+    at += select(0u, p.rows, block + 1u < blocks);
     norm = norms[at];
-    next = sums[at * QUADS + column];
+    next = sums[at * p.quads + column];
     let high = max(m, top);
     let a = exp2((m - high) * LOG2E);
     let c = exp2((top - high) * LOG2E);

@@ -10,7 +10,7 @@
 //           same bits in any order
 // Limits    D even. A token of position 0xffffffff is not written. No position is written twice in a call
 //
-// Prologue  const D: u32, CACHE_DTYPE: u32
+// Prologue  const CACHE_DTYPE: u32
 
 struct Params {
   tokens: u32,
@@ -23,6 +23,7 @@ struct Params {
   v_cache_stride: u32,
   first_block: u32,
   blocks: u32,
+  width: u32, // D
 }
 
 @group(0) @binding(0) var<storage, read> k: array<vec2<f32>>;
@@ -79,15 +80,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   if (block >= p.blocks) { return; }
   let slot = position % 64u;
   let pair = index % p.pairs;
-  let head = pair / (D / 2u);
-  let d = 2u * (pair % (D / 2u));
+  let head = pair / (p.width / 2u);
+  let d = 2u * (pair % (p.width / 2u));
   let x = k[n * p.k_stride + pair];
   let y = v[n * p.v_stride + pair];
 
   let to_v = block * p.v_cache_stride;
-  let v_at = (head * 64u + slot) * D + d;
+  let v_at = (head * 64u + slot) * p.width + d;
   let to_k = block * p.k_cache_stride;
-  let k_at = (head * D + d) * 64u + slot;
+  let k_at = (head * p.width + d) * 64u + slot;
   if (CACHE_DTYPE == 0u) {
     v_cache[to_v + v_at] = bitcast<u32>(y.x);
     v_cache[to_v + v_at + 1u] = bitcast<u32>(y.y);

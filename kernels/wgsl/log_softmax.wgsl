@@ -1,8 +1,9 @@
-// log_softmax: statistics of blocks of 4096 logits z = logit / temperature; log_softmax_merge makes those of a row of them
+// log_softmax: statistics of blocks of 16 THREADS logits z = logit / temperature; log_softmax_merge makes those of a row of them
 //              m = max z;  s = sum e^(z - m);  t = sum e^(z - m) (z - m)
 //
 // Source    online softmax: Milakov & Gimelshein 2018, arXiv:1805.02867
 // Shapes    logits [R, V]   temperatures: one number per row, or none and p.temperature   parts [R, blocks]: m, bits of s, t, 1 / temperature
+// Prologue  THREADS: invocations, 64 or 256 by V
 // Dispatch  [blocks, R] workgroups; an invocation holds 16 logits, so they are read once
 // Numerics  log_prob and sample both run this pipeline, so that a log-probability has the same bits in both: the order of summation
 //           depends on V only, and the quotient 1 / temperature is taken here and nowhere else. A temperature that is not positive counts as 1.
@@ -16,8 +17,7 @@ struct Params { vocabulary: u32, stride4: u32, first_row: u32, first_temperature
 @group(0) @binding(2) var<storage, read_write> parts: array<vec4<u32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-const THREADS: u32 = 256u;
-const BLOCK: u32 = 4096u;
+const BLOCK: u32 = 16u * THREADS;
 const LOWEST: f32 = -3.4028234e38;
 const NAN_BITS: u32 = 0x7fc00000u;
 
@@ -69,7 +69,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
   workgroupBarrier();
   if (lane < 16u) {
     var top = tops[lane];
-    for (var j = 1u; j < 16u; j++) { top = max(top, tops[lane + 16u * j]); }
+    for (var j = 1u; j < THREADS / 16u; j++) { top = max(top, tops[lane + 16u * j]); }
     tops[lane] = top;
   }
   workgroupBarrier();
@@ -89,7 +89,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
   workgroupBarrier();
   if (lane < 16u) {
     var sum = sums[lane];
-    for (var j = 1u; j < 16u; j++) { sum += sums[lane + 16u * j]; }
+    for (var j = 1u; j < THREADS / 16u; j++) { sum += sums[lane + 16u * j]; }
     sums[lane] = sum;
   }
   workgroupBarrier();

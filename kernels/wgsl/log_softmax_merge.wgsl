@@ -12,7 +12,7 @@ struct Params { blocks: u32 }
 @group(0) @binding(1) var<storage, read_write> stats: array<vec4<u32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
-const THREADS: u32 = 128u;
+const THREADS: u32 = 32u;
 const LOWEST: f32 = -3.4028234e38;
 const NAN_BITS: u32 = 0x7fc00000u;
 
@@ -67,13 +67,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
   }
   tops[lane] = top;
   workgroupBarrier();
-  if (lane < 8u) {
-    for (var j = 1u; j < 16u; j++) { top = max(top, tops[lane + 8u * j]); }
+  if (lane < 4u) {
+    for (var j = 1u; j < 8u; j++) { top = max(top, tops[lane + 4u * j]); }
     tops[lane] = top;
   }
   workgroupBarrier();
   var m = tops[0];
-  for (var j = 1u; j < 8u; j++) { m = max(m, tops[j]); }
+  for (var j = 1u; j < 4u; j++) { m = max(m, tops[j]); }
 
   var sum = vec2(0.0);
   for (var b = lane; b < p.blocks; b += THREADS) {
@@ -87,13 +87,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
   }
   sums[lane] = sum;
   workgroupBarrier();
-  if (lane < 8u) {
-    for (var j = 1u; j < 16u; j++) { sum += sums[lane + 8u * j]; }
+  if (lane < 4u) {
+    for (var j = 1u; j < 8u; j++) { sum += sums[lane + 4u * j]; }
     sums[lane] = sum;
   }
   workgroupBarrier();
   if (lane == 0u) {
-    for (var j = 1u; j < 8u; j++) { sum += sums[j]; }
+    for (var j = 1u; j < 4u; j++) { sum += sums[j]; }
     var lse = NAN_BITS;
     var entropy = NAN_BITS;
     // s is at least 1 where any logit is finite

@@ -3,6 +3,7 @@
 // Shapes    a [M, K], or [K, M] if TRANS_A; b [K, N], or [N, K] if TRANS_B; bias [1, N]; c [M, N] f32
 // Prologue  A_DTYPE, B_DTYPE: 0 f32, 1 f16, 2 bf16. ROUND: operands are rounded to f16 as they are staged.
 //           BM x BN: tile of a workgroup; TM x 4: results of an invocation; BK: depth staged at once, divides 256.
+//           ROLLED: compilers of software adapters take seconds over unrolled loops; the deepest one is then kept from them.
 //           SPLIT: chunk sums go to c as [chunks, M, N] instead, for matmul_sum
 // Dispatch  x, y: tiles, folded; z: slices of `slice` chunks. BM / TM * BN / 4 invocations
 // Order     (((old c or 0) + chunk 0) + chunk 1) + ... + bias; a chunk is 256 of K, summed from 0 in order by fma. Neither tile, split nor M changes it.
@@ -13,6 +14,7 @@ struct Params {
   a_start: u32, a_stride: u32, b_start: u32, b_stride: u32, // in quads
   c_start: u32, c_stride: u32, plane: u32,                  // in elements; plane: from one chunk's sums to the next one's
   bias_start: u32, bias_dtype: u32, accumulate: u32,        // bias_dtype 3: none
+  quads: u32,                                               // BK / 4, unknown to the compiler
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec2<u32>>;
@@ -169,45 +171,42 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
 
   let k_first = wg.z * p.slice * CHUNK;
   let k_end = min(p.K, k_first + p.slice * CHUNK);
+  let steps = (k_end - k_first + BK - 1u) / BK;
+  let quads = select(BKQ, p.quads, ROLLED);
   var ra: array<vec4<f32>, A_REGS>;
   var rb: array<vec4<f32>, B_REGS>;
-  fetch_a(&ra, m0, k_first, t);
-  fetch_b(&rb, n0, k_first, t);
-  for (var chunk = k_first; chunk < k_end; chunk += CHUNK) {
-    var sum = array<vec4<f32>, TM>();
-    let chunk_end = min(k_end, chunk + CHUNK);
-    for (var k = chunk; k < chunk_end; k += BK) {
+  var sum = array<vec4<f32>, TM>();
+  // In step s the tiles at s are on their way while those at s - 1 are computed.
+  for (var s = 0u; s <= steps; s++) {
+    if (s > 0u) {
+      workgroupBarrier();
       put_a(&ra, t);
       put_b(&rb, t);
       workgroupBarrier();
-      // what comes next is on its way while this is computed
-      if (k + BK < k_end) {
-        fetch_a(&ra, m0, k + BK, t);
-        fetch_b(&rb, n0, k + BK, t);
-      }
-      for (var q = 0u; q < BKQ; q++) {
-        let bq = transpose(mat4x4<f32>(
-          tile_b[tx * LD + q], tile_b[(tx + TX) * LD + q], tile_b[(tx + 2u * TX) * LD + q], tile_b[(tx + 3u * TX) * LD + q]));
-        for (var i = 0u; i < TM; i++) {
-          let aq = tile_a[(ty + i * TY) * LD + q];
-          var s = fma(vec4<f32>(aq.x), bq[0], sum[i]);
-          s = fma(vec4<f32>(aq.y), bq[1], s);
-          s = fma(vec4<f32>(aq.z), bq[2], s);
-          sum[i] = fma(vec4<f32>(aq.w), bq[3], s);
-        }
-      }
-      workgroupBarrier();
     }
+    if (s < steps) {
+      fetch_a(&ra, m0, k_first + s * BK, t);
+      fetch_b(&rb, n0, k_first + s * BK, t);
+    }
+    if (s == 0u) { continue; }
+    for (var q = 0u; q < quads; q++) {
+      let bq = transpose(mat4x4<f32>(
+        tile_b[tx * LD + q], tile_b[(tx + TX) * LD + q], tile_b[(tx + 2u * TX) * LD + q], tile_b[(tx + 3u * TX) * LD + q]));
+      for (var i = 0u; i < TM; i++) {
+        let aq = tile_a[(ty + i * TY) * LD + q];
+        sum[i] = fma(vec4<f32>(aq.w), bq[3], fma(vec4<f32>(aq.z), bq[2], fma(vec4<f32>(aq.y), bq[1], fma(vec4<f32>(aq.x), bq[0], sum[i]))));
+      }
+    }
+    if (s % (CHUNK / BK) != 0u && s < steps) { continue; }
+    let at = c_base + (wg.z * p.slice + (s - 1u) / (CHUNK / BK)) * p.plane;
     for (var i = 0u; i < TM; i++) {
       if (SPLIT) {
         for (var j = 0u; j < 4u; j++) {
-          if (m0 + ty + i * TY < p.M && n0 + tx + j * TX < p.N) {
-            c[c_base + chunk / CHUNK * p.plane + i * TY * p.c_stride + j * TX] = sum[i][j];
-          }
+          if (m0 + ty + i * TY < p.M && n0 + tx + j * TX < p.N) { c[at + i * TY * p.c_stride + j * TX] = sum[i][j]; }
         }
-      } else {
-        total[i] += sum[i];
       }
+      total[i] += sum[i];
+      sum[i] = vec4<f32>();
     }
   }
   if (SPLIT) { return; }

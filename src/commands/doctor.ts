@@ -1,9 +1,9 @@
 /** `zerosearch doctor`: what this machine offers, what a run would take, whether it computes right, and how to mend what is missing. */
-import { spawn } from "node:child_process";
 import { statfs } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/arguments.ts";
+import { runApart } from "../device/apart.ts";
 import { chooseAuto } from "../device/choose.ts";
 import { cpuBuild, tiersOf } from "../device/facts.ts";
 import { probeAdapters, type FoundAdapter } from "../device/probe.ts";
@@ -23,6 +23,7 @@ const spec: ArgumentSpec = {
     json: { doc: "Prints one JSON object instead of lines." },
     check: { value: "NAME", doc: "Only tests one way of computing: wasm, openblas or webgpu." },
     adapter: { value: "NAME", doc: "With --check webgpu: part of the adapter's name." },
+    quick: { doc: "With --check webgpu: one matrix product, without the self-test of all kernels that every start does." },
   },
 };
 
@@ -38,7 +39,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const json = options.has("json");
   const only = options.get("check");
   if (only === undefined) return examine(json);
-  const check = await checkAlone(only, options.get("adapter"));
+  const check = await checkAlone(only, options.get("adapter"), options.has("quick"));
   if (check.state !== "ok") process.exitCode = 1;
   process.stdout.write(json ? `${JSON.stringify(check)}\n` : checkText(check));
 }
@@ -116,8 +117,8 @@ const withoutRelaxedSimd: Finding = {
   mend: "Node 20 or later on a processor with FMA",
 };
 
-async function checkAlone(name: string, adapter: string | undefined): Promise<Check> {
-  const options = { wasm: {}, openblas: { blas: "openblas" }, webgpu: { device: "webgpu", adapter } } as const;
+async function checkAlone(name: string, adapter: string | undefined, quick: boolean): Promise<Check> {
+  const options = { wasm: {}, openblas: { blas: "openblas" }, webgpu: { device: "webgpu", adapter, selfTest: !quick } } as const;
   if (!Object.hasOwn(options, name))
     throw new ConfigError({ where: "--check", what: "wrong value", expected: Object.keys(options).join(", "), got: name });
   const { state, text, hint } = await selfTest(options[name as keyof typeof options]);
@@ -133,39 +134,16 @@ async function compareThreads(all: Float32Array): Promise<SelfTest> {
 }
 
 /** In a process of its own: a driver that crashes takes its process with it. */
-function checkApart({ fullName }: FoundAdapter): Promise<Omit<Check, "name">> {
+async function checkApart({ fullName, software }: FoundAdapter): Promise<Omit<Check, "name">> {
   // src/commands/ and dist/commands/ lie equally deep
   const program = fileURLToPath(new URL("../../bin/zerosearch.js", import.meta.url));
-  const child = spawn(process.execPath, [program, "doctor", "--check", "webgpu", "--adapter", fullName, "--json"], {
-    stdio: ["ignore", "pipe", "pipe"],
-    windowsHide: true,
-  });
-  return new Promise((resolve) => {
-    let stdout = "";
-    let stderr = "";
-    const fail = (text: string): void => {
-      const said = stderr.split("\n").find((one) => one.trim() !== "" && !/^Warning|XDG_RUNTIME_DIR/.test(one));
-      const full = `${fullName}: the self-test ${text}${said === undefined ? "" : `: ${said}`}`;
-      resolve({ state: "failed", text: full, hint: "Update its driver, or use --device cpu." });
-    };
-    const timer = setTimeout(() => child.kill("SIGKILL"), 300_000);
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      stdout += text;
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      stderr += text;
-    });
-    child.on("error", (error) => {
-      clearTimeout(timer);
-      fail(`could not be started: ${error.message}`);
-    });
-    child.on("close", (code, signal) => {
-      clearTimeout(timer);
-      const row = stdout.split("\n").find((text) => text.startsWith("{"));
-      if (row === undefined) fail(signal === null ? `ended with code ${code ?? "unknown"}` : `crashed (${signal})`);
-      else resolve(JSON.parse(row) as Check);
-    });
-  });
+  const words = ["doctor", "--check", "webgpu", "--adapter", fullName, "--json", ...(software ? ["--quick"] : [])];
+  const { stdout, stderr, end } = await runApart([process.execPath, program, ...words], { timeout: 300_000 });
+  const row = stdout.split("\n").find((text) => text.startsWith("{"));
+  if (row !== undefined) return JSON.parse(row) as Check;
+  const said = stderr.split("\n").find((one) => one.trim() !== "" && !/^Warning|XDG_RUNTIME_DIR/.test(one));
+  const text = `${fullName}: the check ${end}${said === undefined ? "" : `: ${said}`}`;
+  return { state: "failed", text, hint: "Update its driver, or use --device cpu." };
 }
 
 /** What a failed check means: OpenBLAS may be missing, a software adapter slow or odd; the CPU and a real GPU must compute. */

@@ -1,6 +1,6 @@
 /** Which adapters there are, asked in a process of its own: a driver that crashes takes its process with it. */
-import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { runApart } from "./apart.ts";
 import { dawnFlags } from "./dawn.ts";
 import { factsOf, type AdapterFacts } from "./webgpu/adapter.ts";
 
@@ -45,8 +45,7 @@ interface Row {
 export async function probeAdapters({ command = [process.execPath], env, timeout = 30_000 }: ProbeOptions = {}): Promise<Probe> {
   // src/device/ and dist/device/ lie equally deep
   const program = fileURLToPath(new URL("../../bin/list-adapters.js", import.meta.url));
-  // what NODE_OPTIONS asks for, a debugger say, is meant for this process
-  const { stdout, stderr, end } = await run([...command, program, ...dawnFlags()], { ...(env ?? process.env), NODE_OPTIONS: "" }, timeout);
+  const { stdout, stderr, end } = await runApart([...command, program, ...dawnFlags()], { env, timeout });
   const rows = stdout.split("\n").flatMap((line): Row[] => (line.startsWith("{") ? [JSON.parse(line) as Row] : []));
   const adapters: FoundAdapter[] = [];
   const unusable: { fullName: string; why: string }[] = [];
@@ -64,43 +63,6 @@ export async function probeAdapters({ command = [process.execPath], env, timeout
   const complete = rows.some((row) => row.done);
   const failure = told ?? (complete ? null : `listing the adapters ${end}${asking === undefined ? "" : ` at ${asking}`}`);
   return { adapters, unusable, failure, messages: spoken(stderr) };
-}
-
-interface Ended {
-  readonly stdout: string;
-  readonly stderr: string;
-  /** How it ended, as a clause. */
-  readonly end: string;
-}
-
-function run([command = "", ...args]: readonly string[], env: NodeJS.ProcessEnv, timeout: number): Promise<Ended> {
-  return new Promise((resolve) => {
-    let stdout = "";
-    let stderr = "";
-    let hangs = false;
-    const finish = (end: string): void => {
-      clearTimeout(timer);
-      resolve({ stdout, stderr, end });
-    };
-    const child = spawn(command, args, { env, stdio: ["ignore", "pipe", "pipe"], windowsHide: true });
-    const timer = setTimeout(() => {
-      hangs = true;
-      child.kill("SIGKILL");
-    }, timeout);
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      stdout += text;
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      stderr += text;
-    });
-    child.on("error", (error) => {
-      finish(`could not be started (${error.message})`);
-    });
-    child.on("close", (code, signal) => {
-      if (hangs) finish(`had not ended after ${timeout / 1000} s`);
-      else finish(signal === null ? `ended with code ${code ?? "unknown"}` : `crashed (${signal})`);
-    });
-  });
 }
 
 /** Lines that say something of the machine; not where in Dawn they come from, nor what it says of every adapter. */

@@ -228,9 +228,7 @@ export class BatchGenerator implements Generator {
 
   /** The lane with the most rows: the others fill up meanwhile. None is passed over for ever. */
   private pick(pools: readonly ModelPool[]): { pool: ModelPool; lane: Lane } | null {
-    const all = pools.flatMap((pool) =>
-      [...pool.lanes.values()].filter((lane) => lane.rows.wantsSteps).map((lane) => ({ pool, lane })),
-    );
+    const all = pools.flatMap((pool) => [...pool.lanes.values()].filter((lane) => lane.rows.wantsSteps).map((lane) => ({ pool, lane })));
     let best = all[0] ?? null;
     for (const one of all) {
       if (one.lane.passedOver >= mostPassedOver) {

@@ -125,7 +125,11 @@ export class AdamW {
    */
   async update(lr: number): Promise<Tensor> {
     if (this.unsettled)
-      throw new ZeroSearchError({ where: "AdamW.update", what: "the update before is not settled", hint: "await settle() after each update" });
+      throw new ZeroSearchError({
+        where: "AdamW.update",
+        what: "the update before is not settled",
+        hint: "await settle() after each update",
+      });
     const active = [...this.slots].filter(([, slot]) => slot.parameter.grad !== null);
     const gradients = new Map(active.map(([name, slot]) => [name, slot.parameter.grad!]));
     if (this.reduce !== undefined) await this.reduce(gradients);

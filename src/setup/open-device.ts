@@ -4,9 +4,9 @@ import { chooseAsked, chooseAuto, type Choice } from "../device/choose.ts";
 import { createDevice } from "../device/create.ts";
 import type { Device } from "../device/device.ts";
 import { probeAdapters } from "../device/probe.ts";
-import { DeviceError, ZeroSearchError } from "../util/errors.ts";
+import { ZeroSearchError } from "../util/errors.ts";
 
-export type DeviceSettings = Partial<Config["device"]> & { readonly precision?: "f32" | "f16" };
+export type DeviceSettings = Partial<Config["device"]>;
 
 /**
  * Opens it and says `device: <what it is> (<why it was taken>)`. With `auto`, adapters are looked at in another process, so that a
@@ -14,14 +14,7 @@ export type DeviceSettings = Partial<Config["device"]> & { readonly precision?: 
  * @throws DeviceError when what was asked for cannot be had.
  */
 export async function openDevice(settings: DeviceSettings, say: (line: string) => void = print): Promise<Device> {
-  const { kind = "auto", adapter = null, precision = "f32" } = settings;
-  if (kind === "cpu" && precision !== "f32")
-    throw new DeviceError({
-      where: "device.precision",
-      what: "the CPU device has one precision",
-      expected: "f32 with device.kind=cpu",
-      got: precision,
-    });
+  const { kind = "auto", adapter = null } = settings;
   const { device, why } = await open(chooseAsked({ kind, adapter }) ?? chooseAuto({ adapter }, await probeAdapters()), settings);
   say(`device: ${device.description} (${[why, ...ignored(device, settings)].join("; ")})`);
   return device;

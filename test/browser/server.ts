@@ -29,7 +29,7 @@ async function answer(path: string): Promise<{ type: string; body: string }> {
   if (path === "/") return { type: "text/html", body: page };
   if (path === "/wgsl.json") return { type: "application/json", body: JSON.stringify(Object.fromEntries(await loadWgsl())) };
   if (!served.test(path) || extname(path) !== ".ts") throw new Error(`${path} is not served`);
-  const source = await readFile(join(root, path), "utf8").catch(() => "export {}");
+  const source = await readFile(join(root, path), "utf8");
   const { outputText } = ts.transpileModule(source, {
     compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext, verbatimModuleSyntax: true },
   });

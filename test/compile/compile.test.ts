@@ -1,9 +1,10 @@
 /** Every pipeline that hosts ask for compiles, for every tier: on Dawn's null backend, which has all features and computes nothing. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { dawn, loadWgsl } from "../../src/device/dawn.ts";
+import type { KernelName } from "../../src/device/kernels.ts";
 import { factsOf, requestDevice } from "../../src/device/webgpu/adapter.ts";
-import { DryDevice } from "../../src/device/webgpu/dry-device.ts";
 import type { Dispatch } from "../../src/device/webgpu/kernel.ts";
+import { collect } from "../../src/device/webgpu/prepare.ts";
 import { Pipelines, specialisationKey, type Specialisation } from "../../src/device/webgpu/pipelines.ts";
 import { dispatchFaults, parseFile } from "./check-dispatch.ts";
 import { kernelNames, representativeCalls } from "./representative-calls.ts";
@@ -33,9 +34,12 @@ function dryRun({ capabilities }: CompileTarget, precision: "f32" | "f16", split
     used.add(dispatch.kernel);
     for (const fault of dispatchFaults(dispatch, files)) faults.add(`${specialisationKey(dispatch)}: ${fault}`);
   };
-  const dry = new DryDevice({ capabilities, precision, maxShardBytes: split.maxShardBytes, onDispatch });
-  const called = representativeCalls(dry, split.maxShardBytes === undefined ? capabilities.maxBinding : 2 ** 20, split.mostColumns);
-  return { called, faults, specialisations: dry.specialisations };
+  let called: ReadonlySet<KernelName> = new Set();
+  const options = { capabilities, precision, maxShardBytes: split.maxShardBytes, fuse: true, onDispatch };
+  const specialisations = collect(options, (dry) => {
+    called = representativeCalls(dry, split.maxShardBytes === undefined ? capabilities.maxBinding : 2 ** 20, split.mostColumns);
+  });
+  return { called, faults, specialisations };
 }
 
 /** Complaints of the compiler. What has compiled for another tier is not compiled again. */

@@ -149,7 +149,8 @@ describe.each(deviceVariants)("AdamW on $name", ({ options }) => {
       const parameters = makeParameters(cpu());
       const optimiser = new AdamW(decayGroups(parameters, 0.1), settings);
       for (const t of refused ? [0, -1, 1] : [0, 1]) {
-        for (const [name, parameter] of parameters) parameter.grad!.write(t < 0 ? new Float32Array(size(name)).fill(NaN) : gradient(name, t));
+        for (const [name, parameter] of parameters)
+          parameter.grad!.write(t < 0 ? new Float32Array(size(name)).fill(NaN) : gradient(name, t));
         await optimiser.update(0.01);
         await optimiser.settle();
       }

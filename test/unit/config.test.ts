@@ -119,6 +119,7 @@ describe("a mistake in a configuration", () => {
       "argument curriculum.base=0: wrong value for curriculum.base; expected a number above 0",
     );
     expect(messageOf(() => configOf("device.kind=tpu"))).toContain('expected one of auto, cpu, webgpu, got "tpu"');
+    expect(messageOf(() => configOf("device.precision=bf16"))).toContain('expected one of f32, f16, got "bf16"');
     expect(messageOf(() => configOf("seed=many"))).toContain('expected an integer from 0, got "many"');
     expect(messageOf(() => configOf("name=../x"))).toContain("wrong value for name");
   });
@@ -143,6 +144,10 @@ describe("a mistake in a configuration", () => {
     expect(messageOf(() => configOf("train.groupSize=1"))).toContain("leaves grpo without a baseline");
     expect(configOf("train.groupSize=1", "algorithm.name=reinforce").train.groupSize).toBe(1);
     expect(messageOf(() => configOf("rollout.maxContextTokens=600"))).toContain("no room for one turn");
+    expect(messageOf(() => configOf("device.precision=f16", "device.kind=cpu"))).toContain(
+      "device.precision cannot be had on the CPU; expected f32, or device.kind webgpu, got f16",
+    );
+    expect(configOf("device.precision=f16", "device.kind=webgpu").device.precision).toBe("f16");
   });
 });
 

@@ -34,9 +34,17 @@ export class CallContext implements KernelContext {
 
   /** One call from start to end. */
   run(kernel: KernelName, call: KernelCall): void {
-    this.kernel = kernel;
+    this.runTogether(kernel, [call], () => {
+      this.parts.hosts[kernel](this, call);
+    });
+  }
+
+  /** Several calls that `host` records as one. */
+  runTogether(name: string, calls: readonly KernelCall[], host: (context: KernelContext) => void): void {
+    this.kernel = name;
     try {
-      this.call(kernel, call);
+      host(this);
+      for (const { outputs } of calls) changed(outputs);
       for (const write of this.after) write();
     } finally {
       this.after.length = 0;
@@ -148,6 +156,10 @@ export class CallContext implements KernelContext {
 
   call(kernel: KernelName, call: KernelCall): void {
     this.parts.hosts[kernel](this, call);
-    for (const output of call.outputs) if (output instanceof WebGpuStorage) output.version += 1;
+    changed(call.outputs);
   }
+}
+
+function changed(outputs: KernelCall["outputs"]): void {
+  for (const output of outputs) if (output instanceof WebGpuStorage) output.version += 1;
 }

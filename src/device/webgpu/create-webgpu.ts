@@ -22,6 +22,8 @@ export interface WebGpuOptions {
   readonly readInterval?: number | undefined;
   /** Fills new storages with NaN, so that a test sees what nothing wrote. */
   readonly poison?: boolean | undefined;
+  /** Small kernels that follow each other run as one where the bits are the same. Default true. */
+  readonly fuse?: boolean | undefined;
   /** Whether `prepare` compiles ahead. By default on hardware only: software adapters compile slowly, or when a kernel first runs. */
   readonly precompile?: boolean | undefined;
   /** Computes small cases first and compares them with float64; a tier that fails is switched off, and said. Default true. */
@@ -90,6 +92,7 @@ async function open(options: WebGpuOptions, off: TiersOff): Promise<{ readonly d
     maxMemoryBytes: options.maxMemoryBytes ?? Number.MAX_SAFE_INTEGER,
     readInterval: options.readInterval ?? 16,
     poison: options.poison ?? false,
+    fuse: options.fuse ?? true,
     precompile: options.precompile ?? !facts.software,
   });
   return { device, facts };

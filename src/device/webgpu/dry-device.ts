@@ -9,6 +9,7 @@ import type { KernelDims, KernelName } from "../kernels.ts";
 import type { PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
 import { CallContext } from "./context.ts";
+import { Fusion } from "./fusion.ts";
 import type { Dispatch } from "./kernel.ts";
 import { kernelHosts } from "./kernels/index.ts";
 import { specialisationKey, type Specialisation } from "./pipelines.ts";
@@ -19,6 +20,8 @@ export interface DryDeviceOptions {
   readonly precision: "f32" | "f16";
   /** The largest binding unless told. */
   readonly maxShardBytes?: number | undefined;
+  /** Whether calls that may be fused are: false unless told. */
+  readonly fuse?: boolean | undefined;
   /** Sees every dispatch that would run. */
   readonly onDispatch?: ((dispatch: Dispatch) => void) | undefined;
 }
@@ -29,17 +32,16 @@ export class DryDevice implements Device {
   readonly readInterval = 16;
   readonly batchInvariant = true;
   readonly precision: "f32" | "f16";
-  /** The pipelines asked for so far, by key. */
-  readonly specialisations = new Map<string, Specialisation>();
   private readonly options: DryDeviceOptions;
-  private readonly context: CallContext;
+  private readonly found = new Map<string, Specialisation>();
+  private readonly fusion: Fusion;
   private buffers = 0;
 
   constructor(options: DryDeviceOptions) {
     const { capabilities, precision } = options;
     this.options = options;
     this.precision = precision;
-    this.context = new CallContext({
+    const context = new CallContext({
       capabilities,
       precision,
       hosts: kernelHosts,
@@ -52,12 +54,19 @@ export class DryDevice implements Device {
         dispatch: (dispatch) => {
           if (dispatch.grid.includes(0)) return;
           const key = specialisationKey(dispatch);
-          if (!this.specialisations.has(key)) this.specialisations.set(key, dispatch);
+          if (!this.found.has(key)) this.found.set(key, dispatch);
           options.onDispatch?.(dispatch);
         },
       },
       pool: { take: (bytes) => this.buffer(bytes), give: () => undefined },
     });
+    this.fusion = new Fusion(context, options.fuse ?? false);
+  }
+
+  /** The pipelines asked for so far, by key, in the order of first use. */
+  get specialisations(): ReadonlyMap<string, Specialisation> {
+    this.fusion.flush();
+    return this.found;
   }
 
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
@@ -78,11 +87,12 @@ export class DryDevice implements Device {
       if (storage === null || storage instanceof WebGpuStorage) return storage;
       throw new DeviceError({ where: `kernel ${kernel}`, what: `${storage.label} belongs to another device` });
     };
-    this.context.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
+    this.fusion.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
   }
 
   /** Zeros. */
   async read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
+    this.fusion.flush();
     const length = rows * storage.cols;
     if (storage.dtype === "f32") return new Float32Array(length);
     return storage.dtype === "u32" ? new Uint32Array(length) : new Uint16Array(length);
@@ -95,7 +105,9 @@ export class DryDevice implements Device {
   async synchronize(): Promise<void> {}
   async destroy(): Promise<void> {}
   release(): void {}
-  write(): void {}
+  write(): void {
+    this.fusion.flush();
+  }
   resetPeak(): void {}
 
   // What stands for the GPU's memory is never touched.

@@ -12,6 +12,8 @@ const blockTokens = 64;
 const mostRows = 1024;
 const stopStates = 16;
 
+type Linear = readonly [out: number, into: number, bias: boolean];
+
 /** Calls of one model on one device, whose storages nobody tells apart. */
 class Calls {
   readonly device: Device;
@@ -50,24 +52,34 @@ class Calls {
     return c;
   }
 
-  /** The seven projections of a layer: [out, in], and whether they have a bias. */
-  linears(): readonly (readonly [out: number, into: number, bias: boolean])[] {
+  /** The projections of a layer by what they read: [out, in], and whether they have a bias. */
+  linears(): { readonly qkv: readonly Linear[]; readonly output: Linear; readonly gateUp: readonly Linear[]; readonly down: Linear } {
     const { width: C, mlpWidth: F, heads: H, kvHeads: K, headDim: D, qkvBias, outputBias, mlpBias } = this.shapes;
-    return [
-      [H * D, C, qkvBias],
-      [K * D, C, qkvBias],
-      [C, H * D, outputBias],
-      [F, C, mlpBias],
-      [C, F, mlpBias],
-    ];
+    return {
+      qkv: [
+        [H * D, C, qkvBias],
+        [K * D, C, qkvBias],
+        [K * D, C, qkvBias],
+      ],
+      output: [C, H * D, outputBias],
+      gateUp: [
+        [F, C, mlpBias],
+        [F, C, mlpBias],
+      ],
+      down: [C, F, mlpBias],
+    };
   }
 
-  linear(x: Storage, [out, into, bias]: readonly [number, number, boolean]): void {
+  /** Products of the same rows with several weights, one after another as a block does it: a device may do them together. */
+  linear(x: Storage, weights: readonly Linear[]): void {
     const { loraRank } = this.shapes;
-    this.matmul(x, 0, this.parameter(out, into), 1, { bias: bias ? this.parameter(1, out) : null });
+    for (const [out, into, bias] of weights)
+      this.matmul(x, 0, this.parameter(out, into), 1, { bias: bias ? this.parameter(1, out) : null });
     if (loraRank === 0) return;
-    const narrow = this.scaled(this.matmul(x, 0, this.parameter(loraRank, into, "f32"), 1));
-    this.matmul(narrow, 0, this.parameter(out, loraRank, "f32"), 1, { sums: true });
+    for (const [out, into] of weights) {
+      const narrow = this.scaled(this.matmul(x, 0, this.parameter(loraRank, into, "f32"), 1));
+      this.matmul(narrow, 0, this.parameter(out, loraRank, "f32"), 1, { sums: true });
+    }
   }
 
   scaled(x: Storage): Storage {
@@ -77,30 +89,36 @@ class Calls {
     return y;
   }
 
-  /** Embedding, norms, projections, rotation and activation of N tokens: alike in sampling and in training. */
+  /** Embedding, norms, projections, rotation and activation of N tokens, in a block's order: alike in sampling and in training. */
   forward(N: number): void {
     const { width: C, mlpWidth: F, heads: H, kvHeads: K, headDim: D, vocabulary: V, qkNorm } = this.shapes;
+    const { qkv, output, gateUp, down } = this.linears();
     const x = this.floats(N, C);
     this.device.run("embedding", {}, [this.words(1, N), this.parameter(V, C)], [x]);
-    this.norm(x, 1);
-    for (const linear of this.linears()) this.linear(this.floats(N, linear[1]), linear);
-    for (const heads of [H, K]) {
-      if (qkNorm) this.norm(this.floats(N, heads * D), heads);
-      this.rope(this.floats(N, heads * D), heads, 0);
-    }
+    this.linear(this.norm(x, 1), qkv);
+    if (qkNorm) for (const heads of [H, K]) this.norm(this.floats(N, heads * D), heads);
+    this.rope(N, 0);
+    this.linear(this.floats(N, H * D), [output]);
+    const h = this.floats(N, C);
+    this.device.run("add", {}, [x, this.floats(N, C)], [h]);
+    this.linear(this.norm(h, 1), gateUp);
     this.device.run("swiglu", {}, [this.floats(N, F), this.floats(N, F)], [this.floats(N, F)]);
-    this.device.run("add", {}, [x, this.floats(N, C)], [this.floats(N, C)]);
-    this.device.run("gather_rows", {}, [x, this.words(1, N)], [this.floats(N, C)]);
+    this.linear(this.floats(N, F), [down]);
+    this.device.run("gather_rows", {}, [h, this.words(1, N)], [this.floats(N, C)]);
   }
 
-  norm(x: Storage, groups: number): void {
-    const outputs = [this.floats(x.rows, x.cols), this.floats(x.rows, groups)];
-    this.device.run("rms_norm", { groups, eps: 1e-6 }, [x, this.parameter(1, x.cols / groups)], outputs);
+  norm(x: Storage, groups: number): Storage {
+    const y = this.floats(x.rows, x.cols);
+    this.device.run("rms_norm", { groups, eps: 1e-6 }, [x, this.parameter(1, x.cols / groups)], [y, this.floats(x.rows, groups)]);
+    return y;
   }
 
-  rope(x: Storage, heads: number, inverse: 0 | 1): void {
-    const table = this.floats(4096, this.shapes.headDim);
-    this.device.run("rope", { heads, inverse }, [x, this.words(1, x.rows), table], [this.floats(x.rows, x.cols)]);
+  /** Of queries, then of keys. */
+  rope(N: number, inverse: 0 | 1): void {
+    const { heads: H, kvHeads: K, headDim: D } = this.shapes;
+    const [positions, table] = [this.words(1, N), this.floats(4096, D)];
+    for (const heads of [H, K])
+      this.device.run("rope", { heads, inverse }, [this.floats(N, heads * D), positions, table], [this.floats(N, heads * D)]);
   }
 }
 
@@ -109,6 +127,7 @@ function paged(calls: Calls, { heads: H, kvHeads: K, headDim: D, width: C, vocab
   const { device } = calls;
   const keys = device.allocate(64, K * D * blockTokens, cache, "activation", "keys");
   const values = device.allocate(64, K * D * blockTokens, cache, "activation", "values");
+  device.run("fill", { value: 0 }, [], [calls.floats(1, C)]);
   device.run("kv_copy", {}, [calls.words(1, 2)], [keys, values]);
   const head = calls.parameter(V, C);
   for (const N of calls.rows(pagedRows)) {
@@ -168,13 +187,14 @@ function backward(calls: Calls, shapes: ModelShapes): void {
         [calls.floats(N, C), whole ? calls.floats(V, C) : null],
       );
     device.run("scatter_rows", {}, [x, calls.words(1, N)], [calls.floats(N, C)]);
-    for (const linear of calls.linears()) linearBackward(calls, N, linear, whole, loraRank);
+    const { qkv, output, gateUp, down } = calls.linears();
+    for (const linear of [...qkv, output, ...gateUp, down]) linearBackward(calls, N, linear, whole, loraRank);
     for (const [cols, groups] of [[C, 1] as const, ...(qkNorm ? ([[H * D, H], [K * D, K]] as const) : [])]) {
       const y = calls.floats(N, cols);
       const inputs = [y, calls.parameter(1, cols / groups), calls.floats(N, groups), y];
       device.run("rms_norm_backward", { groups }, inputs, [calls.floats(N, cols), whole ? calls.floats(1, cols / groups) : null]);
     }
-    for (const heads of [H, K]) calls.rope(calls.floats(N, heads * D), heads, 1);
+    calls.rope(N, 1);
     const wide = calls.floats(N, F);
     device.run("swiglu_backward", {}, [wide, wide, wide], [calls.floats(N, F), calls.floats(N, F)]);
     for (const B of new Set([1, Math.ceil(N / 64)])) {
@@ -193,7 +213,7 @@ function backward(calls: Calls, shapes: ModelShapes): void {
 function linearBackward(
   calls: Calls,
   N: number,
-  [out, into, bias]: readonly [number, number, boolean],
+  [out, into, bias]: Linear,
   whole: boolean,
   loraRank: number,
 ): void {
@@ -213,7 +233,8 @@ function linearBackward(
 /** Gradient norm and AdamW over parameters of every shape. */
 function optimiser(calls: Calls, { width: C, vocabulary: V, trains, loraRank }: ModelShapes): void {
   const { device } = calls;
-  const sizes = calls.linears().flatMap(([out, into]) =>
+  const { qkv, output, gateUp, down } = calls.linears();
+  const sizes = [...qkv, output, ...gateUp, down].flatMap(([out, into]) =>
     trains === "weights"
       ? [
           [out, into],

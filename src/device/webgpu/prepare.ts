@@ -6,11 +6,15 @@ import type { Pipelines, Specialisation } from "./pipelines.ts";
 /** Compilations under way at a time: as many as an adapter's compiler has threads, about. */
 const together = 8;
 
-/** The pipelines that `fn` would use, by key, in the order of first use. */
+/** The pipelines that `fn` would use, by key, in the order of first use: where calls are fused, those of both ways. */
 export function collect(options: DryDeviceOptions, fn: (device: Device) => void): ReadonlyMap<string, Specialisation> {
-  const device = new DryDevice(options);
-  fn(device);
-  return device.specialisations;
+  const all = new Map<string, Specialisation>();
+  for (const fuse of options.fuse === true ? [false, true] : [false]) {
+    const device = new DryDevice({ ...options, fuse });
+    fn(device);
+    for (const [key, one] of device.specialisations) all.set(key, one);
+  }
+  return all;
 }
 
 /**

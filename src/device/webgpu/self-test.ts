@@ -15,7 +15,7 @@ export interface SelfTestFailure {
 
 /** The pipelines that a case uses with these capabilities. */
 export function pipelinesOf(test: SelfTestCase, capabilities: Capabilities, precision: "f32" | "f16"): ReadonlyMap<string, Specialisation> {
-  return collect({ capabilities, precision }, (device) => {
+  return collect({ capabilities, precision, fuse: true }, (device) => {
     test.run(new Trial(device), device);
   });
 }

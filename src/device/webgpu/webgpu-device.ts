@@ -8,6 +8,7 @@ import type { Capabilities } from "./capabilities.ts";
 import { bufferUsage } from "./constants.ts";
 import { CallContext } from "./context.ts";
 import { Downloads } from "./downloads.ts";
+import { Fusion } from "./fusion.ts";
 import { kernelHosts } from "./kernels/index.ts";
 import { modelCalls } from "./model-calls.ts";
 import { Pipelines } from "./pipelines.ts";
@@ -28,6 +29,8 @@ export interface WebGpuDeviceParts {
   readonly readInterval: number;
   /** New storages are NaN. */
   readonly poison: boolean;
+  /** Whether one dispatch may do several calls together. */
+  readonly fuse: boolean;
   /** Whether `prepare` compiles; else each pipeline is compiled when it is first used. */
   readonly precompile: boolean;
 }
@@ -49,6 +52,7 @@ export class WebGpuDevice implements Device {
   private readonly pool: BufferPool;
   private readonly recorder: Recorder;
   private readonly context: CallContext;
+  private readonly fusion: Fusion;
   private readonly downloads: Downloads;
   private poisonSource: PooledBuffer | null = null;
   private submitted = 0;
@@ -84,6 +88,7 @@ export class WebGpuDevice implements Device {
     });
     this.downloads = new Downloads(device, this.recorder);
     this.context = new CallContext({ capabilities, precision, recorder: this.recorder, pool: this.pool, hosts: kernelHosts });
+    this.fusion = new Fusion(this.context, parts.fuse);
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       fail(new DeviceError({ where: "webgpu device", what: event.error.message, hint: "The device cannot be used any more." }));
@@ -140,9 +145,11 @@ export class WebGpuDevice implements Device {
     if (this.ended !== null) return;
     const own = this.own(storage, "release");
     own.released = true;
-    for (const buffer of own.buffers) this.pool.give(buffer as PooledBuffer);
-    for (const { buffer } of own.derived.values()) this.pool.give(buffer as PooledBuffer);
-    own.derived.clear();
+    this.fusion.defer(() => {
+      for (const buffer of own.buffers) this.pool.give(buffer as PooledBuffer);
+      for (const { buffer } of own.derived.values()) this.pool.give(buffer as PooledBuffer);
+      own.derived.clear();
+    });
   }
 
   write(storage: Storage, data: HostArray, firstRow = 0): void {
@@ -158,6 +165,7 @@ export class WebGpuDevice implements Device {
       });
     this.checkRows(own, "write", firstRow, rows);
     if (this.recorder.capturing) throw new DeviceError({ where: `write ${own.label}`, what: "what is captured may ask for kernels only" });
+    this.fusion.flush();
     own.version += 1;
     this.eachRun(own, firstRow, rows, (buffer, row, from, to) => {
       // The queue writes before anything that is recorded but not submitted.
@@ -171,6 +179,7 @@ export class WebGpuDevice implements Device {
   async read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
     const own = this.own(storage, "read");
     this.checkRows(own, "read", firstRow, rows);
+    this.fusion.flush();
     const data = new arrayTypes[own.dtype](rows * own.cols);
     const parts: Promise<void>[] = [];
     this.eachRun(own, firstRow, rows, (buffer, row, from, to) => {
@@ -202,7 +211,7 @@ export class WebGpuDevice implements Device {
     if (signature === undefined) throw new DeviceError({ where: "run", what: `there is no kernel ${kernel}` });
     checkCall(signature, dims, inputs, outputs);
     const own = (one: Storage | null): WebGpuStorage | null => (one === null ? null : this.own(one, where));
-    this.context.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
+    this.fusion.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
     const { dispatches } = this.recorder.counts;
     if (dispatches - this.submitted >= submitAfter) {
       this.recorder.flush();
@@ -213,13 +222,17 @@ export class WebGpuDevice implements Device {
   capture(fn: () => void): Replay {
     this.checkAlive("capture");
     if (this.recorder.capturing) throw new DeviceError({ where: "capture", what: "it was called inside a capture" });
+    this.fusion.flush();
     const arena = new Arena();
     const refreshes = new Map<WebGpuStorage, Map<string, () => void>>();
     this.pool.arena = arena;
     this.context.captured = refreshes;
     let captured: Captured;
     try {
-      captured = this.recorder.capture(fn);
+      captured = this.recorder.capture(() => {
+        fn();
+        this.fusion.flush();
+      });
     } catch (error) {
       this.pool.dispose(arena);
       throw error;
@@ -232,6 +245,7 @@ export class WebGpuDevice implements Device {
       run: () => {
         this.checkAlive("replay");
         if (disposed) throw new DeviceError({ where: "replay", what: "it has been disposed of" });
+        this.fusion.flush();
         for (const [storage, each] of refreshes) {
           this.own(storage, "replay");
           for (const refresh of each.values()) refresh();
@@ -243,6 +257,7 @@ export class WebGpuDevice implements Device {
         if (disposed) return;
         disposed = true;
         if (this.ended !== null) return;
+        this.fusion.flush();
         this.recorder.flush();
         captured.params?.destroy();
         this.pool.dispose(arena);
@@ -254,7 +269,7 @@ export class WebGpuDevice implements Device {
     this.checkAlive("prepare");
     const { capabilities, precision, parts } = this;
     if (!parts.precompile) return;
-    const wanted = collect({ capabilities, precision, maxShardBytes: parts.maxShardBytes }, (dry) => {
+    const wanted = collect({ capabilities, precision, maxShardBytes: parts.maxShardBytes, fuse: parts.fuse }, (dry) => {
       modelCalls(dry, shapes, capabilities.maxBinding);
     });
     await prepareAll(this.pipelines, wanted.values(), onProgress);
@@ -263,6 +278,7 @@ export class WebGpuDevice implements Device {
 
   async synchronize(): Promise<void> {
     this.checkAlive("synchronize");
+    this.fusion.flush();
     this.recorder.flush();
     await this.gpu.queue.onSubmittedWorkDone();
     await settled(); // errors of what was submitted arrive as events
@@ -271,6 +287,7 @@ export class WebGpuDevice implements Device {
 
   memory(): MemoryReport {
     this.checkAlive("memory");
+    this.fusion.flush();
     const { inUse, peak, reserved } = this.pool;
     return { inUse, peak, reserved };
   }
@@ -289,6 +306,7 @@ export class WebGpuDevice implements Device {
 
   async destroy(): Promise<void> {
     if (this.ended === null) {
+      this.fusion.flush();
       this.recorder.flush();
       await this.gpu.queue.onSubmittedWorkDone();
     }

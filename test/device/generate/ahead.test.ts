@@ -90,7 +90,12 @@ describe("steps asked for ahead of the read before", () => {
     for (const readInterval of [4, 16])
       for (const sharing of [true, false])
         await slowly(readInterval, async (slow, same) => {
-          const generator = new BatchGenerator({ device: slow, models: { tiny: { decoder: same } }, kvCacheBytes: 9 * blockBytes, sharing });
+          const generator = new BatchGenerator({
+            device: slow,
+            models: { tiny: { decoder: same } },
+            kvCacheBytes: 9 * blockBytes,
+            sharing,
+          });
           expect(await Promise.all(list.map((job) => runJob(generator, job)))).toEqual(alone);
           const counts = generator.takeCounts().get("tiny")!;
           expect(counts.preemptions).toBeGreaterThan(0);
@@ -113,7 +118,9 @@ describe("steps asked for ahead of the read before", () => {
       const adapted = list.slice(0, 8).map((job) => ({ ...job, open: { ...job.open, adapter: "zero" } }));
       const both = await Promise.all([...list, ...others, ...adapted].map((job) => runJob(generator, job)));
       expect(both.slice(0, 58)).toEqual([...alone, ...apart]);
-      expect(both.slice(58).map((turns) => turns.map(({ ids }) => ids))).toEqual(alone.slice(0, 8).map((turns) => turns.map(({ ids }) => ids)));
+      expect(both.slice(58).map((turns) => turns.map(({ ids }) => ids))).toEqual(
+        alone.slice(0, 8).map((turns) => turns.map(({ ids }) => ids)),
+      );
       await generator.dispose();
       second.dispose();
     });
@@ -206,7 +213,14 @@ describe("while steps are under way", () => {
         const scope = new Scope();
         const { tensor } = scope.run(() => {
           const hidden = model.forward(packBatch(model.device, [[...prompt, ...ids]]));
-          const rows = gatherRows(hidden, fromHost(model.device, Uint32Array.from(ids, (_, i) => prompt.length - 1 + i), [ids.length]));
+          const rows = gatherRows(
+            hidden,
+            fromHost(
+              model.device,
+              Uint32Array.from(ids, (_, i) => prompt.length - 1 + i),
+              [ids.length],
+            ),
+          );
           return { tensor: logProb(rows, model.headWeight, fromHost(model.device, Uint32Array.from(ids), [ids.length])).logProb };
         });
         const values = await tensor.readFloats();

@@ -23,7 +23,12 @@ const settings: UpdateSettings = { temperature: 0.8, microBatchTokens: 150, clip
 const batch: ScoredTrajectory[] = Array.from({ length: 6 }, (_, i) => {
   const word = (n: number, m: number): number => philox([7, i], [n, 0, 0, 0])[0] % m;
   const mask = `${"0".repeat(3 + word(0, 9))}${"1".repeat(2 + word(1, 20))}${"0".repeat(5 + word(2, 30))}${"1".repeat(1 + word(3, 20))}`;
-  const trajectory = trajectoryOf({ ids: Array.from(mask, (_c, t) => word(10 + t, config.vocabulary)), mask, question: i >> 1, rollout: i & 1 });
+  const trajectory = trajectoryOf({
+    ids: Array.from(mask, (_c, t) => word(10 + t, config.vocabulary)),
+    mask,
+    question: i >> 1,
+    rollout: i & 1,
+  });
   const logProbs = trajectory.lossMask.map((bit) => (bit === 1 ? -Math.log(config.vocabulary) : 0));
   return { trajectory: { ...trajectory, logProbs }, reward: 0, advantage: i % 2 === 0 ? 1 : -1 };
 });
@@ -128,7 +133,16 @@ describe("a scaled loss", () => {
         for (let u = 0; u < 6; u++) {
           if (interrupted && u === 3) {
             const model = (): Model => ({ decoder: world.policy, folder }) as Model;
-            const state = { step: u, updates: world.optimizer.step, seed: 1, configHash: "", device: "", build: "", best: null, logBytes: {} };
+            const state = {
+              step: u,
+              updates: world.optimizer.step,
+              seed: 1,
+              configHash: "",
+              device: "",
+              build: "",
+              best: null,
+              logBytes: {},
+            };
             await saveState(folder, model(), world.optimizer, { ...state, extra: lossScaleState(scaler) }, 1);
             world.dispose();
             scaler = new LossScaler({ growAfter: 2 });
@@ -171,7 +185,14 @@ describe("a scaled loss", () => {
     const { policy, optimizer, dispose } = setUp(null, slow);
     const steps: (() => Promise<unknown>)[] = [
       () => update(policy, optimizer, batch, settings, 1e-3),
-      () => update(policy, optimizer, batch.map((row) => ({ ...row, advantage: 0 })), { ...settings, klCoef: 0, entropyCoef: 0 }, 1e-3),
+      () =>
+        update(
+          policy,
+          optimizer,
+          batch.map((row) => ({ ...row, advantage: 0 })),
+          { ...settings, klCoef: 0, entropyCoef: 0 },
+          1e-3,
+        ),
       () => fineTuneStep(policy, optimizer, examples, { learningRate: 1e-3, microBatchTokens: 60 }),
     ];
     for (const step of steps) {

@@ -16,7 +16,7 @@ describe("log_prob on a GPU", () => {
 
   it("gives rows of later chunks the bits they have alone, and adds every chunk to the gradient of the weight", async () => {
     // one row more than a chunk has at most
-    const [N, C, V] = [16_385, 3, 5];
+    const [N, C, V] = [4097, 3, 5];
     const inputs = problem(N, C, V);
     const [logProb, entropy, lse] = await check("log_prob", { temperature: 0.8 }, inputs, vectors(N), { tolerance: 3e-6 });
     const [hidden, weight, targets] = inputs;
@@ -24,7 +24,7 @@ describe("log_prob on a GPU", () => {
     const [alone] = await runOn(device(), "log_prob", { temperature: 0.8 }, [tail, weight, ids(targets.values.slice(N - 5))], vectors(5));
     expect(bitsOf(alone!)).toEqual(bitsOf(logProb!.slice(N - 5)));
     const gradients = [vector(entropy!), vector(lse!), randomTensor(3, 1, N), randomTensor(4, 1, N)];
-    await check("log_prob_backward", { temperature: 0.8 }, [...inputs, ...gradients], [zeros(N, C), randomTensor(5, V, C)], { tolerance: 2e-4 });
+    await check("log_prob_backward", { temperature: 0.8 }, [...inputs, ...gradients], [zeros(N, C), randomTensor(5, V, C)], { tolerance: 1e-4 });
   });
 
   it("leaves ids of logit -infinity out, and says NaN for one that is no number or +infinity", async () => {

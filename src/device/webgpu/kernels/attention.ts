@@ -56,7 +56,7 @@ export function attention(context: KernelContext, call: KernelCall): void {
   const places = context.whole(offsets, "read");
   context.dispatch({
     kernel: "attention",
-    constants: { D: shape.D, PAGED: false, KV_DTYPE: dtypeCodes.f32 },
+    constants: { WIDE: shape.D > 64, PAGED: false, KV_DTYPE: dtypeCodes.f32 },
     buffers: [
       context.whole(q, "read"),
       context.whole(k, "read"),
@@ -67,7 +67,7 @@ export function attention(context: KernelContext, call: KernelCall): void {
       context.whole(out, "write"),
       context.whole(lse, "write"),
     ],
-    uints: [slots, sequences, group, groups, groupsPerHead, tile, quads(q), quads(k), quads(v), quads(out), lse.stride, 0],
+    uints: [slots, sequences, group, groups, groupsPerHead, tile, quads(q), quads(k), quads(v), quads(out), lse.stride, 0, shape.D / 4, 16],
     floats: [shape.scale],
     grid: fold(slots * groups),
   });
@@ -87,27 +87,26 @@ export function attentionBackward(context: KernelContext, call: KernelCall): voi
   const gradient = read(dout);
   context.dispatch({
     kernel: "attention_backward_delta",
-    constants: { D },
     buffers: [read(out), gradient, read(lse), stats],
-    uints: [count, heads, quads(out), quads(dout), lse.stride],
+    uints: [count, heads, quads(out), quads(dout), lse.stride, D / 4],
     grid: fold(Math.ceil(count / 128)),
   });
   const shared = [read(q), read(k), read(v), read(offsets), gradient, stats];
   const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
   context.dispatch({
     kernel: "attention_backward_query",
-    constants: { D },
+    constants: { WIDE: D > 64 },
     buffers: [...shared, context.whole(dq, "write")],
-    uints: [slots, sequences, heads, group, groups, groupsPerHead, tile, quads(q), quads(k), quads(v), quads(dout), quads(dq)],
+    uints: [slots, sequences, heads, group, groups, groupsPerHead, tile, quads(q), quads(k), quads(v), quads(dout), quads(dq), D / 4, 16],
     floats: [scale],
     grid: fold(slots * groups),
   });
   const blocks = Math.floor(q.rows / blockKeys) + sequences;
   context.dispatch({
     kernel: "attention_backward_key",
-    constants: { D },
+    constants: { WIDE: D > 64 },
     buffers: [...shared, context.whole(dk, "write"), context.whole(dv, "write")],
-    uints: [blocks, sequences, heads, heads / kvHeads, kvHeads, quads(q), quads(k), quads(v), quads(dout), quads(dk), quads(dv)],
+    uints: [blocks, sequences, heads, heads / kvHeads, kvHeads, quads(q), quads(k), quads(v), quads(dout), quads(dk), quads(dv), D / 4, 16],
     floats: [scale],
     grid: fold(blocks * kvHeads),
   });
@@ -134,7 +133,7 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
     const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
     context.dispatch({
       kernel: "attention",
-      constants: { D: shape.D, PAGED: true, KV_DTYPE: dtypeCodes[kCache.dtype] },
+      constants: { WIDE: shape.D > 64, PAGED: true, KV_DTYPE: dtypeCodes[kCache.dtype] },
       buffers: [
         context.whole(q, "read"),
         kCache.buffers[0]!,
@@ -145,7 +144,7 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
         context.whole(out, "write"),
         context.scratch(16),
       ],
-      uints: [slots, sequences, group, groups, groupsPerHead, tile, quads(q), words4(kCache), words4(vCache), quads(out), 0, blockTable.stride],
+      uints: [slots, sequences, group, groups, groupsPerHead, tile, quads(q), words4(kCache), words4(vCache), quads(out), 0, blockTable.stride, shape.D / 4, 16],
       floats: [shape.scale],
       grid: fold(slots * groups),
     });
@@ -174,6 +173,8 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
     const places = context.whole(offsets, "read");
     const table = context.whole(blockTable, "read");
     const to = context.whole(out, "write");
+    // threads that sum 4 columns each: as many parts of the 32 as there is room for
+    const parts = D > 64 ? 1 : D > 32 ? 2 : D > 16 ? 4 : 8;
     const half = kCache.dtype === "f32" ? 1 : 2;
     for (let first = 0; first < items; first += itemsAtOnce) {
       const some = Math.min(itemsAtOnce, items - first);
@@ -184,12 +185,12 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
         const blocks = Math.min(kCache.rowsPerShard, kCache.rows - firstBlock);
         context.dispatch({
           kernel: "attention_paged",
-          constants: { D, ROWS, KV_DTYPE: dtypeCodes[kCache.dtype] },
+          constants: { ROWS, EACH: Math.ceil(ROWS / parts), KV_DTYPE: dtypeCodes[kCache.dtype] },
           aliases: { PAIR: half === 1 ? "vec2<u32>" : "u32" },
           buffers: [queries, at, places, table, keys, vCache.buffers[shard]!, sums, norms],
           uints: [
             ...[some, first, splits, sequences, q.rows, groups, groups / kvHeads, quads(q)],
-            ...[kCache.stride / 2, vCache.stride / half / 2, blockTable.stride, maxBlocks, firstBlock, blocks],
+            ...[kCache.stride / 2, vCache.stride / half / 2, blockTable.stride, maxBlocks, firstBlock, blocks, D / 4, parts],
           ],
           floats: [scale],
           grid: fold(some * splits),
@@ -197,9 +198,8 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
       });
       context.dispatch({
         kernel: "attention_paged_merge",
-        constants: { D, ROWS },
         buffers: [at, places, sums, norms, to],
-        uints: [some, first, groups, sequences, maxBlocks, quads(out)],
+        uints: [some, first, groups, sequences, maxBlocks, quads(out), D / 4, ROWS],
         grid: fold(Math.ceil((some * ROWS * (D / 4)) / 64)),
       });
     }

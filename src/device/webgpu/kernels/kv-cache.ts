@@ -24,11 +24,11 @@ export function kvWrite(context: KernelContext, { dims, inputs, outputs }: Kerne
     const firstBlock = shard * kCache.rowsPerShard;
     context.dispatch({
       kernel: "kv_write",
-      constants: { D: k.cols / dims["kvHeads"]!, CACHE_DTYPE: dtypeCodes[kCache.dtype] },
+      constants: { CACHE_DTYPE: dtypeCodes[kCache.dtype] },
       buffers: [...sources, keys, vCache.buffers[shard]!],
       uints: [
         ...[k.rows, pairs, blockTable.rows, k.stride / 2, v.stride / 2, blockTable.stride],
-        ...[kCache.stride / each, vCache.stride / each, firstBlock, Math.min(kCache.rowsPerShard, kCache.rows - firstBlock)],
+        ...[kCache.stride / each, vCache.stride / each, firstBlock, Math.min(kCache.rowsPerShard, kCache.rows - firstBlock), k.cols / dims["kvHeads"]!],
       ],
       grid: fold(Math.ceil((k.rows * pairs) / 128)),
     });

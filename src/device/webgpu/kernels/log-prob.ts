@@ -9,7 +9,7 @@ import { logSoftmax, softmaxBlocks, statsBytes } from "./log-softmax.ts";
 /** Bytes of the logits that exist at once. The backward pass adds to the whole weight once per chunk: fewer, larger chunks. */
 const forwardBytes = 256 * 2 ** 20;
 const backwardBytes = 512 * 2 ** 20;
-const mostRows = 16384;
+const mostRows = 4096;
 /** Rows that `matmul` sums in one piece. */
 const sumRows = 256;
 

@@ -1,13 +1,17 @@
 /** Statistics of rows of logits, by one pair of kernels for all who need them: `sample` and `log_prob` get the same bits. */
 import type { GpuBuffer, KernelContext } from "../kernel.ts";
 
-/** Logits that one workgroup reduces; the number of blocks decides the order of summation. */
-const blockLogits = 4096;
+/** Logits of one invocation. */
+const ownLogits = 16;
 /** Bytes of one row's statistics: m, lse, entropy, 1 / temperature. */
 export const statsBytes = 16;
 
+/** Invocations of a workgroup, which reduces 16 logits for each: this and so the order of summation follow from the vocabulary. */
+function threadsFor(vocabulary: number): number {
+  return vocabulary <= 64 * ownLogits ? 64 : 256;
+}
 export function softmaxBlocks(vocabulary: number): number {
-  return Math.ceil(vocabulary / blockLogits);
+  return Math.ceil(vocabulary / (threadsFor(vocabulary) * ownLogits));
 }
 
 export interface LogSoftmaxRows {
@@ -31,6 +35,7 @@ export function logSoftmax(context: KernelContext, of: LogSoftmaxRows): void {
   const each = typeof temperature === "number" ? { buffer: of.logits, first: 0, stride: 0 } : temperature;
   context.dispatch({
     kernel: "log_softmax",
+    constants: { THREADS: threadsFor(of.vocabulary) },
     buffers: [of.logits, each.buffer, of.parts],
     uints: [of.vocabulary, of.stride / 4, of.firstRow, each.first, each.stride],
     floats: [typeof temperature === "number" ? temperature : 0],

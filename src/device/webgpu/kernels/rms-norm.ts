@@ -1,5 +1,5 @@
 /** Root-mean-square normalisation of rows or heads, and its backward pass. */
-import { dtypeCodes, fold, rowRuns, type GpuBuffer, type GpuStorage, type KernelContext, type KernelHost } from "../kernel.ts";
+import { dtypeCodes, fold, rowRuns, type GpuBuffer, type GpuStorage, type KernelCall, type KernelContext, type KernelHost } from "../kernel.ts";
 
 /** Fewest and most rows of a chunk whose share of dweight is summed by one workgroup: powers of two, so that no shard cuts a chunk. */
 const leastChunkRows = 4;
@@ -43,6 +43,27 @@ export const rmsNorm: KernelHost = (context, { dims, inputs: [x, weight], output
     });
   }
 };
+
+/** `add`, and the norm of its sum, in one. */
+export function addRmsNorm(context: KernelContext, calls: readonly KernelCall[]): void {
+  const [sum, norm] = calls as readonly [KernelCall, KernelCall];
+  const [a, b] = sum.inputs;
+  const [h] = sum.outputs;
+  const [, weight] = norm.inputs;
+  const [y, rstd] = norm.outputs;
+  const { C, THREADS, PER } = specialise(h!.cols, 1);
+  for (const { rows, parts } of rowRuns([a!, b!, h!, y!, rstd!])) {
+    const [pa, pb, ph, py, pr] = parts;
+    context.dispatch({
+      kernel: "add_rms_norm",
+      constants: { THREADS, PER, WEIGHT_DTYPE: dtypeCodes[weight!.dtype] },
+      buffers: [pa!.buffer, pb!.buffer, weight!.buffers[0]!, ph!.buffer, py!.buffer, pr!.buffer],
+      uints: [rows, C, pa!.row, pb!.row, ph!.row, py!.row, pr!.row, h!.stride / 4, rstd!.stride],
+      floats: [norm.dims["eps"]!],
+      grid: fold(Math.ceil(rows / (256 / THREADS))),
+    });
+  }
+}
 
 /** Rows of a chunk: by the number of rows only, so that sums do not depend on shards. */
 function chunkRowsOf(rows: number): number {

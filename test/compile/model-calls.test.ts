@@ -1,0 +1,110 @@
+/** What `Device.prepare` compiles is all that a model uses: the model itself is run on a device that only notes pipelines. */
+import { describe, expect, it } from "vitest";
+import type { ModelShapes } from "../../src/device/device.ts";
+import { DryDevice } from "../../src/device/webgpu/dry-device.ts";
+import { modelCalls } from "../../src/device/webgpu/model-calls.ts";
+import { collect } from "../../src/device/webgpu/prepare.ts";
+import { fromHuggingFace, type DecoderConfig } from "../../src/nn/config.ts";
+import { KvCache } from "../../src/nn/kv-cache.ts";
+import { packBatch } from "../../src/nn/batch.ts";
+import type { Decoder } from "../../src/nn/decoder.ts";
+import { gatherRows } from "../../src/ops/gather-rows.ts";
+import { kvCopy } from "../../src/ops/kv-copy.ts";
+import { logProb } from "../../src/ops/log-prob.ts";
+import { policyLoss } from "../../src/ops/policy-loss.ts";
+import { sample } from "../../src/ops/sample.ts";
+import { AdamW, decayGroups } from "../../src/optim/adamw.ts";
+import { backward } from "../../src/tensor/backward.ts";
+import { withScope } from "../../src/tensor/scope.ts";
+import { withTape } from "../../src/tensor/tape.ts";
+import { fromHost, full } from "../../src/tensor/tensor.ts";
+import { fineTuneStep } from "../../src/sft/fine-tune.ts";
+import { feed } from "../helpers/paged.ts";
+import { randomIds, tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
+import { targets } from "./tiers.ts";
+
+const shape = { hidden_size: 128, intermediate_size: 352, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, vocab_size: 611 };
+const configs: Readonly<Record<string, DecoderConfig>> = {
+  ...tinyConfigs,
+  "larger qwen2": fromHuggingFace({ ...shape, architectures: ["Qwen2ForCausalLM"], max_position_embeddings: 512, tie_word_embeddings: true }),
+};
+const cases = Object.entries(configs).flatMap(([name, config]) =>
+  (["f32", "f16"] as const).flatMap((precision) =>
+    (["weights", "adapters", "nothing"] as const).map((trains) => ({ name, config, precision, trains })),
+  ),
+);
+
+/** Prefill, decode steps of several sizes, and sampling. */
+function rollOut(device: DryDevice, decoder: Decoder, adapter: string | undefined, cacheType: ModelShapes["cache"]): void {
+  const { config } = decoder;
+  const cache = new KvCache(device, config, 40, cacheType);
+  const blocks = [3, 1, 2];
+  for (const lengths of [[130], [70, 1, 5], [1], [1, 1, 1], Array.from({ length: 33 }, () => 1)]) {
+    const pieces = lengths.map((length) => ({ ids: randomIds(length, config.vocabulary, 1), start: 0, blocks }));
+    const hidden = feed(decoder, cache, pieces, adapter);
+    const R = hidden.rows;
+    withScope(() => {
+      const words = (n: number) => fromHost(device, new Uint32Array(n), n === R ? [R] : [R, n / R]);
+      if (R < 64) sample(decoder.logits(hidden), full(device, [R, 4], 0), words(5 * R), words(R));
+    });
+    hidden.dispose();
+  }
+  const pairs = fromHost(device, Uint32Array.of(0, 1), [1, 2]);
+  for (const [layer, keys] of cache.keys.entries()) kvCopy(pairs, keys, cache.values[layer]!);
+}
+
+/** A reinforcement-learning update and a fine-tuning step. */
+async function learn(device: DryDevice, decoder: Decoder, adapter: string | undefined, kvDtype: ModelShapes["cache"]): Promise<void> {
+  const { vocabulary } = decoder.config;
+  const parameters = adapter === undefined ? decoder.parameters() : decoder.adapterParameters(adapter);
+  const optimizer = new AdamW(decayGroups(parameters, 0.1));
+  for (const [lengths, recompute] of [
+    [[97, 1, 64], false],
+    [[200], true],
+    [[5], false],
+  ] as const)
+    for (const withReference of [false, true]) {
+      const rows = lengths.map((length, i) => randomIds(length, vocabulary, i));
+      const n = rows.flat().length - 3;
+      withScope(() => {
+        const { tape, value } = withTape(() => {
+          const hidden = decoder.forward(packBatch(device, rows), { kvDtype, adapter, recompute });
+          const vector = () => full(device, [n], 0);
+          const chosen = gatherRows(hidden, fromHost(device, new Uint32Array(n), [n]));
+          const tokens = logProb(chosen, decoder.headWeight, fromHost(device, new Uint32Array(n), [n]), 0.8);
+          return policyLoss(
+            { ...tokens, oldLogProb: vector(), advantage: vector(), lossMask: vector(), referenceLogProb: withReference ? vector() : null },
+            { clipLow: 0.2, clipHigh: 0.2, klCoef: withReference ? 0.1 : 0, entropyCoef: withReference ? 0.01 : 0, scale: 1 },
+          );
+        });
+        backward(tape, value);
+      });
+      await optimizer.update(1e-3);
+      await optimizer.settle();
+    }
+  if (adapter !== undefined) return;
+  const example = { ids: randomIds(40, vocabulary, 9), weights: Array.from({ length: 40 }, () => 1) };
+  await fineTuneStep(decoder, optimizer, [example], { learningRate: 1e-3, microBatchTokens: 64 });
+}
+
+// the adapter that runs anything, and one with every tier
+describe.each(targets.filter(({ name }) => name === "no tier" || name === "a large GPU"))("on an adapter with $name", ({ capabilities }) => {
+  it.each(cases)("$name, precision $precision, training $trains, needs no pipeline that is not prepared", async ({ config, precision, trains }) => {
+    for (const cache of ["f32", "f16"] as const) {
+      const weights = trains === "weights" ? "f32" : "f16";
+      const device = new DryDevice({ capabilities, precision, fuse: true });
+      const decoder = tinyDecoder(config, device, { dtype: weights });
+      decoder.setTrainable(trains === "weights");
+      const adapter = trains === "adapters" ? "a" : undefined;
+      if (adapter !== undefined) decoder.addAdapter(adapter, { rank: 4, alpha: 8, seed: 1 });
+      rollOut(device, decoder, adapter, cache);
+      if (trains !== "nothing") await learn(device, decoder, adapter, cache);
+      const shapes: ModelShapes = { ...config, weights, cache, trains, loraRank: adapter === undefined ? 0 : 4 };
+      const prepared = collect({ capabilities, precision, fuse: true }, (dry) => {
+        modelCalls(dry, shapes, capabilities.maxBinding);
+      });
+      expect(device.specialisations.size).toBeGreaterThan(15);
+      expect([...device.specialisations.keys()].filter((key) => !prepared.has(key))).toEqual([]);
+    }
+  });
+});
