@@ -24,6 +24,8 @@ export interface Prepared {
   readonly most?: number;
   /** So far, where they are counted. */
   readonly counts?: () => Counts;
+  /** The most bytes that were in use on the device. */
+  readonly peakBytes?: () => number;
   /** The device's one line. */
   readonly description?: string;
   /** Work of one repetition, where it depends on what was found. */
@@ -67,8 +69,10 @@ export interface Measured {
   readonly fastest: number;
   readonly slowest: number;
   readonly repetitions: number;
+  /** Of the round in which it was least: what disturbs the host only adds to it. */
   readonly hostSeconds: number | null;
   readonly counts: Counts | null;
+  readonly peakBytes: number | null;
   readonly description: string | null;
   readonly work: Work | null;
 }
@@ -109,8 +113,7 @@ export async function measure(
   const seconds = bench.seconds ?? options.seconds;
   const ours: Peer = { name: "", open: () => bench.open() };
   const measured: MeasuredPeer[] = [];
-  if (bench.alone === true)
-    for (const one of [ours, ...peers]) measured.push(...(await inTurn(bench.name, [one], seconds, options, say)));
+  if (bench.alone === true) for (const one of [ours, ...peers]) measured.push(...(await inTurn(bench.name, [one], seconds, options, say)));
   else measured.push(...(await inTurn(bench.name, [ours, ...peers], seconds, options, say)));
   const [first, ...theirs] = measured;
   return { ours: first!.measured, theirs };
@@ -191,8 +194,9 @@ function summary({ samples, count, counts, prepared }: Side): Measured {
     fastest: Math.min(...each),
     slowest: Math.max(...each),
     repetitions: count,
-    hostSeconds: host.length === 0 ? null : median(host),
+    hostSeconds: host.length === 0 ? null : Math.min(...host),
     counts,
+    peakBytes: prepared.peakBytes?.() ?? null,
     description: prepared.description ?? null,
     work: prepared.work ?? null,
   };

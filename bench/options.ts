@@ -19,6 +19,8 @@ Runs the benches whose names contain one of NAME, all of them without a NAME.
   --peak-gbps X              peak memory bandwidth, GB/s
   --memory-gb X              memory of the adapter: benches that need more are refused, with the numbers
   --json FILE                keeps the last line in a file, written anew after every bench
+  --dry                      every bench on an adapter that says it is an NVIDIA H200 and computes nothing: shows that all of it can be
+                             asked for at full size; the times mean nothing
   --list                     names only
 `;
 
@@ -37,6 +39,7 @@ export interface Options {
   readonly peakGbps: number | null;
   readonly memoryGb: number | null;
   readonly json: string | null;
+  readonly dry: boolean;
   readonly list: boolean;
   readonly names: readonly string[];
 }
@@ -63,6 +66,7 @@ export function readOptions(argv: readonly string[]): Options | null {
       "peak-gbps": text,
       "memory-gb": text,
       json: text,
+      dry: flag,
       list: flag,
       help: flag,
     },
@@ -79,20 +83,21 @@ export function readOptions(argv: readonly string[]): Options | null {
     return value as T;
   };
   return {
-    device: choice("device", values.device, ["cpu", "webgpu", "auto"]) ?? "auto",
+    device: values.dry === true ? "webgpu" : (choice("device", values.device, ["cpu", "webgpu", "auto"]) ?? "auto"),
     precision: choice("precision", values.precision, ["f32", "f16"]),
     sizes: choice("sizes", values.sizes, ["small", "full", "auto"]) ?? "auto",
     models: values.models?.split(",") ?? null,
     budget: number("budget", values.budget) ?? Infinity,
     rounds: number("rounds", values.rounds ?? process.env["BENCH_ROUNDS"]),
     seconds: number("seconds", values.seconds),
-    peers: values["no-peers"] !== true,
+    peers: values["no-peers"] !== true && values.dry !== true,
     adapter: values.adapter ?? null,
-    backend: choice("backend", values.backend, ["null", "vulkan", "metal", "d3d12"]),
+    backend: values.dry === true ? "null" : choice("backend", values.backend, ["null", "vulkan", "metal", "d3d12"]),
     peakTflops: number("peak-tflops", values["peak-tflops"]),
     peakGbps: number("peak-gbps", values["peak-gbps"]),
     memoryGb: number("memory-gb", values["memory-gb"]),
     json: values.json ?? null,
+    dry: values.dry === true,
     list: values.list === true,
     names: positionals,
   };

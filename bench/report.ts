@@ -38,6 +38,8 @@ export interface Result {
   /** Share of the buffer copy's bandwidth, measured in the same run. */
   readonly ofMeasuredCopy?: number;
   readonly bytesFormula?: string;
+  /** The most memory in use on the device, in GB. */
+  readonly memoryGb?: number;
   readonly note?: string;
 }
 
@@ -46,12 +48,7 @@ export interface Standards {
   readonly yardsticks: Yardsticks;
 }
 
-export function resultOf(
-  bench: Bench,
-  ours: Measured,
-  theirs: readonly MeasuredPeer[],
-  { peak, yardsticks }: Standards,
-): Result {
+export function resultOf(bench: Bench, ours: Measured, theirs: readonly MeasuredPeer[], { peak, yardsticks }: Standards): Result {
   const value = bench.amount / ours.seconds;
   const peers = theirs
     .map(({ name, measured }) => ({
@@ -97,19 +94,37 @@ export function resultOf(
     roofline: share(flow, peak?.bytes),
     ofMeasuredCopy: share(flow, yardsticks.copyBytes),
     bytesFormula,
+    memoryGb: ours.peakBytes === null ? undefined : digits(ours.peakBytes / 1e9),
     note: bench.note,
   });
 }
 
 /** One line: name, rate, ratio to the fastest peer, then what limits it. */
 export function lineOf(result: Result): string {
-  const { name, value, unit, ratio, peer, peerValue, tflops, mfu, ofMeasuredGemm, gbps, roofline, ofMeasuredCopy, dispatches, hostMicroseconds, hostOverFloor } =
-    result;
+  const {
+    name,
+    value,
+    unit,
+    ratio,
+    peer,
+    peerValue,
+    tflops,
+    mfu,
+    ofMeasuredGemm,
+    gbps,
+    roofline,
+    ofMeasuredCopy,
+    dispatches,
+    hostMicroseconds,
+    hostOverFloor,
+  } = result;
   const percent = (share: number | undefined, of: string): string => (share === undefined ? "" : `${(100 * share).toFixed(1)} % of ${of}`);
   const list = (...parts: string[]): string => parts.filter((part) => part !== "").join(", ");
   const facts = [
-    tflops === undefined ? "" : list(`${tflops} TFLOP/s`, percent(mfu, "peak (MFU)"), percent(ofMeasuredGemm, "GEMM")),
-    gbps === undefined ? "" : list(`${gbps} GB/s`, percent(roofline, "peak"), percent(ofMeasuredCopy, "copy")),
+    tflops === undefined
+      ? ""
+      : list(unit === "TFLOP/s" ? "" : `${tflops} TFLOP/s`, percent(mfu, "peak (MFU)"), percent(ofMeasuredGemm, "GEMM")),
+    gbps === undefined ? "" : list(unit === "GB/s" ? "" : `${gbps} GB/s`, percent(roofline, "peak"), percent(ofMeasuredCopy, "copy")),
     dispatches === undefined
       ? ""
       : list(
@@ -126,6 +141,31 @@ export function lineOf(result: Result): string {
     ratio === undefined ? "no peer" : `${ratio.toFixed(2)} of ${peer ?? ""} (${peerValue ?? ""})`,
     ...facts,
   ].join("  ");
+}
+
+/** One of the goals set for an NVIDIA H200, as far as this run measured it. */
+export interface Goal {
+  readonly goal: string;
+  readonly wanted: number;
+  readonly got: number;
+}
+
+export function goalsOf(results: readonly Result[], { copyBytes, gemmFlops }: Yardsticks): Goal[] {
+  const goals: Goal[] = [];
+  const add = (goal: string, wanted: number, got: number | null | undefined): void => {
+    if (got !== null && got !== undefined) goals.push({ goal, wanted, got: digits(got, 3) });
+  };
+  const named = (name: string): Result | undefined => results.find((result) => result.name === name);
+  const copy = named("copy/wgsl");
+  if (copy !== undefined && copyBytes !== null) add("copy kernel over buffer copy", 0.85, (copy.value * 1e9) / copyBytes);
+  if (gemmFlops !== null) add("f16 product of 4096^3, TFLOP/s", 200, gemmFlops / 1e12);
+  for (const model of ["0.5B", "1.5B", "3B"])
+    add(`training step of ${model} over that product's rate`, 0.6, named(`train/${model}`)?.ofMeasuredGemm);
+  add("decode of 3B at batch 64 over the memory roofline", 0.6, named("decode/3B/b64")?.roofline);
+  for (const { name, hostMicroseconds, seconds } of results)
+    if (/^(decode|train)\/(1\.5B|3B)(\/|$)/.test(name) && hostMicroseconds !== undefined)
+      add(`JavaScript's share of ${name}, at most`, 1, hostMicroseconds / 1e6 / seconds);
+  return goals;
 }
 
 export function digits(value: number, count = 4): number {

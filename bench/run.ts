@@ -13,7 +13,7 @@ import { gpuBenches } from "./gpu/suite.js";
 import { World } from "./gpu/world.js";
 import { help, readOptions, type Options } from "./options.js";
 import { TorchModels } from "./peers/torch-models.js";
-import { lineOf, resultOf, type Result, type Standards } from "./report.js";
+import { goalsOf, lineOf, resultOf, type Goal, type Result, type Standards } from "./report.js";
 
 const start = performance.now();
 const missing = new Set<string>();
@@ -23,9 +23,12 @@ const say = (text: string): void => void missing.add(text);
 interface Report {
   readonly machine: string;
   readonly commit: string;
+  /** Nothing was computed. */
+  readonly dry?: true;
   readonly adapter?: AdapterInfo;
   readonly peak?: string;
   readonly measured?: World["yardsticks"];
+  readonly goals?: readonly Goal[];
   readonly results: Result[];
   readonly failed: { readonly name: string; readonly error: string }[];
   /** For want of time or memory. */
@@ -44,11 +47,11 @@ async function main(): Promise<void> {
 }
 
 /** Null for the CPU. */
-async function adapterFor({ device, backend, adapter }: Options): Promise<AdapterInfo | null> {
+async function adapterFor({ device, backend, adapter, dry }: Options): Promise<AdapterInfo | null> {
   if (device === "cpu") return null;
   let found: AdapterInfo | null = null;
   try {
-    found = await findAdapter({ backend, adapter });
+    found = await findAdapter({ backend, adapter, ...(dry ? { hollow: { as: "nvidia" } } : {}) });
   } catch (error) {
     if (device === "webgpu") throw error;
   }
@@ -59,26 +62,37 @@ async function adapterFor({ device, backend, adapter }: Options): Promise<Adapte
 async function onCpu(options: Options): Promise<void> {
   const report = newReport({});
   const { benches, stop } = cpuBenches(options.peers, say);
-  await runAll(benches, report, options, { rounds: options.rounds ?? 7, seconds: 0 }, { peak: null, yardsticks: { copyBytes: null, gemmFlops: null } });
+  await runAll(
+    benches,
+    report,
+    options,
+    { rounds: options.rounds ?? 7, seconds: 0 },
+    { peak: null, yardsticks: { copyBytes: null, gemmFlops: null } },
+  );
   stop();
-  finish(report);
+  finish(report, options.json);
 }
 
 async function onGpu(options: Options, adapter: AdapterInfo): Promise<void> {
-  const computes = options.backend !== "null";
-  const torch = options.peers && computes && !options.list ? await TorchModels.start(say) : null;
+  const computes = options.backend !== "null" || options.dry;
+  const torch = options.peers && computes && !options.list && !options.dry ? await TorchModels.start(say) : null;
   const world = new World(options, adapter, torch, say);
   const { peak, yardsticks } = world;
-  const report = newReport({ adapter, peak: peak?.name ?? "unknown: no MFU (--peak-tflops, --peak-gbps)", measured: yardsticks });
+  const report = newReport({
+    ...(options.dry ? { dry: true } : {}),
+    adapter,
+    peak: peak?.name ?? "unknown: no MFU (--peak-tflops, --peak-gbps)",
+    measured: yardsticks,
+  });
   console.log(`${adapter.name}, ${adapter.driver}; ${world.precision}, ${world.sizes} sizes; peak: ${report.peak ?? ""}`);
-  const benches = [...jsBenches(options, computes && world.sizes === "full", peak), ...(computes ? gpuBenches(world) : [])];
-  const each = {
-    rounds: options.rounds ?? (adapter.software ? 3 : 5),
-    seconds: options.seconds ?? (adapter.software ? 0.05 : 0.4),
-  };
+  const benches = [...jsBenches(options, computes && world.sizes === "full" && !options.dry, peak), ...(computes ? gpuBenches(world) : [])];
+  const quick = adapter.software || options.dry;
+  const each = { rounds: options.rounds ?? (quick ? 3 : 5), seconds: options.seconds ?? (quick ? 0.05 : 0.4) };
   await runAll(benches, report, options, each, { peak, yardsticks }, async () => world.dropDevices());
   torch?.stop();
-  finish(report);
+  const goals = world.sizes === "full" && world.precision === "f16" && !options.dry ? goalsOf(report.results, yardsticks) : [];
+  for (const { goal, wanted, got } of goals) console.log(`goal: ${goal}: ${got} (${wanted})`);
+  finish({ ...report, ...(goals.length === 0 ? {} : { goals }) }, options.json);
 }
 
 async function runAll(
@@ -132,7 +146,8 @@ function newReport(more: Partial<Report>): Report {
   return { machine, commit: commit(), ...more, results: [], failed: [], leftOut: [] };
 }
 
-function finish(report: Report): void {
+function finish(report: Report, json: string | null): void {
+  if (json !== null) writeFileSync(json, `${JSON.stringify(report)}\n`);
   for (const peer of missing) console.log(`missing: ${peer}`);
   for (const text of report.leftOut.filter((one) => one.endsWith("no time"))) console.log(`left out: ${text}`);
   console.log(JSON.stringify(report));

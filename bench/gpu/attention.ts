@@ -22,7 +22,14 @@ interface Heads {
   readonly headDim: number;
 }
 
-function packed(world: World, model: string, { heads, kvHeads, headDim }: Heads, B: number, T: number, kind: "forward" | "backward"): Bench {
+function packed(
+  world: World,
+  model: string,
+  { heads, kvHeads, headDim }: Heads,
+  B: number,
+  T: number,
+  kind: "forward" | "backward",
+): Bench {
   const flops = (kind === "forward" ? 2 : 5) * B * T * T * heads * headDim;
   return {
     name: `attention/${kind}/${model}/${B}x${T}`,
@@ -31,7 +38,8 @@ function packed(world: World, model: string, { heads, kvHeads, headDim }: Heads,
     precision: world.precision,
     work: {
       flops,
-      flopsFormula: kind === "forward" ? "2 B T^2 H D: two products, half of each masked" : "5 B T^2 H D: five products, half of each masked",
+      flopsFormula:
+        kind === "forward" ? "2 B T^2 H D: two products, half of each masked" : "5 B T^2 H D: five products, half of each masked",
     },
     seconds: 0.2,
     peers: world.torchPeers("attention", { heads, kvHeads, headDim, B, T, backward: kind === "backward" }),
@@ -47,7 +55,14 @@ function packed(world: World, model: string, { heads, kvHeads, headDim }: Heads,
       const [q, out, dout, dq] = [1, 2, 3, 4].map(() => make(heads * headDim)) as [Tensor, Tensor, Tensor, Tensor];
       const [k, v, dk, dv] = [1, 2, 3, 4].map(() => make(kvHeads * headDim)) as [Tensor, Tensor, Tensor, Tensor];
       const lse = keep(empty(device, [N, heads], { label: "lse" }));
-      const offsets = keep(fromHost(device, Uint32Array.from({ length: B + 1 }, (_, b) => b * T), [B + 1], { label: "offsets" }));
+      const offsets = keep(
+        fromHost(
+          device,
+          Uint32Array.from({ length: B + 1 }, (_, b) => b * T),
+          [B + 1],
+          { label: "offsets" },
+        ),
+      );
       random.dispose();
       const dims = { heads, kvHeads, scale: 1 / Math.sqrt(headDim) };
       const [qs, ks, vs, os] = [q, k, v, offsets].map(({ storage }) => storage);
@@ -100,7 +115,14 @@ function paged(world: World, model: string, { heads, kvHeads, headDim }: Heads, 
       random.fill(q, 1);
       random.dispose();
       const words = (count: number, value: (i: number) => number, shape: number[]): Tensor =>
-        keep(fromHost(device, Uint32Array.from({ length: count }, (_, i) => value(i)), shape, { label: "places" }));
+        keep(
+          fromHost(
+            device,
+            Uint32Array.from({ length: count }, (_, i) => value(i)),
+            shape,
+            { label: "places" },
+          ),
+        );
       const positions = words(B, () => T - 1, [B]);
       const offsets = words(B + 1, (b) => b, [B + 1]);
       const table = words(B * wide, (i) => i, [B, wide]);

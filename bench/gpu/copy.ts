@@ -7,6 +7,7 @@ import { RandomRows } from "./weights.js";
 const cols = 4096;
 const copySrc = 4;
 const copyDst = 8;
+const storage = 128;
 
 export function copyBenches(world: World): Bench[] {
   const MiB = world.sized(16, 1024);
@@ -22,7 +23,7 @@ export function copyBenches(world: World): Bench[] {
       peers: world.torchPeers("copy", { bytes }),
       async open() {
         const { device, raw } = await world.gpu();
-        const buffers = [0, 1].map((i) => raw.createBuffer({ size: bytes, usage: copySrc | copyDst, label: `copy ${i}` }));
+        const buffers = [0, 1].map((i) => raw.createBuffer({ size: bytes, usage: storage | copySrc | copyDst, label: `copy ${i}` }));
         const [from, to] = buffers as [GPUBuffer, GPUBuffer];
         return preparedOn(device, {
           async run(count) {

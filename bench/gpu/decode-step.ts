@@ -1,16 +1,5 @@
 /** One decode step as the generator runs it, without the generator: B rows, each with a context in the cache, sampling included. */
-import {
-  empty,
-  fromHost,
-  keep,
-  KvCache,
-  withoutTape,
-  withScope,
-  type Decoder,
-  type Device,
-  type Dtype,
-  type Tensor,
-} from "zerosearch";
+import { empty, fromHost, keep, KvCache, withoutTape, withScope, type Decoder, type Device, type Dtype, type Tensor } from "zerosearch";
 import { RandomRows } from "./weights.js";
 
 export interface DecodeStepOptions {
@@ -46,7 +35,14 @@ export class DecodeStep {
       random.dispose();
     }
     const words = (count: number, value: (i: number) => number, shape: number[]): Tensor =>
-      keep(fromHost(device, Uint32Array.from({ length: count }, (_, i) => value(i)), shape, { label: "decode rows" }));
+      keep(
+        fromHost(
+          device,
+          Uint32Array.from({ length: count }, (_, i) => value(i)),
+          shape,
+          { label: "decode rows" },
+        ),
+      );
     this.tensors = {
       last: words(R, (r) => (r * 7919) % V, [R]),
       positions: words(R, () => context, [R]),
@@ -56,7 +52,14 @@ export class DecodeStep {
       offsets: words(R + 1, (r) => r, [R + 1]),
       table: words(R * wide, (i) => i, [R, wide]),
       keys: words(R * 5, (i) => i * 2654435761, [R, 5]),
-      settings: keep(fromHost(device, Float32Array.from({ length: 4 * R }, (_, i) => [1, 0, 1, 0][i % 4]!), [R, 4], { label: "settings" })),
+      settings: keep(
+        fromHost(
+          device,
+          Float32Array.from({ length: 4 * R }, (_, i) => [1, 0, 1, 0][i % 4]!),
+          [R, 4],
+          { label: "settings" },
+        ),
+      ),
       transitions: words(V, () => 0, [1, V]),
       accepts: words(1, () => 0, [1]),
       ids: words(R, () => 0, [R]),

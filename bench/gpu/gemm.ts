@@ -40,7 +40,8 @@ function gemm(world: World, name: string, { form, M, N, K }: Product, tier: Tier
     peers,
     async open() {
       const { device } = await world.gpu(tier.precision, tier.off);
-      if (tier.name === "f16-subgroup-matrix" && device.capabilities.matrix === null) throw new Error(`the tier is off: ${device.description}`);
+      if (tier.name === "f16-subgroup-matrix" && device.capabilities.matrix === null)
+        throw new Error(`the tier is off: ${device.description}`);
       const random = new RandomRows(device);
       const activation = (rows: number, cols: number): Tensor => {
         const tensor = keep(empty(device, [rows, cols], { label: "gemm operand" }));
@@ -62,12 +63,7 @@ function gemm(world: World, name: string, { form, M, N, K }: Product, tier: Tier
       return preparedOn(device, {
         run: (count) =>
           timed(device, count, (i) => {
-            device.run(
-              "matmul",
-              { M, N, K, transA, transB, accumulate: 0 },
-              [a.storage, weights[i % copies]!.storage, null],
-              [c.storage],
-            );
+            device.run("matmul", { M, N, K, transA, transB, accumulate: 0 }, [a.storage, weights[i % copies]!.storage, null], [c.storage]);
           }),
         close() {
           for (const tensor of [a, c, ...weights]) tensor.dispose();

@@ -47,14 +47,7 @@ async function hollow(options: Options, { backend }: Hollow): Promise<GpuDevice>
   return device;
 }
 
-function decode(
-  options: Options,
-  place: Hollow,
-  shape: ModelShape,
-  batch: number,
-  how: "recorded" | "replayed",
-  peak: Peak,
-): Bench {
+function decode(options: Options, place: Hollow, shape: ModelShape, batch: number, how: "recorded" | "replayed", peak: Peak): Bench {
   const { name, config } = shape;
   const context = 512;
   const steps = 128;

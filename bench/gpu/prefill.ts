@@ -28,7 +28,10 @@ export function prefillBenches(world: World): Bench[] {
         amount: B * T,
         precision: world.precision,
         work: prefillWork(config, B, T),
-        memory: size * parameters(config) + KvCache.bytesFor(config, B * wide, world.precision) + 4 * B * T * (4 * config.width + 3 * config.mlpWidth),
+        memory:
+          size * parameters(config) +
+          KvCache.bytesFor(config, B * wide, world.precision) +
+          4 * B * T * (4 * config.width + 3 * config.mlpWidth),
         peers: world.torchPeers("prefill", { model: torchShape(shape), batch: B, tokens: T }),
         async open() {
           const { device } = await world.gpu();

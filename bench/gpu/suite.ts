@@ -7,10 +7,23 @@ import { gemmBenches, squareBenches } from "./gemm.js";
 import { prefillBenches } from "./prefill.js";
 import { rlBenches } from "./rl-step.js";
 import { adamwBenches, trainBenches } from "./train.js";
-import type { World } from "./world.js";
+import type { MakeBenches, World } from "./world.js";
+
+/** These need answers that are right. */
+const computing: readonly MakeBenches[] = [generateBenches, rlBenches];
 
 export function gpuBenches(world: World): Bench[] {
-  return [copyBenches, squareBenches, decodeBenches, prefillBenches, trainBenches, generateBenches, attentionBenches, adamwBenches, gemmBenches, rlBenches].flatMap(
-    (make) => make(world),
-  );
+  const all: readonly MakeBenches[] = [
+    copyBenches,
+    squareBenches,
+    decodeBenches,
+    prefillBenches,
+    trainBenches,
+    generateBenches,
+    attentionBenches,
+    adamwBenches,
+    rlBenches,
+    gemmBenches,
+  ];
+  return all.filter((make) => !world.options.dry || !computing.includes(make)).flatMap((make) => make(world));
 }

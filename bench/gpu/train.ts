@@ -87,7 +87,10 @@ export function adamwBenches(world: World): Bench[] {
       name: `adamw/${name}`,
       unit: "GB/s",
       amount: (32 * all) / 1e9,
-      work: { bytes: 32 * all, bytesFormula: `32 P, P = ${all}: gradient read for the norm; gradient, weight, two moments read; three written` },
+      work: {
+        bytes: 32 * all,
+        bytesFormula: `32 P, P = ${all}: gradient read for the norm; gradient, weight, two moments read; three written`,
+      },
       memory: 16 * all,
       async open() {
         await world.dropDevices();

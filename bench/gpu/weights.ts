@@ -39,12 +39,7 @@ export class RandomRows {
       this.blocks.set(key, block);
     }
     for (let row = 0; row < rows; row += block.rows)
-      this.device.run(
-        "copy",
-        { fromRow: 0, toRow: row, rows: Math.min(block.rows, rows - row) },
-        [block.storage],
-        [tensor.storage],
-      );
+      this.device.run("copy", { fromRow: 0, toRow: row, rows: Math.min(block.rows, rows - row) }, [block.storage], [tensor.storage]);
   }
 
   dispose(): void {

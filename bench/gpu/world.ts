@@ -45,7 +45,8 @@ export class World {
     const key = [precision, ...tiersOff].join(" ");
     let opening = this.open.get(key);
     if (opening === undefined) {
-      opening = openGpu({ precision, tiersOff, backend: this.options.backend, adapter: this.options.adapter });
+      const { backend, adapter, dry } = this.options;
+      opening = openGpu({ precision, tiersOff, backend, adapter, ...(dry ? { hollow: { as: "nvidia" } } : {}) });
       this.open.set(key, opening);
       opening.catch(() => this.open.delete(key));
     }
@@ -87,8 +88,9 @@ export async function timed(device: GpuDevice, count: number, ask: (i: number) =
 }
 
 /** What every bench of a device has. */
-export function preparedOn(device: GpuDevice, parts: Omit<Prepared, "description" | "counts">): Prepared {
-  return { ...parts, description: device.description, counts: () => device.counts };
+export function preparedOn(device: GpuDevice, parts: Omit<Prepared, "description" | "counts" | "peakBytes">): Prepared {
+  device.resetPeak();
+  return { ...parts, description: device.description, counts: () => device.counts, peakBytes: () => device.memory().peak };
 }
 
 export type MakeBenches = (world: World) => Bench[];

@@ -32,7 +32,9 @@ export function tfjsPeers(
         // The backend registers itself with the core that it finds.
         const registered = tf === null ? null : await peerModule("@tensorflow/tfjs-backend-webgpu");
         if (tf === null || registered === null) {
-          say("tfjs-backend-webgpu (npm i @tensorflow/tfjs-core @tensorflow/tfjs-backend-webgpu @tensorflow/tfjs-backend-cpu, anywhere; BENCH_PEER_MODULES names the folder)");
+          say(
+            "tfjs-backend-webgpu (npm i @tensorflow/tfjs-core @tensorflow/tfjs-backend-webgpu @tensorflow/tfjs-backend-cpu, anywhere; BENCH_PEER_MODULES names the folder)",
+          );
           return null;
         }
         if (!(await tf.setBackend("webgpu"))) {

@@ -272,9 +272,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
         workgroupBarrier();
       }
       next_v = fetch_values(v_at, v_row + min(16u * quarter, 48u), most - 1u, t);
-      if (quarter == 0u) { continue; }
       let here = key + 16u * quarter - 16u;
-      if (here + 16u <= least) {
+      if (quarter > 0u && here + 16u <= least) {
         for (var j = 0u; j < p.sixteen; j++) {
           let w = weights[j * 17u + ty];
           let x = stage[j * p.quads + column];
@@ -284,7 +283,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
             c0 = fma(vec4<f32>(w.x), y, c0); c1 = fma(vec4<f32>(w.y), y, c1); c2 = fma(vec4<f32>(w.z), y, c2); c3 = fma(vec4<f32>(w.w), y, c3);
           }
         }
-      } else {
+      } else if (quarter > 0u) {
         // keys that a row does not see reach no sum, whatever their bits
         for (var j = 0u; j < min(p.sixteen, most - here); j++) {
           let w = weights[j * 17u + ty];

@@ -114,13 +114,13 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
         next_a = k[k_at + column];
         next_b = q[q_at + column] * p.scale;
       }
-      if (step == 0u) { continue; }
       if (step == chunks + 1u) {
         e0 = s0; e1 = s1; e2 = s2; e3 = s3;
         s0 = vec4<f32>(); s1 = vec4<f32>(); s2 = vec4<f32>(); s3 = vec4<f32>();
       }
       let done = 4u * (step - 1u - select(0u, chunks, step > chunks));
-      for (var c = 0u; c < min(4u, p.quads - done); c++) {
+      let width = select(min(4u, p.quads - done), 0u, step == 0u);
+      for (var c = 0u; c < width; c++) {
         let a0 = stage[ty * PITCH + c];
         let a1 = stage[(ty + 16u) * PITCH + c];
         let a2 = stage[(ty + 32u) * PITCH + c];

@@ -6,7 +6,7 @@
 // Prologue  THREADS: invocations, 64 or 256 by V
 // Dispatch  [blocks, R] workgroups; an invocation holds 16 logits, so they are read once
 // Numerics  log_prob and sample both run this pipeline, so that a log-probability has the same bits in both: the order of summation
-//           depends on V only, and the quotient 1 / temperature is taken here and nowhere else. A temperature that is not positive counts as 1.
+//           depends on V only, and both take the quotient 1 / temperature from here. A temperature that is not positive counts as 1.
 //           Products that feed a sum are explicit fma. e^x is a polynomial, 0 below -87.
 // Limits    -infinity has no weight; a block with NaN or +infinity has an s of NaN. m is +infinity
 //           where a logit is, and -3.4028234e38 where all are -infinity or NaN.

@@ -3,24 +3,26 @@
 // Shapes    a [M, K], or [K, M] if TRANS_A; b [K, N], or [N, K] if TRANS_B; bias [1, N]; c [M, N] f32
 // Prologue  A_DTYPE, B_DTYPE: 0 f32, 1 f16, 2 bf16. ROUND: operands are rounded to f16 as they are staged.
 //           BM x BN: tile of a workgroup; TM x 4: results of an invocation; BK: depth staged at once, divides 256.
-//           ROLLED: compilers of software adapters take seconds over unrolled loops; the deepest one is then kept from them.
+//           ROLLED: for software adapters, whose compilers take seconds: the deepest loop is kept from being unrolled, and one
+//           module serves all dtypes
 //           SPLIT: chunk sums go to c as [chunks, M, N] instead, for matmul_sum
 // Dispatch  x, y: tiles, folded; z: slices of `slice` chunks. BM / TM * BN / 4 invocations
 // Order     (((old c or 0) + chunk 0) + chunk 1) + ... + bias; a chunk is 256 of K, summed from 0 in order by fma. Neither tile, split nor M changes it.
-// Numerics  f32 throughout. What lies beyond K is staged as 0; rows and columns beyond M and N are computed from others and not stored.
+// Numerics  f32 throughout. What lies beyond K is staged as 0; rows and columns beyond M and N are computed from others and not
+//           stored, but for the padding of c's last quad.
 // Limits    starts and strides count quads of 4 elements; (BM + BN) * (BK + 4) * 4 bytes of workgroup memory
 struct Params {
   M: u32, N: u32, K: u32, tiles_m: u32, tiles_n: u32, slice: u32,
   a_start: u32, a_stride: u32, b_start: u32, b_stride: u32, // in quads
-  c_start: u32, c_stride: u32, plane: u32,                  // in elements; plane: from one chunk's sums to the next one's
-  bias_start: u32, bias_dtype: u32, accumulate: u32,        // bias_dtype 3: none
-  quads: u32,                                               // BK / 4, unknown to the compiler
+  c_start: u32, c_stride: u32, plane: u32,                  // in quads; plane: from one chunk's sums to the next one's
+  bias_start: u32, bias_dtype: u32, accumulate: u32,        // bias_start in elements; bias_dtype 3: none
+  quads: u32, a_dtype: u32, b_dtype: u32,                   // BK / 4, A_DTYPE and B_DTYPE for ROLLED
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec2<u32>>;
 @group(0) @binding(1) var<storage, read> b: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read> bias: array<u32>;
-@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
 const CHUNK = 256u;
@@ -34,7 +36,7 @@ const LD = BKQ + 1u; // odd, so that 8 rows lie in different banks
 const A_REGS = select((BM * BKQ + T - 1u) / T, 4u * ((BM * BKQ / 4u + T - 1u) / T), TRANS_A);
 const B_REGS = select((BN * BKQ + T - 1u) / T, 4u * ((BN * BKQ / 4u + T - 1u) / T), !TRANS_B);
 
-// Rows of op(a) and columns of op(b), in quads along K
+// Rows of op(a) and columns of op(b), in quads along K; column 4 x + j lies at j * TX + x, so that neighbours read neighbours
 var<workgroup> tile_a: array<vec4<f32>, BM * LD>;
 var<workgroup> tile_b: array<vec4<f32>, BN * LD>;
 
@@ -55,15 +57,17 @@ fn widen(w: vec2<u32>, dtype: u32) -> vec4<f32> {
   return bitcast<vec4<f32>>(vec4<u32>(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u));
 }
 fn quad_a(i: u32) -> vec4<f32> {
+  let dtype = select(A_DTYPE, p.a_dtype, ROLLED);
   var v: vec4<f32>;
-  if (A_DTYPE == 0u) { v = bitcast<vec4<f32>>(vec4<u32>(a[2u * i], a[2u * i + 1u])); } else { v = widen(a[i], A_DTYPE); }
-  if (ROUND && A_DTYPE != 1u) { return round_f16(v); }
+  if (dtype == 0u) { v = bitcast<vec4<f32>>(vec4<u32>(a[2u * i], a[2u * i + 1u])); } else { v = widen(a[i], dtype); }
+  if (ROUND && dtype != 1u) { return round_f16(v); }
   return v;
 }
 fn quad_b(i: u32) -> vec4<f32> {
+  let dtype = select(B_DTYPE, p.b_dtype, ROLLED);
   var v: vec4<f32>;
-  if (B_DTYPE == 0u) { v = bitcast<vec4<f32>>(vec4<u32>(b[2u * i], b[2u * i + 1u])); } else { v = widen(b[i], B_DTYPE); }
-  if (ROUND && B_DTYPE != 1u) { return round_f16(v); }
+  if (dtype == 0u) { v = bitcast<vec4<f32>>(vec4<u32>(b[2u * i], b[2u * i + 1u])); } else { v = widen(b[i], dtype); }
+  if (ROUND && dtype != 1u) { return round_f16(v); }
   return v;
 }
 // Elements of a quad at k that lie before K
@@ -124,26 +128,24 @@ fn put_b(r: ptr<function, array<vec4<f32>, B_REGS>>, t: u32) {
   if (TRANS_B) {
     for (var i = 0u; i < B_REGS; i++) {
       let u = i * T + t;
-      if (u < BN * BKQ) { tile_b[u / BKQ * LD + u % BKQ] = (*r)[i]; }
+      if (u < BN * BKQ) { tile_b[(u / BKQ % 4u * TX + u / BKQ / 4u) * LD + u % BKQ] = (*r)[i]; }
     }
   } else {
     for (var i = 0u; i < B_REGS; i += 4u) {
       let u = i / 4u * T + t;
       if (u < BN * BKQ / 4u) {
         let rows = transpose(mat4x4<f32>((*r)[i], (*r)[i + 1u], (*r)[i + 2u], (*r)[i + 3u]));
-        let at = u % (BN / 4u) * 4u * LD + u / (BN / 4u);
-        tile_b[at] = rows[0]; tile_b[at + LD] = rows[1]; tile_b[at + 2u * LD] = rows[2]; tile_b[at + 3u * LD] = rows[3];
+        let at = u % TX * LD + u / TX;
+        tile_b[at] = rows[0]; tile_b[at + TX * LD] = rows[1]; tile_b[at + 2u * TX * LD] = rows[2]; tile_b[at + 3u * TX * LD] = rows[3];
       }
     }
   }
 }
 
-fn bias_at(n: u32) -> f32 {
+fn bias_quad(n: u32) -> vec4<f32> {
   let i = p.bias_start + n;
-  if (p.bias_dtype == 0u) { return bitcast<f32>(bias[i]); }
-  let half = (bias[i / 2u] >> (16u * (i % 2u))) & 0xffffu;
-  if (p.bias_dtype == 1u) { return unpack2x16float(half).x; }
-  return bitcast<f32>(half << 16u);
+  if (p.bias_dtype == 0u) { return bitcast<vec4<f32>>(vec4<u32>(bias[i], bias[i + 1u], bias[i + 2u], bias[i + 3u])); }
+  return widen(vec2<u32>(bias[i / 2u], bias[i / 2u + 1u]), p.bias_dtype);
 }
 
 @compute @workgroup_size(T)
@@ -157,15 +159,14 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   let n0 = in_group / high * BN;
   let tx = t % TX;
   let ty = t / TX;
-  // row i of this invocation is m0 + ty + i * TY, column j is n0 + tx + j * TX
-  let c_base = p.c_start + (m0 + ty) * p.c_stride + n0 + tx;
+  // row i of this invocation is m0 + ty + i * TY; its columns are n0 + 4 tx and following
+  let n = n0 + 4u * tx;
+  let c_base = p.c_start + (m0 + ty) * p.c_stride + n / 4u;
 
   var total: array<vec4<f32>, TM>;
-  if (!SPLIT && p.accumulate != 0u) {
+  if (!SPLIT && p.accumulate != 0u && n < p.N) {
     for (var i = 0u; i < TM; i++) {
-      for (var j = 0u; j < 4u; j++) {
-        if (m0 + ty + i * TY < p.M && n0 + tx + j * TX < p.N) { total[i][j] = c[c_base + i * TY * p.c_stride + j * TX]; }
-      }
+      if (m0 + ty + i * TY < p.M) { total[i] = c[c_base + i * TY * p.c_stride]; }
     }
   }
 
@@ -200,27 +201,19 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
     if (s % (CHUNK / BK) != 0u && s < steps) { continue; }
     let at = c_base + (wg.z * p.slice + (s - 1u) / (CHUNK / BK)) * p.plane;
     for (var i = 0u; i < TM; i++) {
-      if (SPLIT) {
-        for (var j = 0u; j < 4u; j++) {
-          if (m0 + ty + i * TY < p.M && n0 + tx + j * TX < p.N) { c[at + i * TY * p.c_stride + j * TX] = sum[i][j]; }
-        }
+      if (!SPLIT) {
+        total[i] += sum[i];
+      } else if (m0 + ty + i * TY < p.M && n < p.N) {
+        c[at + i * TY * p.c_stride] = sum[i];
       }
-      total[i] += sum[i];
       sum[i] = vec4<f32>();
     }
   }
-  if (SPLIT) { return; }
+  if (SPLIT || n >= p.N) { return; }
 
-  for (var j = 0u; j < 4u; j++) {
-    let n = n0 + tx + j * TX;
-    if (n < p.N) {
-      for (var i = 0u; i < TM; i++) {
-        if (m0 + ty + i * TY < p.M) {
-          var value = total[i][j];
-          if (p.bias_dtype != 3u) { value += bias_at(n); }
-          c[c_base + i * TY * p.c_stride + j * TX] = value;
-        }
-      }
-    }
+  var add = vec4<f32>();
+  if (p.bias_dtype != 3u) { add = bias_quad(n); }
+  for (var i = 0u; i < TM; i++) {
+    if (m0 + ty + i * TY < p.M) { c[c_base + i * TY * p.c_stride] = select(total[i], total[i] + add, p.bias_dtype != 3u); }
   }
 }

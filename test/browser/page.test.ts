@@ -33,8 +33,10 @@ async function smokeInPage(executablePath: string): Promise<SmokeResult> {
   const server = await serve();
   const folder = mkdtempSync(join(tmpdir(), "zerosearch-chromium-"));
   // what points Node's Vulkan at a software GPU is not for the browser, which brings its own
-  const { VK_ICD_FILENAMES: _icd, VK_DRIVER_FILES: _driver, LD_LIBRARY_PATH: _libraries, ...rest } = process.env;
-  const env = Object.fromEntries(Object.entries(rest).filter((entry): entry is [string, string] => entry[1] !== undefined));
+  const ours = ["VK_ICD_FILENAMES", "VK_DRIVER_FILES", "LD_LIBRARY_PATH"];
+  const env = Object.fromEntries(
+    Object.entries(process.env).flatMap(([name, value]) => (ours.includes(name) ? [] : [[name, value ?? ""]])),
+  );
   const context = await chromium.launchPersistentContext(folder, { executablePath, headless: true, args: flags, env });
   try {
     const page = await context.newPage();

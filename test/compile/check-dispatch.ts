@@ -43,13 +43,13 @@ export function dispatchFaults(dispatch: Dispatch, files: ReadonlyMap<string, Wg
   if (buffers.length > 8) faults.push("more than 8 buffers");
   for (const [i, { id }] of buffers.entries())
     for (let j = 0; j < i; j++)
-      if (buffers[j]!.id === id && (file.writes[i] === true || file.writes[j] === true)) faults.push(`bindings ${j} and ${i} are one buffer, which is written`);
+      if (buffers[j]!.id === id && (file.writes[i] === true || file.writes[j] === true))
+        faults.push(`bindings ${j} and ${i} are one buffer, which is written`);
   if (file.params !== null && (uints.length !== file.params.uints || floats.length !== file.params.floats))
     faults.push(`${uints.length} u32 and ${floats.length} f32 for Params of ${file.params.uints} and ${file.params.floats}`);
   if (uints.length + floats.length > 60) faults.push("more than 60 words");
   if (grid.some((n) => !Number.isInteger(n) || n > 65535)) faults.push("a grid of more than 65535 workgroups in one dimension");
-  for (const [i, word] of uints.entries())
-    if (!Number.isInteger(word) || word < 0 || word > 0xffffffff) faults.push(`u32 ${i} is ${word}`);
+  for (const [i, word] of uints.entries()) if (!Number.isInteger(word) || word < 0 || word > 0xffffffff) faults.push(`u32 ${i} is ${word}`);
   for (const name of [...Object.keys(constants), ...Object.keys(aliases)])
     if (!new RegExp(`\\b${name}\\b`).test(file.text)) faults.push(`the file does not use ${name}`);
   return faults;

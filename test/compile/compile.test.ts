@@ -28,7 +28,11 @@ afterAll(() => {
 });
 
 /** Everything that hosts ask for on such an adapter, and what is wrong with its dispatches. */
-function dryRun({ capabilities }: CompileTarget, precision: "f32" | "f16", split: { readonly maxShardBytes?: number; readonly mostColumns?: number } = {}) {
+function dryRun(
+  { capabilities }: CompileTarget,
+  precision: "f32" | "f16",
+  split: { readonly maxShardBytes?: number; readonly mostColumns?: number } = {},
+) {
   const faults = new Set<string>();
   const onDispatch = (dispatch: Dispatch): void => {
     used.add(dispatch.kernel);
@@ -61,7 +65,10 @@ async function compile(specialisations: ReadonlyMap<string, Specialisation>, who
 describe.each(targets)("on an adapter with $name", (target) => {
   it.each(["f32", "f16"] as const)("compiles every pipeline of precision %s, and every dispatch fits its kernel", async (precision) => {
     const { called, faults, specialisations } = dryRun(target, precision);
-    expect(kernelNames.filter((name) => !called.has(name)), "kernels that representativeCalls leaves out").toEqual([]);
+    expect(
+      kernelNames.filter((name) => !called.has(name)),
+      "kernels that representativeCalls leaves out",
+    ).toEqual([]);
     expect([...faults]).toEqual([]);
     expect(specialisations.size).toBeGreaterThan(50);
     expect(await compile(specialisations, target.pipelines)).toEqual([]);
@@ -82,6 +89,8 @@ describe("kernels/wgsl/", () => {
   });
   it("is quoted where a kernel does not compile", async () => {
     const broken = new Pipelines(device, new Map([["fill", sources.get("fill")!.replace("p.units", "p.unitz")]]), () => undefined);
-    await expect(broken.prepare({ kernel: "fill" })).rejects.toThrow(/kernels\/wgsl\/fill\.wgsl:\d+: does not compile: .*unitz.*\n.*p\.unitz/s);
+    await expect(broken.prepare({ kernel: "fill" })).rejects.toThrow(
+      /kernels\/wgsl\/fill\.wgsl:\d+: does not compile: .*unitz.*\n.*p\.unitz/s,
+    );
   });
 });

@@ -23,10 +23,22 @@ import { feed } from "../helpers/paged.ts";
 import { randomIds, tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
 import { targets } from "./tiers.ts";
 
-const shape = { hidden_size: 128, intermediate_size: 352, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, vocab_size: 611 };
+const shape = {
+  hidden_size: 128,
+  intermediate_size: 352,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  vocab_size: 611,
+};
 const configs: Readonly<Record<string, DecoderConfig>> = {
   ...tinyConfigs,
-  "larger qwen2": fromHuggingFace({ ...shape, architectures: ["Qwen2ForCausalLM"], max_position_embeddings: 512, tie_word_embeddings: true }),
+  "larger qwen2": fromHuggingFace({
+    ...shape,
+    architectures: ["Qwen2ForCausalLM"],
+    max_position_embeddings: 512,
+    tie_word_embeddings: true,
+  }),
 };
 const cases = Object.entries(configs).flatMap(([name, config]) =>
   (["f32", "f16"] as const).flatMap((precision) =>
@@ -88,23 +100,29 @@ async function learn(device: DryDevice, decoder: Decoder, adapter: string | unde
 }
 
 // the adapter that runs anything, and one with every tier
-describe.each(targets.filter(({ name }) => name === "no tier" || name === "a large GPU"))("on an adapter with $name", ({ capabilities }) => {
-  it.each(cases)("$name, precision $precision, training $trains, needs no pipeline that is not prepared", async ({ config, precision, trains }) => {
-    for (const cache of ["f32", "f16"] as const) {
-      const weights = trains === "weights" ? "f32" : "f16";
-      const device = new DryDevice({ capabilities, precision, fuse: true });
-      const decoder = tinyDecoder(config, device, { dtype: weights });
-      decoder.setTrainable(trains === "weights");
-      const adapter = trains === "adapters" ? "a" : undefined;
-      if (adapter !== undefined) decoder.addAdapter(adapter, { rank: 4, alpha: 8, seed: 1 });
-      rollOut(device, decoder, adapter, cache);
-      if (trains !== "nothing") await learn(device, decoder, adapter, cache);
-      const shapes: ModelShapes = { ...config, weights, cache, trains, loraRank: adapter === undefined ? 0 : 4 };
-      const prepared = collect({ capabilities, precision, fuse: true }, (dry) => {
-        modelCalls(dry, shapes, capabilities.maxBinding);
-      });
-      expect(device.specialisations.size).toBeGreaterThan(15);
-      expect([...device.specialisations.keys()].filter((key) => !prepared.has(key))).toEqual([]);
-    }
-  });
-});
+describe.each(targets.filter(({ name }) => name === "no tier" || name === "a large GPU"))(
+  "on an adapter with $name",
+  ({ capabilities }) => {
+    it.each(cases)(
+      "$name, precision $precision, training $trains, needs no pipeline that is not prepared",
+      async ({ config, precision, trains }) => {
+        for (const cache of ["f32", "f16"] as const) {
+          const weights = trains === "weights" ? "f32" : "f16";
+          const device = new DryDevice({ capabilities, precision, fuse: true });
+          const decoder = tinyDecoder(config, device, { dtype: weights });
+          decoder.setTrainable(trains === "weights");
+          const adapter = trains === "adapters" ? "a" : undefined;
+          if (adapter !== undefined) decoder.addAdapter(adapter, { rank: 4, alpha: 8, seed: 1 });
+          rollOut(device, decoder, adapter, cache);
+          if (trains !== "nothing") await learn(device, decoder, adapter, cache);
+          const shapes: ModelShapes = { ...config, weights, cache, trains, loraRank: adapter === undefined ? 0 : 4 };
+          const prepared = collect({ capabilities, precision, fuse: true }, (dry) => {
+            modelCalls(dry, shapes, capabilities.maxBinding);
+          });
+          expect(device.specialisations.size).toBeGreaterThan(15);
+          expect([...device.specialisations.keys()].filter((key) => !prepared.has(key))).toEqual([]);
+        }
+      },
+    );
+  },
+);

@@ -14,25 +14,94 @@ const qwen = { ...plain, qkvBias: true };
 /** The models of the readme's tables, and small ones whose sizes are multiples of nothing. */
 export const models: Readonly<Record<string, ModelShapes>> = {
   "Qwen2.5 0.5B, trained": {
-    ...qwen, width: 896, mlpWidth: 4864, heads: 14, kvHeads: 2, headDim: 64, vocabulary: 151936, weights: "f32", cache: "f32", trains: "weights",
+    ...qwen,
+    width: 896,
+    mlpWidth: 4864,
+    heads: 14,
+    kvHeads: 2,
+    headDim: 64,
+    vocabulary: 151936,
+    weights: "f32",
+    cache: "f32",
+    trains: "weights",
   },
   "Qwen2.5 1.5B, trained with adapters": {
-    ...qwen, width: 1536, mlpWidth: 8960, heads: 12, kvHeads: 2, headDim: 128, vocabulary: 151936, weights: "bf16", cache: "bf16", trains: "adapters", loraRank: 16,
+    ...qwen,
+    width: 1536,
+    mlpWidth: 8960,
+    heads: 12,
+    kvHeads: 2,
+    headDim: 128,
+    vocabulary: 151936,
+    weights: "bf16",
+    cache: "bf16",
+    trains: "adapters",
+    loraRank: 16,
   },
   "Qwen2.5 3B, trained": {
-    ...qwen, width: 2048, mlpWidth: 11008, heads: 16, kvHeads: 2, headDim: 128, vocabulary: 151936, weights: "f32", cache: "f16", trains: "weights",
+    ...qwen,
+    width: 2048,
+    mlpWidth: 11008,
+    heads: 16,
+    kvHeads: 2,
+    headDim: 128,
+    vocabulary: 151936,
+    weights: "f32",
+    cache: "f16",
+    trains: "weights",
   },
   "Qwen2.5 7B, frozen": {
-    ...qwen, width: 3584, mlpWidth: 18944, heads: 28, kvHeads: 4, headDim: 128, vocabulary: 152064, weights: "f16", cache: "f16", trains: "nothing",
+    ...qwen,
+    width: 3584,
+    mlpWidth: 18944,
+    heads: 28,
+    kvHeads: 4,
+    headDim: 128,
+    vocabulary: 152064,
+    weights: "f16",
+    cache: "f16",
+    trains: "nothing",
   },
   "Qwen3 0.6B, trained": {
-    ...plain, qkNorm: true, width: 1024, mlpWidth: 3072, heads: 16, kvHeads: 8, headDim: 128, vocabulary: 151936, weights: "f32", cache: "f16", trains: "weights",
+    ...plain,
+    qkNorm: true,
+    width: 1024,
+    mlpWidth: 3072,
+    heads: 16,
+    kvHeads: 8,
+    headDim: 128,
+    vocabulary: 151936,
+    weights: "f32",
+    cache: "f16",
+    trains: "weights",
   },
   "a tiny Llama with all biases": {
-    ...qwen, outputBias: true, mlpBias: true, width: 24, mlpWidth: 37, heads: 4, kvHeads: 2, headDim: 12, vocabulary: 41, weights: "f32", cache: "f32", trains: "weights", loraRank: 3,
+    ...qwen,
+    outputBias: true,
+    mlpBias: true,
+    width: 24,
+    mlpWidth: 37,
+    heads: 4,
+    kvHeads: 2,
+    headDim: 12,
+    vocabulary: 41,
+    weights: "f32",
+    cache: "f32",
+    trains: "weights",
+    loraRank: 3,
   },
   "the quickstart's size": {
-    ...plain, qkNorm: true, width: 64, mlpWidth: 176, heads: 4, kvHeads: 4, headDim: 16, vocabulary: 1031, weights: "f32", cache: "bf16", trains: "weights",
+    ...plain,
+    qkNorm: true,
+    width: 64,
+    mlpWidth: 176,
+    heads: 4,
+    kvHeads: 4,
+    headDim: 16,
+    vocabulary: 1031,
+    weights: "f32",
+    cache: "bf16",
+    trains: "weights",
   },
 };
 
@@ -67,7 +136,13 @@ function products(device: Device, mostColumns: number): void {
 function attentions(device: Device): void {
   const make = (rows: number, cols: number, dtype: Dtype = "f32"): Storage => device.allocate(rows, cols, dtype, "activation", "x");
   for (const D of headDims)
-    for (const [H, K] of [[1, 1], [6, 2], [4, 4], [14, 2], [16, 1]] as const) {
+    for (const [H, K] of [
+      [1, 1],
+      [6, 2],
+      [4, 4],
+      [14, 2],
+      [16, 1],
+    ] as const) {
       const dims = { heads: H, kvHeads: K, scale: 1 };
       for (const N of [1, 5, 64, 300]) {
         const [q, k, offsets, lse] = [make(N, H * D), make(N, K * D), make(1, 3, "u32"), make(N, H)];
@@ -83,14 +158,20 @@ function attentions(device: Device): void {
           device.run("kv_copy", {}, [make(3, 2, "u32")], caches);
         }
       }
-      for (const inverse of [0, 1]) device.run("rope", { heads: H, inverse }, [make(5, H * D), make(1, 5, "u32"), make(9, D)], [make(5, H * D)]);
+      for (const inverse of [0, 1])
+        device.run("rope", { heads: H, inverse }, [make(5, H * D), make(1, 5, "u32"), make(9, D)], [make(5, H * D)]);
     }
 }
 
 /** What is left: kernels whose storages may have any dtype, in sizes that are multiples of nothing. */
 function others(device: Device): void {
   const make = (rows: number, cols: number, dtype: Dtype = "f32"): Storage => device.allocate(rows, cols, dtype, "activation", "x");
-  for (const [N, C] of [[1, 1], [5, 7], [65, 33], [300, 896]] as const) {
+  for (const [N, C] of [
+    [1, 1],
+    [5, 7],
+    [65, 33],
+    [300, 896],
+  ] as const) {
     const x = make(N, C);
     const ids = make(1, N, "u32");
     device.run("fill", { value: 1 }, [], [make(N, C)]);
@@ -103,7 +184,12 @@ function others(device: Device): void {
       device.run("log_prob", { temperature: 0.7 }, [hidden, weight, ids], vectors);
       for (const dEntropy of [null, make(1, N)])
         for (const dweight of [null, make(700, C)])
-          device.run("log_prob_backward", { temperature: 0.7 }, [hidden, weight, ids, make(1, N), make(1, N), make(1, N), dEntropy], [make(N, C), dweight]);
+          device.run(
+            "log_prob_backward",
+            { temperature: 0.7 },
+            [hidden, weight, ids, make(1, N), make(1, N), make(1, N), dEntropy],
+            [make(N, C), dweight],
+          );
       for (const groups of new Set([1, C % 4 === 0 ? 4 : 1, C % 7 === 0 ? 7 : 1, C % 3 === 0 ? 3 : 1])) {
         const weights = make(1, C / groups, from);
         device.run("rms_norm", { groups, eps: 1e-6 }, [x, weights], [make(N, C), make(N, groups)]);

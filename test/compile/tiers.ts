@@ -31,8 +31,16 @@ export const targets: readonly CompileTarget[] = [
   { name: "subgroups of 4", capabilities: { ...least, subgroupSize: 4 }, pipelines: true },
   { name: "subgroups of 8 and shader-f16", capabilities: { ...least, subgroupSize: 8, f16: true }, pipelines: true },
   { name: "shader-f16 without subgroups", capabilities: { ...least, f16: true }, pipelines: true },
-  { name: "matrices of 16 in the least limits", capabilities: { ...least, subgroupSize: 64, f16: true, matrix: square(16) }, pipelines: true },
-  { name: "matrices of 8 in the least limits", capabilities: { ...least, subgroupSize: 64, f16: true, matrix: square(8) }, pipelines: true },
+  {
+    name: "matrices of 16 in the least limits",
+    capabilities: { ...least, subgroupSize: 64, f16: true, matrix: square(16) },
+    pipelines: true,
+  },
+  {
+    name: "matrices of 8 in the least limits",
+    capabilities: { ...least, subgroupSize: 64, f16: true, matrix: square(8) },
+    pipelines: true,
+  },
   { name: "a large GPU", capabilities: { ...least, ...large, subgroupSize: 32, f16: true, matrix: square(16) }, pipelines: false },
   { name: "a large GPU whose f16 is hidden", capabilities: { ...least, ...large, subgroupSize: 32 }, pipelines: false },
   {

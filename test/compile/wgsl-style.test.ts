@@ -17,7 +17,11 @@ describe.each([...sources])("kernels/wgsl/ %s", (stem, text) => {
       lines.findIndex((line) => !line.startsWith("//")),
     );
     expect(header.indexOf("//"), "a line between the formula and the facts").toBeGreaterThan(0);
-    for (const word of ["Shapes", "Dispatch"]) expect(header.some((line) => line.startsWith(`// ${word} `)), word).toBe(true);
+    for (const word of ["Shapes", "Dispatch"])
+      expect(
+        header.some((line) => line.startsWith(`// ${word} `)),
+        word,
+      ).toBe(true);
   });
 
   it("has bindings in the form that the device reads, numbered from 0, and parameters of u32 before f32", () => {
@@ -42,7 +46,10 @@ describe.each([...sources])("kernels/wgsl/ %s", (stem, text) => {
   });
 
   it("has no subgroup arithmetic beside subgroup matrices, which crashes a driver", () => {
-    if (code.includes("subgroup_matrix")) expect(code).not.toMatch(/\bsubgroup(Add|Mul|Max|Min|And|Or|Xor|Shuffle\w*|Broadcast\w*|Exclusive\w*|Inclusive\w*|Ballot|All|Any|Elect)\b/);
+    if (code.includes("subgroup_matrix"))
+      expect(code).not.toMatch(
+        /\bsubgroup(Add|Mul|Max|Min|And|Or|Xor|Shuffle\w*|Broadcast\w*|Exclusive\w*|Inclusive\w*|Ballot|All|Any|Elect)\b/,
+      );
   });
 
   it("has no tabs, no trailing blanks, a line feed at its end, and is short enough to be read", () => {

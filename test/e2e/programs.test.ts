@@ -54,6 +54,21 @@ describe("npx zerosearch", () => {
     expect(stdout).toMatch(/^threads +ok: /m);
   });
 
+  it("doctor --json is one object: the machine, adapters with their tiers, what auto takes, checks and findings", async () => {
+    const { code, stdout, stderr } = await start(process.execPath, [join(root, "bin", "zerosearch.js"), "doctor", "--json"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    const report = JSON.parse(stdout);
+    expect(report.node).toBe(process.version);
+    expect(report.auto.why).toMatch(/^auto: /);
+    expect(report.checks).toContainEqual(expect.objectContaining({ name: "wasm", state: "ok" }));
+    for (const { fullName, tiers } of report.probe.adapters) {
+      expect(fullName).not.toBe("");
+      for (const { used, why } of tiers) expect([used, why].filter((text) => text !== null)).toHaveLength(1);
+    }
+    for (const { level, what } of report.findings)
+      expect([level, what.length > 0]).toEqual([expect.stringMatching(/^(missing|note)$/), true]);
+  });
+
   it("names the nearest program", async () => {
     const { code, stderr } = await start(process.execPath, [join(root, "bin", "zerosearch.js"), "docter"]);
     expect(code).toBe(1);

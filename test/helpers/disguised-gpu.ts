@@ -15,9 +15,10 @@ export function disguised(gpu: GPU, { features = [], matrices, change = (code) =
   const requestAdapter = async (options?: GPURequestAdapterOptions): Promise<GPUAdapter | null> => {
     const adapter = await gpu.requestAdapter(options);
     if (adapter === null) return null;
-    const { vendor, architecture, device, description, subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs } = adapter.info as GPUAdapterInfo & {
-      readonly subgroupMatrixConfigs?: readonly MatrixConfig[];
-    };
+    const { vendor, architecture, device, description, subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs } =
+      adapter.info as GPUAdapterInfo & {
+        readonly subgroupMatrixConfigs?: readonly MatrixConfig[];
+      };
     const info = {
       ...{ vendor, architecture, device, description, subgroupMinSize, subgroupMaxSize },
       subgroupMatrixConfigs: matrices ?? subgroupMatrixConfigs,

@@ -4,19 +4,17 @@
  * step waits for.
  *
  *   add, rms_norm of its sum    the residual stream and the norm behind it
- *   rope, rope                  of queries and keys, with the same positions
- *   matmul, matmul, matmul      of the same few rows with different weights: q, k, v; gate and up
+ *   rope, rope                  of queries and keys, by the same positions
  */
 import type { KernelName } from "../kernels.ts";
 import type { CallContext } from "./context.ts";
-import type { KernelCall } from "./kernel.ts";
-import { matmulMany, mayShare, mostTogether } from "./kernels/matmul-many.ts";
+import type { KernelCall, KernelContext } from "./kernel.ts";
 import { addRmsNorm } from "./kernels/rms-norm.ts";
 import { ropeTwo } from "./kernels/rope.ts";
 
 interface Held {
-  readonly kernel: "add" | "rope" | "matmul";
-  readonly calls: KernelCall[];
+  readonly kernel: "add" | "rope";
+  readonly call: KernelCall;
 }
 
 export class Fusion {
@@ -34,10 +32,18 @@ export class Fusion {
   run(kernel: KernelName, call: KernelCall): void {
     const { held } = this;
     if (held !== null) {
-      if (this.joins(held, kernel, call)) return;
+      const together = partner(held, kernel, call);
+      if (together !== null) {
+        this.held = null;
+        this.context.runTogether(kernel, [held.call, call], (context) => {
+          together(context, [held.call, call]);
+        });
+        this.settle();
+        return;
+      }
       this.flush();
     }
-    if (this.enabled && (kernel === "add" || kernel === "rope" || (kernel === "matmul" && mayShare(this.context, call)))) this.held = { kernel, calls: [call] };
+    if (this.enabled && (kernel === "add" || kernel === "rope")) this.held = { kernel, call };
     else this.context.run(kernel, call);
   }
 
@@ -46,12 +52,8 @@ export class Fusion {
     const { held } = this;
     if (held === null) return;
     this.held = null;
-    const { kernel, calls } = held;
-    const [first, second] = calls;
-    if (kernel === "matmul" && calls.length > 1) this.together(kernel, calls, matmulMany);
-    else if (kernel === "rope" && second !== undefined) this.together(kernel, calls, ropeTwo);
-    else this.context.run(kernel, first!);
-    for (const work of this.after.splice(0)) work();
+    this.context.run(held.kernel, held.call);
+    this.settle();
   }
 
   /** Does `work` when nothing is held back any more: now, or after the next flush. */
@@ -60,33 +62,19 @@ export class Fusion {
     else this.after.push(work);
   }
 
-  /** Whether the call goes with what is held; then it is taken. */
-  private joins(held: Held, kernel: KernelName, call: KernelCall): boolean {
-    const first = held.calls[0]!;
-    if (held.kernel === "add") {
-      const [a, b] = first.inputs;
-      const [sum] = first.outputs;
-      if (kernel !== "rms_norm" || call.inputs[0] !== sum || call.dims["groups"] !== 1 || a === b) return false;
-      this.held = null;
-      this.together("rms_norm", [first, call], addRmsNorm);
-      for (const work of this.after.splice(0)) work();
-      return true;
-    }
-    if (held.kernel !== kernel || held.calls.some(({ outputs }) => call.inputs.includes(outputs[0]!))) return false;
-    if (kernel === "rope") {
-      const same =
-        call.inputs[1] === first.inputs[1] && call.inputs[2] === first.inputs[2] && call.dims["inverse"] === first.dims["inverse"];
-      if (!same || held.calls.length === 2) return false;
-    } else if (held.calls.length === mostTogether || !mayShare(this.context, call, first)) return false;
-    held.calls.push(call);
-    const most = kernel === "rope" ? 2 : mostTogether;
-    if (held.calls.length === most) this.flush();
-    return true;
+  private settle(): void {
+    for (const work of this.after.splice(0)) work();
   }
+}
 
-  private together(name: string, calls: readonly KernelCall[], host: (context: CallContext, calls: readonly KernelCall[]) => void): void {
-    this.context.runTogether(name, calls, () => {
-      host(this.context, calls);
-    });
+/** What does the held call and this one together, if anything does. */
+function partner(held: Held, kernel: KernelName, call: KernelCall): ((context: KernelContext, calls: readonly KernelCall[]) => void) | null {
+  const { inputs, outputs, dims } = held.call;
+  if (held.kernel === "add") {
+    const [a, b] = inputs;
+    return kernel === "rms_norm" && call.inputs[0] === outputs[0] && call.dims["groups"] === 1 && a !== b ? addRmsNorm : null;
   }
+  const [x, positions, table] = call.inputs;
+  const same = kernel === "rope" && positions === inputs[1] && table === inputs[2] && call.dims["inverse"] === dims["inverse"];
+  return same && x !== outputs[0] ? ropeTwo : null;
 }

@@ -177,7 +177,12 @@ function backward(calls: Calls, shapes: ModelShapes): void {
     const vector = (): Storage => calls.floats(1, N);
     const policy = { clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0, scale: 1 };
     for (const reference of [null, vector()])
-      device.run("policy_loss", policy, [vector(), vector(), reference, vector(), vector(), vector()], [vector(), vector(), calls.floats(1, 8)]);
+      device.run(
+        "policy_loss",
+        policy,
+        [vector(), vector(), reference, vector(), vector(), vector()],
+        [vector(), vector(), calls.floats(1, 8)],
+      );
     device.run("weighted_nll", { scale: 1 }, [vector(), vector()], [vector(), calls.floats(1, 2)]);
     for (const dEntropy of [null, vector()])
       device.run(
@@ -189,7 +194,15 @@ function backward(calls: Calls, shapes: ModelShapes): void {
     device.run("scatter_rows", {}, [x, calls.words(1, N)], [calls.floats(N, C)]);
     const { qkv, output, gateUp, down } = calls.linears();
     for (const linear of [...qkv, output, ...gateUp, down]) linearBackward(calls, N, linear, whole, loraRank);
-    for (const [cols, groups] of [[C, 1] as const, ...(qkNorm ? ([[H * D, H], [K * D, K]] as const) : [])]) {
+    for (const [cols, groups] of [
+      [C, 1] as const,
+      ...(qkNorm
+        ? ([
+            [H * D, H],
+            [K * D, K],
+          ] as const)
+        : []),
+    ]) {
       const y = calls.floats(N, cols);
       const inputs = [y, calls.parameter(1, cols / groups), calls.floats(N, groups), y];
       device.run("rms_norm_backward", { groups }, inputs, [calls.floats(N, cols), whole ? calls.floats(1, cols / groups) : null]);
@@ -210,13 +223,7 @@ function backward(calls: Calls, shapes: ModelShapes): void {
 }
 
 /** Gradients of y = x weight^T + bias, with a LoRA adapter where there is one. */
-function linearBackward(
-  calls: Calls,
-  N: number,
-  [out, into, bias]: Linear,
-  whole: boolean,
-  loraRank: number,
-): void {
+function linearBackward(calls: Calls, N: number, [out, into, bias]: Linear, whole: boolean, loraRank: number): void {
   const [x, dy] = [calls.floats(N, into), calls.floats(N, out)];
   calls.matmul(dy, 0, calls.parameter(out, into), 0, { sums: true });
   if (whole) {

@@ -5,10 +5,12 @@ import type { KernelDims, KernelName } from "../kernels.ts";
 /** Multiples of 1/`steps` in [-bound, bound], the same for the same seed. Few bits: f16 holds them, and sums of products are exact in f32. */
 export function gridValues(count: number, seed: number, steps = 8, bound = 2): Float64Array {
   let state = seed >>> 0;
-  return Float64Array.from({ length: count }, () => {
+  const values = new Float64Array(count);
+  for (let i = 0; i < count; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0; // Numerical Recipes' generator; its high bits are the better ones
-    return (Math.floor(((state >>> 8) * (2 * bound * steps + 1)) / 2 ** 24) - bound * steps) / steps;
-  });
+    values[i] = (Math.floor(((state >>> 8) * (2 * bound * steps + 1)) / 2 ** 24) - bound * steps) / steps;
+  }
+  return values;
 }
 
 /** Numbers in [-1, 1) whose products and sums round. */
@@ -44,16 +46,27 @@ export class Trial {
   }
 
   /** Values in a storage; those for f16 must be exact. */
-  put(rows: number, cols: number, values: ArrayLike<number>, dtype: Dtype = "f32", usage: "parameter" | "activation" = "activation"): Storage {
+  put(
+    rows: number,
+    cols: number,
+    values: ArrayLike<number>,
+    dtype: Dtype = "f32",
+    usage: "parameter" | "activation" = "activation",
+  ): Storage {
     const storage = this.room(rows, cols, dtype, usage);
     this.device.write(
       storage,
-      dtype === "f32" ? Float32Array.from(values) : dtype === "u32" ? Uint32Array.from(values) : Uint16Array.from(values, halfBits),
+      dtype === "f32" ? new Float32Array(values) : dtype === "u32" ? new Uint32Array(values) : Uint16Array.from(values, halfBits),
     );
     return storage;
   }
 
-  run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: readonly (Storage | null)[], outputs: readonly (Storage | null)[]): void {
+  run<K extends KernelName>(
+    kernel: K,
+    dims: KernelDims<K>,
+    inputs: readonly (Storage | null)[],
+    outputs: readonly (Storage | null)[],
+  ): void {
     this.device.run(kernel, dims, inputs, outputs);
   }
 
@@ -63,10 +76,13 @@ export class Trial {
 
   /** Throws unless |got - want| <= tolerance (1 + |want|) everywhere. */
   async close(storage: Storage, want: ArrayLike<number>, tolerance: number, what: string): Promise<void> {
-    const got = await this.read(storage);
-    for (let i = 0; i < want.length; i++)
-      if (!(Math.abs(got[i]! - want[i]!) <= tolerance * (1 + Math.abs(want[i]!))))
-        throw new Error(`${what}: element ${i} is ${got[i]}, not ${want[i]}`);
+    checkClose(await this.read(storage), want, tolerance, what);
+  }
+
+  /** All rows of a storage. */
+  async rows(storage: Storage): Promise<HostArray[]> {
+    const all = await this.read(storage);
+    return Array.from({ length: storage.rows }, (_, row) => all.subarray(row * storage.cols, (row + 1) * storage.cols));
   }
 
   /** Throws unless rows `rows` of a and b, in pairs, have the same bits. */
@@ -74,7 +90,8 @@ export class Trial {
     const [got, want] = [bitsOf(await this.read(a)), bitsOf(await this.read(b))];
     for (const [m, n] of rows)
       for (let c = 0; c < a.cols; c++)
-        if (got[m * a.cols + c] !== want[n * b.cols + c]) throw new Error(`${what}: column ${c} of row ${m} and of row ${n} differ in their bits`);
+        if (got[m * a.cols + c] !== want[n * b.cols + c])
+          throw new Error(`${what}: column ${c} of row ${m} and of row ${n} differ in their bits`);
   }
 
   release(): void {
@@ -82,6 +99,19 @@ export class Trial {
   }
 }
 
+/** Throws unless |got - want| <= tolerance (1 + |want|) everywhere. */
+export function checkClose(got: ArrayLike<number>, want: ArrayLike<number>, tolerance: number, what: string): void {
+  for (let i = 0; i < want.length; i++)
+    if (!(Math.abs(got[i]! - want[i]!) <= tolerance * (1 + Math.abs(want[i]!))))
+      throw new Error(`${what}: element ${i} is ${got[i]}, not ${want[i]}`);
+}
+
 export function bitsOf(data: HostArray): Uint32Array | Uint16Array {
   return data instanceof Float32Array ? new Uint32Array(data.buffer, data.byteOffset, data.length) : data;
+}
+
+export interface SelfTestCase {
+  readonly name: string;
+  /** Asks for kernels at once; what it returns waits for them, and throws if a result is wrong. */
+  run(trial: Trial): () => Promise<void>;
 }

@@ -2,8 +2,8 @@
 import { tiers, type Capabilities, type Tier } from "./capabilities.ts";
 import { collect, prepareAll } from "./prepare.ts";
 import type { Specialisation } from "./pipelines.ts";
-import { selfTestCases, type SelfTestCase } from "./self-test-cases.ts";
-import { Trial } from "./self-test-values.ts";
+import { selfTestCases } from "./self-test-cases.ts";
+import { Trial, type SelfTestCase } from "./self-test-values.ts";
 import type { WebGpuDevice } from "./webgpu-device.ts";
 
 export interface SelfTestFailure {
@@ -16,7 +16,7 @@ export interface SelfTestFailure {
 /** The pipelines that a case uses with these capabilities. */
 export function pipelinesOf(test: SelfTestCase, capabilities: Capabilities, precision: "f32" | "f16"): ReadonlyMap<string, Specialisation> {
   return collect({ capabilities, precision, fuse: true }, (device) => {
-    test.run(new Trial(device), device);
+    test.run(new Trial(device));
   });
 }
 
@@ -27,7 +27,7 @@ export function pipelinesOf(test: SelfTestCase, capabilities: Capabilities, prec
  */
 export async function selfTest(device: WebGpuDevice, only?: readonly string[]): Promise<SelfTestFailure | null> {
   const { capabilities, precision } = device;
-  const cases = selfTestCases(precision).filter(({ name }) => only === undefined || only.includes(name));
+  const cases = selfTestCases(precision, capabilities).filter(({ name }) => only === undefined || only.includes(name));
   const needs = cases.map((test) => pipelinesOf(test, capabilities, precision));
   // All at once; whose pipeline does not compile is found out below.
   await prepareAll(
@@ -38,7 +38,7 @@ export async function selfTest(device: WebGpuDevice, only?: readonly string[]): 
     const trial = new Trial(device);
     try {
       await prepareAll(device.pipelines, needs[i]!.values());
-      await test.run(trial, device)();
+      await test.run(trial)();
     } catch (error) {
       return { test: test.name, message: error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error) };
     }
@@ -53,7 +53,7 @@ export function suspects(
   precision: "f32" | "f16",
   capabilitiesWithout: (tier: Tier | null) => Capabilities,
 ): readonly Tier[] {
-  const test = selfTestCases(precision).find((one) => one.name === name);
+  const test = selfTestCases(precision, capabilitiesWithout(null)).find((one) => one.name === name);
   if (test === undefined) return [];
   const keys = (tier: Tier | null): string => [...pipelinesOf(test, capabilitiesWithout(tier), precision).keys()].sort().join("\n");
   const used = keys(null);

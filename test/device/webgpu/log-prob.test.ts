@@ -1,5 +1,19 @@
 import { describe, expect, it } from "vitest";
-import { bitsOf, check, device, expectSameBits, ids, random, randomTensor, runOn, tensor, useDevices, vector, zeros, type Values } from "../kernels/harness.ts";
+import {
+  bitsOf,
+  check,
+  device,
+  expectSameBits,
+  ids,
+  random,
+  randomTensor,
+  runOn,
+  tensor,
+  useDevices,
+  vector,
+  zeros,
+  type Values,
+} from "../kernels/harness.ts";
 
 useDevices();
 
@@ -11,7 +25,8 @@ function problem(N: number, C: number, V: number): [hidden: Values, weight: Valu
 
 describe("log_prob on a GPU", () => {
   it("merges the blocks of a long row as float64 does", async () => {
-    for (const V of [4095, 4097, 20_000]) await check("log_prob", { temperature: 0.8 }, [...problem(3, 7, V)], vectors(3), { tolerance: 2e-6 });
+    for (const V of [4095, 4097, 20_000])
+      await check("log_prob", { temperature: 0.8 }, [...problem(3, 7, V)], vectors(3), { tolerance: 2e-6 });
   });
 
   it("gives rows of later chunks the bits they have alone, and adds every chunk to the gradient of the weight", async () => {
@@ -24,7 +39,9 @@ describe("log_prob on a GPU", () => {
     const [alone] = await runOn(device(), "log_prob", { temperature: 0.8 }, [tail, weight, ids(targets.values.slice(N - 5))], vectors(5));
     expect(bitsOf(alone!)).toEqual(bitsOf(logProb!.slice(N - 5)));
     const gradients = [vector(entropy!), vector(lse!), randomTensor(3, 1, N), randomTensor(4, 1, N)];
-    await check("log_prob_backward", { temperature: 0.8 }, [...inputs, ...gradients], [zeros(N, C), randomTensor(5, V, C)], { tolerance: 1e-4 });
+    await check("log_prob_backward", { temperature: 0.8 }, [...inputs, ...gradients], [zeros(N, C), randomTensor(5, V, C)], {
+      tolerance: 1e-4,
+    });
   });
 
   it("leaves ids of logit -infinity out, and says NaN for one that is no number or +infinity", async () => {
@@ -55,8 +72,8 @@ describe("log_prob on a GPU", () => {
       await runOn(device(), "log_prob_backward", { temperature: 1 }, all, [zeros(N, C), zeros(V, C)]),
       await runOn(device(), "log_prob_backward", { temperature: 1 }, all, [zeros(N, C), zeros(V, C)]),
     ];
-    first!.forEach((data, i) => {
-      expectSameBits(second![i]!, data, `output ${i}`);
+    first.forEach((data, i) => {
+      expectSameBits(second[i]!, data, `output ${i}`);
     });
   });
 

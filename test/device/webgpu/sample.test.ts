@@ -37,7 +37,10 @@ function peaked(seed: number, R: number, V: number): Values {
   return tensor(
     R,
     V,
-    Float64Array.from({ length: R * V }, () => 9 - 2.5 * Math.sqrt(-2 * Math.log(next(1e-9, 1))) * Math.abs(Math.cos(next(0, 2 * Math.PI))) * 2),
+    Float64Array.from(
+      { length: R * V },
+      () => 9 - 2.5 * Math.sqrt(-2 * Math.log(next(1e-9, 1))) * Math.abs(Math.cos(next(0, 2 * Math.PI))) * 2,
+    ),
   );
 }
 
@@ -51,7 +54,8 @@ describe("sample on a GPU", () => {
       [1, 3000, 1],
       [0, 0, 1],
     ];
-    for (const V of [4096, 4097, 9001]) await check("sample", {}, [peaked(V, 12, V), ...rows(12, settings, V)], outputs(12), { tolerance: 3e-6 });
+    for (const V of [4096, 4097, 9001])
+      await check("sample", {}, [peaked(V, 12, V), ...rows(12, settings, V)], outputs(12), { tolerance: 3e-6 });
   });
 
   it("draws the float64 reference's ids from a vocabulary of 151,936", async () => {
@@ -123,7 +127,13 @@ describe("sample on a GPU", () => {
 
   it("draws the same id with the same bits whatever else is in the batch, and over shards of logits", async () => {
     const [R, V] = [300, 9];
-    const inputs = [randomTensor(1, R, V, "f32", -3, 3), ...rows(R, [[1, 0, 1], [0.7, 4, 0.9]])];
+    const inputs = [
+      randomTensor(1, R, V, "f32", -3, 3),
+      ...rows(R, [
+        [1, 0, 1],
+        [0.7, 4, 0.9],
+      ]),
+    ];
     const [drawn, logProb] = await check("sample", {}, inputs, outputs(R), { tolerance: 2e-6 });
     for (const r of [0, 256, 299]) {
       const row = inputs.map((input, i) => {
@@ -138,16 +148,28 @@ describe("sample on a GPU", () => {
   it("records the bits that log_prob gives over several workgroups and temperatures", async () => {
     const [R, V, C] = [5, 9001, 24];
     const [hidden, weight] = [randomTensor(1, R, C), randomTensor(2, V, C, "f32", -3, 3)];
-    const [logits] = await runOn(device(), "matmul", { M: R, N: V, K: C, transA: 0, transB: 1, accumulate: 0 }, [hidden, weight, null], [
-      zeros(R, V),
-    ]);
+    const [logits] = await runOn(
+      device(),
+      "matmul",
+      { M: R, N: V, K: C, transA: 0, transB: 1, accumulate: 0 },
+      [hidden, weight, null],
+      [zeros(R, V)],
+    );
     for (const temperature of [1, 0.7, 1.3, 0.1]) {
-      const [drawn, sampled] = await runOn(device(), "sample", {}, [tensor(R, V, logits!), ...rows(R, [[temperature, 50, 0.9]])], outputs(R));
-      const [logProb] = await runOn(device(), "log_prob", { temperature }, [hidden, weight, ids(drawn!)], [
-        zeros(1, R),
-        zeros(1, R),
-        zeros(1, R),
-      ]);
+      const [drawn, sampled] = await runOn(
+        device(),
+        "sample",
+        {},
+        [tensor(R, V, logits!), ...rows(R, [[temperature, 50, 0.9]])],
+        outputs(R),
+      );
+      const [logProb] = await runOn(
+        device(),
+        "log_prob",
+        { temperature },
+        [hidden, weight, ids(drawn!)],
+        [zeros(1, R), zeros(1, R), zeros(1, R)],
+      );
       expect(bitsOf(sampled!)).toEqual(bitsOf(logProb!));
     }
   });
@@ -178,7 +200,15 @@ describe("advance on a GPU", () => {
       "advance",
       { step: 0 },
       [ids([3, INACTIVE, 0, 0]), vector([-1, -2, -3, -4]), transitions, ids([0, 4])],
-      [ids([0, 0, 0, 0]), ids([1, 1, 1, 1]), ids([1, 0, 2, 1]), ids([5, 5, 5, 5]), ids([0, 0, 0, 0]), tensor(1, 4, [0, 0, 0, 0], "u32"), zeros(1, 4)],
+      [
+        ids([0, 0, 0, 0]),
+        ids([1, 1, 1, 1]),
+        ids([1, 0, 2, 1]),
+        ids([5, 5, 5, 5]),
+        ids([0, 0, 0, 0]),
+        tensor(1, 4, [0, 0, 0, 0], "u32"),
+        zeros(1, 4),
+      ],
     );
     expect([...out[2]!]).toEqual([0, 0, 0, 1]);
     expect([...out[4]!]).toEqual([0, 0, 0, 4]);

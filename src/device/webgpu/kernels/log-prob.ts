@@ -58,7 +58,11 @@ function eachChunk(context: KernelContext, hidden: GpuStorage, weight: GpuStorag
       copyRows(context, hidden, first, part, "scratch");
     }
     const logits = firstRows(allLogits, rows);
-    context.call("matmul", { dims: { M: rows, N: V, K: C, transA: 0, transB: 1, accumulate: 0 }, inputs: [part, weight, null], outputs: [logits] });
+    context.call("matmul", {
+      dims: { M: rows, N: V, K: C, transA: 0, transB: 1, accumulate: 0 },
+      inputs: [part, weight, null],
+      outputs: [logits],
+    });
     visit({ first, rows, hidden: part, logits });
   }
 }
@@ -83,7 +87,14 @@ export const logProb: KernelHost = (context, { dims, inputs, outputs }) => {
 };
 
 export const logProbBackward: KernelHost = (context, { dims, inputs, outputs }) => {
-  const [hidden, weight, targets, entropy, lse, dLogProb] = inputs as [GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage];
+  const [hidden, weight, targets, entropy, lse, dLogProb] = inputs as [
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+  ];
   const dEntropy = inputs[6] ?? null;
   const dhidden = outputs[0]!;
   const dweight = outputs[1] ?? null;
@@ -100,9 +111,17 @@ export const logProbBackward: KernelHost = (context, { dims, inputs, outputs }) 
     const whole = rows === N;
     if (!whole) scratch ??= context.scratchStorage(rows, C);
     const gradient = scratch === null ? dhidden : firstRows(scratch, rows);
-    context.call("matmul", { dims: { M: rows, N: C, K: V, transA: 0, transB: 0, accumulate: 0 }, inputs: [logits, weight, null], outputs: [gradient] });
+    context.call("matmul", {
+      dims: { M: rows, N: C, K: V, transA: 0, transB: 0, accumulate: 0 },
+      inputs: [logits, weight, null],
+      outputs: [gradient],
+    });
     if (!whole) copyRows(context, dhidden, first, gradient, "storage");
     if (dweight !== null)
-      context.call("matmul", { dims: { M: V, N: C, K: rows, transA: 1, transB: 0, accumulate: 1 }, inputs: [logits, part, null], outputs: [dweight] });
+      context.call("matmul", {
+        dims: { M: V, N: C, K: rows, transA: 1, transB: 0, accumulate: 1 },
+        inputs: [logits, part, null],
+        outputs: [dweight],
+      });
   });
 };

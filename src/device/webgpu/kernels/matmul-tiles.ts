@@ -28,7 +28,12 @@ const plainTiles = {
   rows128: { BM: 128, BN: 64, BK: 16, TM: 8 },
 } as const satisfies Record<string, PlainTile>;
 
-export function plainTile(M: number, N: number): PlainTile {
+export function plainTile({ software }: Capabilities, M: number, N: number): PlainTile {
+  // Compilers of software adapters take seconds over what is staged deeper.
+  if (software) return { ...plainTileFor(M, N), BK: 16 };
+  return plainTileFor(M, N);
+}
+function plainTileFor(M: number, N: number): PlainTile {
   if (M <= 8) return plainTiles.rows8;
   if (M <= 32) return plainTiles.rows32;
   return tileCount(plainTiles.rows128, M, N) >= 2 * multiprocessors ? plainTiles.rows128 : plainTiles.rows64;
@@ -75,7 +80,9 @@ export function matrixTile(capabilities: Capabilities, M: number, N: number): Ma
     const time = (tile: MatrixTile): number => Math.ceil(tileCount(tile, M, N) / multiprocessors) * (M * 4 + tile.BN * 2);
     return fitting.reduce((best, tile) => (time(tile) < time(best) ? tile : best));
   }
-  const fitting = highTiles.map((tile) => (fits(tile, capabilities) ? tile : { ...tile, buffers: 1 as const })).filter((tile) => fits(tile, capabilities));
+  const fitting = highTiles
+    .map((tile) => (fits(tile, capabilities) ? tile : { ...tile, buffers: 1 as const }))
+    .filter((tile) => fits(tile, capabilities));
   return fitting.find((tile) => tileCount(tile, M, N) >= multiprocessors) ?? fitting[fitting.length - 1]!;
 }
 
@@ -84,7 +91,10 @@ export function matrixFits(capabilities: Capabilities): boolean {
   return [...lowTiles, ...highTiles].filter((tile) => tile.BN <= 64).every((tile) => fits({ ...tile, buffers: 1 }, capabilities));
 }
 
-function fits({ BM, BN, BK, WM, WN, buffers }: MatrixTile, { matrix, subgroupSize, maxWorkgroupMemory, maxInvocations }: Capabilities): boolean {
+function fits(
+  { BM, BN, BK, WM, WN, buffers }: MatrixTile,
+  { matrix, subgroupSize, maxWorkgroupMemory, maxInvocations }: Capabilities,
+): boolean {
   if (matrix === null) return false;
   const { M, N, K }: MatrixShape = matrix;
   // The wider of the ways in which an operand may lie

@@ -52,8 +52,16 @@ function plainProduct(context: KernelContext, product: Product): void {
   const a = operand(context, product.a, transA);
   const b = operand(context, product.b, !transB);
   // Shards cut M where c or a is cut, N where b is, and K where the operands whose rows run along K are.
-  for (const { row: m0, rows, parts: [to, from] } of rowRuns(transA ? [c] : [c, a as GpuStorage]))
-    for (const { row: n0, rows: columns, parts: [ofB] } of transB ? rowRuns([b as GpuStorage]) : [{ row: 0, rows: N, parts: [] }]) {
+  for (const {
+    row: m0,
+    rows,
+    parts: [to, from],
+  } of rowRuns(transA ? [c] : [c, a as GpuStorage]))
+    for (const {
+      row: n0,
+      rows: columns,
+      parts: [ofB],
+    } of transB ? rowRuns([b as GpuStorage]) : [{ row: 0, rows: N, parts: [] }]) {
       const deep = [...(transA ? [a] : []), ...(transB ? [] : [b])] as GpuStorage[];
       for (const { row: k0, rows: depth, parts } of deep.length > 0 ? rowRuns(deep) : [{ row: 0, rows: K, parts: [] }]) {
         const partA = transA ? parts[0]! : from!;
@@ -64,7 +72,7 @@ function plainProduct(context: KernelContext, product: Product): void {
           K: depth,
           a: { buffer: partA.buffer, dtype: a.dtype, stride: a.stride / 4, start: (partA.row * a.stride + (transA ? m0 : k0)) / 4 },
           b: { buffer: partB.buffer, dtype: b.dtype, stride: b.stride / 4, start: (partB.row * b.stride + (transB ? k0 : n0)) / 4 },
-          c: { buffer: to!.buffer, stride: c.stride, start: to!.row * c.stride + n0 },
+          c: { buffer: to!.buffer, stride: c.stride / 4, start: (to!.row * c.stride + n0) / 4 },
           n0,
           bias: k0 + depth === K ? bias : null,
           accumulate: accumulate || k0 > 0,
@@ -90,7 +98,7 @@ interface Block {
   /** Start and stride in quads. */
   readonly a: { readonly buffer: GpuBuffer; readonly dtype: GpuStorage["dtype"]; readonly start: number; readonly stride: number };
   readonly b: Block["a"];
-  /** Start and stride in elements. */
+  /** Start and stride in quads. */
   readonly c: { readonly buffer: GpuBuffer; readonly start: number; readonly stride: number };
   /** The block's first column. */
   readonly n0: number;
@@ -99,8 +107,9 @@ interface Block {
 }
 
 function plainBlock(context: KernelContext, { transA, transB }: Product, { M, N, K, a, b, c, n0, bias, accumulate }: Block): void {
-  const tile = plainTile(M, N);
+  const tile = plainTile(context.capabilities, M, N);
   const { BM, BN, BK, TM } = tile;
+  const rolled = context.capabilities.software;
   const chunks = Math.ceil(K / chunk);
   const width = Math.ceil(N / 4) * 4;
   const partBytes = chunks * M * width * 4;
@@ -116,27 +125,28 @@ function plainBlock(context: KernelContext, { transA, transB }: Product, { M, N,
       BN,
       BK,
       TM,
-      A_DTYPE: dtypeCodes[a.dtype],
-      B_DTYPE: dtypeCodes[b.dtype],
+      A_DTYPE: rolled ? 0 : dtypeCodes[a.dtype],
+      B_DTYPE: rolled ? 0 : dtypeCodes[b.dtype],
       TRANS_A: transA,
       TRANS_B: transB,
       ROUND: context.precision === "f16",
-      ROLLED: context.capabilities.software,
+      ROLLED: rolled,
       SPLIT: part !== null,
     },
     buffers: [a.buffer, b.buffer, bias?.buffers[0] ?? a.buffer, part ?? c.buffer],
     uints: [
       ...[M, N, K, Math.ceil(M / BM), Math.ceil(N / BN), slice],
       ...[a.start, a.stride, b.start, b.stride],
-      ...(part === null ? [c.start, c.stride, 0] : [0, width, M * width]),
-      ...[n0, biasDtype, accumulate ? 1 : 0, BK / 4],
+      ...(part === null ? [c.start, c.stride, 0] : [0, width / 4, (M * width) / 4]),
+      ...[n0, biasDtype, accumulate ? 1 : 0],
+      ...[BK / 4, dtypeCodes[a.dtype], dtypeCodes[b.dtype]],
     ],
     grid: [x, y, Math.ceil(chunks / slice)],
   });
   if (part === null) return;
   matmulSum(context, {
     part: { buffer: part, parts: chunks, stride: width / 4, plane: (M * width) / 4 },
-    c: { buffer: c.buffer, start: c.start / 4, stride: c.stride / 4 },
+    c,
     rows: M,
     cols: N,
     bias,

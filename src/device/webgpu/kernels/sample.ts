@@ -15,7 +15,12 @@ export const sample: KernelHost = (context, { inputs, outputs }) => {
   const [ids, logProb] = outputs as [GpuStorage, GpuStorage];
   const [R, V] = [logits.rows, logits.cols];
   if (V > mostLogits)
-    throw new DeviceError({ where: "kernel sample", what: "the vocabulary is too large", expected: `at most ${mostLogits}`, got: String(V) });
+    throw new DeviceError({
+      where: "kernel sample",
+      what: "the vocabulary is too large",
+      expected: `at most ${mostLogits}`,
+      got: String(V),
+    });
   const sums = Math.ceil(V / sumLogits);
   const most = Math.min(R, mostRows);
   const parts = context.scratch(most * softmaxBlocks(V) * statsBytes);

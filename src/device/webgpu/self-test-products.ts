@@ -1,0 +1,78 @@
+/** Matrix products of the self-test. Inputs on a coarse grid make products and sums exact, so that no tolerance is needed. */
+import type { Dtype } from "../device.ts";
+import { checkClose, gridValues, roughValues, type SelfTestCase } from "./self-test-values.ts";
+
+interface Product {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly transA?: 0 | 1;
+  readonly transB?: 0 | 1;
+  readonly accumulate?: 0 | 1;
+  readonly bias?: boolean;
+  readonly weights?: Dtype;
+}
+
+/** Exact products over the edges of any tile, in one orientation. */
+export function exactProducts(name: string, products: readonly Product[]): SelfTestCase {
+  return {
+    name,
+    run: (trial) => {
+      const checks = products.map(({ M, N, K, transA = 0, transB = 0, accumulate = 0, bias = false, weights = "f32" }, i) => {
+        const [a, b, add] = [gridValues(M * K, i), gridValues(K * N, i + 50), gridValues(N, i + 70)];
+        const before = accumulate === 1 ? gridValues(M * N, i + 90) : null;
+        const usage = transB === 1 ? "parameter" : "activation";
+        const c = before === null ? trial.room(M, N) : trial.put(M, N, before);
+        trial.run(
+          "matmul",
+          { M, N, K, transA, transB, accumulate },
+          [
+            trial.put(transA === 1 ? K : M, transA === 1 ? M : K, a),
+            trial.put(transB === 1 ? N : K, transB === 1 ? K : N, b, weights, usage),
+            bias ? trial.put(1, N, add, weights, usage) : null,
+          ],
+          [c],
+        );
+        return async (): Promise<void> => {
+          const want = (m: number): Float64Array =>
+            new Float64Array(N).map((_, n) => {
+              let sum = (bias ? add[n]! : 0) + (before?.[m * N + n] ?? 0);
+              for (let k = 0; k < K; k++) sum += a[transA === 1 ? k * M + m : m * K + k]! * b[transB === 1 ? n * K + k : k * N + n]!;
+              return sum;
+            });
+          // of a large product some rows
+          const step = M > 200 ? 43 : 1;
+          for (const [m, row] of (await trial.rows(c)).entries())
+            if (m % step === 0 || m === M - 1) checkClose(row, want(m), 0, `[${M}, ${K}] x [${K}, ${N}], ${weights}, row ${m}`);
+        };
+      });
+      return async () => {
+        for (const check of checks) await check();
+      };
+    },
+  };
+}
+
+/** A row's bits are the same alone and among others. */
+export function rowsAlone(weights: Dtype): SelfTestCase {
+  const [M, N, K] = [64, 136, 520];
+  const alone = [0, 17, 63];
+  return {
+    name: `matmul of one row and of many, ${weights}`,
+    run: (trial) => {
+      const a = roughValues(M * K, 7);
+      const b = trial.put(N, K, gridValues(N * K, 8, 512, 1), weights, "parameter");
+      const dims = { N, K, transA: 0, transB: 1, accumulate: 0 };
+      const together = trial.room(M, N);
+      trial.run("matmul", { M, ...dims }, [trial.put(M, K, a), b, null], [together]);
+      const single = alone.map((row) => {
+        const c = trial.room(1, N);
+        trial.run("matmul", { M: 1, ...dims }, [trial.put(1, K, a.subarray(row * K, (row + 1) * K)), b, null], [c]);
+        return c;
+      });
+      return async () => {
+        for (const [i, row] of alone.entries()) await trial.same(single[i]!, together, [[0, row]], "[1, 520] and [64, 520]");
+      };
+    },
+  };
+}

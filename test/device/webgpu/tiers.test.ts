@@ -1,0 +1,109 @@
+/** Which tiers of kernels an adapter gets, what is said of it, and what is compiled ahead. */
+import { describe, expect, it } from "vitest";
+import { dawn } from "../../../src/device/dawn.ts";
+import type { ModelShapes } from "../../../src/device/device.ts";
+import { capabilitiesOf, factsOf, tierReasons, type AdapterFacts } from "../../../src/device/webgpu/adapter.ts";
+import type { Tier } from "../../../src/device/webgpu/capabilities.ts";
+import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
+import { packBatch } from "../../../src/nn/batch.ts";
+import { fineTuneStep } from "../../../src/sft/fine-tune.ts";
+import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
+import { makeDevice, withDevice } from "../../helpers/device.ts";
+import { randomIds, tinyConfigs, tinyDecoder } from "../../helpers/tiny-model.ts";
+
+const here = factsOf((await (await dawn()).requestAdapter())!);
+
+const gpu: AdapterFacts = {
+  name: "GPU",
+  vendor: "nvidia",
+  architecture: "",
+  driver: "",
+  software: false,
+  features: ["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"],
+  limits: {
+    maxStorageBufferBindingSize: 2 ** 31 - 4,
+    maxBufferSize: 2 ** 31,
+    maxComputeWorkgroupStorageSize: 49152,
+    maxComputeInvocationsPerWorkgroup: 1024,
+  },
+  matrices: [
+    { M: 8, N: 8, K: 8, componentType: "f16", resultComponentType: "f32" },
+    { M: 16, N: 16, K: 16, componentType: "f16", resultComponentType: "f32" },
+    { M: 32, N: 32, K: 32, componentType: "f16", resultComponentType: "f16" },
+  ],
+  subgroupMinSize: 32,
+  subgroupMaxSize: 32,
+};
+const tiersOf = (facts: AdapterFacts, off: readonly Tier[] = []) => {
+  const { subgroupSize, f16, matrix } = capabilitiesOf(facts, new Set(off));
+  return { subgroupSize, f16, matrix };
+};
+const none = { subgroupSize: 0, f16: false, matrix: null };
+const matrix = { M: 16, N: 16, K: 16 };
+
+describe("tiers of an adapter", () => {
+  it("are all that it has, with the largest matrices that sum in f32", () => {
+    expect(tiersOf(gpu)).toEqual({ subgroupSize: 32, f16: true, matrix });
+    expect(tierReasons(gpu, new Map())).toEqual(new Map());
+  });
+  it.each([
+    [["subgroup-matrix"], { subgroupSize: 32, f16: true, matrix: null }],
+    [["shader-f16"], { subgroupSize: 32, f16: false, matrix: null }],
+    [["subgroups"], { subgroupSize: 0, f16: true, matrix: null }],
+    [["subgroups", "shader-f16", "subgroup-matrix"], none],
+  ] as const)("without %j lack what builds on it", (off, left) => {
+    expect(tiersOf(gpu, off)).toEqual(left);
+  });
+  it("do not count on subgroups whose size varies, and say so", () => {
+    const varying = { ...gpu, subgroupMinSize: 8 };
+    expect(tiersOf(varying)).toEqual({ subgroupSize: 0, f16: true, matrix: null });
+    expect(tierReasons(varying, new Map()).get("subgroups")).toBe("the size of subgroups varies, 8 to 32");
+    expect(tierReasons(varying, new Map()).get("subgroup-matrix")).toMatch(/needs shader-f16 and subgroups/);
+  });
+  it("say why each is missing", () => {
+    const bare = { ...gpu, features: [], matrices: [] };
+    expect(tiersOf(bare)).toEqual(none);
+    expect([...tierReasons(bare, new Map()).keys()]).toEqual(["subgroups", "shader-f16", "subgroup-matrix"]);
+    expect(tierReasons(bare, new Map()).get("shader-f16")).toMatch(/zerosearch doctor/);
+    expect(tierReasons(gpu, new Map([["shader-f16", "it failed"]])).get("shader-f16")).toBe("it failed");
+  });
+  it("stand in the description of this adapter's device, those that are off with the reason", () =>
+    withDevice(
+      async (device) => {
+        expect(device.description).toContain(here.name);
+        expect(device.description).toMatch(/no subgroup-matrix \(.+\)/);
+        if (here.features.includes("shader-f16")) expect(device.description).toMatch(/, shader-f16,/);
+      },
+      { tiersOff: ["subgroup-matrix"] },
+    ));
+});
+
+describe("compiling ahead", () => {
+  const config = tinyConfigs.qwen3;
+  const shapes: ModelShapes = { ...config, weights: "f32", cache: "f32", trains: "weights", loraRank: 0 };
+
+  it("counts up to all pipelines of a model, after which a step of training compiles none", async () => {
+    const device = (await makeDevice({ precompile: true })) as WebGpuDevice;
+    const seen: [number, number][] = [];
+    await device.prepare(shapes, (done, total) => seen.push([done, total]));
+    expect(seen.length).toBeGreaterThan(20);
+    expect(seen.map(([done]) => done)).toEqual(seen.map((_, i) => i + 1));
+    expect(new Set(seen.map(([, total]) => total))).toEqual(new Set([seen.length]));
+    const before = device.pipelines.count;
+    expect(before).toBe(seen.length);
+    const decoder = tinyDecoder(config, device);
+    const optimizer = new AdamW(decayGroups(decoder.parameters(), 0));
+    const example = { ids: randomIds(30, config.vocabulary, 1), weights: Array.from({ length: 30 }, () => 1) };
+    await fineTuneStep(decoder, optimizer, [example], { learningRate: 1e-3, microBatchTokens: 64 });
+    decoder.forward(packBatch(device, [randomIds(70, config.vocabulary, 2)]));
+    expect(device.pipelines.count).toBe(before);
+    await device.prepare(shapes, () => expect.fail("something is compiled again"));
+    await device.destroy();
+  });
+
+  it("is left out on a software adapter unless it is asked for", () =>
+    withDevice(async (device) => {
+      await device.prepare!(shapes);
+      expect((device as WebGpuDevice).pipelines.count > 0).toBe(!here.software);
+    }));
+});
