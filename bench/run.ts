@@ -85,7 +85,7 @@ async function onGpu(options: Options, adapter: AdapterInfo): Promise<void> {
     measured: yardsticks,
   });
   console.log(`${adapter.name}, ${adapter.driver}; ${world.precision}, ${world.sizes} sizes; peak: ${report.peak ?? ""}`);
-  const benches = [...jsBenches(options, computes && world.sizes === "full" && !options.dry, peak), ...(computes ? gpuBenches(world) : [])];
+  const benches = [...jsBenches(options, computes && !adapter.software && !options.dry, peak), ...(computes ? gpuBenches(world) : [])];
   const quick = adapter.software || options.dry;
   const each = { rounds: options.rounds ?? (quick ? 3 : 5), seconds: options.seconds ?? (quick ? 0.05 : 0.4) };
   await runAll(benches, report, options, each, { peak, yardsticks }, async () => world.dropDevices());

@@ -93,6 +93,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const run = await openRun(command);
   run.watch();
   try {
+    await run.prepare();
     const before = await evaluateBefore(run);
     await run.goOn();
     for (let step = run.done + 1; step <= run.config.train.steps; step++) {

@@ -13,6 +13,7 @@ import { evaluationJson } from "../log/report.ts";
 import { Closing } from "../setup/closing.ts";
 import { documentedRows, evaluationText, judge } from "../setup/judge.ts";
 import { openParts } from "../setup/open-run.ts";
+import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
 
 const spec: ArgumentSpec = {
@@ -47,6 +48,11 @@ export async function main(argv: readonly string[]): Promise<void> {
   try {
     const parts = await openParts(config, closing);
     process.stdout.write(`policy ${config.model.policy} | seed ${config.seed}\n`);
+    const models = [
+      { name: "policy", model: parts.policy, trains: "nothing" as const },
+      { name: "simulator", model: parts.simulatorModel, trains: "nothing" as const },
+    ];
+    await prepareDevice(parts.device, models, config.model.cacheDtype);
     const evaluation = await judge({ ...parts, config, interrupted: interrupt.signal }, when);
     if (evaluation === null) {
       throw new ConfigError({

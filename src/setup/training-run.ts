@@ -21,6 +21,7 @@ import type { Closing } from "./closing.ts";
 import type { Validation } from "./judge.ts";
 import type { Simulate } from "./open-agents.ts";
 import type { Model } from "./open-model.ts";
+import { prepareDevice } from "./prepare-device.ts";
 import type { RunData } from "./run-data.ts";
 import type { RunParts } from "./open-run.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
@@ -133,6 +134,16 @@ export class TrainingRun {
     } = this;
     this.say(`policy ${sizeOf(policy)} parameters, simulator ${sizeOf(simulatorModel)} | seed ${seed} | run ${name}`);
     for (const note of this.#notes) this.say(note);
+  }
+
+  /** Compiles what the models need of the device's kernels, where that is done ahead. */
+  async prepare(): Promise<void> {
+    const models = [
+      { name: "policy", model: this.policy, trains: "weights" as const },
+      { name: "simulator", model: this.simulatorModel, trains: "nothing" as const },
+      ...(this.reference === null ? [] : [{ name: "reference policy", model: this.reference, trains: "nothing" as const }]),
+    ];
+    await prepareDevice(this.device, models, this.config.model.cacheDtype);
   }
 
   /** Fires at Ctrl-C: rollouts under way are given up; an update, its validation and a save are finished. */

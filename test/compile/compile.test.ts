@@ -89,8 +89,8 @@ describe("kernels/wgsl/", () => {
   });
   it("is quoted where a kernel does not compile", async () => {
     const broken = new Pipelines(device, new Map([["fill", sources.get("fill")!.replace("p.units", "p.unitz")]]), () => undefined);
-    await expect(broken.prepare({ kernel: "fill" })).rejects.toThrow(
-      /kernels\/wgsl\/fill\.wgsl:\d+: does not compile: .*unitz.*\n.*p\.unitz/s,
-    );
+    const complaint = /kernels\/wgsl\/fill\.wgsl:\d+: does not compile: .*unitz.*\n.*p\.unitz/s;
+    await expect(broken.prepare({ kernel: "fill" })).rejects.toThrow(complaint);
+    await expect(broken.check({ kernel: "fill" })).rejects.toThrow(complaint);
   });
 });

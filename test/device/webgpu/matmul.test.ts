@@ -65,7 +65,7 @@ for (const { name, half, options } of ways)
             const [inShards] = await runOn(sharded, "matmul", dims, [a, b, bias], [c]);
             expectSameBits(inShards!, got!, `${JSON.stringify(dims)} in shards`);
           }
-    });
+    }, 300_000); // a pipeline for each tile and transposition, which a software adapter takes seconds to compile
 
     it("gives a row the same bits at every M, beside any number of columns, whether the weight is a parameter or not", async () => {
       // chunks of 256 and of 2048, the last one short
