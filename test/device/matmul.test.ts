@@ -223,7 +223,7 @@ describe("the room a product takes", () => {
     });
   });
 
-  it("counts kept panels, and gives them up when memory runs short", async () => {
+  it("counts panels that the CPU keeps, and gives them up when memory runs short", async () => {
     await withDevice(
       async (device) => {
         const [N, K] = [512, 2048];
@@ -242,7 +242,7 @@ describe("the room a product takes", () => {
         product();
         expectSameBits(await device.read(y), want, "after the panels were dropped");
       },
-      { threads: 1, maxMemoryBytes: 32 * 2 ** 20 },
+      { device: "cpu", threads: 1, maxMemoryBytes: 32 * 2 ** 20 },
     );
   });
 });
@@ -320,7 +320,7 @@ describe("device.blas=openblas", async () => {
           );
           expect(device.memory().inUse).toBe(0);
         },
-        { blas: "openblas" },
+        { device: "cpu", blas: "openblas" },
       );
     },
   );

@@ -102,6 +102,27 @@ for (const { name, half, options } of ways)
         expectSameBits(narrow.subarray(m * 100, m * 100 + 100), wide.subarray(m * N + 16_900, m * N + N), `row ${m}`);
     });
 
+    it("gives large tiles the bits of small ones, and reads weights of f16 that need no padding where they lie", async () => {
+      for (const [M, N, K, dtype] of [
+        [1500, 1450, 40, "f32"],
+        [130, 128, 256, "f16"],
+      ] as const) {
+        const [x, weight] = [randomTensor(1, M, K), randomTensor(2, N, K, dtype)];
+        const large = await parameterProduct(device, x, weight, null);
+        for (const [first, rows] of [
+          [0, 3],
+          [60, 70],
+        ] as const) {
+          const few = rowsOf(x, first, rows);
+          const small = await parameterProduct(device, few, weight, null);
+          expectSameBits(small, large.subarray(first * N, (first + rows) * N), `rows ${first} to ${first + rows} of N = ${N}`);
+          const operands = half ? [rounded(few), rounded(weight)] : [few, weight];
+          const [want] = runReference("matmul", { ...linear, M: rows, N, K }, [...operands, null], [zeros(rows, N)]);
+          expectClose(small, want!, 1e-5, `rows ${first} to ${first + rows} of N = ${N}`);
+        }
+      }
+    });
+
     if (half)
       it("rounds operands to the nearest f16, ties to even, beyond the largest to infinity, wherever it reads them", async () => {
         const special = [0, -0, 1, 1 + 2 ** -11, 1 + 3 * 2 ** -11, -1 - 2 ** -11 - 2 ** -20, 65504, 65519.99, 65520, -1e9, 2 ** -14];

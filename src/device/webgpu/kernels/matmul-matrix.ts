@@ -3,7 +3,7 @@ import { dtypeCodes, fold, rowRuns, type GpuBuffer, type GpuStorage, type Kernel
 import type { Product } from "./matmul.ts";
 import { pack, packedAsItIs, packedParameter, packUnit, padded, type Packed } from "./matmul-pack.ts";
 import { matmulSum } from "./matmul-sum.ts";
-import { directRows, matrixTile, slicesFor, tileCount } from "./matmul-tiles.ts";
+import { directRows, largeGroups, matrixTile, slicesFor, smallGroups } from "./matmul-tiles.ts";
 
 const chunk = 2048;
 
@@ -76,7 +76,7 @@ function block(context: KernelContext, product: Product, { M, N, direct, a, b, c
   const [tilesM, tilesN] = [Math.ceil(M / BM), Math.ceil(N / BN)];
   const [height, width] = [tilesM * BM, tilesN * BN];
   const partBytes = chunks * height * width * 4;
-  const slices = partBytes > maxBinding ? 1 : slicesFor(tileCount(tile, M, N), chunks);
+  const slices = partBytes > maxBinding ? 1 : slicesFor(tilesM * tilesN, chunks, M > directRows ? largeGroups : smallGroups);
   const part = slices > 1 ? context.scratch(partBytes) : null;
   const slice = Math.ceil(chunks / slices);
   const [x, y] = fold(tilesM * tilesN);

@@ -36,7 +36,7 @@ export function plainTile({ software }: Capabilities, M: number, N: number): Pla
 function plainTileFor(M: number, N: number): PlainTile {
   if (M <= 8) return plainTiles.rows8;
   if (M <= 32) return plainTiles.rows32;
-  return tileCount(plainTiles.rows128, M, N) >= 2 * multiprocessors ? plainTiles.rows128 : plainTiles.rows64;
+  return tileCount(plainTiles.rows128, M, N) >= smallGroups ? plainTiles.rows128 : plainTiles.rows64;
 }
 
 /** A tile of matmul_matrix.wgsl: BM x BN of c by WM x WN subgroups, staged BK deep in 1 or 2 buffers. */
@@ -117,10 +117,13 @@ export function tileCount({ BM, BN }: { readonly BM: number; readonly BN: number
 }
 
 /**
- * In how many slices of K, of whole chunks, workgroups share a product: one, unless its tiles leave multiprocessors idle. Chunk sums of
- * several slices go through memory, so there are no more than needed.
+ * In how many slices of K, of whole chunks, workgroups share a product: one, unless its tiles are fewer than the `wanted` workgroups.
+ * Chunk sums of several slices go through memory, so there are no more than needed.
  */
-export function slicesFor(tiles: number, chunks: number): number {
-  if (tiles >= 2 * multiprocessors) return 1;
-  return Math.min(chunks, Math.ceil((2 * multiprocessors) / tiles));
+export function slicesFor(tiles: number, chunks: number, wanted: number): number {
+  return tiles >= wanted ? 1 : Math.min(chunks, Math.ceil(wanted / tiles));
 }
+
+/** Two workgroups on every multiprocessor, so that one computes while the other waits for memory; one, where they are as large as one holds. */
+export const smallGroups = 2 * multiprocessors;
+export const largeGroups = multiprocessors;

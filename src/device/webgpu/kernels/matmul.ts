@@ -9,7 +9,7 @@ import { dtypeCodes, fold, rowRuns, type GpuBuffer, type GpuStorage, type Kernel
 import { matrixProduct } from "./matmul-matrix.ts";
 import { matmulSum } from "./matmul-sum.ts";
 import { packedParameter } from "./matmul-pack.ts";
-import { matrixFits, plainTile, slicesFor, tileCount } from "./matmul-tiles.ts";
+import { matrixFits, plainTile, slicesFor, smallGroups, tileCount } from "./matmul-tiles.ts";
 
 export interface Product {
   readonly M: number;
@@ -113,7 +113,7 @@ function plainBlock(context: KernelContext, { transA, transB }: Product, { M, N,
   const chunks = Math.ceil(K / chunk);
   const width = Math.ceil(N / 4) * 4;
   const partBytes = chunks * M * width * 4;
-  const slices = partBytes > context.capabilities.maxBinding ? 1 : slicesFor(tileCount(tile, M, N), chunks);
+  const slices = partBytes > context.capabilities.maxBinding ? 1 : slicesFor(tileCount(tile, M, N), chunks, smallGroups);
   const part = slices > 1 ? context.scratch(partBytes) : null;
   const [x, y] = fold(tileCount(tile, M, N));
   const biasDtype = part !== null || bias === null ? dtypeCodes.u32 : dtypeCodes[bias.dtype];
