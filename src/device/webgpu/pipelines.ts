@@ -61,6 +61,8 @@ export class Pipelines {
   /** Of group 1: the uniform of parameters, at a dynamic offset. */
   readonly paramsLayout: GPUBindGroupLayout;
   private readonly onError: (error: DeviceError) => void;
+  /** Pipelines of which it is not known yet whether they compiled. */
+  private readonly checks = new Set<Promise<void>>();
 
   /** @param sources WGSL text by stem @param onError told of pipelines that failed to compile, which happens after `get` has returned */
   constructor(device: GPUDevice, sources: ReadonlyMap<string, string>, onError: (error: DeviceError) => void) {
@@ -70,6 +72,11 @@ export class Pipelines {
     this.paramsLayout = device.createBindGroupLayout({
       entries: [{ binding: 0, visibility: computeStage, buffer: { type: "uniform", hasDynamicOffset: true } }],
     });
+  }
+
+  /** Resolves when it is known of every pipeline whether it compiled. */
+  async settled(): Promise<void> {
+    await Promise.all(this.checks);
   }
 
   get count(): number {
@@ -88,12 +95,14 @@ export class Pipelines {
     this.device.pushErrorScope("validation");
     const { descriptor, module, parts } = this.describe(specialisation, key);
     const pipeline = this.device.createComputePipeline(descriptor);
-    this.device.popErrorScope().then(
-      (error) => {
-        if (error !== null) void this.explain(specialisation, module, error.message).then(this.onError, this.onError);
+    const check = this.device.popErrorScope().then(
+      async (error) => {
+        if (error !== null) this.onError(await this.explain(specialisation, module, error.message));
       },
-      () => undefined,
+      () => undefined, // a lost device is reported by itself
     );
+    this.checks.add(check);
+    void check.finally(() => this.checks.delete(check));
     const made = { ...parts, pipeline, key };
     this.pipelines.set(key, made);
     return made;

@@ -70,7 +70,9 @@ export class WebGpuDevice implements Device {
     const fail = (error: DeviceError): void => {
       this.ended ??= error;
     };
-    this.pipelines = new Pipelines(device, parts.sources, fail);
+    this.pipelines = new Pipelines(device, parts.sources, (error) => {
+      this.ended = error; // it comes first: what it leads to may have been reported before it
+    });
     this.recorder = new Recorder(device, this.pipelines, capabilities.maxBinding);
     this.pool = new BufferPool({
       device,
@@ -195,6 +197,7 @@ export class WebGpuDevice implements Device {
     } catch (cause) {
       this.ended ??= new DeviceError({ where: `read ${own.label}`, what: cause instanceof Error ? cause.message : String(cause) }, { cause });
     }
+    await this.pipelines.settled();
     this.checkAlive(`read ${own.label}`);
     return data;
   }
@@ -281,6 +284,7 @@ export class WebGpuDevice implements Device {
     this.fusion.flush();
     this.recorder.flush();
     await this.gpu.queue.onSubmittedWorkDone();
+    await this.pipelines.settled();
     await settled(); // errors of what was submitted arrive as events
     this.checkAlive("synchronize");
   }

@@ -1,5 +1,6 @@
 /** The WebGPU device itself: memory, reads and writes, errors. Kernels have tests of their own. */
 import { describe, expect, it } from "vitest";
+import { loadWgsl } from "../../../src/device/dawn.ts";
 import type { Device } from "../../../src/device/device.ts";
 import { makeDevice, withDevice } from "../../helpers/device.ts";
 
@@ -81,5 +82,45 @@ describe("errors of the WebGPU device", () => {
     await device.destroy();
     expect(() => storage(device, 1, 1)).toThrow(/destroyed/);
     await other.destroy();
+  });
+});
+
+/** The GPUDevice behind a device, to break it. */
+function raw(device: Device): GPUDevice {
+  return (device as unknown as { readonly gpu: GPUDevice }).gpu;
+}
+
+describe("after an error of the GPU", () => {
+  it("nothing goes on: every later call throws what went wrong first", () =>
+    withDevice(async (device) => {
+      const x = storage(device, 4, 4);
+      device.write(x, new Float32Array(16));
+      raw(device).createBuffer({ size: 16, usage: 0x80 | 0x1 }); // a combination that is not allowed, in no error scope
+      await expect(device.synchronize()).rejects.toThrow(/usage/i);
+      expect(() => device.run("fill", { value: 1 }, [], [x])).toThrow(/kernel fill .*usage/is);
+      expect(() => storage(device, 1, 1)).toThrow(/usage/i);
+      await expect(device.read(x)).rejects.toThrow(/usage/i);
+    }));
+  it("a device that is lost says so in every later call", () =>
+    withDevice(async (device) => {
+      const x = storage(device, 4, 4);
+      raw(device).destroy();
+      await raw(device).lost;
+      expect(() => device.write(x, new Float32Array(16))).toThrow(/destroyed|lost/);
+      await expect(device.read(x)).rejects.toThrow(/destroyed|lost/);
+    }));
+  it("a kernel that does not compile stops the device and names its file and line", async () => {
+    const sources = new Map(await loadWgsl());
+    const text = sources.get("add") ?? "";
+    sources.set("add", text.replace("a[p.a_start + i] +", "a[p.a_start + i] @"));
+    await withDevice(
+      async (device) => {
+        const x = storage(device, 4, 4);
+        device.run("add", {}, [x, x], [storage(device, 4, 4)]);
+        const line = text.split("\n").findIndex((one) => one.includes("a[p.a_start + i] +")) + 1;
+        await expect(device.synchronize()).rejects.toThrow(new RegExp(`kernels/wgsl/add.wgsl:${line}`));
+      },
+      { sources },
+    );
   });
 });
