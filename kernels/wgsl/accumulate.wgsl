@@ -8,7 +8,7 @@ struct Params { items: u32, row_items: u32, x_start: u32, x_stride: u32, y_start
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<uniform> p: Params;
 
 // f32 bits of f16 patterns; a subnormal is its mantissa times 2^-24.
 fn from_f16(h: vec4<u32>) -> vec4<u32> {

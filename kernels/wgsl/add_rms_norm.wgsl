@@ -13,7 +13,7 @@ struct Params { rows: u32, width: u32, a_row: u32, b_row: u32, h_row: u32, y_row
 @group(0) @binding(3) var<storage, read_write> h: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> rstd: array<f32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(6) var<uniform> p: Params;
 
 var<workgroup> sums: array<f32, 256>;
 var<workgroup> sixteens: array<f32, 16>;

@@ -15,7 +15,7 @@ struct Params { rows: u32, states: u32, vocabulary: u32, stride: u32, first_stat
 @group(0) @binding(5) var<storage, read_write> states: array<u32>;
 @group(0) @binding(6) var<storage, read_write> remaining: array<u32>;
 @group(0) @binding(7) var<storage, read_write> codes: array<u32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(8) var<uniform> p: Params;
 
 const NONE: u32 = 0xffffffffu;
 const WAITING: u32 = 0xfffffffeu;

@@ -12,7 +12,7 @@ struct Params { rows: u32, ids_at: u32, log_probs_at: u32 }
 @group(0) @binding(4) var<storage, read_write> status: array<u32>;
 @group(0) @binding(5) var<storage, read_write> out_ids: array<u32>;
 @group(0) @binding(6) var<storage, read_write> out_log_probs: array<u32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(7) var<uniform> p: Params;
 
 const NONE: u32 = 0xffffffffu;
 

@@ -48,7 +48,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> table: array<u32>;
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> lse: array<f32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(8) var<uniform> p: Params;
 
 var<workgroup> stage: array<vec4<f32>, 640>;   // 16 columns of 64 queries and 64 keys; then sums; then 16 rows of v
 var<workgroup> weights: array<vec4<f32>, 272>; // maxima; then p of 16 keys: [key * 17 + ty] holds rows ty, ty + 16, ty + 32, ty + 48

@@ -18,7 +18,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> dout: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> lse: array<f32>;
 @group(0) @binding(3) var<storage, read_write> stats: array<vec2<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(4) var<uniform> p: Params;
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {

@@ -41,7 +41,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> stats: array<vec2<f32>>;
 @group(0) @binding(6) var<storage, read_write> dk: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(8) var<uniform> p: Params;
 
 var<workgroup> stage: array<vec4<f32>, 640>;   // 16 columns of 64 keys and 64 rows; then 16 rows of dout or q
 var<workgroup> weights: array<vec4<f32>, 272>; // p or ds of 16 rows: [row * 17 + ty] holds keys ty, ty + 16, ty + 32, ty + 48

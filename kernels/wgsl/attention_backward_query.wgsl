@@ -39,7 +39,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> dout: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> stats: array<vec2<f32>>;
 @group(0) @binding(6) var<storage, read_write> dq: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(7) var<uniform> p: Params;
 
 var<workgroup> stage: array<vec4<f32>, 640>;   // 16 columns of 64 rows and 64 keys; then 16 rows of k
 var<workgroup> weights: array<vec4<f32>, 272>; // ds of 16 keys: [key * 17 + ty] holds rows ty, ty + 16, ty + 32, ty + 48

@@ -45,7 +45,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> v: array<vec2<u32>>;
 @group(0) @binding(6) var<storage, read_write> sums: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> norms: array<vec2<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(8) var<uniform> p: Params;
 
 var<workgroup> queries: array<vec4<f32>, ROWS * 32u>;
 var<workgroup> weights: array<vec2<f32>, 4u * ROWS * 32u>; // scores, then p, of 64 keys: [group][row][key / 2]

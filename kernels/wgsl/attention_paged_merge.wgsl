@@ -24,7 +24,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> sums: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> norms: array<vec2<f32>>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(5) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {

@@ -11,7 +11,7 @@ struct Params { count: u32, nan: u32, zero: u32, max_norm: f32, inverse: f32 }
 
 @group(0) @binding(0) var<storage, read> acc: array<f32>;
 @group(0) @binding(1) var<storage, read_write> result: array<f32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<uniform> p: Params;
 
 var<workgroup> sums: array<vec2<f32>, 256>;
 

@@ -8,7 +8,7 @@ struct Params { N: u32, stride: u32, x_start: u32, chunk_start: u32 } // N: rows
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> part: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<uniform> p: Params;
 
 const CHUNK = 256u;
 

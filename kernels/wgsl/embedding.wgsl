@@ -14,7 +14,7 @@ struct Params {
 @group(0) @binding(0) var<storage, read> ids: array<u32>;
 @group(0) @binding(1) var<storage, read> table: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<u32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(3) var<uniform> p: Params;
 
 // f32 bits of f16 patterns; a subnormal is its mantissa times 2^-24.
 fn from_f16(h: vec4<u32>) -> vec4<u32> {

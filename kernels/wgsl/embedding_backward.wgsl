@@ -10,7 +10,7 @@ struct Params { tokens: u32, first_id: u32, dy_start: u32, row_units: u32, table
 @group(0) @binding(0) var<storage, read> ids: array<u32>;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> dtable: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(3) var<uniform> p: Params;
 
 const BLOCK: u32 = 1024u; // tokens looked at together: 4 an invocation
 var<workgroup> found: array<u32, 256>;

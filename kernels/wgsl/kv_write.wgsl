@@ -33,7 +33,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> table: array<u32>;
 @group(0) @binding(5) var<storage, read_write> k_cache: array<atomic<u32>>;
 @group(0) @binding(6) var<storage, read_write> v_cache: array<u32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(7) var<uniform> p: Params;
 
 fn to_f16(x: f32) -> u32 {
   let bits = bitcast<u32>(x);

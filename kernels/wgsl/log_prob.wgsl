@@ -12,7 +12,7 @@ struct Params { rows: u32, vocabulary: u32, stride: u32, first: u32 }
 @group(0) @binding(3) var<storage, read_write> log_prob: array<u32>;
 @group(0) @binding(4) var<storage, read_write> entropy: array<u32>;
 @group(0) @binding(5) var<storage, read_write> lse: array<u32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(6) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {

@@ -13,7 +13,7 @@ struct Params { vocabulary: u32, stride4: u32, first: u32, has_entropy: u32, tem
 @group(0) @binding(3) var<storage, read> lses: array<f32>;
 @group(0) @binding(4) var<storage, read> d_log_prob: array<f32>;
 @group(0) @binding(5) var<storage, read> d_entropy: array<f32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(6) var<uniform> p: Params;
 
 // as in log_softmax, for x in [-88, 88]
 fn exp_lanes(x: vec4<f32>) -> vec4<f32> {

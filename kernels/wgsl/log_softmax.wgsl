@@ -15,7 +15,7 @@ struct Params { vocabulary: u32, stride4: u32, first_row: u32, first_temperature
 @group(0) @binding(0) var<storage, read> logits: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> temperatures: array<f32>;
 @group(0) @binding(2) var<storage, read_write> parts: array<vec4<u32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(3) var<uniform> p: Params;
 
 const BLOCK: u32 = 16u * THREADS;
 const LOWEST: f32 = -3.4028234e38;

@@ -10,7 +10,7 @@ struct Params { blocks: u32 }
 
 @group(0) @binding(0) var<storage, read> parts: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> stats: array<vec4<u32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<uniform> p: Params;
 
 const THREADS: u32 = 32u;
 const LOWEST: f32 = -3.4028234e38;

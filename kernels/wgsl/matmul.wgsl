@@ -23,7 +23,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> b: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read> bias: array<u32>;
 @group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(4) var<uniform> p: Params;
 
 const CHUNK = 256u;
 const GROUP = 8u; // tiles of M that share what they read of b while it is in the cache

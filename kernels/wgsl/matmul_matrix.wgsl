@@ -22,7 +22,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> b: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> bias: array<u32>;
 @group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(4) var<uniform> p: Params;
 
 alias Left = subgroup_matrix_left<f16, TILE_K, TILE_M>;
 alias Right = subgroup_matrix_right<f16, TILE_N, TILE_K>;

@@ -12,7 +12,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<vec2<u32>>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<u32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<uniform> p: Params;
 
 // Patterns of the f16 nearest to f32 bits, ties to even. Below 2^-14, adding 0.5 makes the hardware round at 2^-24.
 fn to_f16(v: vec4<u32>) -> vec4<u32> {

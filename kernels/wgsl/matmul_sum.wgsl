@@ -13,7 +13,7 @@ struct Params {
 @group(0) @binding(0) var<storage, read> part: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> bias: array<u32>;
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(3) var<uniform> p: Params;
 
 fn bias_quad(n: u32) -> vec4<f32> {
   let i = p.bias_start + n;

@@ -22,7 +22,7 @@ struct Params { tokens: u32, zero: u32, low: f32, high: f32, kl_coef: f32, scale
 @group(0) @binding(4) var<storage, read> loss_mask: array<f32>;
 @group(0) @binding(5) var<storage, read_write> d_log_prob: array<f32>;
 @group(0) @binding(6) var<storage, read_write> sums: array<vec2<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(7) var<uniform> p: Params;
 
 const CHUNK: u32 = 256u;
 const SLOTS: u32 = 9u;

@@ -9,7 +9,7 @@ struct Params { chunks: u32, zero: u32, scale: f32, entropy_coef: f32 }
 
 @group(0) @binding(0) var<storage, read> sums: array<vec2<f32>>;
 @group(0) @binding(1) var<storage, read_write> stats: array<f32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<uniform> p: Params;
 
 const SLOTS: u32 = 9u;
 const STRIPS: u32 = 28u;

@@ -14,7 +14,7 @@ struct Params { segments: u32, groups: u32, width: u32, x_row: u32, y_row: u32, 
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> rstd: array<f32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(4) var<uniform> p: Params;
 
 var<workgroup> sums: array<f32, 256>;
 var<workgroup> sixteens: array<f32, 16>;

@@ -19,7 +19,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> shares: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(6) var<uniform> p: Params;
 
 const PLACES: u32 = 256u / THREADS;
 var<workgroup> sums: array<f32, 256>;

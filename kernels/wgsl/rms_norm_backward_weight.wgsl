@@ -7,7 +7,7 @@ struct Params { chunks: u32, units: u32 }
 
 @group(0) @binding(0) var<storage, read> shares: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> dweight: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<uniform> p: Params;
 
 var<workgroup> sums: array<vec4<f32>, 256>;
 

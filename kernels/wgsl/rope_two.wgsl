@@ -17,7 +17,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> table: array<Lane>;
 @group(0) @binding(4) var<storage, read_write> y: array<Lane>;
 @group(0) @binding(5) var<storage, read_write> v: array<Lane>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(6) var<uniform> p: Params;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {

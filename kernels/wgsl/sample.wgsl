@@ -23,7 +23,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> sums: array<vec2<u32>>;
 @group(0) @binding(6) var<storage, read_write> ids: array<u32>;
 @group(0) @binding(7) var<storage, read_write> log_prob: array<u32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(8) var<uniform> p: Params;
 
 const THREADS: u32 = 256u;
 const NONE: u32 = 0xffffffffu;

@@ -13,7 +13,7 @@ struct Params { vocabulary: u32, stride4: u32, logits_row: u32, first_setting: u
 @group(0) @binding(2) var<storage, read> positions: array<u32>;
 @group(0) @binding(3) var<storage, read> stats: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> sums: array<vec2<u32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(5) var<uniform> p: Params;
 
 const THREADS: u32 = 256u;
 const NONE: u32 = 0xffffffffu;

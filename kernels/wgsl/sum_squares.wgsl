@@ -12,7 +12,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<uniform> p: Params;
 
 var<workgroup> sums: array<vec2<f32>, 256>;
 

@@ -10,7 +10,7 @@ struct Params { tokens: u32, zero: u32, scale: f32 }
 @group(0) @binding(1) var<storage, read> weights: array<f32>;
 @group(0) @binding(2) var<storage, read_write> d_log_prob: array<f32>;
 @group(0) @binding(3) var<storage, read_write> sums: array<vec2<f32>>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(4) var<uniform> p: Params;
 
 const CHUNK: u32 = 256u;
 var<workgroup> parts: array<vec2<f32>, 128>;

@@ -7,7 +7,7 @@ struct Params { chunks: u32, zero: u32, scale: f32 }
 
 @group(0) @binding(0) var<storage, read> sums: array<vec2<f32>>;
 @group(0) @binding(1) var<storage, read_write> stats: array<f32>;
-@group(1) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<uniform> p: Params;
 
 var<workgroup> parts: array<vec2<f32>, 64>;
 

@@ -49,7 +49,10 @@ const table: Readonly<Record<Exclude<KernelName, "matmul">, ShapeRow>> = {
   },
   kv_write: {
     shapes: ["N KC", "N KC", "1 N", "1 O", "B _", "X W", "X W"],
-    check: rule((n) => n["W"] === n["KC"]! * 64 && n["O"] === n["B"]! + 1, "caches of kvHeads * D * 64 columns, and one offset more than table rows"),
+    check: rule(
+      (n) => n["W"] === n["KC"]! * 64 && n["O"] === n["B"]! + 1,
+      "caches of kvHeads * D * 64 columns, and one offset more than table rows",
+    ),
   },
   kv_copy: { shapes: ["_ 2", "X W", "X W"] },
   attention_paged: {
@@ -105,8 +108,7 @@ export function checkShapes(
   }
   const row = parsed.get(kernel)!;
   const found: Record<string, number> = { ...dims };
-  const fits = (word: string, got: number): boolean =>
-    word === "_" || got === (literal.test(word) ? Number(word) : (found[word] ??= got));
+  const fits = (word: string, got: number): boolean => word === "_" || got === (literal.test(word) ? Number(word) : (found[word] ??= got));
   row.shapes.forEach(({ rows, cols }, i) => {
     const storage = i < inputs.length ? inputs[i] : outputs[i - inputs.length];
     if (storage === null || storage === undefined) return;

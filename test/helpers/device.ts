@@ -57,11 +57,19 @@ interface Variant {
 export const deviceVariants: readonly Variant[] = {
   cpu: [
     { name: "cpu", options: {}, sameBits: true },
-    { name: "cpu, mul+add, one thread, shards of 256 bytes", options: { threads: 1, simd: "plain" as const, maxShardBytes: 256 }, sameBits: false },
+    {
+      name: "cpu, mul+add, one thread, shards of 256 bytes",
+      options: { threads: 1, simd: "plain" as const, maxShardBytes: 256 },
+      sameBits: false,
+    },
   ],
   webgpu: [
     { name: "webgpu", options: {}, sameBits: true },
-    { name: "webgpu, kernels that run anywhere, small shards", options: { tiersOff: ["subgroups", "shader-f16", "subgroup-matrix"] as const, maxShardBytes: 256 }, sameBits: false },
+    {
+      name: "webgpu, kernels that run anywhere, small shards",
+      options: { tiersOff: ["subgroups", "shader-f16", "subgroup-matrix"] as const, maxShardBytes: 256 },
+      sameBits: false,
+    },
   ],
 }[testDevice];
 

@@ -24,7 +24,14 @@ describe("a kernel call", () => {
     expect(call("add", {}, [storage(3, 4), storage(2, 4)], [storage(3, 4)])).toThrow(
       "kernel add: [2,4] does not fit the other storages; expected [3, 4], got [2, 4]",
     );
-    expect(call("adamw", { lr: 0, beta1: 0, beta2: 0, eps: 0, weightDecay: 0, correction1: 1, correction2: 1 }, [storage(2, 2), storage(1, 2)], [storage(2, 2), storage(2, 2), storage(2, 1)])).toThrow(/expected \[2, 2\], got \[2, 1\]/);
+    expect(
+      call(
+        "adamw",
+        { lr: 0, beta1: 0, beta2: 0, eps: 0, weightDecay: 0, correction1: 1, correction2: 1 },
+        [storage(2, 2), storage(1, 2)],
+        [storage(2, 2), storage(2, 2), storage(2, 1)],
+      ),
+    ).toThrow(/expected \[2, 2\], got \[2, 1\]/);
     expect(call("embedding", {}, [ids(3), storage(10, 4)], [storage(3, 5)])).toThrow(/expected \[3, 4\], got \[3, 5\]/);
   });
 

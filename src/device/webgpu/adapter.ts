@@ -39,8 +39,7 @@ export function factsOf(adapter: GPUAdapter): AdapterFacts {
     const value: unknown = (adapter.limits as unknown as Record<string, unknown>)[name];
     if (typeof value === "number" || typeof value === "bigint") limits[name] = Number(value);
   }
-  const software =
-    info.isFallbackAdapter === true || info.architecture === "software" || /swiftshader|llvmpipe|null-backend/i.test(info.device);
+  const software = info.isFallbackAdapter || info.architecture === "software" || /swiftshader|llvmpipe|null-backend/i.test(info.device);
   return {
     name: nameOf(info),
     vendor: info.vendor,

@@ -68,7 +68,11 @@ export class Fusion {
 }
 
 /** What does the held call and this one together, if anything does. */
-function partner(held: Held, kernel: KernelName, call: KernelCall): ((context: KernelContext, calls: readonly KernelCall[]) => void) | null {
+function partner(
+  held: Held,
+  kernel: KernelName,
+  call: KernelCall,
+): ((context: KernelContext, calls: readonly KernelCall[]) => void) | null {
   const { inputs, outputs, dims } = held.call;
   if (held.kernel === "add") {
     const [a, b] = inputs;

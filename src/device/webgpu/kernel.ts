@@ -39,7 +39,7 @@ export interface Dispatch {
   readonly enables?: readonly string[];
   /** @group(0) bindings 0, 1, 2 ... in order, all storage buffers, at most 8. One buffer must not be bound both to read and to write. */
   readonly buffers: readonly GpuBuffer[];
-  /** The uniform `@group(1) @binding(0) var<uniform> p: Params`: u32 fields first, then f32 fields; at most 60 words together. */
+  /** The uniform `var<uniform> p: Params`, which is bound after the buffers: u32 fields first, then f32 fields; at most 60 words together. */
   readonly uints?: readonly number[];
   readonly floats?: readonly number[];
   /** Workgroups in x, y, z: at most 65535 each (see `fold`); nothing runs if one is 0. */

@@ -12,7 +12,7 @@ export interface Pipeline {
   readonly layout: GPUBindGroupLayout;
   /** Number of `layout`, for keys. */
   readonly layoutId: number;
-  /** Per binding of group 0: whether the kernel writes it. */
+  /** Per storage binding: whether the kernel writes it. The parameters follow. */
   readonly writes: readonly boolean[];
   readonly key: string;
 }
@@ -57,9 +57,10 @@ export class Pipelines {
   private readonly device: GPUDevice;
   private readonly sources = new Map<string, Source>();
   private readonly pipelines = new Map<string, Pipeline>();
-  private readonly layouts = new Map<string, { readonly layout: GPUBindGroupLayout; readonly pipeline: GPUPipelineLayout; readonly id: number }>();
-  /** Of group 1: the uniform of parameters, at a dynamic offset. */
-  readonly paramsLayout: GPUBindGroupLayout;
+  private readonly layouts = new Map<
+    string,
+    { readonly layout: GPUBindGroupLayout; readonly pipeline: GPUPipelineLayout; readonly id: number }
+  >();
   private readonly onError: (error: DeviceError) => void;
   /** Pipelines of which it is not known yet whether they compiled. */
   private readonly checks = new Set<Promise<void>>();
@@ -69,9 +70,6 @@ export class Pipelines {
     this.device = device;
     this.onError = onError;
     for (const [stem, text] of sources) this.sources.set(stem, parse(stem, text));
-    this.paramsLayout = device.createBindGroupLayout({
-      entries: [{ binding: 0, visibility: computeStage, buffer: { type: "uniform", hasDynamicOffset: true } }],
-    });
   }
 
   /** Resolves when it is known of every pipeline whether it compiled. */
@@ -158,13 +156,17 @@ export class Pipelines {
     let entry = this.layouts.get(key);
     if (entry === undefined) {
       const layout = this.device.createBindGroupLayout({
-        entries: writes.map((write, binding) => ({
-          binding,
-          visibility: computeStage,
-          buffer: { type: write ? "storage" : "read-only-storage" },
-        })),
+        entries: [
+          ...writes.map((write, binding) => ({
+            binding,
+            visibility: computeStage,
+            buffer: { type: write ? ("storage" as const) : ("read-only-storage" as const) },
+          })),
+          // The parameters: in the same group, since setting a second one costs a quarter of a dispatch.
+          { binding: writes.length, visibility: computeStage, buffer: { type: "uniform", hasDynamicOffset: true } },
+        ],
       });
-      const pipeline = this.device.createPipelineLayout({ bindGroupLayouts: [layout, this.paramsLayout] });
+      const pipeline = this.device.createPipelineLayout({ bindGroupLayouts: [layout] });
       entry = { layout, pipeline, id: this.layouts.size };
       this.layouts.set(key, entry);
     }

@@ -12,8 +12,6 @@ import type { Pipelines } from "./pipelines.ts";
 const slotBytes = 256;
 /** Dispatches of one submission, at most. */
 const slots = 1024;
-/** Parameter buffers in turn, so that one may be written while another is read. */
-const rings = 4;
 const maxWords = 60;
 const maxBindGroups = 20_000;
 
@@ -21,6 +19,8 @@ const maxBindGroups = 20_000;
 interface CapturedDispatch {
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
+  /** Of its parameters. */
+  readonly offset: readonly [number];
   readonly x: number;
   readonly y: number;
   readonly z: number;
@@ -39,11 +39,22 @@ export interface Captured {
   readonly commands: readonly (CapturedDispatch | CapturedCopy)[];
   readonly buffers: readonly PooledBuffer[];
   readonly params: GPUBuffer | null;
-  readonly group: GPUBindGroup | null;
+}
+
+/** A dispatch on the tape, before it has a bind group. */
+interface TapedDispatch {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+  /** Names layout and buffers. */
+  readonly key: string;
+  readonly buffers: readonly GpuBuffer[];
+  readonly x: number;
+  readonly y: number;
+  readonly z: number;
 }
 
 interface Tape {
-  readonly commands: (CapturedDispatch | CapturedCopy)[];
+  readonly commands: (TapedDispatch | CapturedCopy)[];
   readonly buffers: Set<PooledBuffer>;
   words: number[];
 }
@@ -61,7 +72,8 @@ export class Recorder {
   private readonly device: GPUDevice;
   private readonly pipelines: Pipelines;
   private readonly maxBinding: number;
-  private readonly params: { readonly buffer: GPUBuffer; readonly group: GPUBindGroup }[] = [];
+  /** Parameters of the recording under way. The queue writes them after all that was submitted before has read its own. */
+  private readonly params: GPUBuffer;
   private readonly words = new Uint32Array((slots * slotBytes) / 4);
   private readonly floats = new Float32Array(this.words.buffer);
   private readonly bindGroups = new Map<string, GPUBindGroup>();
@@ -71,7 +83,6 @@ export class Recorder {
   private pass: GPUComputePassEncoder | null = null;
   private lastPipeline: GPUComputePipeline | null = null;
   private used = 0;
-  private ring = 0;
   private tape: Tape | null = null;
 
   /** @param maxBinding bytes of a buffer that a kernel may see */
@@ -79,18 +90,7 @@ export class Recorder {
     this.device = device;
     this.pipelines = pipelines;
     this.maxBinding = maxBinding;
-    for (let i = 0; i < rings; i++) {
-      const buffer = device.createBuffer({
-        size: slots * slotBytes,
-        usage: bufferUsage.uniform | bufferUsage.copyDst,
-        label: `parameters ${i}`,
-      });
-      const group = device.createBindGroup({
-        layout: pipelines.paramsLayout,
-        entries: [{ binding: 0, resource: { buffer, offset: 0, size: slotBytes } }],
-      });
-      this.params.push({ buffer, group });
-    }
+    this.params = device.createBuffer({ size: slots * slotBytes, usage: bufferUsage.uniform | bufferUsage.copyDst, label: "parameters" });
   }
 
   /** Whether anything is recorded and not yet submitted. */
@@ -130,12 +130,12 @@ export class Recorder {
       key += `,${buffer.id}`;
       (buffer as PooledBuffer).usedIn = this.serial;
     }
-    const group = this.bindGroups.get(key) ?? this.makeBindGroup(key, pipeline.layout, buffers);
-    pass.setBindGroup(0, group);
-    pass.setBindGroup(1, this.params[this.ring]!.group, [this.used * slotBytes]);
+    const group = this.bindGroups.get(key) ?? this.keepBindGroup(key, pipeline.layout, buffers);
+    pass.setBindGroup(0, group, [this.used * slotBytes]);
     pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     if (this.tape !== null) {
-      this.tape.commands.push({ pipeline: pipeline.pipeline, group, x: grid[0], y: grid[1], z: grid[2] });
+      const { layout } = pipeline;
+      this.tape.commands.push({ pipeline: pipeline.pipeline, layout, key, buffers: [...buffers], x: grid[0], y: grid[1], z: grid[2] });
       for (let i = 0; i < slotBytes / 4; i++) this.tape.words.push(i < uints.length + floats.length ? (this.words[at + i] ?? 0) : 0);
       for (const buffer of buffers) this.tape.buffers.add(buffer as PooledBuffer);
     }
@@ -156,16 +156,26 @@ export class Recorder {
     } finally {
       this.tape = null;
     }
-    const { commands, buffers } = tape;
-    if (tape.words.length === 0) return { commands, buffers: [...buffers], params: null, group: null };
+    const buffers = [...tape.buffers];
     const words = Uint32Array.from(tape.words);
-    const params = this.device.createBuffer({ size: words.byteLength, usage: bufferUsage.uniform | bufferUsage.copyDst, label: "captured parameters" });
-    this.device.queue.writeBuffer(params, 0, words);
-    const group = this.device.createBindGroup({
-      layout: this.pipelines.paramsLayout,
-      entries: [{ binding: 0, resource: { buffer: params, offset: 0, size: slotBytes } }],
+    let params: GPUBuffer | null = null;
+    if (words.length > 0) {
+      const usage = bufferUsage.uniform | bufferUsage.copyDst;
+      params = this.device.createBuffer({ size: words.byteLength, usage, label: "captured parameters" });
+      this.device.queue.writeBuffer(params, 0, words);
+    }
+    const groups = new Map<string, GPUBindGroup>();
+    let slot = 0;
+    const commands = tape.commands.map((command) => {
+      if (!("key" in command)) return command;
+      const { pipeline, layout, key, x, y, z } = command;
+      const group = groups.get(key) ?? this.makeBindGroup(layout, command.buffers, params!);
+      groups.set(key, group);
+      const offset = [slot * slotBytes] as const;
+      slot += 1;
+      return { pipeline, group, offset, x, y, z };
     });
-    return { commands, buffers: [...buffers], params, group };
+    return { commands, buffers, params };
   }
 
   /** Records what `fn` asks for without keeping it. */
@@ -180,8 +190,7 @@ export class Recorder {
   }
 
   /** Encodes captured commands once more, in submissions of `submitEvery`. */
-  replay({ commands, buffers, group }: Captured, submitEvery: number): void {
-    const offset = [0];
+  replay({ commands, buffers }: Captured, submitEvery: number): void {
     let slot = 0;
     for (const command of commands) {
       if ("bytes" in command) {
@@ -193,9 +202,7 @@ export class Recorder {
         pass.setPipeline(command.pipeline);
         this.lastPipeline = command.pipeline;
       }
-      pass.setBindGroup(0, command.group);
-      offset[0] = slot * slotBytes;
-      pass.setBindGroup(1, group, offset);
+      pass.setBindGroup(0, command.group, command.offset);
       pass.dispatchWorkgroups(command.x, command.y, command.z);
       slot += 1;
       if (slot % submitEvery === 0) this.flush();
@@ -221,8 +228,7 @@ export class Recorder {
     if (this.encoder === null) return;
     const encoder = this.endPass();
     if (this.used > 0) {
-      this.device.queue.writeBuffer(this.params[this.ring]!.buffer, 0, this.words, 0, (this.used * slotBytes) / 4);
-      this.ring = (this.ring + 1) % rings;
+      this.device.queue.writeBuffer(this.params, 0, this.words, 0, (this.used * slotBytes) / 4);
       this.used = 0;
     }
     this.device.queue.submit([encoder.finish()]);
@@ -253,15 +259,12 @@ export class Recorder {
     return this.encoder;
   }
 
-  private makeBindGroup(key: string, layout: GPUBindGroupLayout, buffers: readonly GpuBuffer[]): GPUBindGroup {
+  private keepBindGroup(key: string, layout: GPUBindGroupLayout, buffers: readonly GpuBuffer[]): GPUBindGroup {
     if (this.bindGroups.size >= maxBindGroups) {
       this.bindGroups.clear();
       this.groupsOf.clear();
     }
-    const group = this.device.createBindGroup({
-      layout,
-      entries: buffers.map(({ buffer, bytes }, binding) => ({ binding, resource: { buffer, size: Math.min(bytes, this.maxBinding) } })),
-    });
+    const group = this.makeBindGroup(layout, buffers, this.params);
     this.bindGroups.set(key, group);
     for (const { id } of buffers) {
       const keys = this.groupsOf.get(id);
@@ -270,5 +273,15 @@ export class Recorder {
     }
     this.counts.bindGroupsMade += 1;
     return group;
+  }
+
+  private makeBindGroup(layout: GPUBindGroupLayout, buffers: readonly GpuBuffer[], params: GPUBuffer): GPUBindGroup {
+    return this.device.createBindGroup({
+      layout,
+      entries: [
+        ...buffers.map(({ buffer, bytes }, binding) => ({ binding, resource: { buffer, size: Math.min(bytes, this.maxBinding) } })),
+        { binding: buffers.length, resource: { buffer: params, offset: 0, size: slotBytes } },
+      ],
+    });
   }
 }

@@ -11,7 +11,7 @@ export function packRows(
   data: HostArray,
   from: number,
   to: number,
-  send: (bytes: Uint8Array<ArrayBufferLike>, at: number) => void,
+  send: (bytes: Uint8Array, at: number) => void,
 ): void {
   const each = Math.max(1, Math.floor(chunkBytes / rowBytes));
   const size = dtypeBytes[dtype];
@@ -28,7 +28,13 @@ export function packRows(
 }
 
 /** Padded rows in `memory` to rows [from, to) of `data`. */
-export function unpackRows({ cols, stride, rowBytes, dtype }: WebGpuStorage, memory: ArrayBuffer, data: HostArray, from: number, to: number): void {
+export function unpackRows(
+  { cols, stride, rowBytes, dtype }: WebGpuStorage,
+  memory: ArrayBuffer,
+  data: HostArray,
+  from: number,
+  to: number,
+): void {
   const size = dtypeBytes[dtype];
   const target = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   const source = new Uint8Array(memory);

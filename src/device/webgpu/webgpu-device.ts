@@ -195,7 +195,10 @@ export class WebGpuDevice implements Device {
     try {
       await Promise.all(parts);
     } catch (cause) {
-      this.ended ??= new DeviceError({ where: `read ${own.label}`, what: cause instanceof Error ? cause.message : String(cause) }, { cause });
+      this.ended ??= new DeviceError(
+        { where: `read ${own.label}`, what: cause instanceof Error ? cause.message : String(cause) },
+        { cause },
+      );
     }
     await this.pipelines.settled();
     this.checkAlive(`read ${own.label}`);
@@ -390,4 +393,3 @@ function settled(): Promise<void> {
     setTimeout(resolve, 0);
   });
 }
-

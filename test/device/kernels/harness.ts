@@ -39,7 +39,12 @@ export function random(seed: number): (low?: number, high?: number) => number {
 }
 export function randomTensor(seed: number, rows: number, cols: number, dtype: Dtype = "f32", low = -1, high = 1): Values {
   const next = random(seed);
-  return tensor(rows, cols, Float64Array.from({ length: rows * cols }, () => next(low, high)), dtype);
+  return tensor(
+    rows,
+    cols,
+    Float64Array.from({ length: rows * cols }, () => next(low, high)),
+    dtype,
+  );
 }
 
 export interface SetUp {
@@ -72,7 +77,13 @@ export function place(on: Device, value: Values, label = "t"): Storage {
 }
 
 /** What `run` leaves in the outputs on one device, as raw elements. */
-export async function runOn<K extends KernelName>(on: Device, kernel: K, dims: KernelDims<K>, inputs: readonly (Values | null)[], outputs: readonly (Values | null)[]): Promise<HostArray[]> {
+export async function runOn<K extends KernelName>(
+  on: Device,
+  kernel: K,
+  dims: KernelDims<K>,
+  inputs: readonly (Values | null)[],
+  outputs: readonly (Values | null)[],
+): Promise<HostArray[]> {
   const ins = inputs.map((value, i) => (value === null ? null : place(on, value, `input ${i}`)));
   const outs = outputs.map((value, i) => (value === null ? null : place(on, value, `output ${i}`)));
   on.run(kernel, dims, ins, outs);
@@ -82,13 +93,21 @@ export async function runOn<K extends KernelName>(on: Device, kernel: K, dims: K
   return results;
 }
 
-export function runReference<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: readonly (Values | null)[], outputs: readonly (Values | null)[]): Float64Array[] {
-  const outs: (ReferenceTensor | null)[] = outputs.map((value) => (value === null ? null : { rows: value.rows, cols: value.cols, values: value.values.slice() }));
+export function runReference<K extends KernelName>(
+  kernel: K,
+  dims: KernelDims<K>,
+  inputs: readonly (Values | null)[],
+  outputs: readonly (Values | null)[],
+): Float64Array[] {
+  const outs: (ReferenceTensor | null)[] = outputs.map((value) =>
+    value === null ? null : { rows: value.rows, cols: value.cols, values: value.values.slice() },
+  );
   referenceKernels[kernel](dims, inputs, outs);
   return outs.map((value) => value?.values ?? new Float64Array());
 }
 
-export const bitsOf = (data: HostArray): Uint32Array | Uint16Array => (data instanceof Float32Array ? new Uint32Array(data.buffer, data.byteOffset, data.length) : data);
+export const bitsOf = (data: HostArray): Uint32Array | Uint16Array =>
+  data instanceof Float32Array ? new Uint32Array(data.buffer, data.byteOffset, data.length) : data;
 
 /** Fails unless both hold the same bits, NaN included. */
 export function expectSameBits(got: HostArray, want: HostArray, what: string): void {
@@ -115,7 +134,13 @@ export interface CheckOptions {
 }
 
 /** Runs the kernel everywhere and compares. Returns the first set-up's outputs as numbers. */
-export async function check<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: readonly (Values | null)[], outputs: readonly (Values | null)[], options: CheckOptions = {}): Promise<Float32Array[]> {
+export async function check<K extends KernelName>(
+  kernel: K,
+  dims: KernelDims<K>,
+  inputs: readonly (Values | null)[],
+  outputs: readonly (Values | null)[],
+  options: CheckOptions = {},
+): Promise<Float32Array[]> {
   const { tolerance = 1e-5, compare = () => true } = options;
   const want = runReference(kernel, dims, inputs, outputs);
   let first: HostArray[] | undefined;
@@ -140,8 +165,15 @@ export async function check<K extends KernelName>(kernel: K, dims: KernelDims<K>
  * Compares a gradient with central differences of `loss`, a float64 function of `x`, at some elements.
  * `gradient` may carry f32 error; the differences themselves are good to about 1e-7.
  */
-export function expectGradient(loss: (x: Float64Array) => number, x: Float64Array, gradient: ArrayLike<number>, tolerance: number, what: string): void {
-  const h = 1e-4, stride = Math.max(1, Math.floor(x.length / 40));
+export function expectGradient(
+  loss: (x: Float64Array) => number,
+  x: Float64Array,
+  gradient: ArrayLike<number>,
+  tolerance: number,
+  what: string,
+): void {
+  const h = 1e-4,
+    stride = Math.max(1, Math.floor(x.length / 40));
   for (let i = 0; i < x.length; i += stride) {
     const moved = x.slice();
     moved[i] = x[i]! + h;

@@ -1,5 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { check, expectClose, expectGradient, random, randomTensor, runReference, useDevices, vector, zeros, type Values } from "./harness.ts";
+import {
+  check,
+  expectClose,
+  expectGradient,
+  random,
+  randomTensor,
+  runReference,
+  useDevices,
+  vector,
+  zeros,
+  type Values,
+} from "./harness.ts";
 
 useDevices();
 const plain = { clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0, scale: 1 };
@@ -8,41 +19,98 @@ const ones = (n: number): Values => vector(new Array<number>(n).fill(1));
 
 describe("policy_loss", () => {
   it("gives the clipped loss of (A, ratio) by hand: (1, 1.5) -1.2, (1, 0.5) -0.5, (-1, 1.5) 1.5, (-1, 0.5) 0.8, (-1, 5) 5, (1, 5) -1.2", async () => {
-    for (const [A, ratio, loss, slope] of [[1, 1.5, -1.2, 0], [1, 0.5, -0.5, -0.5], [-1, 1.5, 1.5, 1.5], [-1, 0.5, 0.8, 0], [-1, 5, 5, 5], [1, 5, -1.2, 0], [1, 1, -1, -1]] as const) {
-      const [dLogProb, , stats] = await check("policy_loss", plain, [vector([Math.log(ratio) - 1]), vector([-1]), null, vector([0]), vector([A]), ones(1)], outputs(1), { tolerance: 1e-6 });
+    for (const [A, ratio, loss, slope] of [
+      [1, 1.5, -1.2, 0],
+      [1, 0.5, -0.5, -0.5],
+      [-1, 1.5, 1.5, 1.5],
+      [-1, 0.5, 0.8, 0],
+      [-1, 5, 5, 5],
+      [1, 5, -1.2, 0],
+      [1, 1, -1, -1],
+    ] as const) {
+      const [dLogProb, , stats] = await check(
+        "policy_loss",
+        plain,
+        [vector([Math.log(ratio) - 1]), vector([-1]), null, vector([0]), vector([A]), ones(1)],
+        outputs(1),
+        { tolerance: 1e-6 },
+      );
       expectClose([stats![0]!], [loss], 1e-6, `loss of A ${A}, ratio ${ratio}`);
-      if (slope === 0) expect(dLogProb![0]).toBe(0); // exactly
+      if (slope === 0)
+        expect(dLogProb![0]).toBe(0); // exactly
       else expectClose([dLogProb![0]!], [slope], 1e-6, "slope");
       expect([stats![1], stats![2]]).toEqual([loss === 0.8 ? 1 : 0, loss === -1.2 ? 1 : 0]);
     }
   });
   it("gives k3 0.07213177 and slope 1/3 at policy 0.3, reference 0.2", async () => {
-    const lp = Math.log(0.3), [dLogProb, , stats] = await check("policy_loss", { ...plain, klCoef: 1 }, [vector([lp]), vector([lp]), vector([Math.log(0.2)]), vector([0]), vector([0]), ones(1)], outputs(1), { tolerance: 1e-6 });
+    const lp = Math.log(0.3),
+      [dLogProb, , stats] = await check(
+        "policy_loss",
+        { ...plain, klCoef: 1 },
+        [vector([lp]), vector([lp]), vector([Math.log(0.2)]), vector([0]), vector([0]), ones(1)],
+        outputs(1),
+        { tolerance: 1e-6 },
+      );
     expectClose([stats![4]!, stats![0]!, dLogProb![0]!], [0.07213177, 0.07213177, 1 / 3], 1e-6, "k3");
   });
   it("matches the reference for many tokens and adds to the stats it finds", async () => {
-    for (const n of [1, 7, 1023, 1025, 3000]) for (const withReference of [true, false]) {
-      const next = random(n), mask = vector(Array.from({ length: n }, () => (next() > 0.3 ? 0 : 1)));
-      const inputs = [randomTensor(1, 1, n, "f32", -3, 0), randomTensor(2, 1, n, "f32", -3, 0), withReference ? randomTensor(3, 1, n, "f32", -3, 0) : null, randomTensor(4, 1, n, "f32", 0, 3), randomTensor(5, 1, n, "f32", -2, 2), mask];
-      await check("policy_loss", { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.05, entropyCoef: 0.01, scale: 0.125 }, inputs, [zeros(1, n), zeros(1, n), vector([1, 2, 3, 4, 5, 6, 0.5, 8])], { tolerance: 2e-6 });
-    }
+    for (const n of [1, 7, 1023, 1025, 3000])
+      for (const withReference of [true, false]) {
+        const next = random(n),
+          mask = vector(Array.from({ length: n }, () => (next() > 0.3 ? 0 : 1)));
+        const inputs = [
+          randomTensor(1, 1, n, "f32", -3, 0),
+          randomTensor(2, 1, n, "f32", -3, 0),
+          withReference ? randomTensor(3, 1, n, "f32", -3, 0) : null,
+          randomTensor(4, 1, n, "f32", 0, 3),
+          randomTensor(5, 1, n, "f32", -2, 2),
+          mask,
+        ];
+        await check(
+          "policy_loss",
+          { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.05, entropyCoef: 0.01, scale: 0.125 },
+          inputs,
+          [zeros(1, n), zeros(1, n), vector([1, 2, 3, 4, 5, 6, 0.5, 8])],
+          { tolerance: 2e-6 },
+        );
+      }
   });
   it("has the gradients of its loss", async () => {
-    const n = 40, dims = { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.1, entropyCoef: 0.02, scale: 0.5 };
-    const lp = randomTensor(1, 1, n, "f32", -2, 0), rest = [randomTensor(2, 1, n, "f32", -2, 0), randomTensor(3, 1, n, "f32", -2, 0)], entropy = randomTensor(4, 1, n, "f32", 0, 2), tail = [randomTensor(5, 1, n, "f32", -2, 2), ones(n)];
+    const n = 40,
+      dims = { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.1, entropyCoef: 0.02, scale: 0.5 };
+    const lp = randomTensor(1, 1, n, "f32", -2, 0),
+      rest = [randomTensor(2, 1, n, "f32", -2, 0), randomTensor(3, 1, n, "f32", -2, 0)],
+      entropy = randomTensor(4, 1, n, "f32", 0, 2),
+      tail = [randomTensor(5, 1, n, "f32", -2, 2), ones(n)];
     const [dLogProb, dEntropy] = await check("policy_loss", dims, [lp, ...rest, entropy, ...tail], outputs(n), { tolerance: 2e-6 });
     const loss = (x: Values, h: Values): number => runReference("policy_loss", dims, [x, ...rest, h, ...tail], outputs(n))[2]![0]!;
     expectGradient((values) => loss({ ...lp, values }, entropy), lp.values, dLogProb!, 1e-5, "dLogProb");
     expectGradient((values) => loss(lp, { ...entropy, values }), entropy.values, dEntropy!, 1e-5, "dEntropy");
   });
   it("does not hear a token of lossMask 0, NaN included", async () => {
-    const dims = { ...plain, klCoef: 0.1, entropyCoef: 0.1 }, mask = vector([1, 0, 1]), other = (x: number): (Values | null)[] => [[-1, x, -2], [-1.1, x, -2], [-1.2, x, -2], [0.5, x, 1], [1, x, -1]].map((values) => vector(values));
+    const dims = { ...plain, klCoef: 0.1, entropyCoef: 0.1 },
+      mask = vector([1, 0, 1]),
+      other = (x: number): (Values | null)[] =>
+        [
+          [-1, x, -2],
+          [-1.1, x, -2],
+          [-1.2, x, -2],
+          [0.5, x, 1],
+          [1, x, -1],
+        ].map((values) => vector(values));
     const quiet = await check("policy_loss", dims, [...other(0), mask], outputs(3), { tolerance: 1e-6 });
-    for (const x of [NaN, Infinity, -1e30]) expect(await check("policy_loss", dims, [...other(x), mask], outputs(3), { tolerance: 1e-6 })).toEqual(quiet);
+    for (const x of [NaN, Infinity, -1e30])
+      expect(await check("policy_loss", dims, [...other(x), mask], outputs(3), { tolerance: 1e-6 })).toEqual(quiet);
     expect([quiet[0]![1], quiet[1]![1]]).toEqual([0, 0]);
   });
   it("stays finite at log-ratios far apart", async () => {
-    const [d, , stats] = await check("policy_loss", { ...plain, klCoef: 0.1 }, [vector([-100, 0]), vector([0, -100]), vector([0, -100]), vector([1, 1]), vector([-1, -1]), ones(2)], outputs(2), { compare: () => false });
+    const [d, , stats] = await check(
+      "policy_loss",
+      { ...plain, klCoef: 0.1 },
+      [vector([-100, 0]), vector([0, -100]), vector([0, -100]), vector([1, 1]), vector([-1, -1]), ones(2)],
+      outputs(2),
+      { compare: () => false },
+    );
     expect([...d!, ...stats!].every(Number.isFinite)).toBe(true);
   });
 });
@@ -50,8 +118,12 @@ describe("policy_loss", () => {
 describe("weighted_nll", () => {
   it("matches the reference; tokens of weight 0 have no say", async () => {
     for (const n of [1, 5, 4097]) {
-      const next = random(n), logProb = randomTensor(1, 1, n, "f32", -5, 0), weights = vector(Array.from({ length: n }, () => Math.max(0, next())));
-      logProb.values.forEach((_, i) => { if (weights.values[i] === 0) logProb.values[i] = NaN; });
+      const next = random(n),
+        logProb = randomTensor(1, 1, n, "f32", -5, 0),
+        weights = vector(Array.from({ length: n }, () => Math.max(0, next())));
+      logProb.values.forEach((_, i) => {
+        if (weights.values[i] === 0) logProb.values[i] = NaN;
+      });
       await check("weighted_nll", { scale: 0.25 }, [logProb, weights], [zeros(1, n), vector([2, 3])], { tolerance: 1e-6 });
     }
   });

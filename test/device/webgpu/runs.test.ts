@@ -28,7 +28,12 @@ afterAll(() => {
 });
 
 it("a run on webgpu that is killed and resumed ends in the bits of one that was left alone", async () => {
-  const kills = await killAndResume({ args: args.filter((one) => !one.startsWith("output.")), kills: 1, folder: join(folder, "killed"), seed: 3 });
+  const kills = await killAndResume({
+    args: args.filter((one) => !one.startsWith("output.")),
+    kills: 1,
+    folder: join(folder, "killed"),
+    seed: 3,
+  });
   expect(kills).toHaveLength(1);
 }, 900_000);
 

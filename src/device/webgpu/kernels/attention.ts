@@ -75,7 +75,15 @@ export function attention(context: KernelContext, call: KernelCall): void {
 
 /** Gradients of `attention` in q, k and v. */
 export function attentionBackward(context: KernelContext, call: KernelCall): void {
-  const [q, k, v, offsets, out, lse, dout] = call.inputs as [GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage];
+  const [q, k, v, offsets, out, lse, dout] = call.inputs as [
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+  ];
   const [dq, dk, dv] = call.outputs as [GpuStorage, GpuStorage, GpuStorage];
   const shape = headsOf(call);
   const { heads, kvHeads, D, scale } = shape;
@@ -114,7 +122,14 @@ export function attentionBackward(context: KernelContext, call: KernelCall): voi
 
 /** Attention against the cache: tiles of queries for prefill, blocks of keys for decode; both give the bits of `attention`. */
 export function attentionPaged(context: KernelContext, call: KernelCall): void {
-  const [q, positions, offsets, blockTable, kCache, vCache] = call.inputs as [GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage];
+  const [q, positions, offsets, blockTable, kCache, vCache] = call.inputs as [
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+    GpuStorage,
+  ];
   const out = call.outputs[0]!;
   const shape = headsOf(call);
   const sequences = blockTable.rows;
@@ -144,7 +159,22 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
         context.whole(out, "write"),
         context.scratch(16),
       ],
-      uints: [slots, sequences, group, groups, groupsPerHead, tile, quads(q), words4(kCache), words4(vCache), quads(out), 0, blockTable.stride, shape.D / 4, 16],
+      uints: [
+        slots,
+        sequences,
+        group,
+        groups,
+        groupsPerHead,
+        tile,
+        quads(q),
+        words4(kCache),
+        words4(vCache),
+        quads(out),
+        0,
+        blockTable.stride,
+        shape.D / 4,
+        16,
+      ],
       floats: [shape.scale],
       grid: fold(slots * groups),
     });

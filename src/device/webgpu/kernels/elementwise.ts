@@ -1,6 +1,15 @@
 /** Kernels that treat each element by itself: fill, copy, round, add, accumulate; and the way they walk sharded storages. */
 import { dtypeBytes } from "../../device.ts";
-import { dtypeCodes, fold, rowRuns, type Dispatch, type GpuBuffer, type GpuStorage, type KernelContext, type KernelHost } from "../kernel.ts";
+import {
+  dtypeCodes,
+  fold,
+  rowRuns,
+  type Dispatch,
+  type GpuBuffer,
+  type GpuStorage,
+  type KernelContext,
+  type KernelHost,
+} from "../kernel.ts";
 
 /** Invocations in a workgroup of the element-wise kernels. */
 const groupSize = 256;

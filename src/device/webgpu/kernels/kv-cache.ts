@@ -28,7 +28,13 @@ export function kvWrite(context: KernelContext, { dims, inputs, outputs }: Kerne
       buffers: [...sources, keys, vCache.buffers[shard]!],
       uints: [
         ...[k.rows, pairs, blockTable.rows, k.stride / 2, v.stride / 2, blockTable.stride],
-        ...[kCache.stride / each, vCache.stride / each, firstBlock, Math.min(kCache.rowsPerShard, kCache.rows - firstBlock), k.cols / dims["kvHeads"]!],
+        ...[
+          kCache.stride / each,
+          vCache.stride / each,
+          firstBlock,
+          Math.min(kCache.rowsPerShard, kCache.rows - firstBlock),
+          k.cols / dims["kvHeads"]!,
+        ],
       ],
       grid: fold(Math.ceil((k.rows * pairs) / 128)),
     });

@@ -37,7 +37,19 @@ export const sumSquares: KernelHost = (context, { dims, inputs: [x], outputs: [a
       kernel: "sum_squares",
       constants: { DIRECT },
       buffers: [part!.buffer, sums],
-      uints: [here, (row / rowsPerChunk) * pieces, rows, rowsPerChunk, pieces, pieceUnits, part!.row * units, units, x!.cols % 4, slot, zero],
+      uints: [
+        here,
+        (row / rowsPerChunk) * pieces,
+        rows,
+        rowsPerChunk,
+        pieces,
+        pieceUnits,
+        part!.row * units,
+        units,
+        x!.cols % 4,
+        slot,
+        zero,
+      ],
       grid: fold(here),
     });
   }

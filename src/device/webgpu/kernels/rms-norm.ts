@@ -1,5 +1,14 @@
 /** Root-mean-square normalisation of rows or heads, and its backward pass. */
-import { dtypeCodes, fold, rowRuns, type GpuBuffer, type GpuStorage, type KernelCall, type KernelContext, type KernelHost } from "../kernel.ts";
+import {
+  dtypeCodes,
+  fold,
+  rowRuns,
+  type GpuBuffer,
+  type GpuStorage,
+  type KernelCall,
+  type KernelContext,
+  type KernelHost,
+} from "../kernel.ts";
 
 /** Fewest and most rows of a chunk whose share of dweight is summed by one workgroup: powers of two, so that no shard cuts a chunk. */
 const leastChunkRows = 4;
