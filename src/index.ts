@@ -49,6 +49,7 @@ export { Decoder, type DecoderOptions } from "./nn/decoder.ts";
 export { fromHuggingFace, type DecoderConfig } from "./nn/config.ts";
 export { KvCache } from "./nn/kv-cache.ts";
 export { AdamW, decayGroups } from "./optim/adamw.ts";
+export { LossScaler, lossScalerFor } from "./optim/loss-scaler.ts";
 export { learningRate } from "./optim/schedule.ts";
 export { loadDecoder, saveDecoder } from "./checkpoint/hugging-face.ts";
 export { fineTuneStep } from "./sft/fine-tune.ts";

@@ -22,6 +22,7 @@ export { fromHuggingFace, parameterShapes, type DecoderConfig } from "./nn/confi
 export { Decoder, type DecoderOptions } from "./nn/decoder.ts";
 export { KvCache } from "./nn/kv-cache.ts";
 export { AdamW, decayGroups } from "./optim/adamw.ts";
+export { LossScaler, lossScalerFor } from "./optim/loss-scaler.ts";
 export { learningRate } from "./optim/schedule.ts";
 export { fineTuneStep } from "./sft/fine-tune.ts";
 export type { Example } from "./sft/examples.ts";
