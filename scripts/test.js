@@ -21,7 +21,11 @@ const [command, ...before] = launcher.length === 0 ? [process.execPath] : launch
 console.log(`Node ${process.version}; ${await describeDevices().catch((error) => `devices unavailable (${error.message})`)}`);
 const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
 const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-const { status } = spawnSync(command, [...before, vitest, "run", ...reporters, ...process.argv.slice(2)], { cwd: root, stdio: "inherit" });
+const words = [...before, vitest, "run", ...reporters, ...process.argv.slice(2)];
+const { status, signal, error } = spawnSync(command, words, { cwd: root, stdio: "inherit" });
+if (error !== undefined) console.log(`Vitest could not be started: ${error.message}`);
+else if (signal !== null) console.log(`Vitest was ended by ${signal}`);
+else if (!existsSync(report)) console.log(`Vitest ended with code ${status} before it wrote its report`);
 const counts = count();
 rmSync(folder, { recursive: true, force: true });
 console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
