@@ -27,8 +27,17 @@ export function takeRow(active: ActiveRequest, { steps, rows, ids, logProbs, sta
   for (let step = 0; step < steps && code === 0; step++) {
     const id = ids[step * R + r]!;
     if (id === INACTIVE) break;
+    const logProb = logProbs[step * R + r]!;
+    if (Number.isNaN(logProb))
+      throw new ZeroSearchError({
+        where: `generate with ${model}`,
+        what: "the model's logits are not finite",
+        expected: "numbers",
+        got: `NaN at token ${active.sequence.ids.length} of a sequence`,
+        hint: "Its weights are damaged or have diverged, or f16 overflows: try model.dtype, model.cacheDtype or device.precision f32.",
+      });
     active.sequence.ids.push(id);
-    active.logProbs.push(logProbs[step * R + r]!);
+    active.logProbs.push(logProb);
     active.remaining--;
     active.state = transitions[active.state * vocabulary + id]!;
     code = accepts[active.state]!;

@@ -54,6 +54,21 @@ describe.each(deviceVariants)("sample on $name", ({ options }) => {
     expect(logProbs[0]).toBeCloseTo(Math.log(probabilities(1, [0, 1, 2, 3, 4, 5, 6])[1]!), 5);
   });
 
+  it.each([0, 3, 5, 511, 512, 1029, 1030])(
+    "reports a logit that is no number, at id %i of 1031, as a log-probability of NaN",
+    async (place) => {
+      for (const wrong of [NaN, Infinity]) {
+        const row = randomValues(1031, 7);
+        row[place] = wrong;
+        const { logProbs } = await draw(cpu(), row, [
+          { temperature: 0, position: 3 },
+          { temperature: 1, position: 3 },
+        ]);
+        expect(logProbs).toEqual([NaN, NaN]);
+      }
+    },
+  );
+
   it.each([
     ["temperature 1", { temperature: 1 }, [0, 1, 2, 3, 4, 5, 6]],
     ["temperature 0.6", { temperature: 0.6 }, [0, 1, 2, 3, 4, 5, 6]],

@@ -15,7 +15,7 @@ export const STATS_BYTES: usize = 16;
   return v128.and(exp4(x), f32x4.ge(x, f32x4.splat(-87.3)));
 }
 
-/** Reduces one block of at most STAT_BLOCK columns into `stats`. Logits may be -Infinity, but not +Infinity or NaN. */
+/** Reduces one block of at most STAT_BLOCK columns into `stats`. Logits may be -Infinity; a NaN or +Infinity makes lse and entropy NaN. */
 export function blockStats(logits: usize, columns: i32, invTemperature: f32, stats: usize): void {
   const scale = f32x4.splat(invTemperature);
   const end4 = logits + (<usize>(columns & ~3) << 2);
@@ -24,7 +24,7 @@ export function blockStats(logits: usize, columns: i32, invTemperature: f32, sta
   let p = logits;
   if (p < end4) {
     let top = f32x4.mul(v128.load(p), scale);
-    for (p += 16; p < end4; p += 16) top = f32x4.pmax(top, f32x4.mul(v128.load(p), scale));
+    for (p += 16; p < end4; p += 16) top = f32x4.max(top, f32x4.mul(v128.load(p), scale)); // unlike pmax, keeps a NaN
     m = hmax(top);
   }
   for (; p < end; p += 4) m = max(m, load<f32>(p) * invTemperature);
@@ -64,7 +64,8 @@ export function mergeStats(into: usize, block: usize): void {
   const mB = load<f32>(block), sB = load<f32>(block, 4), tB = load<f32>(block, 8);
   if (mB == -Infinity) return;
   const mA = load<f32>(into), sA = load<f32>(into, 4), tA = load<f32>(into, 8);
-  if (mA == -Infinity) {
+  if (mA != mA) return;
+  if (mA == -Infinity || mB != mB) {
     store<f32>(into, mB, 0); store<f32>(into, sB, 4); store<f32>(into, tB, 8);
     return;
   }
