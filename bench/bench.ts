@@ -15,6 +15,16 @@ export interface Counts {
   readonly bindGroupsMade: number;
 }
 
+/** A bench whose rate tells how long a training run takes. */
+export interface RateOf {
+  readonly kind: "train" | "prefill" | "decode";
+  /** Of the model. */
+  readonly layers: number;
+  /** Decode steps of one repetition, and their rows. */
+  readonly steps?: number;
+  readonly rows?: number;
+}
+
 /** Something ready to be run again and again. */
 export interface Prepared {
   /** Runs `count` repetitions and waits for the last. */
@@ -52,6 +62,8 @@ export interface Bench {
   readonly memory?: number;
   /** Its rate is what other benches are compared with. */
   readonly yardstick?: boolean;
+  /** What of a training run it is a measure of (`rates.ts`). */
+  readonly rate?: RateOf;
   /** Peers are measured when ours has been closed: together they may need more memory than there is. */
   readonly alone?: boolean;
   readonly peers?: readonly Peer[];

@@ -1,9 +1,22 @@
 /** The benches of the CPU device: one product, and an 8.7 M-parameter model in training and decoding. Peers: OpenBLAS, PyTorch on the CPU. */
 import { availableParallelism } from "node:os";
 import { createDevice, fromHost, matmul, withScope, type Device } from "zerosearch";
-import type { Bench, Peer, Prepared } from "./bench.js";
-import { benchDecoder, decodeBench, decodeSteps, trainBench, trainTokens } from "./models.js";
+import type { Bench, Peer, Prepared, RateOf } from "./bench.js";
+import {
+  benchDecoder,
+  benchModel,
+  decodeBench,
+  decodeSteps,
+  past,
+  prefillBench,
+  prefillLength,
+  prefillSequences,
+  smallModel,
+  trainBench,
+  trainTokens,
+} from "./models.js";
 import { TorchPeer } from "./peers/torch.js";
+import { decodeWork, prefillWork, trainWork, type ModelShape, type Work } from "./shapes.js";
 
 const gemmTimes = 20;
 async function gemm(device: Device, n = 512): Promise<() => Promise<number>> {
@@ -74,31 +87,55 @@ export function cpuBenches(usePeers: boolean, say: (missing: string) => void): {
     blas: Blas,
     make: (device: Device) => Promise<() => Promise<number>>,
     peers: readonly Peer[],
+    more: { readonly work?: Work; readonly rate?: RateOf } = {},
   ): Bench => ({
     name: blas === "wasm" ? name : `${name}/openblas`,
     unit,
     amount,
     peers: usePeers ? peers : [],
+    ...more,
     open: async () => repeat(await createDevice({ blas }), make),
   });
+  const { config } = benchModel;
   const trains = (blas: Blas): Bench =>
-    bench("train/8.7M", trainTokens, "tokens/s", blas, async (device) => trainBench(benchDecoder(device)), torchPeer("train"));
-  const decodes = (batch: number, blas: Blas): Bench =>
+    bench("train/8.7M", trainTokens, "tokens/s", blas, async (device) => trainBench(benchDecoder(device)), torchPeer("train"), {
+      work: trainWork(config, trainTokens / 128, 128),
+      rate: { kind: "train", layers: config.layers },
+    });
+  const prefills = (blas: Blas): Bench =>
     bench(
-      `decode/8.7M/b${batch}`,
+      `prefill/8.7M/${prefillSequences}x${prefillLength}`,
+      prefillSequences * prefillLength,
+      "tokens/s",
+      blas,
+      async (device) => prefillBench(device, benchDecoder(device)),
+      [],
+      { work: prefillWork(config, prefillSequences, prefillLength), rate: { kind: "prefill", layers: config.layers } },
+    );
+  const decodes = (batch: number, blas: Blas, shape: ModelShape = benchModel): Bench => {
+    const one = decodeWork(shape.config, batch, past + decodeSteps / 2, 4, 4);
+    return bench(
+      `decode/${shape.name}/b${batch}`,
       batch * decodeSteps,
       "tokens/s",
       blas,
-      async (device) => decodeBench(device, benchDecoder(device), batch),
-      torchPeer(`decode ${batch}`),
+      async (device) => decodeBench(device, benchDecoder(device, shape), batch),
+      shape === benchModel ? torchPeer(`decode ${batch}`) : [],
+      {
+        work: { ...one, flops: decodeSteps * (one.flops ?? 0), bytes: decodeSteps * (one.bytes ?? 0) },
+        rate: { kind: "decode", layers: shape.config.layers, steps: decodeSteps, rows: batch },
+      },
     );
+  };
   const benches = [
     bench("gemm/512", (gemmTimes * 2 * 512 ** 3) / 1e9, "GFLOP/s", "wasm", gemm, [openblas]),
-    trains("wasm"),
-    decodes(64, "wasm"),
-    decodes(1, "wasm"),
-    trains("openblas"),
-    decodes(64, "openblas"),
+    ...(["wasm", "openblas"] as const).flatMap((blas) => [
+      trains(blas),
+      prefills(blas),
+      decodes(64, blas),
+      decodes(1, blas),
+      decodes(1, blas, smallModel),
+    ]),
   ];
   return {
     benches,

@@ -1,32 +1,39 @@
-/** The model of the benches: 8.7 M parameters in Qwen2's shape, with random weights. */
+/** The models of the CPU's benches, in Qwen2's shape, with random weights. */
 import {
   AdamW,
   BatchGenerator,
   decayGroups,
   Decoder,
   fineTuneStep,
+  fromHost,
   fromHuggingFace,
+  keep,
+  KvCache,
   type Device,
   type Example,
   type Sequence,
+  type Tensor,
 } from "zerosearch";
+import type { ModelShape } from "./shapes.js";
 
 export const vocabulary = 4096;
-const past = 96;
+export const past = 96;
 export const decodeSteps = 32;
+export const prefillSequences = 8;
+export const prefillLength = 256;
 export const trainTokens = 16 * 128;
 
-export function benchDecoder(device: Device): Decoder {
+function qwen2(name: string, C: number, F: number, L: number, H: number, K: number): ModelShape {
   const config = fromHuggingFace(
     {
       architectures: ["Qwen2ForCausalLM"],
       model_type: "qwen2",
       vocab_size: vocabulary,
-      hidden_size: 320,
-      intermediate_size: 1024,
-      num_hidden_layers: 6,
-      num_attention_heads: 5,
-      num_key_value_heads: 1,
+      hidden_size: C,
+      intermediate_size: F,
+      num_hidden_layers: L,
+      num_attention_heads: H,
+      num_key_value_heads: K,
       max_position_embeddings: 1024,
       rms_norm_eps: 1e-6,
       rope_theta: 1e6,
@@ -35,6 +42,14 @@ export function benchDecoder(device: Device): Decoder {
     },
     "bench",
   );
+  return { name, config };
+}
+
+/** The model of the benches; and one so small that a decode step of it is mostly what a step costs in any case. */
+export const benchModel = qwen2("8.7M", 320, 1024, 6, 5, 1);
+export const smallModel = qwen2("1M", 96, 256, 4, 3, 1);
+
+export function benchDecoder(device: Device, { config }: ModelShape = benchModel): Decoder {
   return Decoder.initialise(config, device, 1);
 }
 
@@ -82,5 +97,33 @@ export function decodeBench(device: Device, decoder: Decoder, batch: number): ()
     const seconds = (performance.now() - start) / 1000;
     for (const sequence of sequences) sequence.close();
     return seconds;
+  };
+}
+
+/** One prefill of 8 prompts of 256 tokens into the cache. */
+export function prefillBench(device: Device, decoder: Decoder): () => Promise<number> {
+  const [B, T] = [prefillSequences, prefillLength];
+  const wide = Math.ceil(T / 64);
+  const cache = new KvCache(device, decoder.config, B * wide, "f32");
+  const words = (count: number, value: (i: number) => number, shape: number[]): Tensor =>
+    keep(
+      fromHost(
+        device,
+        Uint32Array.from({ length: count }, (_, i) => value(i)),
+        shape,
+        { label: "prefill" },
+      ),
+    );
+  const batch = {
+    ids: keep(fromHost(device, Uint32Array.from(someIds(B * T, 1)), [B * T], { label: "prefill" })),
+    positions: words(B * T, (n) => n % T, [B * T]),
+    offsets: words(B + 1, (b) => b * T, [B + 1]),
+    blockTable: words(B * wide, (i) => i, [B, wide]),
+  };
+  return async () => {
+    const start = performance.now();
+    decoder.forwardPaged(batch, cache).dispose();
+    await device.synchronize();
+    return (performance.now() - start) / 1000;
   };
 }

@@ -19,6 +19,9 @@ Runs the benches whose names contain one of NAME, all of them without a NAME.
   --peak-gbps X              peak memory bandwidth, GB/s
   --memory-gb X              memory of the adapter: benches that need more are refused, with the numbers
   --json FILE                keeps the last line in a file, written anew after every bench
+  --save-rates               keeps what training, prefill and decode benches measured in ~/.cache/zerosearch/rates.json, from which
+                             node train.js --dry-run estimates the time of a step
+  --rates FILE               keeps them in FILE instead
   --dry                      every bench on an adapter that says it is an NVIDIA H200 and computes nothing: shows that all of it can be
                              asked for at full size; the times mean nothing
   --list                     names only
@@ -39,6 +42,8 @@ export interface Options {
   readonly peakGbps: number | null;
   readonly memoryGb: number | null;
   readonly json: string | null;
+  /** Where rates are kept; null: nowhere, "": the user's own file. */
+  readonly rates: string | null;
   readonly dry: boolean;
   readonly list: boolean;
   readonly names: readonly string[];
@@ -66,6 +71,8 @@ export function readOptions(argv: readonly string[]): Options | null {
       "peak-gbps": text,
       "memory-gb": text,
       json: text,
+      "save-rates": flag,
+      rates: text,
       dry: flag,
       list: flag,
       help: flag,
@@ -97,6 +104,7 @@ export function readOptions(argv: readonly string[]): Options | null {
     peakGbps: number("peak-gbps", values["peak-gbps"]),
     memoryGb: number("memory-gb", values["memory-gb"]),
     json: values.json ?? null,
+    rates: values.dry === true ? null : (values.rates ?? (values["save-rates"] === true ? "" : null)),
     dry: values.dry === true,
     list: values.list === true,
     names: positionals,

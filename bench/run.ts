@@ -5,18 +5,23 @@
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
+import { cpuRateKey, gpuRateKey, saveRates } from "zerosearch";
+import { createDevice } from "zerosearch";
 import { measure, type Bench, type MeasureOptions } from "./bench.js";
 import { cpuBenches } from "./cpu.js";
 import { jsBenches } from "./gpu/js.js";
 import { findAdapter, type AdapterInfo } from "./gpu/open.js";
 import { gpuBenches } from "./gpu/suite.js";
 import { World } from "./gpu/world.js";
+import { loadBenches } from "./load.js";
 import { help, readOptions, type Options } from "./options.js";
 import { TorchModels } from "./peers/torch-models.js";
+import { missingFor, ratedOf, ratesOf, type Rated } from "./rates.js";
 import { goalsOf, lineOf, resultOf, type Goal, type Result, type Standards } from "./report.js";
 
 const start = performance.now();
 const missing = new Set<string>();
+const rated: Rated[] = [];
 const say = (text: string): void => void missing.add(text);
 
 /** What a run made; the JSON line. */
@@ -62,14 +67,25 @@ async function adapterFor({ device, backend, adapter, dry }: Options): Promise<A
 async function onCpu(options: Options): Promise<void> {
   const report = newReport({});
   const { benches, stop } = cpuBenches(options.peers, say);
+  const fresh = async () => {
+    const device = await createDevice();
+    return { device, close: () => device.destroy() };
+  };
   await runAll(
-    benches,
+    [...benches, ...loadBenches({ open: fresh, sizes: options.sizes === "small" ? "small" : "full", peers: options.peers })],
     report,
     options,
     { rounds: options.rounds ?? 7, seconds: 0 },
     { peak: null, yardsticks: { copyBytes: null, gemmFlops: null } },
   );
   stop();
+  for (const blas of ["wasm", "openblas"])
+    keepRates(
+      options,
+      report,
+      cpuRateKey(cpus()[0]?.model ?? "unknown processor", availableParallelism(), blas),
+      rated.filter(({ name }) => name.endsWith("/openblas") === (blas === "openblas")),
+    );
   finish(report, options.json);
 }
 
@@ -85,11 +101,17 @@ async function onGpu(options: Options, adapter: AdapterInfo): Promise<void> {
     measured: yardsticks,
   });
   console.log(`${adapter.name}, ${adapter.driver}; ${world.precision}, ${world.sizes} sizes; peak: ${report.peak ?? ""}`);
-  const benches = [...jsBenches(options, computes && !adapter.software && !options.dry, peak), ...(computes ? gpuBenches(world) : [])];
+  const kept = async () => ({ device: (await world.gpu()).device, close() {} });
+  const benches = [
+    ...jsBenches(options, computes && !adapter.software && !options.dry, peak),
+    ...(computes ? gpuBenches(world) : []),
+    ...(computes && !options.dry ? loadBenches({ open: kept, sizes: world.sizes, peers: options.peers }) : []),
+  ];
   const quick = adapter.software || options.dry;
   const each = { rounds: options.rounds ?? (quick ? 3 : 5), seconds: options.seconds ?? (quick ? 0.05 : 0.4) };
   await runAll(benches, report, options, each, { peak, yardsticks }, async () => world.dropDevices());
   torch?.stop();
+  keepRates(options, report, gpuRateKey(adapter.name, world.precision), rated);
   const goals = world.sizes === "full" && world.precision === "f16" && !options.dry ? goalsOf(report.results, yardsticks) : [];
   for (const { goal, wanted, got } of goals) console.log(`goal: ${goal}: ${got} (${wanted})`);
   finish({ ...report, ...(goals.length === 0 ? {} : { goals }) }, options.json);
@@ -129,6 +151,8 @@ async function runAll(
       if (bench.name === "copy/buffer") yardsticks.copyBytes = result.value * 1e9;
       if (bench.yardstick === true) yardsticks.gemmFlops = result.value * 1e12;
       report.results.push(result);
+      const one = ratedOf(bench, ours);
+      if (one !== null) rated.push(one);
       console.log(lineOf(result));
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
@@ -151,6 +175,20 @@ function finish(report: Report, json: string | null): void {
   for (const peer of missing) console.log(`missing: ${peer}`);
   for (const text of report.leftOut.filter((one) => one.endsWith("no time"))) console.log(`left out: ${text}`);
   console.log(JSON.stringify(report));
+}
+
+/** Keeps what tells how long a training run takes, where enough of it was measured. */
+function keepRates({ rates, list }: Options, { commit: made, machine }: Report, device: string, all: readonly Rated[]): void {
+  if (rates === null || list || all.length === 0) return;
+  const lacking = missingFor(all);
+  if (lacking.length > 0) {
+    console.log(`rates of ${device} not kept: no bench of ${lacking.join(", ")} was measured`);
+    return;
+  }
+  const models = [...new Set(all.map(({ name }) => name.split("/")[1] ?? ""))].join(", ");
+  const day = new Date().toISOString().slice(0, 10);
+  saveRates(ratesOf(device, `${day}, commit ${made}, models of ${models}, ${machine}`, all), ...(rates === "" ? [] : [rates]));
+  console.log(`rates of ${device} kept`);
 }
 
 function gigabytes(bytes: number): string {

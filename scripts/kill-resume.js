@@ -5,7 +5,6 @@
  * saved, the others at any moment; the final weights, the optimiser, the logs and the evaluation must be the same bits.
  */
 import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -75,13 +74,15 @@ export function compareRuns(folder, name, other) {
   const [steps, otherSteps] = [name, other].map((run) => savedSteps(inFolder(run, "checkpoints")));
   const last = Math.max(...steps);
   if (last !== Math.max(...otherSteps)) differ("their last step");
-  for (const file of ["policy/model.safetensors", "optimizer.safetensors"]) {
-    const hash = (run) =>
-      createHash("sha256")
-        .update(readFileSync(inFolder(run, "checkpoints", stepName(last), file)))
-        .digest("hex");
-    if (hash(name) !== hash(other)) differ(`${file} of step ${last}`);
-  }
+  const compareFile = (...path) => {
+    const [left, right] = [name, other].map((run) => readFileSync(inFolder(run, "checkpoints", ...path)));
+    if (!left.equals(right)) differ(path.join("/"));
+  };
+  // All weights, or an adapter.
+  const weights = readdirSync(inFolder(name, "checkpoints", "policy")).filter((file) => file.endsWith(".safetensors"));
+  if (weights.length === 0) differ("policy/: it has no weights");
+  for (const file of weights) compareFile(stepName(last), "policy", file);
+  compareFile(stepName(last), "optimizer.safetensors");
   for (const file of ["metrics.jsonl", "rollouts.jsonl"]) {
     const rows = (run) =>
       readFileSync(inFolder(run, "runs", file), "utf8")
@@ -94,11 +95,7 @@ export function compareRuns(folder, name, other) {
   const evaluation = (run) =>
     existsSync(inFolder(run, "runs", "evaluation.json")) ? readFileSync(inFolder(run, "runs", "evaluation.json"), "utf8") : "";
   if (evaluation(name) !== evaluation(other)) differ("evaluation.json");
-  const best = (run) =>
-    createHash("sha256")
-      .update(readFileSync(inFolder(run, "checkpoints", "policy/model.safetensors")))
-      .digest("hex");
-  if (best(name) !== best(other)) differ("policy/model.safetensors");
+  for (const file of weights) compareFile("policy", file);
   for (const run of [name, other]) {
     const numbers = readFileSync(inFolder(run, "runs", "metrics.jsonl"), "utf8")
       .trim()

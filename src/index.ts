@@ -33,6 +33,7 @@ export { packagedConfig, resolveConfig, type Config } from "./config/index.ts";
 export { trainStep } from "./train.ts";
 export { type StepResult, type TrainingRun } from "./setup/training-run.ts";
 export { openModel, openTokenizer, type Model } from "./setup/open-model.ts";
+export { cpuRateKey, gpuRateKey, saveRates, type Rates } from "./setup/plan/rates.ts";
 
 export { createDevice, type DeviceOptions } from "./device/create.ts";
 export type { Device, Dtype, MemoryReport, Storage } from "./device/device.ts";
@@ -56,12 +57,16 @@ export { fineTuneStep } from "./sft/fine-tune.ts";
 export type { Example } from "./sft/examples.ts";
 
 export { Tokenizer } from "./text/tokenizer.ts";
+export { ChatTemplate } from "./text/chat-template.ts";
+export { foreign, ours, type Prompt, type PromptPart } from "./text/prompt.ts";
 export { compileStops } from "./generate/stop-automaton.ts";
 export { BatchGenerator } from "./generate/scheduler.ts";
 export type { Generated, GenerateRequest, Generator, Sequence, TrajectoryKey } from "./generate/types.ts";
 
 export type { SearchEngine, SearchRequest, SearchResult } from "./search/search-engine.ts";
 export { keepDocuments, SimulatedSearch, simulatorStop } from "./search/simulated.ts";
+export { EndpointSearch } from "./search/endpoint.ts";
+export { ChatClient, type ChatCounts } from "./search/chat-client.ts";
 export { promptedSimulatorTemplate, simulatorTemplate, tunedSimulatorTemplate } from "./search/simulator-prompt.ts";
 export { Bm25Search } from "./search/bm25.ts";
 export { noiseProbability, type NoiseSchedule } from "./search/curriculum.ts";

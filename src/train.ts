@@ -24,6 +24,7 @@ import type { ScoredTrajectory } from "./rl/trajectory.ts";
 import { tokenLogProbs, update, type ForwardSettings, type UpdateStats } from "./rl/update.ts";
 import { evaluateAfter, evaluateBefore, validate } from "./setup/judge.ts";
 import { openRun } from "./setup/open-run.ts";
+import { dryRun } from "./setup/plan/dry-run.ts";
 import { diverged, type StepResult, type TrainingRun } from "./setup/training-run.ts";
 
 /** One step of training. Nothing in it depends on a clock, on the number of threads, or on what an earlier process did. */
@@ -54,6 +55,7 @@ export async function trainStep(run: TrainingRun, step: number): Promise<StepRes
     microBatchTokens: train.microBatchTokens,
     kvDtype: config.model.cacheDtype,
     recompute: train.recompute,
+    adapter: policy.adapter,
   };
   const updates: UpdateStats[] = [];
   for (const batch of splitUpdates(scored, train.updatesPerStep)) {
@@ -72,7 +74,7 @@ export async function trainStep(run: TrainingRun, step: number): Promise<StepRes
   return { scored, metrics, costs: run.costs() };
 }
 
-/** Log-probabilities under the reference policy, where the loss has a KL term. */
+/** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */
 async function referenceLogProbs(
   { reference }: TrainingRun,
   batch: readonly ScoredTrajectory[],
@@ -80,7 +82,7 @@ async function referenceLogProbs(
 ): Promise<TokenLogProbs | null> {
   if (reference === null) return null;
   const trajectories = batch.map(({ trajectory }) => trajectory);
-  return tokenLogProbs(reference.decoder, trajectories, settings);
+  return tokenLogProbs(reference.decoder, trajectories, { ...settings, adapter: reference.adapter });
 }
 
 /** The program: `node train.js`. */
@@ -88,6 +90,12 @@ export async function main(argv: readonly string[]): Promise<void> {
   const command = readTrainCommand(argv);
   if (!("config" in command) || command.print !== undefined) {
     process.stdout.write(command.print ?? "");
+    return;
+  }
+  if (command.dryRun === true) {
+    const { plan, text } = await dryRun(command.config);
+    process.stdout.write(text);
+    if (plan.fits === false) process.exitCode = 1;
     return;
   }
   const run = await openRun(command);

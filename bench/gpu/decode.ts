@@ -30,6 +30,7 @@ export function decodeBenches(world: World): Bench[] {
         amount: batch,
         precision: world.precision,
         work: decodeWork(config, batch, context + steps / 2, size, size),
+        rate: { kind: "decode", layers: config.layers, steps: 1, rows: batch },
         memory: size * parameters(config) + KvCache.bytesFor(config, Math.ceil(cacheTokens / 64), world.precision),
         note: `the step on the device, sampling included, no read-back; ${context} to ${context + steps} tokens in the cache`,
         peers: world.torchPeers("decode", { model: torchShape(shape), batch, context, steps }, ["static cache", "CUDA graph"]),

@@ -28,6 +28,7 @@ export function prefillBenches(world: World): Bench[] {
         amount: B * T,
         precision: world.precision,
         work: prefillWork(config, B, T),
+        rate: { kind: "prefill", layers: config.layers },
         memory:
           size * parameters(config) +
           KvCache.bytesFor(config, B * wide, world.precision) +

@@ -29,6 +29,7 @@ function train(world: World, shape: ModelShape): Bench {
     amount: sequences * T,
     precision: world.precision,
     work: trainWork(config, sequences, T),
+    rate: { kind: "train", layers: config.layers },
     memory: needed,
     alone: true,
     note: `${sequences} x ${T} tokens in micro-batches of ${microSequences}, f32 masters and moments, AdamW in${recompute ? ", activations recomputed" : ""}`,

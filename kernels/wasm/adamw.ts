@@ -7,15 +7,8 @@
 // Numerics  f32; constants are rounded to f32 after they are combined in f64
 // Limits    a clip[1] of NaN leaves param, m and v as they were
 import { dim, tensor, colsOf, rowPtr, contiguousRows } from "./lib/call";
-import { madd } from "./lib/math";
+import { moment, step } from "./lib/adam";
 import { spanItems, spanRow, spanEndRow, spanCol, spanCols, loadTail, storeTail } from "./lib/span";
-
-// @ts-ignore: decorator
-@inline function moment(beta: v128, old: v128, rest: v128, x: v128): v128 { return madd(rest, x, f32x4.mul(beta, old)); }
-// @ts-ignore: decorator
-@inline function step(p: v128, m: v128, v: v128, keep: v128, rate: v128, root: v128, eps: v128): v128 {
-  return madd(rate, f32x4.div(m, madd(f32x4.sqrt(v), root, eps)), f32x4.mul(p, keep));
-}
 
 export function adamw_items(args: usize, phase: i32): i32 { return phase == 0 ? spanItems(tensor(args, 7, 2)) : -1; }
 
@@ -36,13 +29,13 @@ export function adamw_work(args: usize, phase: i32, item: i32, scratch: usize): 
     for (let i = tail; i < n; i += 4) {
       const g = f32x4.mul(v128.load(pg), clip4), m = moment(b1, v128.load(pm), r1, g), v = moment(b2, v128.load(pv), r2, f32x4.mul(g, g));
       v128.store(pm, m); v128.store(pv, v);
-      v128.store(pp, step(v128.load(pp), m, v, keep, rate, root, eps));
+      v128.store(pp, step(v128.load(pp), m, f32x4.sqrt(v), keep, rate, root, eps));
       pg += 16; pp += 16; pm += 16; pv += 16;
     }
     if (tail) {
       const g = f32x4.mul(loadTail(pg, tail), clip4), m = moment(b1, loadTail(pm, tail), r1, g), v = moment(b2, loadTail(pv, tail), r2, f32x4.mul(g, g));
       storeTail(pm, m, tail); storeTail(pv, v, tail);
-      storeTail(pp, step(loadTail(pp, tail), m, v, keep, rate, root, eps), tail);
+      storeTail(pp, step(loadTail(pp, tail), m, f32x4.sqrt(v), keep, rate, root, eps), tail);
     }
     row += run;
   }

@@ -30,6 +30,8 @@ import { weighted_nll_items, weighted_nll_work, weighted_nll_scratch } from "./w
 import { sum_squares_items, sum_squares_work, sum_squares_scratch } from "./sum_squares";
 import { clip_scale_items, clip_scale_work } from "./clip_scale";
 import { adamw_items, adamw_work } from "./adamw";
+import { adamw_bf16_items, adamw_bf16_work } from "./adamw_bf16";
+import { adamw_8bit_items, adamw_8bit_work } from "./adamw_8bit";
 import { sample_items, sample_work } from "./sample";
 import { advance_items, advance_work } from "./advance";
 import { reduce_logits_items, reduce_logits_work, logits_gradient_items, logits_gradient_work } from "./logits";
@@ -77,8 +79,10 @@ define(24, weighted_nll_items.index, weighted_nll_work.index, weighted_nll_scrat
 define(25, sum_squares_items.index, sum_squares_work.index, sum_squares_scratch.index);
 define(26, clip_scale_items.index, clip_scale_work.index);
 define(27, adamw_items.index, adamw_work.index);
-define(28, sample_items.index, sample_work.index);
-define(29, advance_items.index, advance_work.index);
+define(28, adamw_bf16_items.index, adamw_bf16_work.index);
+define(29, adamw_8bit_items.index, adamw_8bit_work.index);
+define(30, sample_items.index, sample_work.index);
+define(31, advance_items.index, advance_work.index);
 // Not in the table: for src/device/cpu/blas.ts.
 define(60, reduce_logits_items.index, reduce_logits_work.index);
 define(61, logits_gradient_items.index, logits_gradient_work.index);

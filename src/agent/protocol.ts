@@ -1,11 +1,10 @@
 /**
  * The protocol of tags between policy and environment: its exact strings, how a turn is read, and how foreign text is kept from
- * speaking it.
+ * speaking it. In prompts and observations, what comes from outside is marked as foreign: no tokenizer reads a token of its own in it.
  *
  * Source: ZeroSearch (arXiv 2505.04588) and its code; the strings are those released checkpoints were trained on.
  */
-import { breakSpecialTokens, type PromptEncoding } from "../search/text-codec.ts";
-import { fillTemplate } from "../util/template.ts";
+import { fillPrompt, foreign, ours, type Prompt, type PromptEncoding, type PromptPart } from "../text/prompt.ts";
 
 /** What ends a turn. The order gives `Generated.stopIndex`. */
 export const turnStops = ["</search>", "</answer>"] as const;
@@ -38,26 +37,26 @@ const TAG = /[<＜][\s/\u200b-\u200d\u2060\ufeff]*(think|search|information|answ
 /**
  * Makes protocol tags inside foreign text (documents, questions) harmless: `<answer>` becomes `[answer]`, in any case, spacing or
  * width, opening or closing. The rest stays as it is. Idempotent. (Special tokens of a tokenizer are another matter: see
- * `PromptStyle.encoding`.)
+ * `src/text/prompt.ts`.)
  */
 export function neutralise(text: string): string {
   return text.replace(TAG, (tag) => `[${tag.slice(1, -1)}]`);
 }
 
 /** The observation that shows documents, which are neutralised here. */
-export function observation(documents: string): string {
-  return observationOpen + neutralise(documents).trim() + observationClose;
+export function observation(documents: string): PromptPart[] {
+  return [ours(observationOpen), foreign(neutralise(documents).trim()), ours(observationClose)];
 }
 
 /** The prompts of a family of models. The question arrives neutralised, otherwise as in its row. */
 export interface PromptStyle {
   /** Search with tags. */
-  policyPrompt(question: string): string;
+  policyPrompt(question: string): Prompt;
   /** Answer from memory. */
-  directPrompt(question: string): string;
+  directPrompt(question: string): Prompt;
   /** Answer from documents that are given at once, neutralised, in the form `Doc 1: ...\nDoc 2: ...`. */
-  ragPrompt(question: string, documents: string): string;
-  /** How these prompts become ids: `plainText` unless given. Observations and corrections are always plain text. */
+  ragPrompt(question: string, documents: string): Prompt;
+  /** How these prompts become ids; without a beginning-of-sequence token unless given. */
   readonly encoding?: PromptEncoding;
 }
 
@@ -68,18 +67,33 @@ function asked(question: string): string {
 
 const answerFormat = "inside <answer> and </answer>, without detailed illustrations. For example, <answer> Beijing </answer>.";
 
-/** The paper's policy prompt, exact ("as your want" is the original's). The direct and RAG prompts, which it does not print, are ours in its words. */
+const fill = (template: string, question: string, documents = ""): PromptPart[] =>
+  fillPrompt(template, { question: foreign(asked(question)), documents: foreign(documents.trim()) });
+
+/**
+ * The paper's policy prompt, exact ("as your want" is the original's). The direct and RAG prompts, which it does not print, are ours
+ * in its words. As raw text, for models without a chat template, it begins as their tokenizer begins a text.
+ */
 export const paperStyle: PromptStyle = {
   policyPrompt: (question) =>
-    "Answer the given question. You must conduct reasoning inside <think> and </think> first every time you get new information. " +
-    "After reasoning, if you find you lack some knowledge, you can call a search engine by <search> query </search> and it will return " +
-    "the top searched results between <information> and </information>. You can search as many times as your want. " +
-    "If you find no further external knowledge needed, you can directly provide the answer " +
-    `${answerFormat} Question: ${asked(question)}\n`,
-  directPrompt: (question) => `Answer the given question. Directly provide the answer ${answerFormat} Question: ${asked(question)}\n`,
+    fill(
+      "Answer the given question. You must conduct reasoning inside <think> and </think> first every time you get new information. " +
+        "After reasoning, if you find you lack some knowledge, you can call a search engine by <search> query </search> and it will return " +
+        "the top searched results between <information> and </information>. You can search as many times as your want. " +
+        "If you find no further external knowledge needed, you can directly provide the answer " +
+        `${answerFormat} Question: {question}\n`,
+      question,
+    ),
+  directPrompt: (question) =>
+    fill(`Answer the given question. Directly provide the answer ${answerFormat} Question: {question}\n`, question),
   ragPrompt: (question, documents) =>
-    "Answer the given question with the help of the documents between <information> and </information>. " +
-    `Directly provide the answer ${answerFormat}${observationOpen}${documents.trim()}${observationClose}Question: ${asked(question)}\n`,
+    fill(
+      "Answer the given question with the help of the documents between <information> and </information>. " +
+        `Directly provide the answer ${answerFormat}${observationOpen}{documents}${observationClose}Question: {question}\n`,
+      question,
+      documents,
+    ),
+  encoding: { begin: true },
 };
 
 /** A style from template strings with the placeholders `{question}` (stripped, ends in "?") and `{documents}`; for small models with short prompts. */
@@ -89,23 +103,20 @@ export function templateStyle(templates: {
   readonly ragPrompt: string;
 }): PromptStyle {
   return {
-    policyPrompt: (question) => fillTemplate(templates.policyPrompt, { question: asked(question) }),
-    directPrompt: (question) => fillTemplate(templates.directPrompt, { question: asked(question) }),
-    ragPrompt: (question, documents) => fillTemplate(templates.ragPrompt, { question: asked(question), documents: documents.trim() }),
+    policyPrompt: (question) => fill(templates.policyPrompt, question),
+    directPrompt: (question) => fill(templates.directPrompt, question),
+    ragPrompt: (question, documents) => fill(templates.ragPrompt, question, documents),
   };
 }
 
 /**
- * A style whose prompts go through a chat template as one user message; what the policy writes after it is one assistant turn.
- * @param specialTokens - spellings that the template's tokenizer reads as tokens: they are broken in questions and documents
+ * A style whose prompts go through a chat template as one user message; what the policy writes after it is one assistant turn. The
+ * template writes its own beginning of sequence, where the model has one.
  */
-export function chatStyle(style: PromptStyle, render: (userText: string) => string, specialTokens: Iterable<string>): PromptStyle {
-  const tokens = [...specialTokens];
-  const plain = (text: string): string => breakSpecialTokens(text, tokens);
+export function chatStyle(style: PromptStyle, render: (userText: Prompt) => Prompt): PromptStyle {
   return {
-    policyPrompt: (question) => render(style.policyPrompt(plain(question))),
-    directPrompt: (question) => render(style.directPrompt(plain(question))),
-    ragPrompt: (question, documents) => render(style.ragPrompt(plain(question), plain(documents))),
-    encoding: { parseSpecialTokens: true },
+    policyPrompt: (question) => render(style.policyPrompt(question)),
+    directPrompt: (question) => render(style.directPrompt(question)),
+    ragPrompt: (question, documents) => render(style.ragPrompt(question, documents)),
   };
 }

@@ -7,7 +7,8 @@
 import type { Sequence } from "../generate/types.ts";
 import type { Question, SearchRecord, Trajectory, TrajectoryStatus } from "../rl/trajectory.ts";
 import { generateUnlessAborted } from "../search/abortable.ts";
-import { plainText, type TextCodec } from "../search/text-codec.ts";
+import type { TextCodec } from "../search/text-codec.ts";
+import { ours, type Prompt } from "../text/prompt.ts";
 import { ConfigError, RequestError } from "../util/errors.ts";
 import { containsAnswer } from "../util/normalise-answer.ts";
 import type { AgentSettings, MethodContext } from "./methods/method.ts";
@@ -45,7 +46,7 @@ export async function rollout(question: Question, context: MethodContext): Promi
 
 /** One generation from a prompt, without search: the direct and RAG baselines. `searches` were made for the prompt. */
 export async function answerOnce(
-  prompt: string,
+  prompt: Prompt,
   searches: readonly SearchRecord[],
   question: Question,
   context: MethodContext,
@@ -95,10 +96,11 @@ export async function askEngine(
  * @throws ConfigError when the tags alone need more.
  */
 export function observationIds(documents: string, tokenizer: TextCodec, limit: number): number[] {
-  const whole = tokenizer.encode(observation(documents), plainText);
+  const parts = observation(documents);
+  const whole = tokenizer.encodePrompt(parts);
   if (whole.length <= limit) return whole;
-  const close = tokenizer.encode(observationClose, plainText);
-  const frame = tokenizer.encode(observationOpen, plainText).length + close.length;
+  const close = tokenizer.encodePrompt([ours(observationClose)]);
+  const frame = frameOf(tokenizer);
   if (limit < frame)
     throw new ConfigError({
       where: "rollout.maxObservationTokens",
@@ -106,15 +108,20 @@ export function observationIds(documents: string, tokenizer: TextCodec, limit: n
       expected: `${frame} or more`,
       got: String(limit),
     });
-  const open = tokenizer.encode(observationOpen + neutralise(documents).trim(), plainText);
+  const open = tokenizer.encodePrompt(parts.slice(0, -1));
   let length = limit - close.length;
   while (length > frame - close.length && tokenizer.decode(open.slice(0, length), { continuation: true }).endsWith("\ufffd")) length--;
   return [...open.slice(0, length), ...close];
 }
 
-function open(prompt: string, { generator, tokenizer, settings, style, key }: MethodContext): Sequence {
+/** Tokens of an observation's tags. */
+function frameOf(tokenizer: TextCodec): number {
+  return tokenizer.encodePrompt([ours(observationOpen)]).length + tokenizer.encodePrompt([ours(observationClose)]).length;
+}
+
+function open(prompt: Prompt, { generator, tokenizer, settings, style, key }: MethodContext): Sequence {
   const { model, adapter, seed, purpose, maxContextTokens = Infinity } = settings;
-  const ids = tokenizer.encode(prompt, style.encoding ?? plainText);
+  const ids = tokenizer.encodePrompt(prompt, style.encoding);
   if (ids.length >= maxContextTokens) {
     throw new RequestError({
       where: `rollout of question ${key.question}`,
@@ -124,7 +131,7 @@ function open(prompt: string, { generator, tokenizer, settings, style, key }: Me
       hint: "Raise rollout.maxContextTokens.",
     });
   }
-  return generator.open({ model, ...(adapter === undefined ? {} : { adapter }), key, seed, purpose, turn: 0, prompt: ids });
+  return generator.open({ model, adapter, key, seed, purpose, turn: 0, prompt: ids });
 }
 
 /** Tokens that may still be added to a rollout. */
@@ -159,12 +166,12 @@ async function respond(
   let reply: number[];
   if (action.kind === "search") {
     // A search whose observation cannot fit is not made: nobody would read it.
-    if (room <= tokenizer.encode(observationOpen, plainText).length + tokenizer.encode(observationClose, plainText).length) return null;
+    if (room <= frameOf(tokenizer)) return null;
     const record = await askEngine(action.query, turn, question, context);
     transcript.searches.push(record);
     reply = observationIds(record.documents, tokenizer, settings.maxObservationTokens);
   } else {
-    reply = tokenizer.encode(correction, plainText);
+    reply = tokenizer.encodePrompt([ours(correction)]);
   }
   return reply.length < room ? reply : null;
 }

@@ -8,6 +8,7 @@ import { chooseAuto } from "../device/choose.ts";
 import { cpuBuild, tiersOf } from "../device/facts.ts";
 import { probeAdapters, type FoundAdapter } from "../device/probe.ts";
 import { formatBytes } from "../log/progress.ts";
+import { gpuMemory } from "../setup/plan/gpu-memory.ts";
 import { ConfigError } from "../util/errors.ts";
 import { adapterLines } from "./doctor/adapters.ts";
 import { findingsOf, type Finding } from "./doctor/findings.ts";
@@ -69,10 +70,13 @@ async function examine(json: boolean): Promise<void> {
   say("disk", `${formatBytes(machine.freeDisk)} free in ${process.cwd()}`);
 
   const probe = await probeAdapters();
+  const memories = await Promise.all(probe.adapters.map((adapter) => gpuMemory(adapter)));
   probe.adapters.forEach((adapter, i) => {
     const [title = "", ...more] = adapterLines(adapter);
+    const memory = memories[i] ?? null;
     say(`GPU ${i + 1}`, title);
-    for (const text of more) say("", text);
+    for (const text of [...more, `memory    ${memory === null ? "unknown" : `${formatBytes(memory.bytes)}, says ${memory.source}`}`])
+      say("", text);
   });
   if (probe.adapters.length === 0) say("GPU", "no adapter");
   const auto = chooseAuto({ adapter: null }, probe);
@@ -106,7 +110,7 @@ async function examine(json: boolean): Promise<void> {
   }
   if (findings.some(({ level }) => level === "broken")) process.exitCode = 1;
   if (json) {
-    const adapters = probe.adapters.map((adapter) => ({ ...adapter, tiers: tiersOf(adapter) }));
+    const adapters = probe.adapters.map((adapter, i) => ({ ...adapter, tiers: tiersOf(adapter), memory: memories[i] ?? null }));
     process.stdout.write(`${JSON.stringify({ ...machine, vulkan, probe: { ...probe, adapters }, auto, checks, findings }, null, 2)}\n`);
   }
 }

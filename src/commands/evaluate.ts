@@ -12,7 +12,7 @@ import {
 import { evaluationJson } from "../log/report.ts";
 import { Closing } from "../setup/closing.ts";
 import { documentedRows, evaluationText, judge } from "../setup/judge.ts";
-import { openParts } from "../setup/open-run.ts";
+import { openRollouts, openRunData } from "../setup/open-run.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
 
@@ -46,11 +46,13 @@ export async function main(argv: readonly string[]): Promise<void> {
   process.once("SIGINT", onSignal);
   closing.add(onSignal, () => process.off("SIGINT", onSignal));
   try {
-    const parts = await openParts(config, closing);
-    process.stdout.write(`policy ${config.model.policy} | seed ${config.seed}\n`);
+    const parts = await openRollouts(config, await openRunData(config, closing), closing, { trains: false });
+    const { policy, simulatorModel } = parts;
+    const adapter = config.lora.from === null ? "" : ` with the LoRA adapter ${config.lora.from}`;
+    process.stdout.write(`policy ${config.model.policy}${adapter} | seed ${config.seed}\n`);
     const models = [
-      { name: "policy", model: parts.policy, trains: "nothing" as const },
-      { name: "simulator", model: parts.simulatorModel, trains: "nothing" as const },
+      { name: "policy", model: policy, learns: false },
+      ...(simulatorModel === null ? [] : [{ name: "simulator", model: simulatorModel, learns: false }]),
     ];
     await prepareDevice(parts.device, models, config.model.cacheDtype);
     const evaluation = await judge({ ...parts, config, interrupted: interrupt.signal }, when);

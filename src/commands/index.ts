@@ -18,6 +18,12 @@ export const commands: readonly Command[] = [
     load: () => import("./quickstart.ts"),
   },
   { name: "evaluate", summary: "Judges a policy on test questions with a real search engine.", load: () => import("./evaluate.ts") },
+  { name: "download", summary: "Fetches a model from the Hub into the local cache.", load: () => import("./download.ts") },
+  {
+    name: "export",
+    summary: "Writes a model in another type, sharded, or with a LoRA adapter merged into it.",
+    load: () => import("./export.ts"),
+  },
   { name: "doctor", summary: "Says what this machine offers and whether it computes right.", load: () => import("./doctor.ts") },
 ];
 

@@ -3,7 +3,7 @@ import { ConfigError } from "../util/errors.ts";
 import type { Config } from "./schema.ts";
 
 export function checkTogether(config: Config, locate: (path: readonly string[]) => string): ConfigError[] {
-  const { device, rollout, train, evaluation, data, curriculum, model, algorithm } = config;
+  const { device, rollout, train, evaluation, data, curriculum, model, algorithm, simulator } = config;
   const mistakes: ConfigError[] = [];
   const need = (right: boolean, key: string, what: string, expected: string, got: string | number, hint?: string) => {
     if (!right) mistakes.push(new ConfigError({ where: locate(key.split(".")), what: `${key} ${what}`, expected, got: String(got), hint }));
@@ -61,6 +61,20 @@ export function checkTogether(config: Config, locate: (path: readonly string[]) 
     "is never used",
     "null where algorithm.klCoef is 0",
     JSON.stringify(model.referencePolicy),
+  );
+  need(
+    (simulator.path === null) !== (simulator.endpoint === null),
+    "simulator.path",
+    simulator.path === null ? "is missing" : "and simulator.endpoint are both given",
+    "one of them: a model in this process, or a server",
+    simulator.path === null ? "null" : JSON.stringify(simulator.path),
+  );
+  need(
+    simulator.adapter === null || simulator.path !== null,
+    "simulator.adapter",
+    "is never used",
+    "null with simulator.endpoint: the server has its own",
+    JSON.stringify(simulator.adapter),
   );
   const judged = data.test !== null || data.validation !== null;
   need(!judged || data.corpus !== null, "data.corpus", "is missing", `a path: ${evaluation.engine} has nothing to search`, "null");

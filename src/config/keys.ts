@@ -12,6 +12,8 @@ export interface Key {
   readonly nullable: boolean;
   /** Whether the value is a path of a file or folder. */
   readonly path: boolean;
+  /** Whether the value is a model: a path, or a Hub id. */
+  readonly model: boolean;
   /** Undefined where the key must be given. */
   readonly default: unknown;
   /** What values are right, in words: "an integer from 1". */
@@ -38,6 +40,7 @@ interface JsonSchema {
   readonly exclusiveMaximum?: number;
   readonly pattern?: string;
   readonly path?: boolean;
+  readonly model?: boolean;
 }
 
 const root = z.toJSONSchema(configSchema, { io: "input" }) as JsonSchema;
@@ -69,6 +72,7 @@ function describeKey(section: string, name: string, schema: JsonSchema): Key {
     type: types.find((type) => type !== "null") as KeyType,
     nullable,
     path,
+    model: schema.model === true,
     default: schema.default,
     expected: describeRange(schema, path) + (nullable ? ", or null" : ""),
     doc: schema.description ?? "",
@@ -77,7 +81,7 @@ function describeKey(section: string, name: string, schema: JsonSchema): Key {
 
 function describeRange(schema: JsonSchema, path: boolean): string {
   if (schema.enum !== undefined) return schema.enum.length === 1 ? `"${schema.enum[0] ?? ""}"` : `one of ${schema.enum.join(", ")}`;
-  if (path) return "a path";
+  if (path) return schema.model === true ? "a folder, or a Hub id such as Qwen/Qwen2.5-3B" : "a path";
   if (schema.pattern !== undefined) return "a name of letters, digits, '.', '_' and '-'";
   if (schema.type === "boolean") return "true or false";
   if (schema.type === "string") return "a text";

@@ -12,7 +12,7 @@ export const runConfigFile = "config.yaml";
  * that ask at once get two names.
  * @throws FileError when the folder cannot be made.
  */
-export function claimRunName({ runs, checkpoints }: Config["output"], name: string): string {
+export function claimRunName({ runs, checkpoints }: Pick<Config["output"], "runs" | "checkpoints">, name: string): string {
   try {
     mkdirSync(runs, { recursive: true });
   } catch (cause) {

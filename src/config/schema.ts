@@ -18,6 +18,10 @@ const choice = <const T extends readonly [string, ...string[]]>(options: T, doc:
     .describe(doc);
 const flag = (value: boolean, doc: string) => z.boolean().default(value).describe(doc);
 const path = (doc: string) => z.string().min(1).meta({ description: doc, path: true });
+/** A folder, or a Hub id. */
+const model = (doc: string) => z.string().min(1).meta({ description: doc, path: true, model: true });
+const optionalModel = (doc: string) => z.string().min(1).nullable().default(null).meta({ description: doc, path: true, model: true });
+const optionalText = (doc: string) => z.string().min(1).nullable().default(null).describe(doc);
 const optionalPath = (doc: string) => z.string().min(1).nullable().default(null).meta({ description: doc, path: true });
 const section = <T extends z.ZodRawShape>(doc: string, shape: T) =>
   z
@@ -41,6 +45,10 @@ export const configSchema = z.strictObject({
   output: section("Where a run writes.", {
     runs: path("Folder of the logs, one folder a run.").default("runs"),
     checkpoints: path("Folder of the saved states, one folder a run.").default("checkpoints"),
+    dtype: choice(
+      ["f32", "bf16", "f16"],
+      "Type of the weights in the policy that a run leaves to be used; its saved states are f32, so that they go on exactly.",
+    ),
   }),
 
   device: section("What computes.", {
@@ -68,6 +76,7 @@ export const configSchema = z.strictObject({
       { max: 256 },
       "Decode steps between two reads of what was sampled; 0 takes the device's own: 1 on the CPU, more on a GPU. The results do not depend on it.",
     ),
+    memoryGiB: real(0, {}, "Memory of the GPU in GiB, which --dry-run measures against; 0 asks the system, where it tells."),
     maxShardMiB: whole(
       0,
       { max: 65536 },
@@ -75,20 +84,43 @@ export const configSchema = z.strictObject({
     ),
   }),
 
-  model: section("The policy.", {
-    policy: path("Hugging Face folder of the policy to train: config.json, model.safetensors, tokenizer.json."),
-    referencePolicy: optionalPath(
-      "Hugging Face folder of the KL penalty's reference policy; null takes the policy as it starts. Read only if algorithm.klCoef > 0.",
-    ),
-    dtype: choice(
-      ["f32", "f16", "bf16"],
-      "Storage type of the weights that are only read: simulator and reference policy. The policy, its gradients and its moments are f32.",
-    ),
-    cacheDtype: choice(["f32", "f16", "bf16"], "Storage type of the KV cache."),
+  model: section(
+    "The policy. A model is a Hugging Face folder (config.json, model.safetensors, tokenizer.json), or a Hub id such as Qwen/Qwen2.5-3B.",
+    {
+      policy: model("The policy to train."),
+      referencePolicy: optionalModel(
+        "The KL penalty's reference policy; null takes the policy as it starts. Read only if algorithm.klCoef > 0.",
+      ),
+      dtype: choice(
+        ["f32", "f16", "bf16"],
+        "Storage type of the weights that are only read: simulator, reference policy and, with LoRA, the policy's own. Weights that learn, their gradients and LoRA adapters are f32.",
+      ),
+      cacheDtype: choice(["f32", "f16", "bf16"], "Storage type of the KV cache."),
+    },
+  ),
+
+  lora: section("Trains a LoRA adapter (arXiv 2106.09685) instead of all weights: y = W x + alpha/rank B A x.", {
+    rank: whole(0, { max: 1024 }, "Rank of the adapter; 0 trains all weights."),
+    alpha: real(32, {}, "The adapter's product is scaled by alpha / rank."),
+    targets: z
+      .string()
+      .min(1)
+      .default("q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj")
+      .describe("Linear layers of each block that get an adapter, by name, with commas between."),
+    from: optionalModel("PEFT adapter that the policy starts from, a folder or a Hub id; rank, alpha and targets are then its own."),
   }),
 
-  simulator: section("The model that plays the search engine.", {
-    path: path("Hugging Face folder of the simulator."),
+  simulator: section("The model that plays the search engine: one in this process, or one behind an endpoint.", {
+    path: optionalModel("The simulator in this process. With LoRA, the policy's own model: they share one copy of the weights."),
+    adapter: optionalModel("PEFT adapter of the simulator, a folder or a Hub id."),
+    endpoint: optionalText(
+      "Base URL of an OpenAI-compatible server that runs the simulator, such as http://127.0.0.1:6001/v1, instead of simulator.path.",
+    ),
+    endpointModel: z.string().default("").describe("Name of the model at the endpoint."),
+    endpointKey: optionalText("Environment variable that holds the endpoint's API key; the key itself is never written anywhere."),
+    endpointConcurrency: whole(64, { min: 1, max: 4096 }, "Requests under way at the endpoint at a time."),
+    endpointTimeout: real(120, { min: 0.1 }, "Seconds after which a request to the endpoint is given up and tried again."),
+    endpointRetries: whole(4, { max: 100 }, "Times a request is tried again, at growing intervals, before the run stops with an error."),
     prompt: choice(
       ["paper", "prompted", "short"],
       "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, or the short one of the quickstart's simulator.",
@@ -154,6 +186,10 @@ export const configSchema = z.strictObject({
   }),
 
   optimizer: section("AdamW with decoupled weight decay.", {
+    moments: choice(
+      ["f32", "bf16", "8bit"],
+      "Storage type of the two moments: 8, 4 or about 2 bytes a weight; 8bit is blockwise (arXiv 2110.02861).",
+    ),
     learningRate: real(1e-6, {}, "Learning rate after warm-up."),
     schedule: choice(
       ["constant", "cosine"],

@@ -18,7 +18,10 @@ export const trainSpec: ArgumentSpec = {
       doc: "Goes on with a run from its last saved state; the newest run of the configured name where RUN is left out.",
     },
     device: { value: "KIND", doc: "Short for device.kind=KIND." },
-    "dry-run": { doc: "Prints the resolved configuration and stops." },
+    "dry-run": {
+      doc: "Plans the run and stops: what will be held where against the memory there is, and the time of a step. Exit code 1 where it cannot fit, with the settings that would make it fit. Needs no weights, and no GPU with --device webgpu device.memoryGiB=N.",
+    },
+    "print-config": { doc: "Prints the resolved configuration and stops." },
   },
   settings: true,
 };
@@ -26,6 +29,8 @@ export const trainSpec: ArgumentSpec = {
 export interface TrainCommand {
   /** Text to print instead of training. */
   readonly print?: string;
+  /** To plan instead of training. */
+  readonly dryRun?: boolean;
   readonly config: Config;
   readonly resume: boolean;
   /** Keys that differ from those the resumed run was started with. */
@@ -44,7 +49,8 @@ export function readTrainCommand(argv: readonly string[]): TrainCommand | { read
   const file = options.get("config");
   const run = options.get("resume");
   const command = run === undefined ? start(readYaml(file ?? defaultConfigFile()), overrides) : resume(run, file, overrides);
-  return options.has("dry-run") ? { ...command, print: printConfig(command.config) } : command;
+  if (options.has("print-config")) return { ...command, print: printConfig(command.config) };
+  return options.has("dry-run") ? { ...command, dryRun: true } : command;
 }
 
 /** `configs/<name>.yaml` of this package, as seen from the working directory. */

@@ -8,7 +8,7 @@ interface Parameter {
   readonly name: string;
   readonly optional: boolean;
   /** `any` float type, or one. */
-  readonly dtype: "any" | "f32" | "u32";
+  readonly dtype: "any" | "f32" | "bf16" | "u32";
 }
 export interface KernelSignature {
   readonly id: number;
@@ -23,7 +23,7 @@ function parameter(text: string): Parameter {
   return {
     name: name.replace("?", ""),
     optional: name.endsWith("?"),
-    dtype: words.includes("any") ? "any" : words.includes("u32") ? "u32" : "f32",
+    dtype: (["any", "bf16", "u32"] as const).find((dtype) => words.includes(dtype)) ?? "f32",
   };
 }
 

@@ -10,7 +10,10 @@ import type { KernelDims, KernelName } from "./kernels.ts";
 export type Dtype = "f32" | "f16" | "bf16" | "u32";
 export const dtypeBytes: Readonly<Record<Dtype, number>> = { f32: 4, f16: 2, bf16: 2, u32: 4 };
 
-/** What a storage is for. A device may keep a repacked copy of a `parameter`, valid until it is next written. */
+/**
+ * What a storage is for. A `parameter` (a weight, its gradient, its moments) stays: a device may give it memory of its very size instead
+ * of a size class, and keep a repacked copy of it, valid until it is next written.
+ */
 export type Usage = "parameter" | "activation";
 
 /**
@@ -36,6 +39,19 @@ export interface MemoryReport {
   readonly peak: number;
   /** Bytes held from the system, in use or pooled. */
   readonly reserved: number;
+}
+
+/** What a piece of memory is taken for: a storage of that label, scratch of one kernel call, or a repacked copy of a parameter. */
+export interface MemoryUse {
+  readonly kind: "storage" | "scratch" | "copy";
+  readonly label: string;
+}
+
+/** Is told of every piece of memory that a device takes and gives back. */
+export interface MemoryObserver {
+  /** `id` is that of a piece taken before where it changes its use; `bytes` are those of its size class. */
+  taken(id: number, bytes: number, use: MemoryUse): void;
+  given(id: number): void;
 }
 
 /** Typed array of a storage's raw elements: f16 and bf16 travel as their bits. */
@@ -74,6 +90,8 @@ export interface ModelShapes {
   readonly trains: "nothing" | "weights" | "adapters";
   /** Rank of its LoRA adapters; 0 without. */
   readonly loraRank: number;
+  /** How AdamW stores its moments: f32 unless told. */
+  readonly moments?: "f32" | "bf16" | "8bit";
 }
 
 export interface Device {

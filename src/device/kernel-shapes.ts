@@ -73,6 +73,14 @@ const table: Readonly<Record<Exclude<KernelName, "matmul">, ShapeRow>> = {
   sum_squares: { shapes: ["_ _", "1 S"], check: rule((n) => n["slot"]! < n["S"]!, "a slot that acc has") },
   clip_scale: { shapes: ["1 S", "1 2"], check: rule((n) => n["count"]! <= n["S"]!, "as many sums as acc has") },
   adamw: { shapes: ["N C", "1 2", ...repeat("N C", 3)] },
+  adamw_bf16: { shapes: ["N C", "1 2", ...repeat("N C", 3)] },
+  adamw_8bit: {
+    shapes: ["N C", "1 2", "3 256", "N C", "N W", "N W", "N S"],
+    check: rule(
+      (n) => n["W"] === Math.ceil(n["C"]! / 4) && n["S"] === 2 * Math.ceil(n["C"]! / 256),
+      "codes of ceil(C / 4) words, and two scales for each 256 columns",
+    ),
+  },
   sample: { shapes: ["R _", "R 4", "R 5", "1 R", "1 R", "1 R"] },
   advance: {
     shapes: ["1 R", "1 R", "S _", "1 S", ...repeat("1 R", 5), "T R", "T R"],

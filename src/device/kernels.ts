@@ -5,7 +5,7 @@
  * Shape letters: N packed tokens, B sequences, C width, H query heads, K key/value heads, D head width, F MLP width, V vocabulary,
  * R decode rows. A vector of n numbers is a storage of 1 row and n columns. `?` may be absent (null). `=` outputs are written, `+=` outputs are added to,
  * `inout` outputs are read and written. u32 0xffffffff as a position marks an inactive row: it reads and writes nothing.
- * Float inputs may be f32, f16 or bf16 where the row says `any`; all else is f32 or u32.
+ * Floats may be f32, f16 or bf16 where the row says `any`; else they are of the type it says, f32 where it says none.
  */
 
 interface KernelRow {
@@ -112,6 +112,22 @@ export const kernels = {
     dims: ["lr", "beta1", "beta2", "eps", "weightDecay", "correction1", "correction2"],
     inputs: ["grad", "clip"],
     outputs: ["param inout", "m inout", "v inout"],
+  },
+  /** `adamw` with moments of 16 bits, rounded up or down at random by words of philox(key, (c / 4, n, 0, 0)); this step takes them unrounded. */
+  adamw_bf16: {
+    dims: ["lr", "beta1", "beta2", "eps", "weightDecay", "correction1", "correction2", "key0", "key1"],
+    inputs: ["grad", "clip"],
+    outputs: ["param inout", "m inout bf16", "v inout bf16"],
+  },
+  /**
+   * `adamw` with moments of 8 bits, for param [N, C]: m, v [N, ceil(C / 4)] hold four codes a word, columns c in byte c mod 4; a code is a number
+   * of `tables` [3, 256] (src/optim/dynamic-map.ts) times the scale of its 256 columns; scales [N, 2 ceil(C / 256)], of m and v in turn.
+   * Rounded at random as in `adamw_bf16`, but that a v other than 0 never becomes 0.
+   */
+  adamw_8bit: {
+    dims: ["lr", "beta1", "beta2", "eps", "weightDecay", "correction1", "correction2", "key0", "key1"],
+    inputs: ["grad", "clip", "tables"],
+    outputs: ["param inout", "m inout u32", "v inout u32", "scales inout"],
   },
   /**
    * One id per decode row. settings [R, 4]: temperature (0 = greedy), topK (0 = off), topP (1 = off), unused. keys u32 [R, 5]: Philox

@@ -74,7 +74,7 @@ export interface OpenOptions {
   /** A model name registered with the generator. */
   readonly model: string;
   /** A LoRA adapter of that model, or none. */
-  readonly adapter?: string;
+  readonly adapter?: string | undefined;
   readonly key: TrajectoryKey;
   readonly seed: number;
   readonly purpose: Purpose;

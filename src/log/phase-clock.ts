@@ -1,13 +1,16 @@
 /** Seconds by phase of a step. */
 import type { Clock } from "./progress.ts";
 
+/** Milliseconds that only ever rise. */
+export const steadyClock: Clock = () => performance.now();
+
 export class PhaseClock {
   readonly #now: Clock;
   #phase: string | null = null;
   #since = 0;
   #seconds: Record<string, number> = {};
 
-  constructor(now: Clock = () => performance.now()) {
+  constructor(now: Clock = steadyClock) {
     this.#now = now;
   }
 

@@ -41,6 +41,16 @@ export class DecoderBlock {
     this.kNorm = parameter("self_attn.k_norm.weight");
   }
 
+  /** Whether a forward with this adapter uses anything that wants a gradient. */
+  learns(adapter?: string): boolean {
+    const norms = [this.inputNorm, this.postAttentionNorm, this.qNorm, this.kNorm];
+    const pairs = [...this.linears.values()].flatMap((place) => {
+      const pair = adapter === undefined ? undefined : place.adapters.get(adapter);
+      return [place.weight, place.bias, pair?.a, pair?.b];
+    });
+    return [...norms, ...pairs].some((parameter) => parameter?.requiresGrad === true);
+  }
+
   /** x [N, C], positions [N] u32, table: `ropeTable` -> [N, C]. */
   forward(x: Tensor, positions: Tensor, table: Tensor, attend: Attend, adapter?: string): Tensor {
     const { heads, kvHeads, normEps } = this.config;

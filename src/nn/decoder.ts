@@ -40,14 +40,36 @@ export interface PagedBatch extends PagedPlaces {
   readonly ids: Tensor;
 }
 
-export interface AdapterOptions {
+/** The size of a LoRA adapter, and where it sits. */
+export interface AdapterShape {
   /** r */
   readonly rank: number;
   /** The pair's product is scaled by alpha / rank. */
   readonly alpha: number;
-  readonly seed: number;
+  /** The linear layers of every block that have a pair. */
+  readonly targets: readonly LinearName[];
+}
+
+/** One pair of matrices of an adapter whose layers differ. */
+export interface PairShape {
+  readonly rank: number;
+  readonly scale: number;
+}
+
+export interface AdapterOptions extends Omit<AdapterShape, "targets"> {
+  /** Of the first numbers. Without it the adapter's contents are undefined until they are written (a checkpoint). */
+  readonly seed?: number;
   /** All seven linear layers of a block unless told. */
   readonly targets?: readonly LinearName[];
+  /** What differs from layer to layer among the targets: rank and scale, or null for a layer without a pair. */
+  readonly pair?: (layer: number, target: LinearName) => PairShape | null;
+  /** Whether it learns: yes unless told. */
+  readonly trainable?: boolean;
+}
+
+interface Adapter {
+  readonly shape: AdapterShape;
+  readonly parameters: ReadonlyMap<string, Parameter>;
 }
 
 export class Decoder {
@@ -58,7 +80,7 @@ export class Decoder {
   readonly maxPositions: number;
   readonly blocks: readonly DecoderBlock[];
   private readonly weights = new Map<string, Parameter>();
-  private readonly adapters = new Map<string, Map<string, Parameter>>();
+  private readonly adapters = new Map<string, Adapter>();
   private readonly table: Tensor;
 
   /** Weights are undefined until written (`initialise`, or a checkpoint). The caller disposes of it. */
@@ -98,7 +120,7 @@ export class Decoder {
    */
   forward(batch: PackedBatch, options: ForwardOptions = {}): Tensor {
     const { recompute = false, kvDtype = "f32", adapter } = options;
-    this.checkAdapter(adapter);
+    if (adapter !== undefined) this.adapter(adapter); // throws for an unknown name
     if (batch.longest > this.maxPositions)
       throw new RequestError({
         where: "Decoder.forward",
@@ -107,12 +129,17 @@ export class Decoder {
         got: String(batch.longest),
       });
     const { heads, kvHeads } = this.config;
+    const { positions, offsets } = batch;
     const run = (block: DecoderBlock, x: Tensor): Tensor =>
-      block.forward(x, batch.positions, this.table, (q, k, v) => attention(q, k, v, batch.offsets, { heads, kvHeads, kvDtype }), adapter);
+      block.forward(x, positions, this.table, (q, k, v) => attention(q, k, v, offsets, { heads, kvHeads, kvDtype }), adapter);
+    // Blocks below all that learns are not recorded, and so need not be recomputed.
+    const again = (block: DecoderBlock, x: Tensor): boolean => recompute && (x.requiresGrad || block.learns(adapter));
     return withScope(() => {
       let x = embedding(batch.ids, this.weight("model.embed_tokens.weight"));
       for (const block of this.blocks)
-        x = step(x, (input) => (recompute ? checkpoint((again) => run(block, again), [input]) : run(block, input)));
+        x = step(x, (input) =>
+          again(block, input) ? checkpoint((kept) => run(block, kept), [input], [positions, offsets]) : run(block, input),
+        );
       return rmsNorm(x, this.weight("model.norm.weight"), this.config.normEps);
     });
   }
@@ -123,7 +150,7 @@ export class Decoder {
    */
   forwardPaged(batch: PagedBatch, cache: KvCache, options: { readonly adapter?: string | undefined } = {}): Tensor {
     const { adapter } = options;
-    this.checkAdapter(adapter);
+    if (adapter !== undefined) this.adapter(adapter); // throws for an unknown name
     const { heads, kvHeads } = this.config;
     return withoutTape(() =>
       withScope(() => {
@@ -154,37 +181,66 @@ export class Decoder {
   }
 
   /**
-   * Adds a LoRA adapter: a drawn from N(0, 1 / in), b zero, so that it changes nothing yet. Trainable; the weights themselves stay as they are.
-   * @throws ConfigError when the name is taken, or the rank is no positive integer.
+   * Adds a LoRA adapter: a drawn from N(0, 1 / in), b zero, so that it changes nothing yet. The weights themselves stay as they are.
+   * @throws ConfigError when the name is taken, the rank is no positive integer, or there are no targets.
    */
   addAdapter(name: string, options: AdapterOptions): ReadonlyMap<string, Parameter> {
-    const { rank, alpha, seed, targets = linearNames } = options;
+    const { rank, alpha, seed, targets = linearNames, trainable = true } = options;
+    const pair = options.pair ?? (() => ({ rank, scale: alpha / rank }));
     if (this.adapters.has(name)) throw new ConfigError({ where: "addAdapter", what: `this model has an adapter "${name}" already` });
     if (!Number.isInteger(rank) || rank < 1)
       throw new ConfigError({ where: "addAdapter", what: "wrong rank", expected: "a positive integer", got: String(rank) });
+    if (targets.length === 0)
+      throw new ConfigError({ where: "addAdapter", what: "no linear layer gets a pair", expected: linearNames.join(", "), got: "none" });
     const added = new Map<string, Parameter>();
-    const key = streamKey(seed, "initialise");
+    const key = seed === undefined ? null : streamKey(seed, "initialise");
     this.blocks.forEach((block, layer) => {
       for (const target of targets) {
+        const shape = pair(layer, target);
+        if (shape === null) continue;
         const place = block.linears.get(target)!;
         // The names that peft gives to the same matrices.
         const prefix = `base_model.model.model.layers.${layer}.${target}`;
-        const a = new Parameter(this.device, `${prefix}.lora_A.weight`, [rank, place.weight.cols]);
-        const b = new Parameter(this.device, `${prefix}.lora_B.weight`, [place.weight.rows, rank]);
-        writeNormal(a, key, (1 << 20) + added.size, 1 / Math.sqrt(place.weight.cols));
-        b.write(new Float32Array(b.size));
-        place.adapters.set(name, { a, b, scale: alpha / rank });
+        const a = new Parameter(this.device, `${prefix}.lora_A.weight`, [shape.rank, place.weight.cols]);
+        const b = new Parameter(this.device, `${prefix}.lora_B.weight`, [place.weight.rows, shape.rank]);
+        if (key !== null) {
+          writeNormal(a, key, (1 << 20) + added.size, 1 / Math.sqrt(place.weight.cols));
+          b.write(new Float32Array(b.size));
+        }
+        place.adapters.set(name, { a, b, scale: shape.scale });
         added.set(a.name, a).set(b.name, b);
       }
     });
-    this.adapters.set(name, added);
+    this.adapters.set(name, { shape: { rank, alpha, targets }, parameters: added });
+    this.setAdapterTrainable(name, trainable);
     return added;
+  }
+
+  /** Whether an adapter learns: a frozen one gets no gradients. @throws ConfigError for an unknown name. */
+  setAdapterTrainable(name: string, trainable: boolean): void {
+    for (const parameter of this.adapter(name).parameters.values()) parameter.requiresGrad = trainable;
+  }
+
+  /** Frees an adapter. @throws ConfigError for an unknown name. */
+  removeAdapter(name: string): void {
+    for (const parameter of this.adapter(name).parameters.values()) parameter.dispose();
+    for (const block of this.blocks) for (const place of block.linears.values()) place.adapters.delete(name);
+    this.adapters.delete(name);
+  }
+
+  /** In the order in which they were added. */
+  get adapterNames(): readonly string[] {
+    return [...this.adapters.keys()];
+  }
+
+  /** @throws ConfigError for an unknown name. */
+  adapterShape(name: string): AdapterShape {
+    return this.adapter(name).shape;
   }
 
   /** The parameters of one adapter, by peft's names. @throws ConfigError for an unknown name. */
   adapterParameters(name: string): ReadonlyMap<string, Parameter> {
-    this.checkAdapter(name);
-    return this.adapters.get(name)!;
+    return this.adapter(name).parameters;
   }
 
   /** Whether the weights (not the adapters) are trained: a frozen model records and keeps nothing for them. */
@@ -198,21 +254,23 @@ export class Decoder {
   dispose(): void {
     this.table.dispose();
     for (const parameter of this.weights.values()) parameter.dispose();
-    for (const adapter of this.adapters.values()) for (const parameter of adapter.values()) parameter.dispose();
+    for (const { parameters } of this.adapters.values()) for (const parameter of parameters.values()) parameter.dispose();
   }
 
   private weight(name: string): Parameter {
     return this.weights.get(name)!;
   }
 
-  private checkAdapter(name: string | undefined): void {
-    if (name !== undefined && !this.adapters.has(name))
+  private adapter(name: string): Adapter {
+    const adapter = this.adapters.get(name);
+    if (adapter === undefined)
       throw new ConfigError({
         where: "Decoder",
         what: `no adapter "${name}"`,
-        expected: [...this.adapters.keys()].join(", ") || "none: the model has no adapters",
+        expected: this.adapterNames.join(", ") || "none: the model has no adapters",
         got: name,
       });
+    return adapter;
   }
 }
 

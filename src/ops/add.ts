@@ -17,6 +17,7 @@ export function add(a: Tensor, b: Tensor): Tensor {
     op: "add",
     inputs: [a, b],
     outputs: [y],
+    holds: [],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;
       if (gradients.needs(a)) gradients.pass(a, dy);

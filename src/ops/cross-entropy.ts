@@ -30,6 +30,7 @@ export function weightedNll(logProbs: Tensor, weights: Tensor, options: Weighted
     op: "weighted_nll",
     inputs: [logProbs],
     outputs: [stats],
+    holds: [],
     saved: [dLogProb],
     loss: true,
     backward(gradients) {

@@ -20,6 +20,7 @@ export function embedding(ids: Tensor, table: Tensor): Tensor {
     inputs: [table],
     reads: [ids],
     outputs: [y],
+    holds: [ids],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined || !gradients.needs(table)) return;
       dy.device.run("embedding_backward", {}, [ids.storage, dy.storage], [gradients.accumulator(table).storage]);

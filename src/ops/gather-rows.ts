@@ -19,6 +19,7 @@ export function gatherRows(x: Tensor, indices: Tensor): Tensor {
     inputs: [x],
     reads: [indices],
     outputs: [y],
+    holds: [indices],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;
       x.device.run("scatter_rows", {}, [dy.storage, indices.storage], [gradients.accumulator(x).storage]);

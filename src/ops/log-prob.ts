@@ -46,6 +46,7 @@ export function logProb(hidden: Tensor, weight: Tensor, targets: Tensor, tempera
     inputs: [hidden, weight],
     reads: [targets],
     outputs: [value, entropy],
+    holds: [hidden, weight, targets, entropy],
     saved: [lse],
     backward(gradients, [dLogProb = null, dEntropy = null]) {
       const device = hidden.device;

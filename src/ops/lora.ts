@@ -22,10 +22,13 @@ export function lora(x: Tensor, weight: Tensor, bias: Tensor | null, a: Tensor, 
   runMatmul(x, false, weight, true, bias, y, 0);
   const narrow = scaled(project(x, a, true), scale);
   runMatmul(narrow, false, b, true, null, y, 1);
+  // Without a gradient of a or of the weight, the input itself is not needed again.
+  const needsX = a.requiresGrad || weight.requiresGrad;
   record({
     op: "lora",
     inputs: bias === null ? [x, weight, a, b] : [x, weight, a, b, bias],
     outputs: [y],
+    holds: [weight, a, b, ...(needsX ? [x] : [])],
     saved: [narrow],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;

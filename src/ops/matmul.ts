@@ -61,6 +61,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     op: "matmul",
     inputs: bias === null ? [a, b] : [a, b, bias],
     outputs: [c],
+    holds: [...(b.requiresGrad ? [a] : []), ...(a.requiresGrad ? [b] : [])],
     backward(gradients, [dc]) {
       if (dc === null || dc === undefined) return;
       if (gradients.needs(a)) {

@@ -80,6 +80,7 @@ export function policyLoss(inputs: PolicyLossInputs, options: PolicyLossOptions)
     op: "policy_loss",
     inputs: [logProb, entropy],
     outputs: [stats],
+    holds: [],
     saved: [dLogProb, dEntropy],
     loss: true,
     backward(gradients) {

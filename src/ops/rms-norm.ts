@@ -21,6 +21,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, groups = 1): Ten
     op: "rms_norm",
     inputs: [x, weight],
     outputs: [y],
+    holds: [x, weight],
     saved: [rstd],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;

@@ -22,6 +22,7 @@ export function rope(x: Tensor, positions: Tensor, table: Tensor, heads: number)
     inputs: [x],
     reads: [positions, table],
     outputs: [y],
+    holds: [positions, table],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;
       const dx = gradients.make(x);

@@ -16,6 +16,7 @@ export function round(x: Tensor, dtype: Extract<Dtype, "f16" | "bf16">): Tensor 
     op: "round",
     inputs: [x],
     outputs: [y],
+    holds: [],
     backward(gradients, [dy]) {
       if (dy !== null && dy !== undefined) gradients.pass(x, dy);
     },

@@ -16,6 +16,7 @@ export function swiglu(gate: Tensor, up: Tensor): Tensor {
     op: "swiglu",
     inputs: [gate, up],
     outputs: [y],
+    holds: [gate, up],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;
       const made = [gate, up].map((input) => ({ input, gradient: gradients.make(input) }));

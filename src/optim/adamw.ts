@@ -1,10 +1,12 @@
 /** The optimiser: AdamW over named parameters, with the global norm clipped on the device. Source: Loshchilov & Hutter 2019, arXiv:1711.05101. */
-import { adamw } from "../ops/adamw.ts";
 import { clipGradNorm } from "../ops/clip-grad-norm.ts";
 import { keep } from "../tensor/scope.ts";
-import { full, type Parameter, type Tensor } from "../tensor/tensor.ts";
+import { fromHost, type Parameter, type Tensor } from "../tensor/tensor.ts";
 import { ConfigError, ZeroSearchError } from "../util/errors.ts";
+import { philox, streamKey, type Words2 } from "../util/philox.ts";
+import { momentTables, tableShape } from "./dynamic-map.ts";
 import type { LossScaler } from "./loss-scaler.ts";
+import { momentKind, momentKinds, StoredMoments, type MomentKind } from "./moments.ts";
 
 export interface ParameterGroup {
   readonly parameters: ReadonlyMap<string, Parameter>;
@@ -19,6 +21,10 @@ export interface AdamWOptions {
   readonly eps?: number;
   /** Global norm that gradients are clipped to; 0 turns clipping off. */
   readonly maxGradNorm?: number;
+  /** How the moments of large matrices are stored (`momentKind`); all others are f32. Default f32. */
+  readonly moments?: MomentKind;
+  /** Of the random rounding of bf16 and 8-bit moments: seed, parameter, step and element decide how one is rounded. Default 0. */
+  readonly seed?: number;
   /**
    * The one place where gradients leave the process: called once a step with every gradient by name, after accumulation and before
    * the norm, and waited for. It changes them in place (a sum over processes).
@@ -58,15 +64,21 @@ export function decayGroups(
 
 interface Slot {
   readonly parameter: Parameter;
-  readonly m: Tensor;
-  readonly v: Tensor;
+  readonly moments: StoredMoments;
+  /** Its place among all, for random numbers. */
+  readonly number: number;
   readonly weightDecay: number;
   readonly lrScale: number;
 }
 
 export class AdamW {
+  /** How the moments of large matrices are stored. A saved state can only be taken up by an optimiser of the same kind. */
+  readonly moments: MomentKind;
   private readonly slots = new Map<string, Slot>();
-  private readonly options: Required<Omit<AdamWOptions, "reduceGradients" | "lossScaler">>;
+  private readonly options: Required<Pick<AdamWOptions, "beta1" | "beta2" | "eps" | "maxGradNorm">>;
+  private readonly randomKey: Words2;
+  /** What 8-bit kernels look numbers up in; null without any. */
+  private readonly tables: Tensor | null;
   private readonly reduce: AdamWOptions["reduceGradients"];
   private readonly scaler: LossScaler | null;
   private clip: Tensor | null = null;
@@ -79,7 +91,11 @@ export class AdamW {
    * @throws ConfigError for a name given twice, a frozen parameter, or no parameters.
    */
   constructor(groups: readonly ParameterGroup[], options: AdamWOptions = {}) {
-    const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, maxGradNorm = 1 } = options;
+    const { beta1 = 0.9, beta2 = 0.999, eps = 1e-8, maxGradNorm = 1, moments = "f32", seed = 0 } = options;
+    if (!momentKinds.includes(moments))
+      throw new ConfigError({ where: "AdamW", what: "unknown kind of moments", expected: momentKinds.join(", "), got: moments });
+    this.moments = moments;
+    this.randomKey = streamKey(seed, "moments");
     this.options = { beta1, beta2, eps, maxGradNorm };
     this.reduce = options.reduceGradients;
     this.scaler = options.lossScaler ?? null;
@@ -94,12 +110,17 @@ export class AdamW {
             expected: "trainable parameters",
             got: parameter.dtype,
           });
-        const moment = (kind: string): Tensor => keep(full(parameter.device, parameter.shape, 0, { label: `${kind} of ${name}` }));
-        this.slots.set(name, { parameter, m: moment("m"), v: moment("v"), weightDecay, lrScale });
+        const number = this.slots.size;
+        this.slots.set(name, { parameter, moments: new StoredMoments(parameter, moments), number, weightDecay, lrScale });
       }
     }
-    if (this.slots.size === 0)
+    const all = [...this.slots.values()].map(({ parameter }) => parameter);
+    const [first] = all;
+    if (first === undefined)
       throw new ConfigError({ where: "AdamW", what: "no parameters to train", expected: "at least one", got: "none" });
+    this.tables = all.some(({ shape }) => momentKind(shape, moments) === "8bit")
+      ? keep(fromHost(first.device, momentTables(), tableShape, { label: "tables of 8-bit moments" }))
+      : null;
   }
 
   /** Steps taken; an update that was skipped is none. */
@@ -137,8 +158,10 @@ export class AdamW {
     this.clip = keep(clipGradNorm([...gradients.values()], this.options.maxGradNorm, this.lossScale));
     const { beta1, beta2, eps } = this.options;
     const step = this.steps + 1;
-    for (const [, { parameter, m, v, weightDecay, lrScale }] of active)
-      adamw(parameter, parameter.grad!, m, v, this.clip, { lr: lr * lrScale, beta1, beta2, eps, weightDecay, step });
+    for (const [, { moments, number, weightDecay, lrScale }] of active) {
+      const [key0, key1] = philox(this.randomKey, [number, step, 0, 0]);
+      moments.update(this.clip, this.tables, { lr: lr * lrScale, beta1, beta2, eps, weightDecay, step }, [key0, key1]);
+    }
     this.unsettled = true;
     return this.clip;
   }
@@ -161,10 +184,10 @@ export class AdamW {
     for (const { parameter } of this.slots.values()) parameter.zeroGrad();
   }
 
-  /** What a checkpoint needs besides `step`: m.<name> and v.<name>, f32, still owned here. */
+  /** What a checkpoint needs besides `step`: m.<name>, v.<name> and, of 8 bits (u32 codes), scales.<name>; still owned here. */
   stateTensors(): ReadonlyMap<string, Tensor> {
     const state = new Map<string, Tensor>();
-    for (const [name, { m, v }] of this.slots) state.set(`m.${name}`, m).set(`v.${name}`, v);
+    for (const [name, { moments }] of this.slots) for (const [part, tensor] of moments.tensors) state.set(`${part}.${name}`, tensor);
     return state;
   }
 
@@ -179,9 +202,7 @@ export class AdamW {
   /** Frees the moments; parameters and gradients stay. */
   dispose(): void {
     this.clip?.dispose();
-    for (const { m, v } of this.slots.values()) {
-      m.dispose();
-      v.dispose();
-    }
+    this.tables?.dispose();
+    for (const { moments } of this.slots.values()) moments.dispose();
   }
 }

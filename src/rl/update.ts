@@ -31,7 +31,8 @@ export interface ForwardSettings {
   readonly microBatchTokens: number;
   /** Type of the cache that sampling used; f32 unless told. */
   readonly kvDtype?: Dtype;
-  readonly adapter?: string;
+  /** The LoRA adapter that sampled, if one did. */
+  readonly adapter?: string | undefined;
   /** Keep only each block's input for the backward. */
   readonly recompute?: boolean;
 }
@@ -207,7 +208,7 @@ function zeroGradients(policy: Decoder, { adapter }: ForwardSettings): void {
   const adapters = adapter === undefined ? [] : policy.adapterParameters(adapter).values();
   for (const parameter of [...policy.parameters().values(), ...adapters]) {
     if (!parameter.requiresGrad) continue;
-    parameter.grad ??= keep(full(parameter.device, parameter.shape, 0, { label: `gradient of ${parameter.label}` }));
+    parameter.grad ??= keep(full(parameter.device, parameter.shape, 0, { usage: "parameter", label: `gradient of ${parameter.label}` }));
     parameter.zeroGrad();
   }
 }
@@ -245,13 +246,15 @@ function score(
   { temperature, kvDtype, adapter, recompute }: ForwardSettings,
 ): { readonly logProb: Tensor; readonly entropy: Tensor } {
   const { device } = model;
-  const hidden = model.forward(packBatch(device, micro.sequences), {
-    ...(recompute === undefined ? {} : { recompute }),
-    ...(kvDtype === undefined ? {} : { kvDtype }),
-    ...(adapter === undefined ? {} : { adapter }),
-  });
   const vector = vectorsOn(device, micro.targets.length);
-  return logProb(gatherRows(hidden, vector(micro.rows, "rows")), model.headWeight, vector(micro.targets, "targets"), temperature);
+  return withScope(() => {
+    const hidden = model.forward(packBatch(device, micro.sequences), {
+      ...(recompute === undefined ? {} : { recompute }),
+      ...(kvDtype === undefined ? {} : { kvDtype }),
+      adapter,
+    });
+    return logProb(gatherRows(hidden, vector(micro.rows, "rows")), model.headWeight, vector(micro.targets, "targets"), temperature);
+  });
 }
 
 function vectorsOn(device: Device, length: number): (values: Float32Array | Uint32Array, label: string) => Tensor {

@@ -2,8 +2,8 @@
  * What the simulator is told. Templates have the placeholders `{question}`, `{answer}`, `{query}`, `{kind}` (useful or noisy) and
  * `{Kind}` (the same, capitalised).
  */
+import { fillPrompt, foreign, ours, type PromptPart } from "../text/prompt.ts";
 import { ConfigError } from "../util/errors.ts";
-import { fillTemplate } from "../util/template.ts";
 
 export interface SimulatorTemplate {
   readonly useful: string;
@@ -86,13 +86,13 @@ export interface SimulatorPromptValues {
   readonly query: string;
 }
 
-/** The prompt of one search. Values are inserted as they are. */
-export function simulatorPrompt(template: SimulatorTemplate, kind: "useful" | "noisy", values: SimulatorPromptValues): string {
-  return fillTemplate(template[kind], {
-    question: values.question,
-    answer: values.answer,
-    query: values.query,
-    kind,
-    Kind: kind === "useful" ? "Useful" : "Noisy",
+/** The prompt of one search. Values are inserted as they are, and are foreign. */
+export function simulatorPrompt(template: SimulatorTemplate, kind: "useful" | "noisy", values: SimulatorPromptValues): PromptPart[] {
+  return fillPrompt(template[kind], {
+    question: foreign(values.question),
+    answer: foreign(values.answer),
+    query: foreign(values.query),
+    kind: ours(kind),
+    Kind: ours(kind === "useful" ? "Useful" : "Noisy"),
   });
 }

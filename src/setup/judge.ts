@@ -8,7 +8,7 @@ import { rag } from "../agent/methods/rag.ts";
 import { zerosearch } from "../agent/methods/zerosearch.ts";
 import { measureRobustness, type RobustnessSummary } from "../agent/robustness.ts";
 import type { RolloutAllOptions } from "../agent/rollout-all.ts";
-import { writeFileAtomic, writeFolderAtomic } from "../checkpoint/atomic.ts";
+import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import { Progress } from "../log/progress.ts";
 import { evaluationJson, evaluationTable, partingNote, type EvaluationRow } from "../log/report.ts";
 import { formatTable } from "../log/table.ts";
@@ -18,7 +18,8 @@ import { FirstSearch } from "../search/first-search.ts";
 import type { SearchEngine } from "../search/search-engine.ts";
 import { mean } from "../util/stats.ts";
 import { evaluationContext } from "./open-agents.ts";
-import { restorePolicy, saveModel } from "./run-states.ts";
+import type { Model } from "./open-model.ts";
+import { restorePolicy, savePolicy } from "./run-states.ts";
 import type { StepResult, TrainingRun } from "./training-run.ts";
 
 export interface Validation {
@@ -60,7 +61,7 @@ export async function evaluateAfter(run: TrainingRun, before: Evaluation | null)
   const { best, validations } = run.memory;
   if (best !== null && best.step !== run.done) await restorePolicy(run.folder, best.step, run.policy);
   const policy = join(run.folder, "policy");
-  await writeFolderAtomic(policy, (temporary) => saveModel(run.policy, temporary));
+  await savePolicy(run.policy, policy, run.config.output.dtype);
   const after = await judge(run, "after");
   if (after !== null && before !== null) {
     await write(run, { before, after });
@@ -69,7 +70,17 @@ export async function evaluateAfter(run: TrainingRun, before: Evaluation | null)
   const note = partingNote(validations);
   if (best !== null) run.say(`\nBest of the validations: step ${best.step}, F1 ${best.score.toFixed(3)}.`);
   if (note !== undefined) run.say(note);
-  run.say(`The policy: ${policy}. Logs and evaluation.json: ${run.logFolder}.`);
+  run.say(`The policy: ${policy}${whatItIs(run.policy)}. Logs and evaluation.json: ${run.logFolder}.`);
+  if (run.policy.adapter !== undefined) run.say(`As a model of its own: ${mergeCommand(run.policy, policy)}`);
+}
+
+function whatItIs({ adapter, source }: Model): string {
+  return adapter === undefined ? "" : `, a LoRA adapter on ${source}`;
+}
+
+/** The command that merges an adapter into a copy of its model. */
+function mergeCommand({ source }: Model, adapter: string): string {
+  return `npx zerosearch export --from ${source} --adapter ${adapter} --to ${adapter}-merged`;
 }
 
 /**
@@ -87,6 +98,7 @@ export async function validate(run: TrainingRun, step: number, { metrics }: Step
     onFinished: run.showing("validation", data.validation.length),
   });
   run.generator.takeCounts();
+  run.endpoint?.takeCounts();
   const { f1, searches } = summarise(judged, { seed: run.config.seed, samples: 100 });
   const { since } = memory;
   memory.validations.push({ step, simulatedReward: since.reward / since.steps, noise: since.noise / since.steps, realF1: f1 });
@@ -96,7 +108,7 @@ export async function validate(run: TrainingRun, step: number, { metrics }: Step
 }
 
 /** What judging needs of a run. */
-export type Judged = Pick<TrainingRun, "config" | "generator" | "context" | "simulate" | "data" | "interrupted">;
+export type Judged = Pick<TrainingRun, "config" | "policy" | "generator" | "context" | "simulate" | "endpoint" | "data" | "interrupted">;
 
 /** Evaluates every method on the test questions, and how the policy takes noise. Null without test questions. */
 export async function judge(run: Judged, when: "before" | "after"): Promise<Evaluation | null> {
@@ -118,7 +130,7 @@ export async function judge(run: Judged, when: "before" | "after"): Promise<Eval
       const summary = summarise(part, { seed: config.seed, samples: config.evaluation.bootstrapSamples });
       rows.push({
         method: method.name,
-        model: basename(config.model.policy),
+        model: basename(run.policy.source),
         when,
         engine: method === direct ? "none" : config.evaluation.engine,
         dataset,
@@ -128,6 +140,7 @@ export async function judge(run: Judged, when: "before" | "after"): Promise<Eval
   }
   const evaluation = { rows, byHops: byHops(searched), robustness: config.evaluation.robustness ? await robustness(run, when) : [] };
   run.generator.takeCounts();
+  run.endpoint?.takeCounts();
   return evaluation;
 }
 

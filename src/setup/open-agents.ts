@@ -5,12 +5,13 @@ import type { Config } from "../config/index.ts";
 import * as quickstartPrompts from "../data/quickstart/prompts.ts";
 import type { Device } from "../device/device.ts";
 import { blocksFor } from "../generate/block-manager.ts";
-import { BatchGenerator } from "../generate/scheduler.ts";
+import { BatchGenerator, type GeneratorModel } from "../generate/scheduler.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import type { Question } from "../rl/trajectory.ts";
 import type { NoiseSchedule } from "../search/curriculum.ts";
 import type { SearchEngine } from "../search/search-engine.ts";
-import { simulatorStop, SimulatedSearch } from "../search/simulated.ts";
+import { SimulatedSearch } from "../search/simulated.ts";
+import { simulatorMessages, simulatorStop, type SimulatorEngine } from "../search/simulation.ts";
 import {
   promptedSimulatorTemplate,
   simulatorPrompt,
@@ -19,6 +20,7 @@ import {
   type SimulatorTemplate,
 } from "../search/simulator-prompt.ts";
 import { compileTextStops } from "../search/text-codec.ts";
+import { promptText, type Prompt } from "../text/prompt.ts";
 import type { Model } from "./open-model.ts";
 
 /** The names under which the generator knows the models. */
@@ -30,29 +32,49 @@ const mostRows = 256;
 /** The most that one model's cache takes, unless a single sequence needs more. */
 const mostCacheBytes = 512 * 2 ** 20;
 
-/** One generator over policy and simulator; the policy's weights change, the simulator's do not. */
-export function openGenerator(config: Config, device: Device, policy: Model, simulator: Model): BatchGenerator {
-  const { train, rollout, model } = config;
-  const rows = Math.min(mostRows, train.questionsPerStep * train.groupSize);
-  // Room for all rows at their usual length, and for one at its longest; what does not fit at once waits.
-  const bytes = ({ decoder }: Model, usual: number): number => {
-    const of = (tokens: number, sequences: number): number =>
-      KvCache.bytesFor(decoder.config, sequences * blocksFor(Math.min(tokens, decoder.maxPositions)), model.cacheDtype);
-    return Math.max(Math.min(of(usual, rows), mostCacheBytes), of(decoder.maxPositions, 1));
+/**
+ * One generator over policy and simulator. What the policy computes with changes, what the simulator does not, even where they share
+ * the weights: each has a cache of its own, and every sequence its adapter.
+ */
+export function openGenerator(config: Config, device: Device, policy: Model, simulator: Model | null): BatchGenerator {
+  const models: Record<string, GeneratorModel> = {
+    [policyName]: { decoder: policy.decoder, kvShare: cacheBytes(config, policy, config.rollout.maxContextTokens) },
   };
-  const policyBytes = bytes(policy, rollout.maxContextTokens);
-  const simulatorBytes = bytes(simulator, config.simulator.maxNewTokens + rollout.maxNewTokensPerTurn + 512);
+  if (simulator !== null)
+    models[simulatorName] = {
+      decoder: simulator.decoder,
+      frozen: true,
+      kvShare: cacheBytes(config, simulator, usualSimulatorTokens(config)),
+    };
   return new BatchGenerator({
     device,
-    models: {
-      [policyName]: { decoder: policy.decoder, kvShare: policyBytes },
-      [simulatorName]: { decoder: simulator.decoder, frozen: true, kvShare: simulatorBytes },
-    },
-    kvCacheBytes: policyBytes + simulatorBytes,
-    cacheDtype: model.cacheDtype,
-    maxRows: rows,
+    models,
+    kvCacheBytes: Object.values(models).reduce((sum, { kvShare = 0 }) => sum + kvShare, 0),
+    cacheDtype: config.model.cacheDtype,
+    maxRows: decodeRows(config),
     ...(config.device.readInterval === 0 ? {} : { readInterval: config.device.readInterval }),
   });
+}
+
+/** Rows of the largest decode batch. */
+export function decodeRows({ train }: Config): number {
+  return Math.min(mostRows, train.questionsPerStep * train.groupSize);
+}
+
+/** Bytes of a model's cache: room for all rows at their usual length, and for one at its longest; what does not fit at once waits. */
+export function cacheBytes(
+  config: Config,
+  { decoder, maxPositions }: { readonly decoder: Pick<Model["decoder"], "config">; readonly maxPositions: number },
+  usual: number,
+): number {
+  const of = (tokens: number, sequences: number): number =>
+    KvCache.bytesFor(decoder.config, sequences * blocksFor(Math.min(tokens, maxPositions)), config.model.cacheDtype);
+  return Math.max(Math.min(of(usual, decodeRows(config)), mostCacheBytes), of(maxPositions, 1));
+}
+
+/** Tokens of a usual sequence of the simulator: prompt and documents. */
+export function usualSimulatorTokens({ simulator, rollout }: Config): number {
+  return simulator.maxNewTokens + rollout.maxNewTokensPerTurn + 512;
 }
 
 /**
@@ -60,13 +82,13 @@ export function openGenerator(config: Config, device: Device, policy: Model, sim
  * policy's. A text has at most as many tokens as bytes; a token that is no text comes back as U+FFFD, three bytes long.
  */
 export function simulatorPositions({ simulator, rollout }: Config, questions: readonly Question[]): number {
-  const template = templateOf(simulator.prompt);
+  const template = simulatorTemplateOf(simulator.prompt);
   const longest = questions.reduce(
     (most, { question, goldenAnswers: [answer = ""] }) => Math.max(most, Buffer.byteLength(question) + Buffer.byteLength(answer)),
     0,
   );
   const empty = (["useful", "noisy"] as const).map((kind) =>
-    Buffer.byteLength(simulatorPrompt(template, kind, { question: "", answer: "", query: "" })),
+    Buffer.byteLength(promptText(simulatorPrompt(template, kind, { question: "", answer: "", query: "" }))),
   );
   return simulator.maxNewTokens + 3 * rollout.maxNewTokensPerTurn + Math.max(...empty) + longest + chatTokens;
 }
@@ -74,16 +96,17 @@ export function simulatorPositions({ simulator, rollout }: Config, questions: re
 /** More than any chat template puts around a message. */
 const chatTokens = 256;
 
-function templateOf(prompt: Config["simulator"]["prompt"]): SimulatorTemplate {
+/** What the simulator is asked. */
+export function simulatorTemplateOf(prompt: Config["simulator"]["prompt"]): SimulatorTemplate {
   if (prompt === "short") return simulatorTemplate(quickstartPrompts.shortSimulatorPrompt);
   return prompt === "prompted" ? promptedSimulatorTemplate : tunedSimulatorTemplate;
 }
 
 /** The prompts of the configuration, through the policy's chat template where it has one. */
-export function promptStyle({ rollout }: Config, { tokenizer, chatTemplate }: Model): PromptStyle {
+export function promptStyle({ rollout }: Config, { chatTemplate }: Pick<Model, "chatTemplate">): PromptStyle {
   if (rollout.prompt === "quickstart") return templateStyle(quickstartPrompts);
   if (chatTemplate === null) return paperStyle;
-  return chatStyle(paperStyle, (content) => chatTemplate.render([{ role: "user", content }]), tokenizer.specialTokens.values());
+  return chatStyle(paperStyle, (content) => chatTemplate.renderPrompt([{ role: "user", content }]));
 }
 
 /** What training rollouts share. */
@@ -97,6 +120,7 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
     engine,
     settings: {
       model: policyName,
+      adapter: policy.adapter,
       maxTurns,
       maxTurnTokens: maxNewTokensPerTurn,
       maxObservationTokens,
@@ -114,40 +138,34 @@ export function evaluationContext(training: AgentContext, engine: SearchEngine):
 }
 
 /** Makes simulated engines over one model; `noise` is the curriculum unless given. */
-export type Simulate = (noise?: NoiseSchedule | number) => SimulatedSearch;
+export type Simulate = (noise?: NoiseSchedule | number) => SimulatorEngine;
 
-/** The simulator of the configuration. */
+/** The simulator of the configuration, as a model in this process. */
 export function openSimulator(config: Config, generator: BatchGenerator, model: Model): Simulate {
-  const { tokenizer, decoder, chatTemplate } = model;
+  const { tokenizer, decoder, chatTemplate, adapter } = model;
   const { simulator } = config;
-  // An empty system message keeps a template's own default out, as in the paper's requests.
-  const chat =
-    chatTemplate === null || simulator.prompt === "short"
+  // The quickstart's simulator knows its prompt as it is; other raw text begins as the tokenizer begins a text.
+  const form =
+    simulator.prompt === "short"
       ? {}
-      : {
-          chat: {
-            render: (prompt: string) =>
-              chatTemplate.render([
-                { role: "system", content: "" },
-                { role: "user", content: prompt },
-              ]),
-            specialTokens: tokenizer.specialTokens.values(),
-          },
-        };
+      : chatTemplate === null
+        ? { encoding: { begin: true } }
+        : { chat: (prompt: Prompt) => chatTemplate.renderPrompt(simulatorMessages(prompt)) };
   const stop = compileTextStops([simulatorStop(simulator.documents)], tokenizer, decoder.config.vocabulary);
   return (noise = curriculum(config)) =>
     new SimulatedSearch({
       generator,
       model: simulatorName,
+      ...(adapter === undefined ? {} : { adapter }),
       tokenizer,
       stop,
       seed: config.seed,
       noise,
       topK: simulator.documents,
-      template: templateOf(simulator.prompt),
+      template: simulatorTemplateOf(simulator.prompt),
       sampling: { temperature: simulator.temperature, topK: simulator.topK, topP: simulator.topP },
       maxNewTokens: simulator.maxNewTokens,
-      ...chat,
+      ...form,
     });
 }
 

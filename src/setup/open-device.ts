@@ -21,13 +21,14 @@ export async function openDevice(settings: DeviceSettings, say: (line: string) =
 }
 
 async function open(choice: Choice, settings: DeviceSettings): Promise<{ device: Device; why: string }> {
-  const { kind, threads = 0, blas, maxShardMiB = 0, precision } = settings;
+  const { kind, threads = 0, blas, maxShardMiB = 0, precision, memoryGiB = 0 } = settings;
   const shards = maxShardMiB === 0 ? {} : { maxShardBytes: maxShardMiB * 2 ** 20 };
+  const most = memoryGiB === 0 ? {} : { maxMemoryBytes: memoryGiB * 2 ** 30 };
   const openCpu = (): Promise<Device> => createDevice({ blas, ...shards, ...(threads === 0 ? {} : { threads }) });
   const { why } = choice;
   if (choice.device === "cpu") return { device: await openCpu(), why };
   try {
-    return { device: await createDevice({ device: "webgpu", adapter: choice.adapter, precision, ...shards }), why };
+    return { device: await createDevice({ device: "webgpu", adapter: choice.adapter, precision, ...shards, ...most }), why };
   } catch (error) {
     if (kind === "webgpu" || !(error instanceof ZeroSearchError)) throw error;
     const { what } = error.complaint;

@@ -4,16 +4,33 @@ import { join } from "node:path";
 import { loadDecoder } from "../checkpoint/hugging-face.ts";
 import type { Device, Dtype } from "../device/device.ts";
 import type { Decoder } from "../nn/decoder.ts";
+import type { Parameter } from "../tensor/tensor.ts";
 import { ChatTemplate } from "../text/chat-template.ts";
 import { checkTokenizerFits, Tokenizer, type TokenizerConfigJson, type TokenizerJson } from "../text/tokenizer.ts";
 import { FileError } from "../util/errors.ts";
 
-export interface Model {
-  readonly folder: string;
-  readonly decoder: Decoder;
+/** What a model makes of text. */
+export interface ModelText {
   readonly tokenizer: Tokenizer;
   /** Where the tokenizer's configuration has one. */
   readonly chatTemplate: ChatTemplate | null;
+}
+
+/** A model as one role uses it; others may use the same decoder with another adapter. */
+export interface Model extends ModelText {
+  /** What the user called it: a folder, or a Hub id. */
+  readonly source: string;
+  readonly folder: string;
+  readonly decoder: Decoder;
+  /** The longest sequence of this role. */
+  readonly maxPositions: number;
+  /** The LoRA adapter it computes with; undefined: the weights alone. */
+  readonly adapter: string | undefined;
+}
+
+/** What of a policy learns: its adapter, or all weights. By their names in checkpoints and in PEFT's. */
+export function learningParameters({ decoder, adapter }: Pick<Model, "decoder" | "adapter">): ReadonlyMap<string, Parameter> {
+  return adapter === undefined ? decoder.parameters() : decoder.adapterParameters(adapter);
 }
 
 export interface OpenModelOptions {
@@ -28,41 +45,51 @@ export interface OpenModelOptions {
  * @throws FileError, ConfigError or ShapeError: a missing or damaged file, an unknown architecture, a tokenizer that does not fit.
  */
 export async function openModel(folder: string, device: Device, options: OpenModelOptions): Promise<Model> {
-  const tokenizer = await openTokenizer(folder);
+  const text = await openText(folder);
   const decoder = await loadDecoder(folder, device, { dtype: options.dtype, maxPositions: options.maxPositions });
   try {
-    checkTokenizerFits(tokenizer, decoder.config.vocabulary, folder);
+    checkTokenizerFits(text.tokenizer, decoder.config.vocabulary, folder);
     decoder.setTrainable(options.trainable);
+    return { source: folder, folder, decoder, ...text, maxPositions: decoder.maxPositions, adapter: undefined };
   } catch (error) {
     decoder.dispose();
     throw error;
   }
-  return { folder, decoder, tokenizer, chatTemplate: tokenizer.chatTemplate === undefined ? null : ChatTemplate.of(tokenizer) };
 }
 
-/** The files of a model folder that make its tokenizer; all but the first may be missing. */
-export const tokenizerFiles = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "generation_config.json",
-  "chat_template.jinja",
-  "special_tokens_map.json",
-] as const;
+/** The tokenizer of a model folder, and its chat template. @throws as `openTokenizer` */
+export async function openText(folder: string): Promise<ModelText> {
+  const tokenizer = await openTokenizer(folder);
+  return { tokenizer, chatTemplate: tokenizer.chatTemplate === undefined ? null : ChatTemplate.of(tokenizer) };
+}
 
 /**
- * Reads a folder's tokenizer. Ids that end a sequence are those of tokenizer_config.json and of generation_config.json; a chat template
- * may stand in a file of its own.
+ * Reads a folder's tokenizer. Ids that end a sequence are tokenizer_config.json's and those of generation_config.json, or, where that
+ * has none, of config.json; a chat template may stand in a file of its own.
  * @throws FileError when tokenizer.json is missing or a file is not JSON, ConfigError when it is no tokenizer that is known.
  */
 export async function openTokenizer(folder: string): Promise<Tokenizer> {
   const json = (await readJson(join(folder, "tokenizer.json"), true)) as TokenizerJson;
   const config = ((await readJson(join(folder, "tokenizer_config.json"), false)) ?? {}) as TokenizerConfigJson;
-  const generation = ((await readJson(join(folder, "generation_config.json"), false)) ?? {}) as { readonly eos_token_id?: unknown };
   const template = await readText(join(folder, "chat_template.jinja"), false);
-  const eosIds = [generation.eos_token_id].flat().filter((id) => typeof id === "number");
+  const eosIds = (await readEosIds(join(folder, "generation_config.json"))) ?? (await readEosIds(join(folder, "config.json"))) ?? [];
   return new Tokenizer(json, template === undefined ? config : { ...config, chat_template: template }, {
     where: join(folder, "tokenizer.json"),
     eosIds,
+  });
+}
+
+/** The ids under `eos_token_id`, one or a list; undefined where the file or the key is missing. */
+async function readEosIds(file: string): Promise<number[] | undefined> {
+  const { eos_token_id: given } = ((await readJson(file, false)) ?? {}) as { readonly eos_token_id?: unknown };
+  if (given === undefined || given === null) return undefined;
+  const ids: unknown[] = [given].flat();
+  if (ids.every((id) => typeof id === "number" && Number.isInteger(id) && id >= 0)) return ids as number[];
+  throw new FileError({
+    where: file,
+    what: "eos_token_id is wrong",
+    expected: "a token id, or a list of them",
+    got: JSON.stringify(given),
   });
 }
 

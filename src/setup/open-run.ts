@@ -10,36 +10,45 @@ import { QuestionSampler } from "../data/question-sampler.ts";
 import { loadWgsl } from "../device/dawn.ts";
 import type { Device } from "../device/device.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
-import { AdamW, decayGroups } from "../optim/adamw.ts";
-import { lossScalerFor, type LossScaler } from "../optim/loss-scaler.ts";
 import type { Question } from "../rl/trajectory.ts";
-import type { SimulatedSearch } from "../search/simulated.ts";
+import type { SimulatorEngine } from "../search/simulation.ts";
 import { FileError } from "../util/errors.ts";
 import { Closing } from "./closing.ts";
 import { openGenerator, openSimulator, simulatorPositions, trainingContext, type Simulate } from "./open-agents.ts";
+import { locateConfigModels } from "./locate-models.ts";
 import { openDevice } from "./open-device.ts";
-import { openModel, type Model } from "./open-model.ts";
+import { openLearner, type LearnerParts } from "./open-learner.ts";
+import { openEndpoint, type Endpoint } from "./open-endpoint.ts";
+import type { Model } from "./open-model.ts";
+import { locatedModels, openModels } from "./open-models.ts";
+import { refuseWhatCannotFit } from "./plan/dry-run.ts";
 import { checkPromptsFit, openData, type RunData } from "./run-data.ts";
 import { findState } from "./run-states.ts";
 import { TrainingRun } from "./training-run.ts";
 
-/** What `openRun` opens. */
-export interface RunParts {
-  readonly config: Config;
+/** What rollouts need: to train on, or to judge by. */
+export interface RolloutParts {
+  /** The configuration with every Hub id at the commit that is used: to save with a run. */
+  readonly pinned: Config;
   readonly device: Device;
   readonly policy: Model;
-  readonly simulatorModel: Model;
-  /** Held only where the loss has a KL term. */
+  /** Null where the simulator runs behind an endpoint. */
+  readonly simulatorModel: Model | null;
+  /** Held only where there is a loss, and it has a KL term. */
   readonly reference: Model | null;
   readonly generator: BatchGenerator;
   readonly simulate: Simulate;
   /** `simulate()`: noise by the curriculum. */
-  readonly simulator: SimulatedSearch;
+  readonly simulator: SimulatorEngine;
+  /** Where the simulator runs behind one. */
+  readonly endpoint: Endpoint | null;
   readonly context: AgentContext;
-  readonly optimizer: AdamW;
-  /** The optimiser's; null in f32. */
-  readonly lossScaler: LossScaler | null;
   readonly data: RunData;
+}
+
+/** What `openRun` opens. */
+export interface RunParts extends RolloutParts, LearnerParts {
+  readonly config: Config;
   readonly questions: QuestionSampler<Question>;
   /** `buildId` of this program. */
   readonly build: string;
@@ -59,7 +68,7 @@ export async function openRun(command: TrainCommand): Promise<TrainingRun> {
   const closing = new Closing();
   try {
     const parts = await openParts(command.config, closing);
-    const config = command.resume ? command.config : await claim(command.config);
+    const config = command.resume ? command.config : await claim(parts.pinned);
     const notes: string[] = [];
     const now = { build: parts.build, device: parts.device.description };
     const checkpoint = command.resume ? await takeUp(command, now, (note) => notes.push(note)) : null;
@@ -94,49 +103,44 @@ async function takeUp(
 
 /** Opens everything but a name, logs and states. All that can be wrong is wrong here, where nothing is written. */
 export async function openParts(config: Config, closing: Closing): Promise<Omit<RunParts, "config" | "checkpoint" | "notes" | "closing">> {
-  const { rollout, model, simulator, algorithm, optimizer: adam, train } = config;
+  const data = await openRunData(config, closing);
+  const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
+  const parts = await openRollouts(config, data, closing, { trains: true });
+  const build = await thisBuild(parts.device.kind);
+  return { ...parts, ...openLearner(config, parts, closing), questions, build };
+}
+
+/** The run's questions and its real search engine. */
+export async function openRunData(config: Config, closing: Closing): Promise<RunData> {
   const data = await openData(config);
   if (data.engine !== null) closing.add(data.engine, (engine) => engine.close());
-  const sampler = new QuestionSampler(data.train, train.questionsPerStep, config.seed);
+  return data;
+}
+
+/** Device, models, generator and engines. Where the policy is judged only (`trains` false), nothing learns and no reference is held. */
+export async function openRollouts(
+  config: Config,
+  data: RunData,
+  closing: Closing,
+  { trains }: { readonly trains: boolean },
+): Promise<RolloutParts> {
+  const { rollout } = config;
+  const endpoint = await openEndpoint(config);
+  const models = await locateConfigModels(config);
   const device = closing.add<Device>(await openDevice(config.device), (opened) => opened.destroy());
-  const build = await thisBuild(device.kind);
-  const open = async (path: string, maxPositions: number, trainable: boolean): Promise<Model> =>
-    closing.add(await openModel(path, device, { dtype: trainable ? "f32" : model.dtype, maxPositions, trainable }), ({ decoder }) => {
-      decoder.dispose();
-    });
-  const policy = await open(model.policy, rollout.maxContextTokens, true);
-  const simulatorModel = await open(simulator.path, simulatorPositions(config, [...data.train, ...data.test]), false);
-  const reference = algorithm.klCoef === 0 ? null : await open(model.referencePolicy ?? model.policy, rollout.maxContextTokens, false);
+  const longest = simulatorPositions(config, [...data.train, ...data.test]);
+  if (trains) await refuseWhatCannotFit(models.opened, [...data.train, ...data.test], device);
+  const located = await locatedModels(models, config);
+  const roles = await openModels(models.opened, located, { simulatorPositions: longest, trains }, device, closing);
+  const { policy, simulator: simulatorModel, reference } = roles;
   const generator = closing.add(openGenerator(config, device, policy, simulatorModel), (opened) => opened.dispose());
-  const simulate = openSimulator(config, generator, simulatorModel);
-  const searchEngine = simulate();
-  const context = trainingContext(config, generator, policy, searchEngine);
-  checkPromptsFit(data, context.style, policy.tokenizer, Math.min(rollout.maxContextTokens, policy.decoder.maxPositions));
+  const simulate = endpoint === null ? openSimulator(config, generator, simulatorModel as Model) : endpoint.simulate;
+  const simulator = simulate();
+  const context = trainingContext(config, generator, policy, simulator);
+  checkPromptsFit(data, context.style, policy.tokenizer, Math.min(rollout.maxContextTokens, policy.maxPositions));
   // Throws where the tags alone need more.
   if (rollout.maxTurns > 0) observationIds("", policy.tokenizer, rollout.maxObservationTokens);
-  const { beta1, beta2, eps, maxGradNorm, weightDecay } = adam;
-  const lossScaler = lossScalerFor(device);
-  const optimizer = closing.add(
-    new AdamW(decayGroups(policy.decoder.parameters(), weightDecay), { beta1, beta2, eps, maxGradNorm, lossScaler }),
-    (opened) => {
-      opened.dispose();
-    },
-  );
-  return {
-    device,
-    policy,
-    simulatorModel,
-    reference,
-    generator,
-    simulate,
-    simulator: searchEngine,
-    context,
-    optimizer,
-    lossScaler,
-    data,
-    questions: sampler,
-    build,
-  };
+  return { pinned: models.pinned, device, policy, simulatorModel, reference, generator, simulate, simulator, endpoint, context, data };
 }
 
 /** Claims a name and leaves the configuration under it at once, so that a run killed before its first step can be resumed. */

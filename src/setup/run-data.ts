@@ -4,7 +4,8 @@ import type { Config } from "../config/index.ts";
 import { loadQuestions } from "../data/questions.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { Bm25Search } from "../search/bm25.ts";
-import { plainText, type TextCodec } from "../search/text-codec.ts";
+import type { TextCodec } from "../search/text-codec.ts";
+import { promptText } from "../text/prompt.ts";
 import { DataError } from "../util/errors.ts";
 
 export interface RunData {
@@ -44,8 +45,8 @@ export function checkPromptsFit({ train, validation, test }: RunData, style: Pro
   for (const { id, question } of [...train, ...validation, ...test]) {
     const prompt = style.policyPrompt(neutralise(question));
     // A token is at least a byte, so most prompts need not be encoded.
-    if (Buffer.byteLength(prompt) < limit) continue;
-    const { length } = tokenizer.encode(prompt, style.encoding ?? plainText);
+    if (Buffer.byteLength(promptText(prompt)) < limit) continue;
+    const { length } = tokenizer.encodePrompt(prompt, style.encoding);
     if (length < limit) continue;
     throw new DataError({
       where: `question ${id}`,

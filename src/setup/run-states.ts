@@ -1,8 +1,11 @@
-/** What a training run saves and goes on from: the policy as a Hugging Face folder, AdamW's moments, and where the run stands. */
-import { copyFile } from "node:fs/promises";
+/**
+ * What a training run saves and goes on from: what the policy has learnt (all weights as a Hugging Face folder, or a LoRA adapter as
+ * PEFT's), AdamW's moments, and where the run stands.
+ */
 import { join } from "node:path";
-import { loadTensors, loadWeights, saveDecoder, saveTensors } from "../checkpoint/hugging-face.ts";
 import { exists } from "../checkpoint/atomic.ts";
+import { loadTensors, loadWeights, saveModelFolder, saveTensors } from "../checkpoint/hugging-face.ts";
+import { saveAdapter } from "../checkpoint/peft.ts";
 import {
   latestCheckpoint,
   openCheckpoint,
@@ -12,21 +15,45 @@ import {
   type Checkpoint,
   type RunState,
 } from "../checkpoint/run-state.ts";
+import type { Config } from "../config/index.ts";
 import type { AdamW } from "../optim/adamw.ts";
 import type { LossScaler, LossScalerState } from "../optim/loss-scaler.ts";
-import { tokenizerFiles, type Model } from "./open-model.ts";
+import { FileError } from "../util/errors.ts";
+import type { Model } from "./open-model.ts";
 
 const POLICY = "policy";
 const OPTIMIZER = "optimizer.safetensors";
 const LOSS_SCALE = "lossScale";
+const MOMENTS = "moments";
 
-/** Writes a model as a folder that any program of this package loads. */
-export async function saveModel(model: Model, folder: string): Promise<void> {
-  await saveDecoder(model.decoder, folder, { dtype: "f32" });
-  for (const name of tokenizerFiles) {
-    const source = join(model.folder, name);
-    if (await exists(source)) await copyFile(source, join(folder, name));
-  }
+/** The weights of an adapter in its PEFT folder. */
+const ADAPTER = "adapter_model.safetensors";
+
+/**
+ * Writes what a policy has learnt: the whole model as a folder that transformers and this package load, or the adapter alone as a folder
+ * that PEFT and this package load on top of the model that it names.
+ */
+export async function savePolicy(
+  { decoder, adapter, folder: from, source }: Model,
+  folder: string,
+  dtype: Config["output"]["dtype"],
+): Promise<void> {
+  if (adapter === undefined) await saveModelFolder(decoder, folder, { from, dtype });
+  else await saveAdapter(decoder, adapter, folder, { baseModel: source, dtype });
+}
+
+/** Writes what was learnt, in f32, back into the policy that `savePolicy` saved. @throws FileError where it was of another kind or size. */
+async function loadPolicy({ decoder, adapter }: Model, folder: string): Promise<void> {
+  const saved = (await exists(join(folder, ADAPTER))) ? "an adapter" : "all weights";
+  const wanted = adapter === undefined ? "all weights" : "an adapter";
+  if (saved !== wanted)
+    throw new FileError({
+      where: folder,
+      what: `holds ${saved} of a policy, while this run trains ${wanted}`,
+      hint: "Go on with the lora settings that the run was started with.",
+    });
+  if (adapter === undefined) await loadWeights(decoder, folder);
+  else await loadTensors(join(folder, ADAPTER), decoder.adapterParameters(adapter));
 }
 
 /** Saves a state of the run, whole or not at all. @returns its folder. @throws FileError when the disk is full; older states stay. */
@@ -39,10 +66,10 @@ export async function saveState(
 ): Promise<string> {
   return saveCheckpoint({
     folder,
-    state,
+    state: { ...state, extra: { ...state.extra, [MOMENTS]: optimizer.moments } },
     keep,
     parts: [
-      { name: POLICY, write: (path) => saveModel(policy, path) },
+      { name: POLICY, write: (path) => savePolicy(policy, path, "f32") },
       { name: OPTIMIZER, write: (path) => saveTensors(path, optimizer.stateTensors()) },
     ],
   });
@@ -59,9 +86,21 @@ export async function findState(
   return checkpoint;
 }
 
-/** Puts policy, optimiser and loss scale back to where a state left them. */
+/**
+ * Puts policy, optimiser and loss scale back to where a state left them.
+ * @throws FileError where the state's moments are of another kind than the optimiser's.
+ */
 export async function restoreState(checkpoint: Checkpoint, policy: Model, optimizer: AdamW, scaler: LossScaler | null): Promise<void> {
-  await loadWeights(policy.decoder, checkpoint.part(POLICY));
+  const moments = String(checkpoint.state.extra[MOMENTS] ?? "f32");
+  if (moments !== optimizer.moments)
+    throw new FileError({
+      where: checkpoint.folder,
+      what: "its moments are of another kind",
+      expected: `optimizer.moments=${optimizer.moments}`,
+      got: moments,
+      hint: `Go on with optimizer.moments=${moments}, or start a new run from ${join(checkpoint.folder, POLICY)}.`,
+    });
+  await loadPolicy(policy, checkpoint.part(POLICY));
   await loadTensors(checkpoint.part(OPTIMIZER), optimizer.stateTensors());
   optimizer.resume(checkpoint.state.updates);
   // Absent where the run was in f32 until now: the scale then starts as in a new run.
@@ -74,8 +113,8 @@ export function lossScaleState(scaler: LossScaler | null): RunState["extra"] {
   return scaler === null ? {} : { [LOSS_SCALE]: { ...scaler.state() } };
 }
 
-/** Puts the policy's weights of one step back. */
+/** Puts the policy of one step back. */
 export async function restorePolicy(folder: string, step: number, policy: Model): Promise<void> {
   const checkpoint = await openCheckpoint(join(folder, stepName(step)));
-  await loadWeights(policy.decoder, checkpoint.part(POLICY));
+  await loadPolicy(policy, checkpoint.part(POLICY));
 }

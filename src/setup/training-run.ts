@@ -15,13 +15,15 @@ import type { LearningRateSchedule } from "../optim/schedule.ts";
 import type { Metrics } from "../rl/metrics.ts";
 import type { Question, ScoredTrajectory, Trajectory } from "../rl/trajectory.ts";
 import type { UpdateStats } from "../rl/update-stats.ts";
-import type { SimulatedSearch } from "../search/simulated.ts";
+import type { SimulatorEngine } from "../search/simulation.ts";
 import { ZeroSearchError } from "../util/errors.ts";
 import type { Closing } from "./closing.ts";
+import { describeModels } from "./describe-models.ts";
 import type { Validation } from "./judge.ts";
 import type { Simulate } from "./open-agents.ts";
+import type { Endpoint } from "./open-endpoint.ts";
 import type { Model } from "./open-model.ts";
-import { prepareDevice } from "./prepare-device.ts";
+import { prepareDevice, type Prepared } from "./prepare-device.ts";
 import type { RunData } from "./run-data.ts";
 import type { RunParts } from "./open-run.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
@@ -41,6 +43,8 @@ export interface StepCosts {
   /** What the generator did, by model. */
   readonly counts: ReadonlyMap<string, GeneratorCounts>;
   readonly memory: MemoryReport;
+  /** What was asked of the simulator's endpoint, where there is one. */
+  readonly endpoint: Readonly<Record<string, number>>;
 }
 
 /** What a run remembers between validations; saved with its states. */
@@ -55,11 +59,14 @@ export class TrainingRun {
   readonly config: Config;
   readonly device: Device;
   readonly policy: Model;
-  readonly simulatorModel: Model;
+  /** Null where the simulator runs behind an endpoint. */
+  readonly simulatorModel: Model | null;
   readonly reference: Model | null;
   readonly generator: BatchGenerator;
   readonly simulate: Simulate;
-  readonly simulator: SimulatedSearch;
+  readonly simulator: SimulatorEngine;
+  /** Where the simulator runs behind one. */
+  readonly endpoint: Endpoint | null;
   readonly context: AgentContext;
   readonly optimizer: AdamW;
   /** Of the loss, in f16. */
@@ -108,6 +115,8 @@ export class TrainingRun {
     this.questions = parts.questions;
     this.#build = parts.build;
     this.#closing = parts.closing;
+    this.endpoint = parts.endpoint;
+    if (parts.endpoint !== null) parts.endpoint.say = (text) => this.say(text);
     this.#checkpoint = parts.checkpoint;
     this.#notes = parts.notes;
     this.done = this.#savedAt = parts.checkpoint?.state.step ?? 0;
@@ -127,23 +136,17 @@ export class TrainingRun {
     this.#watched = true;
     process.on("SIGINT", this.#onSignal).on("SIGTERM", this.#onSignal);
     this.#closing.add(this.#onSignal, (listener) => process.off("SIGINT", listener).off("SIGTERM", listener));
-    const {
-      policy,
-      simulatorModel,
-      config: { seed, name },
-    } = this;
-    this.say(`policy ${sizeOf(policy)} parameters, simulator ${sizeOf(simulatorModel)} | seed ${seed} | run ${name}`);
+    const { seed, name, simulator } = this.config;
+    this.say(`${describeModels(this.policy, this.simulatorModel, simulator.endpoint)} | seed ${seed} | run ${name}`);
     for (const note of this.#notes) this.say(note);
   }
 
   /** Compiles what the models need of the device's kernels, where that is done ahead. */
   async prepare(): Promise<void> {
-    const models = [
-      { name: "policy", model: this.policy, trains: "weights" as const },
-      { name: "simulator", model: this.simulatorModel, trains: "nothing" as const },
-      ...(this.reference === null ? [] : [{ name: "reference policy", model: this.reference, trains: "nothing" as const }]),
-    ];
-    await prepareDevice(this.device, models, this.config.model.cacheDtype);
+    const models: Prepared[] = [{ name: "policy", model: this.policy, learns: true }];
+    if (this.simulatorModel !== null) models.push({ name: "simulator", model: this.simulatorModel, learns: false });
+    if (this.reference !== null) models.push({ name: "reference policy", model: this.reference, learns: false });
+    await prepareDevice(this.device, models, this.config.model.cacheDtype, this.config.optimizer.moments);
   }
 
   /** Fires at Ctrl-C: rollouts under way are given up; an update, its validation and a save are finished. */
@@ -174,11 +177,12 @@ export class TrainingRun {
 
   /** What the step that ends here took: to be asked before anything else is computed. */
   costs(): StepCosts {
-    return { times: this.clock.take(), counts: this.generator.takeCounts(), memory: this.device.memory() };
+    const endpoint = this.endpoint?.takeCounts() ?? {};
+    return { times: this.clock.take(), counts: this.generator.takeCounts(), memory: this.device.memory(), endpoint };
   }
 
   /** Writes what a step made, and shows it. */
-  log(step: number, { scored, metrics, costs: { times, counts, memory } }: StepResult, validation: Validation | null): void {
+  log(step: number, { scored, metrics, costs: { times, counts, memory, endpoint } }: StepResult, validation: Validation | null): void {
     const logs = this.#logs as RunLogs;
     const of = (name: string): number => metrics[name] ?? 0;
     const seconds = Object.values(times).reduce((sum, value) => sum + value, 0);
@@ -201,6 +205,7 @@ export class TrainingRun {
       step: seconds,
       tokens_per_second: tokens / seconds,
       ...Object.fromEntries(prefilled),
+      ...endpoint,
       memory_bytes: memory.inUse,
       memory_peak_bytes: memory.peak,
     };
@@ -291,11 +296,6 @@ export class TrainingRun {
     this.endProgress();
     await this.#closing.close();
   }
-}
-
-function sizeOf({ decoder }: Model): string {
-  const parameters = [...decoder.parameters().values()].reduce((sum, { size }) => sum + size, 0);
-  return `${(parameters / 1e6).toFixed(2)} M`;
 }
 
 /** The error that ends a run whose update was refused. Weights and moments are as they were before it. */

@@ -19,7 +19,7 @@ function copy(into: Tensor, from: Tensor): void {
 
 /** The gradient memory of a leaf, zero when new. */
 function leafGradient(leaf: Tensor): Tensor {
-  leaf.grad ??= keep(full(leaf.device, leaf.shape, 0, { label: `gradient of ${leaf.label}` }));
+  leaf.grad ??= keep(full(leaf.device, leaf.shape, 0, { usage: "parameter", label: `gradient of ${leaf.label}` }));
   return leaf.grad;
 }
 

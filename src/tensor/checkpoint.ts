@@ -9,20 +9,23 @@ import type { Tensor } from "./tensor.ts";
 
 /**
  * `fn(...inputs)`, whose intermediate tensors are freed at once and made again when gradients are wanted. `fn` must give the same
- * bits when it is run twice; parameters it uses need not be among `inputs`. Gradients have the bits that plain recording gives.
+ * bits when it is run twice. Besides `inputs`, it may use `reads`, which get no gradient, and parameters, which need not be named.
+ * Gradients have the bits that plain recording gives.
  */
-export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly Tensor[]): Tensor {
+export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly Tensor[], reads: readonly Tensor[] = []): Tensor {
   if (activeTape() === null) return fn(...inputs);
   const output = withoutTape(() => withScope(() => fn(...inputs)));
   record({
     op: "checkpoint",
     inputs,
+    reads,
     outputs: [output],
+    holds: [...inputs, ...reads],
     always: true,
     backward(gradients, [dOutput]) {
       if (dOutput === null || dOutput === undefined) return;
       withScope(() => {
-        const { tape, value } = withTape(() => fn(...inputs));
+        const { tape, value } = withTape(() => withScope(() => fn(...inputs)));
         if (tape.produced.has(value)) backward(tape, value, { seed: dOutput, into: gradients });
       });
     },

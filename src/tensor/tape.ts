@@ -15,6 +15,11 @@ export interface TapeNode {
   /** Others that the backward reads: ids, offsets, indices. */
   readonly reads?: readonly Tensor[];
   readonly outputs: readonly Tensor[];
+  /**
+   * Of all these, those whose elements the backward reads: the others are freed with the scope that made them, and only their shapes
+   * are known later. All unless told.
+   */
+  readonly holds?: readonly Tensor[];
   /** Made by the op for its backward only; freed after it, unless the backward handed them to `give`. */
   readonly saved?: readonly Tensor[];
   /** A loss starts the walk by itself: its gradient with respect to itself is 1. */
@@ -101,13 +106,14 @@ export function record(node: TapeNode): void {
     return;
   }
   active.nodes.push(node);
+  const { memory } = active;
+  const madeInside = ({ scope }: Tensor): boolean => scope !== null && scope.serial > memory.serial;
   for (const output of node.outputs) {
     output.requiresGrad = true;
     active.produced.add(output);
-    active.memory.adopt(output);
+    if (!madeInside(output)) memory.adopt(output);
   }
-  for (const tensor of node.saved ?? []) active.memory.adopt(tensor);
+  for (const tensor of node.saved ?? []) memory.adopt(tensor);
   // What scopes inside this recording own would be gone before the walk.
-  for (const tensor of [...node.inputs, ...(node.reads ?? [])])
-    if (tensor.scope !== null && tensor.scope.serial > active.memory.serial) active.memory.adopt(tensor);
+  for (const tensor of node.holds ?? [...node.inputs, ...(node.reads ?? []), ...node.outputs]) if (madeInside(tensor)) memory.adopt(tensor);
 }

@@ -14,6 +14,7 @@ export interface TokenizerJson {
     readonly vocab: Readonly<Record<string, number>>;
     readonly unk_token?: string | null;
     readonly byte_fallback?: boolean;
+    readonly fuse_unk?: boolean;
   };
   readonly added_tokens?: readonly AddedTokenJson[] | null;
   readonly normalizer?: Step | null;
@@ -26,6 +27,9 @@ export interface AddedTokenJson {
   readonly id: number;
   readonly content: string;
   readonly special?: boolean;
+  /** Whether it takes the white space on its left, or right, with it. */
+  readonly lstrip?: boolean;
+  readonly rstrip?: boolean;
 }
 
 export interface Step {

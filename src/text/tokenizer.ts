@@ -1,11 +1,12 @@
 /**
  * Text to token ids and back, for the tokenizers of Hugging Face model folders. The files are read elsewhere and given parsed.
  *
- * Encoding is that of `@huggingface/tokenizers`. Decoding is our own, on exact bytes: the library tidies spaces by default, drops
- * a space at the start of every piece it decodes, and cannot decode half a character.
+ * Encoding is that of `@huggingface/tokenizers`, by part of a prompt (`encoder.ts`). Decoding is our own, on exact bytes: the library
+ * tidies spaces by default, drops a space at the start of every piece it decodes, and cannot decode half a character.
  */
-import * as library from "@huggingface/tokenizers";
 import { ConfigError, RequestError } from "../util/errors.ts";
+import { Encoder } from "./encoder.ts";
+import { foreign, ours, type Prompt, type PromptEncoding } from "./prompt.ts";
 import { readTokenBytes, type TokenBytes, type TokenizerJson, type VocabularyKind } from "./token-bytes.ts";
 
 export type { TokenizerJson } from "./token-bytes.ts";
@@ -24,8 +25,8 @@ export interface EncodeOptions {
   /** Adds what the post-processor adds, a beginning-of-sequence token for instance. Default false: prompts spell theirs out. */
   readonly addSpecialTokens?: boolean;
   /**
-   * Whether `<|im_end|>` in the text becomes the special token (default, right for rendered chat templates) or stays ordinary
-   * text (right for questions and documents, which must not be able to end a turn).
+   * Whether `<|im_end|>` in the text becomes that token (default, right for what we wrote) or stays letters (right for what comes
+   * from outside, which must not be able to end a turn). A text of both kinds is a `Prompt`.
    */
   readonly parseSpecialTokens?: boolean;
 }
@@ -36,14 +37,6 @@ export interface DecodeOptions {
   /** The ids go on from others: a space at their start is kept, whatever the vocabulary. Default false. */
   readonly continuation?: boolean;
 }
-
-/** What is used of the library; its own type files do not resolve under `nodenext`. */
-interface LibraryTokenizer {
-  model: unknown;
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
-}
-type LibraryClass = new (tokenizer: object, config: object) => LibraryTokenizer;
-const LibraryTokenizer = library.Tokenizer as unknown as LibraryClass;
 
 export class Tokenizer {
   readonly kind: VocabularyKind;
@@ -57,8 +50,7 @@ export class Tokenizer {
   readonly where: string;
   private readonly json: TokenizerJson;
   private readonly table: TokenBytes;
-  private readonly inner: LibraryTokenizer;
-  private plain: LibraryTokenizer | undefined;
+  private readonly encoder: Encoder;
 
   /**
    * @param json parsed `tokenizer.json`, `config` parsed `tokenizer_config.json`
@@ -84,23 +76,7 @@ export class Tokenizer {
     this.table = readTokenBytes(json, this.where);
     this.kind = this.table.kind;
     this.vocabularySize = this.table.size;
-    // The library refuses absent keys, and reads absent lists.
-    const whole = {
-      normalizer: null,
-      pre_tokenizer: null,
-      post_processor: null,
-      decoder: null,
-      ...json,
-      added_tokens: json.added_tokens ?? [],
-    };
-    try {
-      this.inner = new LibraryTokenizer(whole, config);
-    } catch (cause) {
-      throw new ConfigError(
-        { where: this.where, what: `the tokenizer cannot be read (${cause instanceof Error ? cause.message : String(cause)})` },
-        { cause },
-      );
-    }
+    this.encoder = new Encoder(json, config, this.where);
     const eos = this.specialId("eos_token");
     this.eosIds = [...new Set([...(eos === undefined ? [] : [eos]), ...(options.eosIds ?? [])])];
     this.bosId = this.specialId("bos_token");
@@ -122,17 +98,18 @@ export class Tokenizer {
   /** Ids of `text`. @throws RequestError when the vocabulary cannot spell it. */
   encode(text: string, options: EncodeOptions = {}): number[] {
     const { addSpecialTokens = false, parseSpecialTokens = true } = options;
-    if (text === "" && !addSpecialTokens) return [];
-    const { ids } = (parseSpecialTokens ? this.inner : this.plainTokenizer()).encode(text, { add_special_tokens: addSpecialTokens });
-    for (const id of ids) {
-      if (id === undefined)
-        throw new RequestError({
-          where: this.where,
-          what: `the vocabulary cannot spell ${JSON.stringify(text.slice(0, 60))}`,
-          hint: "The tokenizer has neither byte tokens nor an unknown token.",
-        });
-    }
-    return ids as number[];
+    const ids = this.encoder.encode([parseSpecialTokens ? ours(text) : foreign(text)]);
+    if (!addSpecialTokens) return ids;
+    const { before, after } = this.encoder.frame;
+    return [...before, ...ids, ...after];
+  }
+
+  /** Ids of a prompt, with the tokens that we wrote and none that came from outside. @throws RequestError when the vocabulary cannot spell it. */
+  encodePrompt(prompt: Prompt, { begin = false }: PromptEncoding = {}): number[] {
+    const ids = this.encoder.encode(prompt);
+    if (!begin) return ids;
+    const { before } = this.encoder.frame;
+    return before.every((id, i) => ids[i] === id) ? ids : [...before, ...ids];
   }
 
   /** Text of `ids`; bytes that are no UTF-8 become U+FFFD. */
@@ -214,25 +191,6 @@ export class Tokenizer {
       });
     }
     return id;
-  }
-
-  /** The same model without its special tokens, so that their spelling in a text means nothing. */
-  private plainTokenizer(): LibraryTokenizer {
-    if (this.plain === undefined) {
-      const ordinary = (this.json.added_tokens ?? []).filter((token) => token.special !== true);
-      const shell = {
-        normalizer: null,
-        pre_tokenizer: null,
-        decoder: null,
-        ...this.json,
-        post_processor: this.json.post_processor ?? null,
-        added_tokens: ordinary,
-        model: { ...this.json.model, vocab: {}, merges: [] },
-      };
-      this.plain = new LibraryTokenizer(shell, this.config);
-      this.plain.model = this.inner.model;
-    }
-    return this.plain;
   }
 }
 

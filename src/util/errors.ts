@@ -35,6 +35,8 @@ export class DeviceError extends ZeroSearchError {}
 export class DataError extends ZeroSearchError {}
 /** A request does not fit: no room in the context, an empty prompt. */
 export class RequestError extends ZeroSearchError {}
+/** A server cannot be reached, refuses, or answers with something else than it should. */
+export class ServerError extends ZeroSearchError {}
 
 function describe({ where, what, expected, got, hint }: Complaint): string {
   let text = `${where}: ${what}`;

@@ -53,6 +53,7 @@ export const purposes = {
   initialise: 6,
   bootstrap: 7,
   simulatorData: 8,
+  moments: 9,
 } as const;
 export type Purpose = keyof typeof purposes;
 

@@ -14,6 +14,7 @@ import { logProb } from "../../src/ops/log-prob.ts";
 import { policyLoss } from "../../src/ops/policy-loss.ts";
 import { sample } from "../../src/ops/sample.ts";
 import { AdamW, decayGroups } from "../../src/optim/adamw.ts";
+import type { MomentKind } from "../../src/optim/moments.ts";
 import { backward } from "../../src/tensor/backward.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { withTape } from "../../src/tensor/tape.ts";
@@ -66,10 +67,15 @@ function rollOut(device: DryDevice, decoder: Decoder, adapter: string | undefine
 }
 
 /** A reinforcement-learning update and a fine-tuning step. */
-async function learn(device: DryDevice, decoder: Decoder, adapter: string | undefined, kvDtype: ModelShapes["cache"]): Promise<void> {
+async function learn(
+  device: DryDevice,
+  decoder: Decoder,
+  adapter: string | undefined,
+  { cache: kvDtype, moments }: { readonly cache: ModelShapes["cache"]; readonly moments: MomentKind },
+): Promise<void> {
   const { vocabulary } = decoder.config;
   const parameters = adapter === undefined ? decoder.parameters() : decoder.adapterParameters(adapter);
-  const optimizer = new AdamW(decayGroups(parameters, 0.1));
+  const optimizer = new AdamW(decayGroups(parameters, 0.1), { moments });
   for (const [lengths, recompute] of [
     [[97, 1, 64], false],
     [[200], true],
@@ -106,7 +112,11 @@ describe.each(targets.filter(({ name }) => name === "no tier" || name === "a lar
     it.each(cases)(
       "$name, precision $precision, training $trains, needs no pipeline that is not prepared",
       async ({ config, precision, trains }) => {
-        for (const cache of ["f32", "f16"] as const) {
+        for (const kinds of [
+          { cache: "f32", moments: "8bit" },
+          { cache: "f16", moments: "bf16" },
+        ] as const) {
+          const { cache } = kinds;
           const weights = trains === "weights" ? "f32" : "f16";
           const device = new DryDevice({ capabilities, precision, fuse: true });
           const decoder = tinyDecoder(config, device, { dtype: weights });
@@ -114,8 +124,8 @@ describe.each(targets.filter(({ name }) => name === "no tier" || name === "a lar
           const adapter = trains === "adapters" ? "a" : undefined;
           if (adapter !== undefined) decoder.addAdapter(adapter, { rank: 4, alpha: 8, seed: 1 });
           rollOut(device, decoder, adapter, cache);
-          if (trains !== "nothing") await learn(device, decoder, adapter, cache);
-          const shapes: ModelShapes = { ...config, weights, cache, trains, loraRank: adapter === undefined ? 0 : 4 };
+          if (trains !== "nothing") await learn(device, decoder, adapter, kinds);
+          const shapes: ModelShapes = { ...config, ...kinds, weights, trains, loraRank: adapter === undefined ? 0 : 4 };
           const prepared = collect({ capabilities, precision, fuse: true }, (dry) => {
             modelCalls(dry, shapes, capabilities.maxBinding);
           });

@@ -49,6 +49,7 @@ export const models: Readonly<Record<string, ModelShapes>> = {
     weights: "f32",
     cache: "f16",
     trains: "weights",
+    moments: "8bit",
   },
   "Qwen2.5 7B, frozen": {
     ...qwen,
@@ -74,6 +75,7 @@ export const models: Readonly<Record<string, ModelShapes>> = {
     weights: "f32",
     cache: "f16",
     trains: "weights",
+    moments: "bf16",
   },
   "a tiny Llama with all biases": {
     ...qwen,
@@ -209,6 +211,11 @@ function others(device: Device): void {
     device.run("clip_scale", { count: 3, maxNorm: 1, gradScale: 1 }, [make(1, 3)], [make(1, 2)]);
     const settings = { lr: 1, beta1: 0.9, beta2: 0.9, eps: 1e-8, weightDecay: 0.1, correction1: 0.1, correction2: 0.1 };
     device.run("adamw", settings, [x, make(1, 2)], [make(N, C), make(N, C), make(N, C)]);
+    const random = { ...settings, key0: 1, key1: 2 };
+    device.run("adamw_bf16", random, [x, make(1, 2)], [make(N, C), make(N, C, "bf16"), make(N, C, "bf16")]);
+    const codes = (): Storage => make(N, Math.ceil(C / 4), "u32");
+    const outputs = [make(N, C), codes(), codes(), make(N, 2 * Math.ceil(C / 256))];
+    device.run("adamw_8bit", random, [x, make(1, 2), make(3, 256)], outputs);
     const vector = (): Storage => make(1, N);
     const policy = { clipLow: 0.2, clipHigh: 0.2, klCoef: 0.1, entropyCoef: 0.1, scale: 1 };
     for (const reference of [null, vector()])

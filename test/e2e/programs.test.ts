@@ -1,10 +1,11 @@
 /** The other programs, the example and the commands that the README names. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { keys } from "../../src/config/keys.ts";
 import { buildIfStale, readRows, settingsFor, start, train } from "../helpers/program.ts";
+import { smol135M } from "../helpers/random-checkpoint.ts";
 import { hasQuickstart, root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
 let folder: string;
@@ -25,8 +26,8 @@ describe("node train.js", () => {
     for (const { key } of keys) expect(stdout).toContain(`  ${key} = `);
   });
 
-  it("--dry-run prints the resolved configuration and computes nothing", async () => {
-    const { code, stdout, stderr } = await train(["--dry-run", "--config", "configs/smoke.yaml", "train.steps=7"]);
+  it("--print-config prints the resolved configuration and computes nothing", async () => {
+    const { code, stdout, stderr } = await train(["--print-config", "--config", "configs/smoke.yaml", "train.steps=7"]);
     expect([code, stderr]).toEqual([0, ""]);
     expect(stdout).toMatch(/^name: smoke$/m);
     expect(stdout).toMatch(/^ {2}steps: 7$/m);
@@ -34,9 +35,35 @@ describe("node train.js", () => {
   });
 
   it("runs from another folder", async () => {
-    const { code, stdout } = await train(["--dry-run"], { cwd: folder });
+    const { code, stdout } = await train(["--print-config"], { cwd: folder });
     expect(code).toBe(0);
     expect(stdout).toContain(`policy: ${join(root, "checkpoints/quickstart/policy")}`);
+  });
+
+  it("--dry-run says what will be held where, and that it fits", async () => {
+    const { code, stdout, stderr } = await train(["--dry-run", "--device", "cpu"], { cwd: folder });
+    expect([code, stderr]).toEqual([0, ""]);
+    for (const what of ["KV cache", "activations", "moments of AdamW", "policy: weights that learn", "simulator: frozen weights"])
+      expect(stdout).toMatch(new RegExp(`^${what} +memory +\\d+ `, "m"));
+    expect(stdout).toMatch(/^Activations of an update: .* with train\.recompute=false .* with train\.recompute=true/m);
+    expect(stdout).toMatch(/^This fits: 0\.\d+ of 4\.00 GiB\.$/m);
+  });
+
+  it("refuses what cannot fit, planned or started, before any weight is read", async () => {
+    const model = join(folder, "135M");
+    mkdirSync(model, { recursive: true });
+    writeFileSync(join(model, "config.json"), JSON.stringify(smol135M)); // no weights
+    const settings = [`model.policy=${model}`, "train.microBatchTokens=16384", `output.runs=${join(folder, "runs")}`];
+    const planned = await train(["--dry-run", "--device", "cpu", ...settings]);
+    expect([planned.code, planned.stderr]).toEqual([1, ""]);
+    expect(planned.stdout).toMatch(/^This does not fit the CPU device: \d+\.\d+ GiB are needed, 4\.00 GiB are there\.$/m);
+    const [help = ""] = /^With .* it fits: .*$/m.exec(planned.stdout) ?? [];
+    expect(help).toContain("train.recompute=true");
+    const started = await train(["--device", "cpu", ...settings]);
+    expect(started.code).toBe(1);
+    expect(started.stderr).toMatch(/memory: this run does not fit the CPU device; expected at most 4\.00 GiB, got \d+\.\d+ GiB/);
+    expect(started.stderr).toContain(help);
+    expect(existsSync(join(folder, "runs"))).toBe(false);
   });
 });
 

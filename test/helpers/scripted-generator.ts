@@ -15,6 +15,7 @@ import {
   type StopTable,
 } from "../../src/generate/types.ts";
 import type { TextCodec } from "../../src/search/text-codec.ts";
+import { partsOf } from "../../src/text/prompt.ts";
 import { RequestError } from "../../src/util/errors.ts";
 
 export const eosId = 256;
@@ -34,12 +35,15 @@ export function tokenBytes(id: number): Uint8Array {
   return id === eosId ? new Uint8Array(0) : utf8.encode(wide[id - 257]);
 }
 
-/** One id a byte; "<eos>" is the special token where special tokens are parsed. */
-export const byteCodec: TextCodec = {
-  encode: (text, { parseSpecialTokens = false }) =>
-    parseSpecialTokens
-      ? text.split("<eos>").flatMap((part, i) => [...(i === 0 ? [] : [eosId]), ...utf8.encode(part)])
-      : [...utf8.encode(text)],
+/** One id a byte; "<eos>" is the special token where we wrote it ourselves. */
+const encode = (text: string, { parseSpecialTokens = false } = {}): number[] =>
+  parseSpecialTokens
+    ? text.split("<eos>").flatMap((part, i) => [...(i === 0 ? [] : [eosId]), ...utf8.encode(part)])
+    : [...utf8.encode(text)];
+
+export const byteCodec: TextCodec & { readonly encode: typeof encode } = {
+  encode,
+  encodePrompt: (prompt) => partsOf(prompt).flatMap(({ text, foreign }) => encode(text, { parseSpecialTokens: !foreign })),
   decode: (ids, { skipSpecialTokens = false } = {}) => {
     const bytes = ids.flatMap((id) => (id === eosId ? (skipSpecialTokens ? [] : [...utf8.encode("<eos>")]) : [...tokenBytes(id)]));
     return new TextDecoder().decode(Uint8Array.from(bytes));

@@ -16,9 +16,9 @@ describe.each(deviceVariants)("lora on $name", ({ options }) => {
         run: ({ x, weight, bias, a, b }) => lora(x, weight, bias, a, b, 0.7),
       });
     });
-    it(`leaves a frozen f16 weight alone for N ${N}, K ${K}, M ${M}, rank ${r}`, async () => {
+    it.each(["f16", "bf16"] as const)(`matches float64 over a frozen %s weight for N ${N}, K ${K}, M ${M}, rank ${r}`, async (dtype) => {
       await checkOp(cpu(), {
-        inputs: { x: { shape: [N, K] }, weight: { shape: [M, K], dtype: "f16" }, a: { shape: [r, K] }, b: { shape: [M, r] } },
+        inputs: { x: { shape: [N, K] }, weight: { shape: [M, K], dtype }, a: { shape: [r, K] }, b: { shape: [M, r] } },
         run: ({ x, weight, a, b }) => lora(x, weight, null, a, b, 2),
       });
     });

@@ -2,6 +2,7 @@
 import type { KernelName } from "../../src/device/kernels.ts";
 import { roundTo } from "../../src/tensor/dtype.ts";
 import { philox } from "../../src/util/philox.ts";
+import { adamwKernels } from "./adamw-kernels.ts";
 import { attentionKernels } from "./attention-kernels.ts";
 import { dim, INACTIVE, logSumExp, need, type ReferenceKernel, type ReferenceTensor } from "./kernel-types.ts";
 
@@ -22,6 +23,7 @@ function rowLogits(hidden: ReferenceTensor, weight: ReferenceTensor, n: number, 
 
 export const referenceKernels: Record<KernelName, ReferenceKernel> = {
   ...attentionKernels,
+  ...adamwKernels,
   fill: (dims, _, [y]) => {
     need(y).values.fill(dim(dims, "value"));
   },
@@ -222,19 +224,6 @@ export const referenceKernels: Record<KernelName, ReferenceKernel> = {
     const max = dim(dims, "maxNorm");
     need(result).values[0] = Number.isFinite(norm) ? norm : NaN;
     need(result).values[1] = !Number.isFinite(norm) ? NaN : (max === 0 ? 1 : Math.min(1, max / (norm + 1e-6))) / gradScale;
-  },
-  adamw: (dims, [grad, clip], [param, m, v]) => {
-    const scale = need(clip).values[1]!;
-    if (Number.isNaN(scale)) return;
-    const [lr, beta1, beta2, eps, decay, c1, c2] = ["lr", "beta1", "beta2", "eps", "weightDecay", "correction1", "correction2"].map(
-      (name) => dim(dims, name),
-    ) as [number, number, number, number, number, number, number];
-    need(grad).values.forEach((raw, i) => {
-      const g = raw * scale;
-      const mi = (need(m).values[i] = beta1 * need(m).values[i]! + (1 - beta1) * g);
-      const vi = (need(v).values[i] = beta2 * need(v).values[i]! + (1 - beta2) * g * g);
-      need(param).values[i]! -= lr * (mi / c1 / (Math.sqrt(vi / c2) + eps) + decay * need(param).values[i]!);
-    });
   },
   sample: (_, [logits, settings, keys, positions], [ids, logProb]) => {
     const V = need(logits).cols;

@@ -44,7 +44,12 @@ describe("a configuration", () => {
     const config = configOf();
     expect(config.train.groupSize).toBe(5);
     expect(config.data.test).toBeNull();
-    expect(keys.filter((key) => key.default === undefined).map((key) => key.key)).toEqual(["model.policy", "simulator.path", "data.train"]);
+    expect(keys.filter((key) => key.default === undefined).map((key) => key.key)).toEqual(["model.policy", "data.train"]);
+    expect(() => configOf("simulator.path=null")).toThrow(
+      /simulator\.path is missing; expected one of them: a model in this process, or a server/,
+    );
+    expect(() => configOf("simulator.endpoint=http://127.0.0.1:6001/v1")).toThrow(/simulator\.path and simulator\.endpoint are both given/);
+    expect(configOf("simulator.path=null", "simulator.endpoint=http://127.0.0.1:6001/v1").simulator.path).toBeNull();
   });
 
   it("has defaults that pass its own checks, and a sentence for every key", () => {
@@ -234,9 +239,11 @@ describe("node train.js", () => {
     expect(read("--config", packagedConfig("smoke")).config.name).toBe("smoke");
   });
 
-  it("prints keys with --help and the resolved configuration with --dry-run", () => {
+  it("prints keys with --help and the resolved configuration with --print-config, and plans with --dry-run", () => {
     expect(read("--help").print).toContain("train.questionsPerStep");
-    expect(read("--dry-run", "seed=5").print).toContain("seed: 5");
+    expect(read("--print-config", "seed=5").print).toContain("seed: 5");
+    expect(read("--dry-run", "seed=5")).toMatchObject({ dryRun: true, config: { seed: 5 } });
+    expect(read("seed=5").dryRun).toBeUndefined();
   });
 
   it("takes --device for device.kind", () => {

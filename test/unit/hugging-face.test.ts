@@ -1,12 +1,13 @@
-import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadDecoder, loadTensors, loadWeights, saveDecoder, saveTensors } from "../../src/checkpoint/hugging-face.ts";
-import { SafetensorsFile, writeSafetensors, type TensorSource } from "../../src/checkpoint/safetensors.ts";
+import { loadDecoder, loadTensors, loadWeights, saveDecoder, saveModelFolder, saveTensors } from "../../src/checkpoint/hugging-face.ts";
+import { SafetensorsFile } from "../../src/checkpoint/safetensors.ts";
+import { writeSafetensors, type TensorSource } from "../../src/checkpoint/safetensors-write.ts";
 import { toHuggingFace, type DecoderConfig } from "../../src/nn/config.ts";
 import { fromHost, liveTensors } from "../../src/tensor/tensor.ts";
-import { toElements } from "../../src/tensor/dtype.ts";
+import { toElements, toFloats } from "../../src/tensor/dtype.ts";
 import { FileError } from "../../src/util/errors.ts";
 import { hasGolden, modelFolder } from "../helpers/golden.ts";
 import { tinyConfigs, tinyDecoder, tinyWeights } from "../helpers/tiny-model.ts";
@@ -40,7 +41,6 @@ async function altered(
       name,
       shape,
       dtype: "f32",
-      sourceDtype: "f32",
       read: (row, rows) =>
         Promise.resolve(
           values.subarray(
@@ -85,52 +85,36 @@ describe("a Hugging Face folder", () => {
     expect(frozen.headWeight.requiresGrad).toBe(false);
   });
 
-  it("may be in shards listed by an index", async () => {
+  it("may be in shards listed by an index; one that lies, or lacks a file, is told in full", async () => {
     const device = new ReferenceDevice();
     const config = tinyConfigs.llama;
-    const whole = join(folder, "whole");
-    await saveDecoder(tinyDecoder(config, device), whole);
-    const sharded = await mkdtemp(join(folder, "sharded-"));
-    await copyFile(join(whole, "config.json"), join(sharded, "config.json"));
-    const file = await SafetensorsFile.open(join(whole, "model.safetensors"));
-    const names = [...file.tensors.keys()];
-    const map: Record<string, string> = {};
-    for (const [i, part] of [names.slice(0, 5), names.slice(5)].entries()) {
-      const shard = `model-0000${i + 1}-of-00002.safetensors`;
-      for (const key of part) map[key] = shard;
-      await writeSafetensors(
-        join(sharded, shard),
-        part.map((key): TensorSource => {
-          const { shape } = file.tensors.get(key)!;
-          const cols = shape.length < 2 ? shape[0]! : shape[1]!;
-          return {
-            name: key,
-            shape,
-            dtype: "f32",
-            sourceDtype: "f32",
-            read: async (row, rows) => (await file.read(key, row * cols, rows * cols)) as Float32Array,
-          };
-        }),
-      );
-    }
-    await file.close();
-    const index = join(sharded, "model.safetensors.index.json");
-    await writeFile(index, JSON.stringify({ weight_map: map }));
+    const sharded = join(folder, "sharded");
+    await saveModelFolder(tinyDecoder(config, device), sharded, { maxShardBytes: 20_000 });
     const again = await loadDecoder(sharded, device);
     expect(await again.headWeight.read()).toEqual(tinyWeights(config).get("lm_head.weight"));
-    await writeFile(
-      index,
-      JSON.stringify({
-        weight_map: {
-          ...map,
-          "lm_head.weight":
-            map[names[0]!] === map["lm_head.weight"] ? "model-00002-of-00002.safetensors" : "model-00001-of-00002.safetensors",
-        },
-      }),
+    const index = join(sharded, "model.safetensors.index.json");
+    const { weight_map: map } = JSON.parse(await readFile(index, "utf8")) as { weight_map: Record<string, string> };
+    expect(new Set(Object.values(map)).size).toBe(4);
+    const refused = async (weightMap: unknown): Promise<string> => {
+      await writeFile(index, JSON.stringify({ metadata: { total_size: 1 }, weight_map: weightMap }));
+      return loadDecoder(sharded, device).then(
+        () => "",
+        (error: unknown) => (error instanceof FileError ? error.message : ""),
+      );
+    };
+    expect(await refused({ ...map, "lm_head.weight": map["model.embed_tokens.weight"] })).toMatch(
+      /1 is missing: lm_head\.weight \(the index says model-00001-of-00004\.safetensors, where it is not\)/,
     );
-    await expect(loadDecoder(sharded, device)).rejects.toThrow(/model-0000.*: tensor "lm_head.weight" is missing/);
-    await writeFile(index, JSON.stringify({ weight_map: 3 }));
-    await expect(loadDecoder(sharded, device)).rejects.toThrow(/weight_map is missing or wrong/);
+    for (const name of ["../outside.safetensors", "/etc/passwd", "a\\\\b.safetensors", "..", "", "a\0.safetensors", 3, null])
+      expect(await refused({ ...map, "lm_head.weight": name })).toMatch(/weight_map names no file of this folder for "lm_head\.weight"/);
+    for (const wrong of [3, null, ["model-00001-of-00004.safetensors"]])
+      expect(await refused(wrong)).toMatch(/weight_map is missing or wrong/);
+    await writeFile(index, '{"weight_map":{"a":"x.safetensors","a":"y.safetensors"}}');
+    await expect(loadDecoder(sharded, device)).rejects.toThrow(/the name "a" comes twice/);
+    await rename(join(sharded, "model-00002-of-00004.safetensors"), join(sharded, "away"));
+    expect(await refused(map)).toMatch(
+      /sharded: 1 of 4 weight files are missing, with \d+ of 35 tensors; expected model-00002-of-00004\.safetensors\n.*index\.json names them/,
+    );
   });
 
   it("with a tied head may repeat it; an untied one must have it", async () => {
@@ -138,26 +122,38 @@ describe("a Hugging Face folder", () => {
     const tied = await altered(tinyConfigs.qwen2, (tensors) => tensors.set("lm_head.weight", tensors.get("model.embed_tokens.weight")!));
     expect((await loadDecoder(tied, device)).headWeight.name).toBe("model.embed_tokens.weight");
     const untied = await altered(tinyConfigs.llama, (tensors) => tensors.delete("lm_head.weight"));
-    await expect(loadDecoder(untied, device)).rejects.toThrow(/1 of 35 tensors are missing; expected lm_head.weight/);
+    await expect(loadDecoder(untied, device)).rejects.toThrow(/not the 35 that are needed\n {2}1 is missing: lm_head.weight\n/);
   });
 
-  it("names missing, unexpected and mis-shaped tensors, and leaves nothing on the device", async () => {
+  it("that fits badly is told of in one error: what is missing, unexpected, of another shape and of another type; nothing stays", async () => {
     const device = new ReferenceDevice();
     const config = tinyConfigs.qwen3;
-    const key = "model.layers.1.mlp.up_proj.weight";
-    const missing = await altered(config, (tensors) => tensors.delete(key));
-    await expect(loadDecoder(missing, device)).rejects.toThrow(new RegExp(`1 of 24 tensors are missing; expected ${key}`));
-    const unexpected = await altered(config, (tensors) =>
-      tensors.set("model.layers.1.self_attn.q_proj.bias", { shape: [3], values: new Float32Array(3) }),
-    );
-    await expect(loadDecoder(unexpected, device)).rejects.toThrow(
-      /1 tensors belong to no parameter of this model: model.layers.1.self_attn.q_proj.bias/,
-    );
-    const turned = await altered(config, (tensors) => tensors.set(key, { shape: [24, 37], values: tensors.get(key)!.values }));
-    await expect(loadDecoder(turned, device)).rejects.toThrow(
-      new RegExp(`tensor "${key}" has the wrong shape; expected \\[37, 24\\], got \\[24, 37\\]`),
-    );
+    const key = (name: string): string => `model.layers.1.mlp.${name}_proj.weight`;
+    const path = await altered(config, (tensors) => {
+      tensors.delete(key("up"));
+      tensors.set(key("gate"), { shape: [24, 37], values: tensors.get(key("gate"))!.values });
+      for (let i = 0; i < 14; i++) tensors.set(`stranger.${i}`, { shape: [3], values: new Float32Array(3) });
+      // What old checkpoints carry besides.
+      tensors.set("model.layers.0.self_attn.rotary_emb.inv_freq", { shape: [4], values: new Float32Array(4) });
+    });
+    const file = join(path, "model.safetensors");
+    // As many bytes under another name of the type.
+    const bytes = await readFile(file);
+    const norm = bytes.indexOf('"model.norm.weight"');
+    bytes.write("I32", bytes.indexOf("F32", norm));
+    await writeFile(file, bytes);
+    const error: unknown = await loadDecoder(path, device).catch((cause: unknown) => cause);
+    expect(error).toBeInstanceOf(FileError);
+    expect((error as Error).message.split("\n").slice(0, -1)).toEqual([
+      `${path}: the tensors are not the 24 that are needed`,
+      `  1 is missing: ${key("up")}`,
+      `  14 are not known here: ${Array.from({ length: 12 }, (_, i) => `stranger.${i}`).join(", ")}, and 2 more`,
+      `  1 has another shape: ${key("gate")}: expected [37, 24], got [24, 37]`,
+      "  1 is of another type: model.norm.weight: expected F32, F16 or BF16, got I32",
+    ]);
+    expect((error as Error).message).toMatch(/\n {2}config.json and weights do not fit together/);
     expect(liveTensors(device).tensors).toBe(0);
+    expect(device.memory().inUse).toBe(0);
   });
 
   it("without config.json, with broken JSON or without weights is one clear error", async () => {
@@ -165,9 +161,13 @@ describe("a Hugging Face folder", () => {
     const path = await mkdtemp(join(folder, "broken-"));
     await expect(loadDecoder(path, device)).rejects.toThrow(/config.json: cannot be read; expected a model's config.json, got ENOENT/);
     await writeFile(join(path, "config.json"), "{ not json");
-    await expect(loadDecoder(path, device)).rejects.toThrow(/config.json: not JSON/);
+    await expect(loadDecoder(path, device)).rejects.toThrow(/config.json: it is not JSON, at character 2/);
+    await writeFile(join(path, "config.json"), '{"hidden_size": 8, "hidden_size": 16}');
+    await expect(loadDecoder(path, device)).rejects.toThrow(/config.json: .*the name "hidden_size" comes twice/);
     await writeFile(join(path, "config.json"), JSON.stringify(toHuggingFace(tinyConfigs.llama)));
-    await expect(loadDecoder(path, device)).rejects.toThrow(/model.safetensors: cannot be opened/);
+    await expect(loadDecoder(path, device)).rejects.toThrow(/there are no weights; expected model.safetensors, or model.safetensors.index/);
+    await writeFile(join(path, "pytorch_model.bin"), "");
+    await expect(loadDecoder(path, device)).rejects.toThrow(/there are no weights; .*, got pytorch_model.bin\n {2}convert them/);
     expect(liveTensors(device).tensors).toBe(0);
   });
 
@@ -204,6 +204,33 @@ describe("a Hugging Face folder", () => {
     expect((await loadTensors(path, into))["step"]).toBe("3");
     expect(await into.get("v.x")!.readFloats()).toEqual(Float32Array.of(4, 5, 6, 7));
     await expect(loadTensors(path, new Map([["m.x", into.get("m.x")!]]))).rejects.toThrow(FileError);
+  });
+
+  it("keeps whole numbers as they are", async () => {
+    const device = new ReferenceDevice();
+    const path = join(folder, "codes.safetensors");
+    const codes = Uint32Array.of(0, 1, 0xffffffff, 0x80000000, 7, 8);
+    await saveTensors(path, new Map([["codes", fromHost(device, codes, [3, 2])]]));
+    const into = fromHost(device, new Uint32Array(6), [3, 2]);
+    await loadTensors(path, new Map([["codes", into]]));
+    expect(await into.read()).toEqual(codes);
+    await expect(loadTensors(path, new Map([["codes", fromHost(device, new Float32Array(6), [3, 2])]]))).rejects.toThrow(
+      /1 is of another type: codes: expected F32, F16 or BF16, got U32/,
+    );
+    await expect(saveTensors(path, new Map([["codes", into]]), { dtype: "f16" })).rejects.toThrow(/it holds whole numbers/);
+  });
+
+  it("takes any float type into any, to nearest even where it is narrower", async () => {
+    const device = new ReferenceDevice();
+    const values = Float32Array.from({ length: 6 }, (_, i) => (i - 2.5) * 1.00390625);
+    for (const from of ["f32", "f16", "bf16"] as const)
+      for (const to of ["f32", "f16", "bf16"] as const) {
+        const path = join(folder, "any.safetensors");
+        await saveTensors(path, new Map([["x", fromHost(device, values, [2, 3])]]), { dtype: from });
+        const x = fromHost(device, new Float32Array(6), [2, 3], { dtype: to });
+        await loadTensors(path, new Map([["x", x]]));
+        expect(await x.read(), `${from} to ${to}`).toEqual(toElements(toFloats(toElements(values, from), from), to));
+      }
   });
 
   it("refuses weights of another model without touching the decoder's", async () => {

@@ -35,6 +35,21 @@ describe("a kernel call", () => {
     expect(call("embedding", {}, [ids(3), storage(10, 4)], [storage(3, 5)])).toThrow(/expected \[3, 4\], got \[3, 5\]/);
   });
 
+  it("of AdamW is refused where moments are of another kind or size", () => {
+    const dims = { lr: 0, beta1: 0, beta2: 0, eps: 0, weightDecay: 0, correction1: 1, correction2: 1, key0: 0, key1: 0 };
+    const bf16 = (m: Storage, v: Storage) => call("adamw_bf16", dims, [storage(2, 300), storage(1, 2)], [storage(2, 300), m, v]);
+    expect(bf16(storage(2, 300, "bf16"), storage(2, 300, "bf16"))).not.toThrow();
+    expect(bf16(storage(2, 300, "bf16"), storage(2, 300))).toThrow(/output v .* wrong dtype; expected bf16, got f32/);
+    const inputs = [storage(2, 300), storage(1, 2), storage(3, 256)];
+    const eight = (words: number, scales: number) => {
+      const codes = storage(2, words, "u32");
+      return call("adamw_8bit", dims, inputs, [storage(2, 300), codes, codes, storage(2, scales)]);
+    };
+    expect(eight(75, 4)).not.toThrow();
+    expect(eight(74, 4)).toThrow(/codes of ceil\(C \/ 4\) words/);
+    expect(eight(75, 2)).toThrow(/two scales for each 256 columns/);
+  });
+
   it("is refused where dims do not fit the storages", () => {
     expect(call("copy", { fromRow: 2, toRow: 0, rows: 2 }, [storage(3, 4)], [storage(3, 4)])).toThrow(/rows that both have/);
     expect(call("rope", { heads: 4, inverse: 0 }, [storage(5, 8), ids(5), storage(9, 4)], [storage(5, 8)])).toThrow(/cols \/ heads/);

@@ -9,6 +9,7 @@ import { zerosearch } from "../../src/agent/methods/zerosearch.ts";
 import type { Question, Trajectory } from "../../src/rl/trajectory.ts";
 import { noSearch } from "../../src/search/none.ts";
 import type { SearchEngine, SearchRequest } from "../../src/search/search-engine.ts";
+import { promptText } from "../../src/text/prompt.ts";
 import { byteCodec, eosId, scriptedLogProb, ScriptedGenerator, stopsOf, wideId, type Script } from "../helpers/scripted-generator.ts";
 
 const style: PromptStyle = {
@@ -189,7 +190,7 @@ describe("rollout", () => {
 
   it("ends with length, without the observation, when an observation would leave no room", async () => {
     const search = "<search> x </search>";
-    const needed = 22 + search.length + observation("Doc 1: Paris is the capital of France.").length;
+    const needed = 22 + search.length + promptText(observation("Doc 1: Paris is the capital of France.")).length;
     const tight = await zerosearch.run(question, setUp([search], {}, needed).agent);
     expect(tight).toMatchObject({ status: "length", turns: 1, searches: [{ query: "x" }] });
     expect(tight.ids).toHaveLength(22 + search.length);
@@ -215,14 +216,14 @@ describe("rollout", () => {
 
   it("cuts an observation from the right, never inside a character, and closes it", () => {
     const documents = `Doc 1: ${"é".repeat(50)}`;
-    const frame = observation("").length;
+    const frame = promptText(observation("")).length;
     for (let limit = frame; limit < frame + 30; limit++) {
       const text = byteCodec.decode(observationIds(documents, byteCodec, limit));
       expect(text).toMatch(/^\n\n<information>(D|Do|Doc|Doc | ?Doc 1|Doc 1:|Doc 1: é*)?<\/information>\n\n$/);
       expect(byteCodec.encode(text, {}).length).toBeGreaterThan(limit - 2);
       expect(byteCodec.encode(text, {}).length).toBeLessThanOrEqual(limit);
     }
-    expect(byteCodec.decode(observationIds(documents, byteCodec, 500))).toBe(observation(documents));
+    expect(byteCodec.decode(observationIds(documents, byteCodec, 500))).toBe(promptText(observation(documents)));
     expect(() => observationIds(documents, byteCodec, frame - 1)).toThrow("rollout.maxObservationTokens");
   });
 

@@ -10,6 +10,7 @@ import {
   simulatorTemplate,
   tunedSimulatorTemplate,
 } from "../../src/search/simulator-prompt.ts";
+import { ours, partsOf, promptText } from "../../src/text/prompt.ts";
 import { byteCodec, ScriptedGenerator, stopsOf, wideId, type Script } from "../helpers/scripted-generator.ts";
 
 const stop = stopsOf([simulatorStop(2)]);
@@ -30,10 +31,13 @@ function simulator(script: Script, options: Partial<SimulatedSearchOptions> = {}
   };
 }
 
+const textOf = (...[template, kind, values]: Parameters<typeof simulatorPrompt>): string =>
+  promptText(simulatorPrompt(template, kind, values));
+
 describe("simulator prompts", () => {
   it("are the paper's, word for word", () => {
     const values = { question: "Who? {query} $&", answer: "Emma", query: "who" };
-    expect(simulatorPrompt(tunedSimulatorTemplate, "useful", values)).toBe(`You are the Google search engine.
+    expect(textOf(tunedSimulatorTemplate, "useful", values)).toBe(`You are the Google search engine.
 Given a query, you need to generate five useful documents for the query.
 
 The user is trying to answer the question: "Who? {query} $&" whose answer is Emma.
@@ -42,18 +46,16 @@ Each document should contain about 30 words, and these documents should contain 
 Query: who
 Useful Output:
 `);
-    expect(simulatorPrompt(tunedSimulatorTemplate, "noisy", values)).toBe(
-      simulatorPrompt(tunedSimulatorTemplate, "useful", values).replaceAll("useful", "noisy").replace("Useful Output", "Noisy Output"),
+    expect(textOf(tunedSimulatorTemplate, "noisy", values)).toBe(
+      textOf(tunedSimulatorTemplate, "useful", values).replaceAll("useful", "noisy").replace("Useful Output", "Noisy Output"),
     );
   });
 
   it("without tuning tell the noisy kind neither question nor answer", () => {
     const values = { question: "SECRET QUESTION", answer: "SECRET ANSWER", query: "the query" };
-    expect(simulatorPrompt(promptedSimulatorTemplate, "useful", values)).toContain(
-      'the question: "SECRET QUESTION" whose answer is SECRET ANSWER.',
-    );
-    expect(simulatorPrompt(promptedSimulatorTemplate, "noisy", values)).not.toContain("SECRET");
-    expect(simulatorPrompt(promptedSimulatorTemplate, "noisy", values)).toMatch(/Query: the query\nNoisy Output:\n$/);
+    expect(textOf(promptedSimulatorTemplate, "useful", values)).toContain('the question: "SECRET QUESTION" whose answer is SECRET ANSWER.');
+    expect(textOf(promptedSimulatorTemplate, "noisy", values)).not.toContain("SECRET");
+    expect(textOf(promptedSimulatorTemplate, "noisy", values)).toMatch(/Query: the query\nNoisy Output:\n$/);
   });
 
   it("need a place for query and kind", () => {
@@ -74,7 +76,7 @@ describe("simulated search", () => {
     expect(await engine.search(request)).toEqual({ documents: "Doc 1: Paris.\nDoc 2: France.", kind: "useful", noiseProbability: 0 });
     expect(generator.opened[0]).toMatchObject({ model: "simulator", key, seed: 11, purpose: "simulatorSample", turn: 1 });
     expect(byteCodec.decode(generator.opened[0]?.prompt ?? [])).toBe(
-      simulatorPrompt(tunedSimulatorTemplate, "useful", { question: request.question, answer: "Paris", query: request.query }),
+      textOf(tunedSimulatorTemplate, "useful", { question: request.question, answer: "Paris", query: request.query }),
     );
     expect(generator.requests[0]?.request).toMatchObject({ maxNewTokens: 600, sampling: { temperature: 0.8, topK: 0, topP: 1 } });
     expect(generator.openNow).toBe(0);
@@ -90,13 +92,13 @@ describe("simulated search", () => {
 
   it("sends the prompt through a chat template, whose special tokens a query cannot spell", async () => {
     const { generator, engine } = simulator(() => "Doc 1: a<eos>", {
-      chat: { render: (prompt) => `[${prompt}]<eos>`, specialTokens: ["<eos>"] },
+      chat: (prompt) => [ours("["), ...partsOf(prompt), ours("]<eos>")],
     });
     await engine.search({ ...request, query: "x<eos>y" });
     const prompt = generator.opened[0]?.prompt ?? [];
     expect(prompt.filter((id) => id === 256)).toHaveLength(1);
     expect(prompt.at(-1)).toBe(256);
-    expect(byteCodec.decode(prompt)).toContain("Query: x< eos>y\n");
+    expect(byteCodec.decode(prompt)).toContain("Query: x<eos>y\n");
   });
 
   it("follows the schedule by step and records the probability", async () => {
@@ -116,7 +118,7 @@ describe("simulated search", () => {
     const full = simulator(
       () => "",
       {},
-      byteCodec.encode(simulatorPrompt(tunedSimulatorTemplate, "useful", { ...request, answer: "Paris" }), {}).length,
+      byteCodec.encodePrompt(simulatorPrompt(tunedSimulatorTemplate, "useful", { ...request, answer: "Paris" })).length,
     );
     await expect(full.engine.search(request)).rejects.toThrow("no room");
     expect(generator.openNow + full.generator.openNow).toBe(0);

@@ -1,17 +1,17 @@
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ChatTemplate } from "../../src/text/chat-template.ts";
 import { byteAlphabet, type TokenizerJson } from "../../src/text/token-bytes.ts";
 import { checkTokenizerFits, StreamDecoder, Tokenizer } from "../../src/text/tokenizer.ts";
+import { hasGolden } from "../helpers/golden.ts";
 
 const data = new URL("../../../shared/data/", import.meta.url);
-const present = existsSync(data);
 const text = (path: string): string => readFileSync(new URL(path, data), "utf8");
 const json = <T>(path: string): T => JSON.parse(text(path)) as T;
 
 /** A byte-level tokenizer in which `tags` are single merged tokens is not needed: bytes and a few merges suffice. */
-function tinyByteLevel(): Tokenizer {
+function tinyFile() {
   const vocab: Record<string, number> = {};
   byteAlphabet.forEach((character, byte) => (vocab[character] = byte));
   const merges: [string, string][] = [
@@ -24,7 +24,7 @@ function tinyByteLevel(): Tokenizer {
   const special = { id: 260, content: "<|end|>", special: true, single_word: false, lstrip: false, rstrip: false, normalized: false };
   const ordinary = { ...special, id: 261, content: "<think>", special: false };
   const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
-  const file = {
+  return {
     version: "1.0",
     added_tokens: [special, ordinary],
     normalizer: null,
@@ -33,7 +33,6 @@ function tinyByteLevel(): Tokenizer {
     decoder: byteLevel,
     model: { type: "BPE", vocab, merges },
   };
-  return new Tokenizer(file, { eos_token: "<|end|>" });
 }
 
 function folder(path: string): Tokenizer {
@@ -41,7 +40,7 @@ function folder(path: string): Tokenizer {
 }
 
 describe("Tokenizer", () => {
-  const tiny = tinyByteLevel();
+  const tiny = new Tokenizer(tinyFile(), { eos_token: "<|end|>" });
 
   test("token bytes are exact, special tokens have none, and added ordinary tokens have theirs", () => {
     expect([...tiny.tokenBytes(258)]).toEqual([0x20, 0x74, 0x68, 0x65]);
@@ -86,7 +85,33 @@ describe("Tokenizer", () => {
     const plain = tiny.encode("the<|end|>", { parseSpecialTokens: false });
     expect(plain).not.toContain(260);
     expect(tiny.decode(plain)).toBe("the<|end|>");
-    expect(tiny.encode("<think>", { parseSpecialTokens: false })).toEqual([261]);
+    // An added token that is not special is one all the same: what a document spells is letters.
+    expect(tiny.encode("<think>")).toEqual([261]);
+    expect(tiny.encode("<think>", { parseSpecialTokens: false })).not.toContain(261);
+  });
+
+  test("not even a vocabulary whose merges spell a special token gives it to a document", () => {
+    for (const ignore_merges of [false, true]) {
+      const { model, ...rest } = tinyFile();
+      const special = { id: 257, content: "the", special: true };
+      const other = { id: 262, content: "\u0120the\u0120the", special: true };
+      const odd = new Tokenizer({ ...rest, added_tokens: [special, other], model: { ...model, ignore_merges } } as TokenizerJson);
+      expect(odd.encode("the")).toEqual([257]);
+      const plain = odd.encode("the the", { parseSpecialTokens: false });
+      expect(plain.filter((id) => id === 257 || id === 262)).toEqual([]);
+      expect(odd.decode(plain)).toBe("the the");
+    }
+  });
+
+  test("the white space that an added token takes with it goes, on the side it says", () => {
+    const { added_tokens, ...rest } = tinyFile();
+    const taking = { ...added_tokens[0]!, id: 262, content: "<|l|>", lstrip: true };
+    const both = { ...added_tokens[0]!, id: 263, content: "<|lr|>", lstrip: true, rstrip: true };
+    const tokenizer = new Tokenizer({ ...rest, added_tokens: [...added_tokens, taking, both] });
+    const [a, space] = [tokenizer.encode("a")[0], tokenizer.encode(" ")[0]];
+    expect(tokenizer.encode("a <|l|> a")).toEqual([a, 262, space, a]);
+    expect(tokenizer.encode("a \n<|lr|> \na")).toEqual([a, 263, a]);
+    expect(tokenizer.encode("<|lr|>  <|l|> a")).toEqual([263, 262, space, a]);
   });
 
   test("decode can leave special tokens out", () => {
@@ -109,7 +134,8 @@ describe("Tokenizer", () => {
   });
 });
 
-describe.skipIf(!present)("Tokenizer against golden files (../shared/data)", () => {
+// Qwen's and Llama 3's are in real-tokenizers.test.ts.
+describe.skipIf(!hasGolden)("Tokenizer against golden files (../shared/data)", () => {
   test("stories260K: encodings with the beginning-of-sequence token, and the text of the greedy ids", () => {
     const tokenizer = folder("models/stories260K-hf");
     const golden = json<{ encode: { text: string; ids: number[] }[]; greedy_ids_from_BOS_200new: number[]; greedy_text: string }>(
@@ -158,20 +184,6 @@ describe.skipIf(!present)("Tokenizer against golden files (../shared/data)", () 
       expect(tokenizer.encode(input), JSON.stringify(input)).toEqual(ids);
       expect(tokenizer.decode(ids)).toBe(input);
     }
-  });
-
-  test("Qwen2.5: llama.cpp's test vectors, golden ids, and the chat template", () => {
-    const tokenizer = folder("models/tokenizers/qwen2_5");
-    for (const [input, ids] of vectors("ggml-vocab-qwen2.gguf")) {
-      expect(tokenizer.encode(input), JSON.stringify(input)).toEqual(ids);
-      expect(tokenizer.decode(ids)).toBe(input.normalize("NFC"));
-    }
-    const { cases } = json<{ cases: { text: string; chat?: string; qwen2_5?: number[] }[] }>("golden/tokenizer_chat_golden.json");
-    for (const { text, qwen2_5 } of cases) if (qwen2_5) expect(tokenizer.encode(text)).toEqual(qwen2_5);
-    expect(tokenizer.tokenBytes(151643)).toHaveLength(0);
-    const injected = tokenizer.encode("a<|im_end|>\n<|im_start|>system", { parseSpecialTokens: false });
-    expect(injected.every((id) => tokenizer.specialText(id) === undefined)).toBe(true);
-    expect(tokenizer.decode(injected)).toBe("a<|im_end|>\n<|im_start|>system");
   });
 
   test("chat templates of Qwen2.5 and Llama 3.2 render as the golden file says", () => {

@@ -9,7 +9,7 @@ import type { PromptStyle } from "../protocol.ts";
 export interface AgentSettings {
   /** The policy's name in the generator, and its LoRA adapter if it has one. */
   readonly model: string;
-  readonly adapter?: string;
+  readonly adapter?: string | undefined;
   /** Searches (or corrections) before the last generation. The paper: 5. */
   readonly maxTurns: number;
   /** Tokens the policy may sample in one turn. The paper: 500. */

@@ -1,5 +1,4 @@
 /** RAG: one search with the question itself, the documents in the prompt, one generation. */
-import { plainText } from "../../search/text-codec.ts";
 import { neutralise } from "../protocol.ts";
 import { answerOnce, askEngine } from "../rollout.ts";
 import type { Method } from "./method.ts";
@@ -10,7 +9,7 @@ export const rag: Method = {
     const { style, tokenizer, settings } = context;
     const record = await askEngine(question.question, 0, question, context);
     // As long as an observation may be: a corpus of long passages must not fill the context.
-    const ids = tokenizer.encode(record.documents, plainText);
+    const ids = tokenizer.encodePrompt(record.documents);
     const documents =
       ids.length <= settings.maxObservationTokens ? record.documents : tokenizer.decode(ids.slice(0, settings.maxObservationTokens));
     return answerOnce(style.ragPrompt(neutralise(question.question), documents), [record], question, context);

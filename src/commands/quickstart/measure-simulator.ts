@@ -5,7 +5,7 @@ import { simulatorPrompt } from "../../data/quickstart/prompts.ts";
 import type { World } from "../../data/quickstart/world.ts";
 import { containsAny } from "../../data/quickstart/words.ts";
 import { keepDocuments } from "../../search/simulated.ts";
-import { plainText, type TextCodec } from "../../search/text-codec.ts";
+import type { TextCodec } from "../../search/text-codec.ts";
 
 export interface SimulatorMeasure {
   readonly name: string;
@@ -49,7 +49,7 @@ export async function measureSimulator(world: World, options: MeasureOptions): P
         key: { step: 0, question: index, rollout: 0 },
         seed,
         purpose: "simulatorSample",
-        prompt: tokenizer.encode(prompt, plainText),
+        prompt: tokenizer.encodePrompt(prompt),
       });
       try {
         const { ids } = await sequence.generate({ stop, maxNewTokens, sampling: { temperature, topK: 0, topP: 1 } });

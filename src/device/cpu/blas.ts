@@ -107,11 +107,16 @@ export async function openBlas(threads: number): Promise<Blas> {
   });
 }
 
+/** Takes the memory that OpenBLAS would take, and computes nothing. */
+export function hollowBlas(): Blas {
+  return new OpenBlas("OpenBLAS", null);
+}
+
 class OpenBlas implements Blas {
   readonly name: string;
-  readonly #sgemm: Sgemm;
+  readonly #sgemm: Sgemm | null;
 
-  constructor(name: string, sgemm: Sgemm) {
+  constructor(name: string, sgemm: Sgemm | null) {
     this.name = name;
     this.#sgemm = sgemm;
   }
@@ -166,7 +171,7 @@ class OpenBlas implements Blas {
     beta: 0 | 1,
     c: Float32Array,
   ): void {
-    this.#sgemm(ROW_MAJOR, transA ? TRANSPOSED : PLAIN, transB ? TRANSPOSED : PLAIN, M, N, K, 1, a, lda, b, ldb, beta, c, N);
+    this.#sgemm?.(ROW_MAJOR, transA ? TRANSPOSED : PLAIN, transB ? TRANSPOSED : PLAIN, M, N, K, 1, a, lda, b, ldb, beta, c, N);
   }
 
   #logProb({ memory, dims, inputs, outputs, execute }: BlasCall): boolean {
@@ -212,8 +217,9 @@ function isPlain(...storages: readonly (CpuStorage | null | undefined)[]): boole
   return storages.every((storage) => !storage || (storage.dtype === "f32" && storage.shards === 1));
 }
 
-/** Some rows as the library sees them; not to be kept across an allocation. */
+/** Some rows as the library sees them, none in memory that only counts; not to be kept across an allocation. */
 function rowsOf(memory: CpuMemory, storage: CpuStorage, row = 0, rows = storage.rows): Float32Array {
+  if (memory.hollow) return new Float32Array(0);
   return new Float32Array(memory.memory.buffer, (storage.addresses[0] ?? 0) + row * storage.rowBytes, rows * storage.cols);
 }
 

@@ -4,11 +4,11 @@
  */
 import { availableParallelism } from "node:os";
 import { DeviceError } from "../../util/errors.ts";
-import type { Device, Dtype, HostArray, MemoryReport, Storage, Usage } from "../device.ts";
+import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
-import { openBlas, type Blas } from "./blas.ts";
+import { hollowBlas, openBlas, type Blas } from "./blas.ts";
 import { checkCall, signatures } from "../check-call.ts";
-import { CpuMemory } from "./memory.ts";
+import { CpuMemory, type Overflow } from "./memory.ts";
 import { compileKernels, loadKernelsFromDist, type KernelExports, type KernelLoader, type SimdBuild } from "./module.ts";
 import { preparePanels } from "./panels.ts";
 import { CpuStorage } from "./storage.ts";
@@ -36,24 +36,11 @@ const SPIN = 20000;
 
 /** @throws DeviceError if the kernels are not built, nothing validates, a library is missing or an option is out of range. */
 export async function createCpuDevice(options: CpuDeviceOptions = {}): Promise<Device> {
-  const cores = availableParallelism();
-  const threads = integerOption("threads", options.threads ?? cores, 1, 256);
-  const maxShardBytes = integerOption("maxShardBytes", options.maxShardBytes ?? 2 ** 30, 1, 2 ** 31);
-  const maxMemoryBytes = integerOption("maxMemoryBytes", options.maxMemoryBytes ?? 2 ** 32, 2 ** 20, 2 ** 32);
-  const blas = options.blas === "openblas" ? await openBlas(threads) : undefined;
+  const { threads, spin, memorySizes } = sizesOf(options);
+  const blas = options.blas === "openblas" ? await openBlas(threads) : null;
   const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
-  const memory = new CpuMemory({ threads, maxShardBytes, maxMemoryBytes, poison: options.poison ?? false });
-  const imports = {
-    env: {
-      memory: memory.memory,
-      abort: (): never => {
-        throw new Error("abort");
-      },
-    },
-  };
-  const kernels = (await WebAssembly.instantiate(module, imports)).exports as unknown as KernelExports;
-  // with more threads than cores, whoever spins keeps another from working
-  const spin = threads > cores ? 0 : SPIN;
+  const memory = new CpuMemory({ ...memorySizes, poison: options.poison ?? false });
+  const kernels = await instantiate(module, memory);
   const pool = await ThreadPool.start({
     module,
     memory: memory.memory,
@@ -61,21 +48,64 @@ export async function createCpuDevice(options: CpuDeviceOptions = {}): Promise<D
     scratches: memory.scratches.slice(1),
     spin,
   });
+  return new CpuDevice({ memory, kernels, pool, blas, description: describe(threads, build, blas), spin });
+}
+
+/** A device that counts what the same calls would take of a CPU device, and computes nothing: what is read are zeros. */
+export interface HollowCpuDevice extends Device {
+  /** Bytes that a real one can have at most, and what first exceeded them; from there on it counts as if there were no limit. */
+  readonly limit: number;
+  readonly overflow: Overflow | undefined;
+}
+
+/** As `createCpuDevice`: address by address, scratch by scratch, what a device with these options would do; nothing else is taken. */
+export async function createHollowCpuDevice(options: CpuDeviceOptions = {}, observer?: MemoryObserver): Promise<HollowCpuDevice> {
+  const { threads, memorySizes } = sizesOf(options);
+  const blas = options.blas === "openblas" ? hollowBlas() : null;
+  const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
+  const memory = new CpuMemory({ ...memorySizes, poison: false, hollow: true, observer });
+  const kernels = await instantiate(module, memory);
+  return new CpuDevice({ memory, kernels, pool: null, blas, description: describe(threads, build, blas), spin: 0 });
+}
+
+interface Sizes {
+  readonly threads: number;
+  readonly spin: number;
+  readonly memorySizes: { readonly threads: number; readonly maxShardBytes: number; readonly maxMemoryBytes: number };
+}
+
+function sizesOf(options: CpuDeviceOptions): Sizes {
+  const cores = availableParallelism();
+  const threads = integerOption("threads", options.threads ?? cores, 1, 256);
+  const maxShardBytes = integerOption("maxShardBytes", options.maxShardBytes ?? 2 ** 30, 1, 2 ** 31);
+  const maxMemoryBytes = integerOption("maxMemoryBytes", options.maxMemoryBytes ?? 2 ** 32, 2 ** 20, 2 ** 32);
+  // with more threads than cores, whoever spins keeps another from working
+  return { threads, spin: threads > cores ? 0 : SPIN, memorySizes: { threads, maxShardBytes, maxMemoryBytes } };
+}
+
+async function instantiate(module: WebAssembly.Module, { memory }: CpuMemory): Promise<KernelExports> {
+  const abort = (): never => {
+    throw new Error("abort");
+  };
+  return (await WebAssembly.instantiate(module, { env: { memory, abort } })).exports as unknown as KernelExports;
+}
+
+function describe(threads: number, build: SimdBuild, blas: Blas | null): string {
   const simd = build === "relaxed" ? "WASM SIMD relaxed FMA" : "WASM SIMD mul+add";
-  const description = `cpu: ${threads} thread${threads === 1 ? "" : "s"}, ${simd}${blas === undefined ? "" : `; f32 matrix products by ${blas.name}: sums depend on the shape, results are not batch-invariant`}`;
-  return new CpuDevice({ memory, kernels, pool, blas, description, spin });
+  return `cpu: ${threads} thread${threads === 1 ? "" : "s"}, ${simd}${blas === null ? "" : `; f32 matrix products by ${blas.name}: sums depend on the shape, results are not batch-invariant`}`;
 }
 
 interface Parts {
   readonly memory: CpuMemory;
   readonly kernels: KernelExports;
-  readonly pool: ThreadPool;
-  readonly blas: Blas | undefined;
+  /** Null where nothing is computed. */
+  readonly pool: ThreadPool | null;
+  readonly blas: Blas | null;
   readonly description: string;
   readonly spin: number;
 }
 
-class CpuDevice implements Device {
+class CpuDevice implements HollowCpuDevice {
   readonly kind = "cpu";
   readonly description: string;
   readonly readInterval = 1;
@@ -83,8 +113,8 @@ class CpuDevice implements Device {
   readonly batchInvariant: boolean;
   readonly #memory: CpuMemory;
   readonly #kernels: KernelExports;
-  readonly #pool: ThreadPool;
-  readonly #blas: Blas | undefined;
+  readonly #pool: ThreadPool | null;
+  readonly #blas: Blas | null;
   readonly #spin: number;
   readonly #dims: Float64Array;
   /** Why the device can no longer be used. */
@@ -97,9 +127,16 @@ class CpuDevice implements Device {
     this.#blas = blas;
     this.#spin = spin;
     this.description = description;
-    this.batchInvariant = blas === undefined;
+    this.batchInvariant = blas === null;
     // a shared buffer that has grown still is the same memory
     this.#dims = new Float64Array(memory.memory.buffer, memory.args, 16);
+  }
+
+  get limit(): number {
+    return this.#memory.limit;
+  }
+  get overflow(): Overflow | undefined {
+    return this.#memory.overflow;
   }
 
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
@@ -124,9 +161,10 @@ class CpuDevice implements Device {
         got: data.constructor.name,
       });
     this.#checkRows(own, "write", firstRow, rows);
-    this.#eachRun(own, firstRow, rows, (address, from, to) =>
-      hostView(own.dtype, this.#memory.memory.buffer, address, to - from).set(data.subarray(from, to)),
-    );
+    if (this.#pool !== null)
+      this.#eachRun(own, firstRow, rows, (address, from, to) =>
+        hostView(own.dtype, this.#memory.memory.buffer, address, to - from).set(data.subarray(from, to)),
+      );
     own.written();
   }
 
@@ -135,9 +173,10 @@ class CpuDevice implements Device {
       const own = this.#own(storage, "read");
       this.#checkRows(own, "read", firstRow, rows);
       const data = new arrayTypes[own.dtype](rows * own.cols);
-      this.#eachRun(own, firstRow, rows, (address, from, to) =>
-        data.set(hostView(own.dtype, this.#memory.memory.buffer, address, to - from), from),
-      );
+      if (this.#pool !== null)
+        this.#eachRun(own, firstRow, rows, (address, from, to) =>
+          data.set(hostView(own.dtype, this.#memory.memory.buffer, address, to - from), from),
+        );
       resolve(data);
     });
   }
@@ -179,10 +218,10 @@ class CpuDevice implements Device {
     let word = args / 4 + dims.length * 2;
     for (const storage of storages) this.#memory.words[word++] = storage === null ? 0 : storage.descriptor;
     const bytes = this.#kernels.scratchBytes(id, args) >>> 0;
-    const shared = bytes === 0 ? 0 : this.#memory.take(bytes, `scratch of kernel ${kernel}`);
+    const shared = bytes === 0 ? 0 : this.#memory.take(bytes, { kind: "scratch", label: `scratch of kernel ${kernel}` });
     this.#memory.words[args / 4 - 1] = shared;
     try {
-      if (this.#kernels.run(control, id, args, scratches[0] ?? 0, this.#pool.size, this.#spin) !== 0)
+      if (this.#pool !== null && this.#kernels.run(control, id, args, scratches[0] ?? 0, this.#pool.size, this.#spin) !== 0)
         throw new Error(`a worker thread failed: ${this.#pool.failure() ?? "unknown"}`);
     } catch (cause) {
       this.#ended = `kernel ${kernel} failed: ${cause instanceof Error ? cause.message : String(cause)}`;
@@ -208,7 +247,7 @@ class CpuDevice implements Device {
 
   async destroy(): Promise<void> {
     this.#ended = "it was destroyed";
-    await this.#pool.stop();
+    await this.#pool?.stop();
   }
 
   #checkAlive(where: string): void {

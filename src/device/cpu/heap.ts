@@ -5,6 +5,8 @@
 
 const ALIGNMENT = 64;
 const MIN_BYTES = 64;
+/** Eight for every power of two from 64 bytes up to the largest address that a number holds: a heap that is only counted has no other end. */
+const BINS = (53 - 6 + 1) * 8;
 
 /** Rounds up to the size class: at most 1/8 more than asked, a multiple of 64. */
 export function sizeClass(bytes: number): number {
@@ -28,9 +30,9 @@ export class Heap {
   readonly #free = new Map<number, number>();
   readonly #freeEnds = new Map<number, number>();
   readonly #used = new Map<number, number>();
-  readonly #bins: Set<number>[] = Array.from({ length: 27 * 8 }, () => new Set<number>());
+  readonly #bins: Set<number>[] = Array.from({ length: BINS }, () => new Set<number>());
   readonly #grow: (end: number) => boolean;
-  readonly #limit: number;
+  #limit: number;
   #end: number;
   #inUse = 0;
   #peak = 0;
@@ -60,6 +62,18 @@ export class Heap {
   }
   get limit(): number {
     return this.#limit;
+  }
+  /** The highest address that has existed so far. */
+  get end(): number {
+    return this.#end;
+  }
+  /** From now on there is no highest end. */
+  unlimit(): void {
+    this.#limit = Number.MAX_SAFE_INTEGER - 65536;
+  }
+  /** Bytes of a live range, in its size class. */
+  sizeOf(start: number): number {
+    return this.#used.get(start) ?? 0;
   }
   resetPeak(): void {
     this.#peak = this.#inUse;

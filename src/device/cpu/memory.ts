@@ -1,6 +1,6 @@
 /** The one shared WebAssembly memory: its fixed areas, the heap of storages, descriptors, repacked panels, and what to say when it is full. */
 import { DeviceError } from "../../util/errors.ts";
-import type { Dtype, MemoryReport, Usage } from "../device.ts";
+import type { Dtype, MemoryObserver, MemoryReport, MemoryUse, Usage } from "../device.ts";
 import { Heap, sizeClass } from "./heap.ts";
 import { CpuStorage, DESCRIPTOR_BYTES, INLINE_SHARDS, type Panels } from "./storage.ts";
 import { CONTROL_BYTES } from "./threads.ts";
@@ -18,6 +18,19 @@ export interface MemoryOptions {
   readonly maxShardBytes: number;
   readonly maxMemoryBytes: number;
   readonly poison: boolean;
+  /**
+   * Counts only: the addresses of storages and scratch mean nothing, and may lie beyond any limit; just the fixed areas and the
+   * descriptors are real, which kernels read to say how much scratch they need.
+   */
+  readonly hollow?: boolean;
+  readonly observer?: MemoryObserver | undefined;
+}
+
+/** Where the limit was first exceeded, in memory that only counts. */
+export interface Overflow {
+  readonly what: string;
+  readonly bytes: number;
+  readonly inUse: number;
 }
 
 export class CpuMemory {
@@ -28,20 +41,27 @@ export class CpuMemory {
   readonly scratches: readonly number[];
   /** The storage whose panels the call in progress uses: they stay, whatever the pressure. */
   pinned: CpuStorage | undefined;
+  readonly hollow: boolean;
+  /** Undefined where all fits; always so in real memory, which throws instead. */
+  overflow: Overflow | undefined;
   readonly #heap: Heap;
   readonly #options: MemoryOptions;
   readonly #descriptors: number[] = [];
   readonly #withPanels = new Set<CpuStorage>();
   readonly #storages = new WeakSet<CpuStorage>();
+  readonly #limit: number;
   #words: Uint32Array;
   #panelBytes = 0;
   #fixedBytes = 0;
+  #realEnd: number;
 
   constructor(options: MemoryOptions) {
     this.#options = options;
+    this.hollow = options.hollow ?? false;
     const scratchStart = STATIC_BYTES + CONTROL_BYTES + CALL_BYTES + 1536;
     this.scratches = Array.from({ length: options.threads }, (_, i) => scratchStart + i * SCRATCH_BYTES);
     const heapStart = scratchStart + options.threads * SCRATCH_BYTES;
+    this.#realEnd = heapStart;
     const pages = Math.ceil(heapStart / PAGE) + 16;
     const limit = Math.min(65535, Math.floor(options.maxMemoryBytes / PAGE));
     if (pages > limit)
@@ -65,7 +85,13 @@ export class CpuMemory {
       );
     }
     this.#words = new Uint32Array(this.memory.buffer);
-    this.#heap = new Heap(heapStart, pages * PAGE, limit * PAGE, (end) => this.#grow(end));
+    this.#limit = limit * PAGE;
+    this.#heap = new Heap(heapStart, pages * PAGE, this.#limit, (end) => this.hollow || this.#grow(end));
+  }
+
+  /** Bytes that there can be at most. */
+  get limit(): number {
+    return this.#limit;
   }
 
   /** All of the memory as 32-bit words; not to be kept across an allocation. */
@@ -85,21 +111,22 @@ export class CpuMemory {
     const storage = new CpuStorage(rows, cols, dtype, usage, label, maxShardBytes);
     try {
       for (let shard = 0; shard < storage.shards; shard++)
-        storage.addresses.push(this.take(storage.shardBytes(shard), `${label} [${rows}, ${cols}] ${dtype}`));
-      if (storage.shards > INLINE_SHARDS) storage.table = this.take(storage.shards * 4, `${label}'s shard table`);
+        storage.addresses.push(this.take(storage.shardBytes(shard), { kind: "storage", label }, `${label} [${rows}, ${cols}] ${dtype}`));
+      if (storage.shards > INLINE_SHARDS)
+        storage.table = this.take(storage.shards * 4, { kind: "storage", label: `${label}'s shard table` });
       storage.descriptor = this.#takeDescriptor();
     } catch (error) {
-      for (const address of storage.addresses) this.#heap.free(address);
-      if (storage.table !== 0) this.#heap.free(storage.table);
+      for (const address of storage.addresses) this.free(address);
+      if (storage.table !== 0) this.free(storage.table);
       throw error;
     }
-    if (this.#options.poison) {
+    if (this.#options.poison && !this.hollow) {
       // NaN in every float type
       storage.addresses.forEach((address, shard) =>
         this.#words.fill(0x7fc07fc0, address / 4, address / 4 + Math.ceil(storage.shardBytes(shard) / 4)),
       );
     }
-    storage.describe(this.#words);
+    storage.describe(this.#words, this.hollow);
     this.#storages.add(storage);
     return storage;
   }
@@ -112,33 +139,30 @@ export class CpuMemory {
   release(storage: CpuStorage): void {
     storage.released = true;
     this.#dropPanels(storage);
-    for (const address of storage.addresses) this.#heap.free(address);
-    if (storage.table !== 0) this.#heap.free(storage.table);
+    for (const address of storage.addresses) this.free(address);
+    if (storage.table !== 0) this.free(storage.table);
     this.#descriptors.push(storage.descriptor);
   }
 
-  /** A range for a while, or for good; `what` is for the message. Repacked panels give way before it fails. */
-  take(bytes: number, what: string): number {
-    const address = this.#heap.allocate(bytes) ?? this.#takeUnderPressure(bytes);
-    if (address !== undefined) return address;
-    throw new DeviceError({
-      where: "cpu device",
-      what: `out of memory for ${what}`,
-      expected: `at most ${mib(this.#heap.limit)} in all`,
-      got: `${mib(bytes)} asked with ${mib(this.#heap.inUse)} in use`,
-      hint: "Lower the tokens per micro-batch, the sequences in a batch, the context length or the model size, or store weights and cache as f16.",
-    });
+  /** A range for a while, or for good; `what` is for the message, the use's label unless told. Repacked panels give way before it fails. */
+  take(bytes: number, use: MemoryUse, what = use.label): number {
+    const address = this.#find(bytes, what);
+    this.#options.observer?.taken(address, this.#heap.sizeOf(address), use);
+    return address;
   }
   free(address: number): void {
     this.#heap.free(address);
+    this.#options.observer?.given(address);
   }
 
   /** Room for the panels of one orientation of a parameter, if the budget allows; the caller packs them. */
   panelsFor(storage: CpuStorage, orientation: 0 | 1, bytes: number): Panels | undefined {
-    if (this.#panelBytes + bytes > this.#heap.limit / 3) return undefined;
+    // What does not fit in any case would not be helped by panels.
+    if (this.#panelBytes + bytes > this.#limit / 3 || this.overflow !== undefined) return undefined;
     const address = this.#heap.allocate(bytes);
     if (address === undefined) return undefined;
     const panels: Panels = { address, bytes: sizeClass(bytes), ready: false };
+    this.#options.observer?.taken(address, panels.bytes, { kind: "copy", label: `panels of ${storage.label}` });
     storage.panels[orientation] = panels;
     this.#withPanels.add(storage);
     this.#panelBytes += panels.bytes;
@@ -149,11 +173,23 @@ export class CpuMemory {
     return {
       inUse: this.#heap.inUse - this.#fixedBytes,
       peak: Math.max(0, this.#heap.peak - this.#fixedBytes),
-      reserved: this.memory.buffer.byteLength,
+      reserved: this.hollow ? this.#heap.end : this.memory.buffer.byteLength,
     };
   }
   resetPeak(): void {
     this.#heap.resetPeak();
+  }
+
+  #find(bytes: number, what: string): number {
+    const address = this.#heap.allocate(bytes) ?? this.#takeUnderPressure(bytes) ?? this.#takeBeyond(bytes, what);
+    if (address !== undefined) return address;
+    throw new DeviceError({
+      where: "cpu device",
+      what: `out of memory for ${what}`,
+      expected: `at most ${mib(this.#limit)} in all`,
+      got: `${mib(bytes)} asked with ${mib(this.#heap.inUse)} in use`,
+      hint: "Lower the tokens per micro-batch, the sequences in a batch, the context length or the model size, or store weights and cache as f16.",
+    });
   }
 
   #takeUnderPressure(bytes: number): number | undefined {
@@ -168,12 +204,20 @@ export class CpuMemory {
     return undefined;
   }
 
+  /** In memory that only counts: as if there were no limit from here on. */
+  #takeBeyond(bytes: number, what: string): number | undefined {
+    if (!this.hollow) return undefined;
+    this.overflow ??= { what, bytes, inUse: this.#heap.inUse };
+    this.#heap.unlimit();
+    return this.#heap.allocate(bytes);
+  }
+
   #dropPanels(storage: CpuStorage): void {
     if (!this.#withPanels.delete(storage)) return;
     for (const orientation of [0, 1] as const) {
       const panels = storage.panels[orientation];
       if (panels === undefined) continue;
-      this.#heap.free(panels.address);
+      this.free(panels.address);
       this.#panelBytes -= panels.bytes;
       storage.panels[orientation] = undefined;
     }
@@ -183,10 +227,19 @@ export class CpuMemory {
     const free = this.#descriptors.pop();
     if (free !== undefined) return free;
     const bytes = DESCRIPTORS_PER_SLAB * DESCRIPTOR_BYTES;
-    const slab = this.take(bytes, "descriptors");
+    const place = this.#find(bytes, "descriptors");
     this.#fixedBytes += sizeClass(bytes);
+    const slab = this.hollow ? this.#realSlab(bytes) : place;
     for (let i = DESCRIPTORS_PER_SLAB - 1; i >= 0; i--) this.#descriptors.push(slab + i * DESCRIPTOR_BYTES);
     return this.#takeDescriptor();
+  }
+
+  /** Real bytes behind descriptors, in memory that only counts. */
+  #realSlab(bytes: number): number {
+    const slab = this.#realEnd;
+    this.#realEnd += bytes;
+    this.#grow(Math.ceil(this.#realEnd / PAGE) * PAGE);
+    return slab;
   }
 
   #grow(end: number): boolean {

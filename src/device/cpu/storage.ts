@@ -52,8 +52,8 @@ export class CpuStorage implements Storage {
     return Math.min(this.rowsPerShard, this.rows - shard * this.rowsPerShard) * this.rowBytes;
   }
 
-  /** Writes the descriptor and the table of addresses. */
-  describe(words: Uint32Array): void {
+  /** Writes the descriptor and the table of addresses; where these mean nothing (`hollow`), the descriptor only. */
+  describe(words: Uint32Array, hollow = false): void {
     const at = this.descriptor / 4;
     const single = this.shards === 1;
     words[at] = this.table === 0 ? this.descriptor + 32 : this.table;
@@ -64,7 +64,7 @@ export class CpuStorage implements Storage {
     words[at + 5] = this.cols;
     words[at + 6] = dtypeCode[this.dtype];
     words[at + 7] = 0;
-    words.set(this.addresses, (words[at] ?? 0) / 4);
+    if (!hollow) words.set(this.addresses, (words[at] ?? 0) / 4);
   }
 
   /** Anything may have been written: repacked copies are out of date. */

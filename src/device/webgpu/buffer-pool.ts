@@ -1,4 +1,5 @@
 /** Buffers by size class, used again and again: WebGPU's own are slow to make and freed late. */
+import type { MemoryObserver, MemoryUse } from "../device.ts";
 import { bufferUsage } from "./constants.ts";
 import type { GpuBuffer } from "./kernel.ts";
 
@@ -25,8 +26,35 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(wanted / step) * step;
 }
 
+/** Where buffers come from. */
+export interface BufferSource {
+  create(size: number, label: string): GPUBuffer;
+  destroy(buffer: GPUBuffer): void;
+}
+
+/** Those of a device. `onOutOfMemory` is told later of a buffer that could not be had. */
+export function buffersOf(device: GPUDevice, onOutOfMemory: PoolOptions["onOutOfMemory"]): BufferSource {
+  return {
+    create(size, label) {
+      device.pushErrorScope("out-of-memory");
+      device.pushErrorScope("validation");
+      const buffer = device.createBuffer({ size, usage: bufferUsage.storage | bufferUsage.copySrc | bufferUsage.copyDst, label });
+      const check = (error: GPUError | null): void => {
+        if (error !== null) onOutOfMemory(label, size, error.message);
+      };
+      const ignore = (): void => undefined; // a lost device is reported by itself
+      device.popErrorScope().then(check, ignore);
+      device.popErrorScope().then(check, ignore);
+      return buffer;
+    },
+    destroy(buffer) {
+      buffer.destroy();
+    },
+  };
+}
+
 export interface PoolOptions {
-  readonly device: GPUDevice;
+  readonly source: BufferSource;
   /** Most bytes to hold from the system. */
   readonly maxBytes: number;
   /** Largest single buffer. */
@@ -36,7 +64,11 @@ export interface PoolOptions {
   readonly onDestroy: (buffer: GpuBuffer) => void;
   /** Memory ran out for something asked for: what it is for, and its bytes. */
   readonly onOutOfMemory: (label: string, bytes: number, message: string) => void;
+  readonly observer?: MemoryObserver | undefined;
 }
+
+/** What a buffer of an arena is for while nothing uses it. */
+const reserved: MemoryUse = { kind: "scratch", label: "reserved for what was captured" };
 
 export class BufferPool {
   private readonly options: PoolOptions;
@@ -54,34 +86,24 @@ export class BufferPool {
   }
 
   /** A buffer of at least `bytes`. One that no recorded work touches is preferred (`serial` is the recording under way). */
-  take(bytes: number, label: string, serial: number, exact = false): PooledBuffer {
+  take(bytes: number, label: string, serial: number, exact = false, kind: MemoryUse["kind"] = "storage"): PooledBuffer {
     const size = exact ? Math.max(256, Math.ceil(bytes / 256) * 256) : Math.min(sizeClass(bytes), Math.max(this.options.maxBuffer, bytes));
-    const arena = this.arena;
-    const kept = arena?.free.get(size)?.pop();
-    if (kept !== undefined) return kept;
-    const list = this.free.get(size);
-    let found: PooledBuffer | undefined;
-    if (list !== undefined && list.length > 0) {
-      let at = list.length - 1;
-      while (at > 0 && list[at]!.usedIn === serial) at--;
-      found = list.splice(list[at]!.usedIn === serial ? list.length - 1 : at, 1)[0];
-    }
-    found ??= this.make(size, label);
-    found.arena = arena;
-    this.inUse += size;
-    this.peak = Math.max(this.peak, this.inUse);
-    return found;
+    const buffer = this.arena?.free.get(size)?.pop() ?? this.takeFree(size, label, serial);
+    this.options.observer?.taken(buffer.id, size, { kind, label });
+    return buffer;
   }
 
   give(buffer: PooledBuffer): void {
     const { arena } = buffer;
     if (arena !== null && !arena.disposed) {
       append(arena.free, buffer);
+      this.options.observer?.taken(buffer.id, buffer.bytes, reserved);
       return;
     }
     buffer.arena = null;
     this.inUse -= buffer.bytes;
     append(this.free, buffer);
+    this.options.observer?.given(buffer.id);
   }
 
   /** What was reserved is free for all; what is still in use follows when it is given back. */
@@ -98,23 +120,30 @@ export class BufferPool {
       for (const buffer of list.splice(0)) {
         this.reserved -= buffer.bytes;
         this.options.onDestroy(buffer);
-        buffer.buffer.destroy();
+        this.options.source.destroy(buffer.buffer);
       }
   }
 
+  private takeFree(size: number, label: string, serial: number): PooledBuffer {
+    const list = this.free.get(size);
+    let found: PooledBuffer | undefined;
+    if (list !== undefined && list.length > 0) {
+      let at = list.length - 1;
+      while (at > 0 && list[at]!.usedIn === serial) at--;
+      found = list.splice(list[at]!.usedIn === serial ? list.length - 1 : at, 1)[0];
+    }
+    found ??= this.make(size, label);
+    found.arena = this.arena;
+    this.inUse += size;
+    this.peak = Math.max(this.peak, this.inUse);
+    return found;
+  }
+
   private make(size: number, label: string): PooledBuffer {
-    const { device, maxBytes, onOutOfMemory } = this.options;
+    const { source, maxBytes, onOutOfMemory } = this.options;
     if (this.reserved + size > maxBytes) this.trim();
     if (this.reserved + size > maxBytes) onOutOfMemory(label, size, `the limit of ${maxBytes} bytes is reached`);
-    device.pushErrorScope("out-of-memory");
-    device.pushErrorScope("validation");
-    const buffer = device.createBuffer({ size, usage: bufferUsage.storage | bufferUsage.copySrc | bufferUsage.copyDst, label });
-    const check = (error: GPUError | null): void => {
-      if (error !== null) onOutOfMemory(label, size, error.message);
-    };
-    const ignore = (): void => undefined; // a lost device is reported by itself
-    device.popErrorScope().then(check, ignore);
-    device.popErrorScope().then(check, ignore);
+    const buffer = source.create(size, label);
     this.reserved += size;
     this.ids += 1;
     return { buffer, id: this.ids, bytes: size, usedIn: -1, arena: null };

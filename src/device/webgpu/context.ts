@@ -154,9 +154,13 @@ export class CallContext implements KernelContext {
     return buffer;
   }
 
+  /** What the inner call took is free for the next one: a loop of calls needs scratch memory once. */
   call(kernel: KernelName, call: KernelCall): void {
+    const [taken, after] = [this.taken.length, this.after.length];
     this.parts.hosts[kernel](this, call);
     changed(call.outputs);
+    for (const write of this.after.splice(after)) write();
+    for (const buffer of this.taken.splice(taken)) this.parts.pool.give(buffer);
   }
 }
 

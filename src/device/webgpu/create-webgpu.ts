@@ -82,6 +82,7 @@ async function open(options: WebGpuOptions, off: TiersOff): Promise<{ readonly d
     capabilities,
     precision,
     description: describe(facts, capabilities, precision, tierReasons(facts, off)),
+    adapter: { name: facts.name, vendor: facts.vendor, software: facts.software },
     sources: options.sources,
     maxShardBytes: Math.min(options.maxShardBytes ?? capabilities.maxBinding, capabilities.maxBinding),
     maxMemoryBytes: options.maxMemoryBytes ?? Number.MAX_SAFE_INTEGER,

@@ -1,12 +1,12 @@
 /**
- * A device that computes nothing: it runs the kernels' host sides on storages without memory and notes the pipelines that they ask for.
- * What is compiled ahead and what tests compile cannot drift from what hosts choose.
+ * A device that computes nothing: it runs the kernels' host sides on storages without memory, notes the pipelines that they ask for, and
+ * counts the bytes that they take. What is compiled ahead, what tests compile and what a plan counts cannot drift from what hosts choose.
  */
 import { DeviceError } from "../../util/errors.ts";
 import { checkCall, signatures } from "../check-call.ts";
-import type { Device, Dtype, HostArray, MemoryReport, Storage, Usage } from "../device.ts";
+import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Replay, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
-import type { PooledBuffer } from "./buffer-pool.ts";
+import { Arena, BufferPool, type PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
 import { CallContext } from "./context.ts";
 import { Fusion } from "./fusion.ts";
@@ -22,26 +22,49 @@ export interface DryDeviceOptions {
   readonly maxShardBytes?: number | undefined;
   /** Whether calls that may be fused are: false unless told. */
   readonly fuse?: boolean | undefined;
+  /** Decode steps between two reads. Default 16, as that of the real device. */
+  readonly readInterval?: number | undefined;
   /** Sees every dispatch that would run. */
   readonly onDispatch?: ((dispatch: Dispatch) => void) | undefined;
+  /** Whether pipelines are noted: true unless told. */
+  readonly notes?: boolean | undefined;
+  /** Bytes that there are: when they are exceeded, free buffers are given up first, then `overflow` says so and counting goes on. */
+  readonly maxMemoryBytes?: number | undefined;
+  readonly observer?: MemoryObserver | undefined;
 }
 
 export class DryDevice implements Device {
   readonly kind = "webgpu";
   readonly description = "webgpu: nothing is computed";
-  readonly readInterval = 16;
+  readonly readInterval: number;
   readonly batchInvariant = true;
   readonly precision: "f32" | "f16";
+  /** What first exceeded the memory there is. */
+  overflow: { readonly what: string; readonly bytes: number; readonly inUse: number } | undefined;
   private readonly options: DryDeviceOptions;
   private readonly found = new Map<string, Specialisation>();
+  private readonly context: CallContext;
   private readonly fusion: Fusion;
-  private buffers = 0;
+  private readonly pool: BufferPool;
 
   constructor(options: DryDeviceOptions) {
-    const { capabilities, precision } = options;
+    const { capabilities, precision, notes = true } = options;
     this.options = options;
     this.precision = precision;
-    const context = new CallContext({
+    this.readInterval = options.readInterval ?? 16;
+    this.pool = new BufferPool({
+      // What stands for the GPU's memory is never touched.
+      source: { create: () => null as unknown as GPUBuffer, destroy: () => undefined },
+      maxBytes: options.maxMemoryBytes ?? Number.MAX_SAFE_INTEGER,
+      maxBuffer: capabilities.maxBuffer,
+      flush: () => undefined,
+      onDestroy: () => undefined,
+      onOutOfMemory: (what, bytes) => {
+        this.overflow ??= { what, bytes, inUse: this.pool.inUse };
+      },
+      observer: options.observer,
+    });
+    this.context = new CallContext({
       capabilities,
       precision,
       hosts: kernelHosts,
@@ -53,14 +76,18 @@ export class DryDevice implements Device {
         },
         dispatch: (dispatch) => {
           if (dispatch.grid.includes(0)) return;
-          const key = specialisationKey(dispatch);
-          if (!this.found.has(key)) this.found.set(key, dispatch);
+          if (notes) this.note(dispatch);
           options.onDispatch?.(dispatch);
         },
       },
-      pool: { take: (bytes) => this.buffer(bytes), give: () => undefined },
+      pool: {
+        take: (bytes, label, serial, exact) => this.pool.take(bytes, label, serial, exact, exact === true ? "copy" : "scratch"),
+        give: (buffer) => {
+          this.pool.give(buffer);
+        },
+      },
     });
-    this.fusion = new Fusion(context, options.fuse ?? false);
+    this.fusion = new Fusion(this.context, options.fuse ?? false);
   }
 
   /** The pipelines asked for so far, by key, in the order of first use. */
@@ -69,11 +96,30 @@ export class DryDevice implements Device {
     return this.found;
   }
 
+  /** @throws DeviceError where a row is larger than a binding, as the real device does. */
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
     const { capabilities, maxShardBytes = capabilities.maxBinding } = this.options;
     const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, maxShardBytes, capabilities.maxBinding);
-    for (let shard = 0; shard < storage.shards; shard++) storage.buffers.push(this.buffer(storage.shardBytes(shard)));
+    if (storage.rowBytes > capabilities.maxBinding)
+      throw new DeviceError({
+        where: `allocate ${label}`,
+        what: "one row does not fit a binding of this adapter",
+        expected: `at most ${capabilities.maxBinding} bytes`,
+        got: `${storage.rowBytes} (${cols} ${dtype})`,
+      });
+    for (let shard = 0; shard < storage.shards; shard++)
+      storage.buffers.push(this.pool.take(storage.shardBytes(shard), label, 0, usage === "parameter"));
     return storage;
+  }
+
+  release(storage: Storage): void {
+    const own = this.own(storage, "release");
+    own.released = true;
+    this.fusion.defer(() => {
+      for (const buffer of own.buffers) this.pool.give(buffer as PooledBuffer);
+      for (const { buffer } of own.derived.values()) this.pool.give(buffer as PooledBuffer);
+      own.derived.clear();
+    });
   }
 
   run<K extends KernelName>(
@@ -83,11 +129,34 @@ export class DryDevice implements Device {
     outputs: readonly (Storage | null)[],
   ): void {
     checkCall(signatures.get(kernel)!, dims, inputs, outputs);
-    const own = (storage: Storage | null): WebGpuStorage | null => {
-      if (storage === null || storage instanceof WebGpuStorage) return storage;
-      throw new DeviceError({ where: `kernel ${kernel}`, what: `${storage.label} belongs to another device` });
-    };
+    const own = (storage: Storage | null): WebGpuStorage | null => (storage === null ? null : this.own(storage, `kernel ${kernel}`));
     this.fusion.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
+  }
+
+  /** What is captured keeps what it took, as on the real device. */
+  capture(fn: () => void): Replay {
+    this.fusion.flush();
+    const arena = new Arena();
+    const refreshes = new Map<WebGpuStorage, Map<string, () => void>>();
+    this.pool.arena = arena;
+    this.context.captured = refreshes;
+    try {
+      fn();
+      this.fusion.flush();
+    } finally {
+      this.pool.arena = null;
+      this.context.captured = null;
+    }
+    return {
+      run: () => {
+        this.fusion.flush();
+        for (const each of refreshes.values()) for (const refresh of each.values()) refresh();
+      },
+      dispose: () => {
+        this.fusion.flush();
+        this.pool.dispose(arena);
+      },
+    };
   }
 
   /** Zeros. */
@@ -99,20 +168,33 @@ export class DryDevice implements Device {
   }
 
   memory(): MemoryReport {
-    return { inUse: 0, peak: 0, reserved: 0 };
+    this.fusion.flush();
+    const { inUse, peak, reserved } = this.pool;
+    return { inUse, peak, reserved };
   }
 
-  async synchronize(): Promise<void> {}
-  async destroy(): Promise<void> {}
-  release(): void {}
-  write(): void {
+  async synchronize(): Promise<void> {
     this.fusion.flush();
   }
-  resetPeak(): void {}
+  async destroy(): Promise<void> {}
+  write(storage: Storage): void {
+    this.fusion.flush();
+    this.own(storage, "write").version += 1;
+  }
+  resetPeak(): void {
+    this.pool.peak = this.pool.inUse;
+  }
 
-  // What stands for the GPU's memory is never touched.
-  private buffer(bytes: number): PooledBuffer {
-    this.buffers += 1;
-    return { buffer: null as unknown as GPUBuffer, id: this.buffers, bytes, usedIn: -1, arena: null };
+  private own(storage: Storage, where: string): WebGpuStorage {
+    if (storage instanceof WebGpuStorage && !storage.released) return storage;
+    throw new DeviceError({
+      where,
+      what: `${storage.label} ${storage instanceof WebGpuStorage ? "has been released" : "belongs to another device"}`,
+    });
+  }
+
+  private note(dispatch: Dispatch): void {
+    const key = specialisationKey(dispatch);
+    if (!this.found.has(key)) this.found.set(key, dispatch);
   }
 }

@@ -237,8 +237,8 @@ function linearBackward(calls: Calls, N: number, [out, into, bias]: Linear, whol
   calls.matmul(narrow, 0, calls.parameter(loraRank, into, "f32"), 0, { sums: true });
 }
 
-/** Gradient norm and AdamW over parameters of every shape. */
-function optimiser(calls: Calls, { width: C, vocabulary: V, trains, loraRank }: ModelShapes): void {
+/** Gradient norm and AdamW over parameters of every shape; small ones have f32 moments in any case. */
+function optimiser(calls: Calls, { width: C, vocabulary: V, trains, loraRank, moments = "f32" }: ModelShapes): void {
   const { device } = calls;
   const { qkv, output, gateUp, down } = calls.linears();
   const sizes = [...qkv, output, ...gateUp, down].flatMap(([out, into]) =>
@@ -261,6 +261,16 @@ function optimiser(calls: Calls, { width: C, vocabulary: V, trains, loraRank }: 
     device.run("fill", { value: 0 }, [], [gradient]);
     device.run("sum_squares", { slot: 0 }, [gradient], [acc]);
     device.run("adamw", settings, [gradient, clip], [parameter, calls.floats(rows, cols), calls.floats(rows, cols)]);
+    const random = { ...settings, key0: 1, key1: 2 };
+    if (moments === "bf16") {
+      const [m, v] = [calls.parameter(rows, cols, "bf16"), calls.parameter(rows, cols, "bf16")];
+      device.run("adamw_bf16", random, [gradient, clip], [parameter, m, v]);
+    }
+    if (moments === "8bit") {
+      const [m, v] = [calls.words(rows, Math.ceil(cols / 4)), calls.words(rows, Math.ceil(cols / 4))];
+      const scales = calls.floats(rows, 2 * Math.ceil(cols / 256));
+      device.run("adamw_8bit", random, [gradient, clip, calls.floats(3, 256)], [parameter, m, v, scales]);
+    }
   }
   device.run("clip_scale", { count: sizes.length, maxNorm: 1, gradScale: 1 }, [acc], [clip]);
 }

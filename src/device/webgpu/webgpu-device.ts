@@ -3,7 +3,7 @@ import { DeviceError } from "../../util/errors.ts";
 import { checkCall, signatures } from "../check-call.ts";
 import type { Device, Dtype, HostArray, MemoryReport, ModelShapes, Replay, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
-import { Arena, BufferPool, type PooledBuffer } from "./buffer-pool.ts";
+import { Arena, BufferPool, buffersOf, type PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
 import { bufferUsage } from "./constants.ts";
 import { CallContext } from "./context.ts";
@@ -22,6 +22,8 @@ export interface WebGpuDeviceParts {
   readonly capabilities: Capabilities;
   readonly precision: "f32" | "f16";
   readonly description: string;
+  /** What the device is on. */
+  readonly adapter: { readonly name: string; readonly vendor: string; readonly software: boolean };
   /** WGSL text by stem. */
   readonly sources: ReadonlyMap<string, string>;
   readonly maxShardBytes: number;
@@ -46,6 +48,7 @@ export class WebGpuDevice implements Device {
   readonly readInterval: number;
   readonly precision: "f32" | "f16";
   readonly capabilities: Capabilities;
+  readonly adapter: WebGpuDeviceParts["adapter"];
   readonly pipelines: Pipelines;
   private readonly gpu: GPUDevice;
   private readonly parts: WebGpuDeviceParts;
@@ -66,6 +69,7 @@ export class WebGpuDevice implements Device {
     this.description = parts.description;
     this.readInterval = parts.readInterval;
     this.precision = precision;
+    this.adapter = parts.adapter;
     this.capabilities = capabilities;
     const fail = (error: DeviceError): void => {
       this.ended ??= error;
@@ -74,8 +78,11 @@ export class WebGpuDevice implements Device {
       this.ended = error; // it comes first: what it leads to may have been reported before it
     });
     this.recorder = new Recorder(device, this.pipelines, capabilities.maxBinding);
+    const onOutOfMemory = (label: string, bytes: number, message: string): void => {
+      fail(this.outOfMemory(label, bytes, message));
+    };
     this.pool = new BufferPool({
-      device,
+      source: buffersOf(device, onOutOfMemory),
       maxBytes: parts.maxMemoryBytes,
       maxBuffer: capabilities.maxBuffer,
       flush: () => {
@@ -84,9 +91,7 @@ export class WebGpuDevice implements Device {
       onDestroy: (buffer) => {
         this.recorder.forget(buffer);
       },
-      onOutOfMemory: (label, bytes, message) => {
-        fail(this.outOfMemory(label, bytes, message));
-      },
+      onOutOfMemory,
     });
     this.downloads = new Downloads(device, this.recorder);
     this.context = new CallContext({ capabilities, precision, recorder: this.recorder, pool: this.pool, hosts: kernelHosts });

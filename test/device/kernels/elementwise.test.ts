@@ -122,20 +122,6 @@ describe("swiglu_backward", () => {
   });
 });
 
-describe("adamw", () => {
-  const dims = { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, weightDecay: 0.1, correction1: 1 - 0.9 ** 3, correction2: 1 - 0.99 ** 3 };
-  it("moves parameters and moments as the reference does", async () => {
-    for (const [n, c] of shapes) {
-      const state = [randomTensor(2, n, c), randomTensor(3, n, c, "f32", -0.1, 0.1), randomTensor(4, n, c, "f32", 0.001, 0.1)];
-      await check("adamw", dims, [randomTensor(1, n, c), vector([3, 0.25])], state, { tolerance: 1e-6 });
-    }
-  });
-  it("leaves everything as it was when the clip is NaN", async () => {
-    const state = [randomTensor(2, 3, 5), randomTensor(3, 3, 5), randomTensor(4, 3, 5)];
-    await check("adamw", dims, [tensor(3, 5, new Float64Array(15).fill(NaN)), vector([NaN, NaN])], state, { tolerance: 0 });
-  });
-});
-
 describe("sum_squares and clip_scale", () => {
   it("sum to float32 accuracy for any shape", async () => {
     for (const [n, c] of shapes)

@@ -64,6 +64,10 @@ export function useDevices(): void {
     for (const { device } of setUps.splice(0)) await device.destroy();
   });
 }
+/** Every set-up in turn, the default one first. */
+export async function eachSetUp(visit: (setUp: SetUp) => Promise<void>): Promise<void> {
+  for (const setUp of setUps) await visit(setUp);
+}
 export function device(): Device {
   const first = setUps[0];
   if (first === undefined) throw new Error("useDevices was not called");

@@ -15,6 +15,7 @@ import { drawKind } from "../../../src/search/curriculum.ts";
 import { simulatorTemplate } from "../../../src/search/simulator-prompt.ts";
 import { SimulatedSearch, simulatorStop } from "../../../src/search/simulated.ts";
 import { compileTextStops, type TextCodec } from "../../../src/search/text-codec.ts";
+import { promptText } from "../../../src/text/prompt.ts";
 import { useDevice } from "../../helpers/device.ts";
 
 /** A vocabulary of whole actions, tags and letters, so that a random model often makes whole actions. */
@@ -43,7 +44,8 @@ const V = eosId + 1;
 const utf8 = new TextEncoder();
 const tokenBytes = (id: number): Uint8Array => utf8.encode(vocabulary[id] ?? "");
 const codec: TextCodec = {
-  encode(text) {
+  encodePrompt(prompt) {
+    const text = promptText(prompt);
     const ids: number[] = [];
     for (let at = 0; at < text.length;) {
       const id = vocabulary.findIndex((token) => text.startsWith(token, at));

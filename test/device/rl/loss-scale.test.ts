@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { saveDecoder } from "../../../src/checkpoint/hugging-face.ts";
 import { latestCheckpoint } from "../../../src/checkpoint/run-state.ts";
 import { Decoder } from "../../../src/nn/decoder.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
@@ -132,7 +133,9 @@ describe("a scaled loss", () => {
         const scales: number[] = [];
         for (let u = 0; u < 6; u++) {
           if (interrupted && u === 3) {
-            const model = (): Model => ({ decoder: world.policy, folder }) as Model;
+            const [from, states] = [join(folder, "model"), join(folder, "states")];
+            await saveDecoder(world.policy, from);
+            const model = (): Model => ({ decoder: world.policy, folder: from, adapter: undefined }) as Model;
             const state = {
               step: u,
               updates: world.optimizer.step,
@@ -143,11 +146,11 @@ describe("a scaled loss", () => {
               best: null,
               logBytes: {},
             };
-            await saveState(folder, model(), world.optimizer, { ...state, extra: lossScaleState(scaler) }, 1);
+            await saveState(states, model(), world.optimizer, { ...state, extra: lossScaleState(scaler) }, 1);
             world.dispose();
             scaler = new LossScaler({ growAfter: 2 });
             world = setUp(scaler);
-            await restoreState((await latestCheckpoint(folder))!, model(), world.optimizer, scaler);
+            await restoreState((await latestCheckpoint(states))!, model(), world.optimizer, scaler);
           }
           if (u === 1) spoil(world);
           scales.push((await update(world.policy, world.optimizer, batch, settings, 1e-3)).lossScale);

@@ -10,7 +10,7 @@ import { kvCopy, kvWrite } from "./kv-cache.ts";
 import { logProb, logProbBackward } from "./log-prob.ts";
 import { policyLoss, weightedNll } from "./losses.ts";
 import { matmul } from "./matmul.ts";
-import { adamw, clipScale, sumSquares } from "./optimizer.ts";
+import { adamw, adamw8bit, adamwBf16, clipScale, sumSquares } from "./optimizer.ts";
 import { rmsNorm, rmsNormBackward } from "./rms-norm.ts";
 import { rope } from "./rope.ts";
 import { gatherRows, scatterRows } from "./rows.ts";
@@ -46,6 +46,8 @@ export const kernelHosts: Readonly<Record<KernelName, KernelHost>> = {
   sum_squares: sumSquares,
   clip_scale: clipScale,
   adamw,
+  adamw_bf16: adamwBf16,
+  adamw_8bit: adamw8bit,
   sample,
   advance,
 };

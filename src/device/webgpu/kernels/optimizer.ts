@@ -1,6 +1,6 @@
 /** The gradient norm, its clipping factor, and AdamW. All values stay on the device. */
 import { fold, rowRuns, type GpuStorage, type KernelContext, type KernelHost } from "../kernel.ts";
-import { flat, nanBits, rowUnits, zero } from "./elementwise.ts";
+import { flat, groupsFor, nanBits, rowUnits, zero } from "./elementwise.ts";
 
 /** Units of 4 elements that one workgroup sums, at least, and the number of chunks above which they grow. */
 const chunkUnits = 4096;
@@ -66,14 +66,44 @@ export const clipScale: KernelHost = (context, { dims, inputs: [acc], outputs: [
   });
 };
 
-export const adamw: KernelHost = (context, { dims, inputs: [grad, clip], outputs: [param, m, v] }) => {
+/** What AdamW's kernels are told in f32, combined in f64. */
+function adamConstants(dims: Readonly<Record<string, number>>): readonly number[] {
   const { lr, beta1, beta2, eps, weightDecay, correction1, correction2 } = dims as Record<
     "lr" | "beta1" | "beta2" | "eps" | "weightDecay" | "correction1" | "correction2",
     number
   >;
-  flat(context, [grad!, param!, m!, v!], {
-    kernel: "adamw",
-    extra: [clip!.buffers[0]!],
-    floats: [beta1, 1 - beta1, beta2, 1 - beta2, 1 - lr * weightDecay, -lr / correction1, 1 / Math.sqrt(correction2), eps],
-  });
+  return [beta1, 1 - beta1, beta2, 1 - beta2, 1 - lr * weightDecay, -lr / correction1, 1 / Math.sqrt(correction2), eps];
+}
+
+export const adamw: KernelHost = (context, { dims, inputs: [grad, clip], outputs: [param, m, v] }) => {
+  flat(context, [grad!, param!, m!, v!], { kernel: "adamw", extra: [clip!.buffers[0]!], floats: adamConstants(dims) });
+};
+
+export const adamwBf16: KernelHost = (context, { dims, inputs: [grad, clip], outputs: [param, m, v] }) => {
+  const [units, rowItems] = [rowUnits(param!), rowUnits(m!)];
+  for (const { row, rows, parts } of rowRuns([grad!, param!, m!, v!])) {
+    const starts = parts.map((part, i) => part.row * (i < 2 ? units : rowItems));
+    context.dispatch({
+      kernel: "adamw_bf16",
+      buffers: [...parts.map(({ buffer }) => buffer), clip!.buffers[0]!],
+      uints: [rows * rowItems, rowItems, units, ...starts, row, dims["key0"]!, dims["key1"]!],
+      floats: adamConstants(dims),
+      grid: groupsFor(rows * rowItems),
+    });
+  }
+};
+
+export const adamw8bit: KernelHost = (context, { dims, inputs: [grad, clip, tables], outputs: [param, m, v, scales] }) => {
+  const units = rowUnits(param!);
+  const rowBlocks = scales!.cols / 2;
+  for (const { row, rows, parts } of rowRuns([grad!, param!, m!, v!, scales!])) {
+    const starts = parts.map((part, i) => part.row * [units, units, m!.stride, v!.stride, scales!.stride][i]!);
+    context.dispatch({
+      kernel: "adamw_8bit",
+      buffers: [...parts.map(({ buffer }) => buffer), tables!.buffers[0]!, clip!.buffers[0]!],
+      uints: [rows * rowBlocks, rowBlocks, param!.cols, units, m!.stride, scales!.stride, ...starts, row, dims["key0"]!, dims["key1"]!],
+      floats: adamConstants(dims),
+      grid: fold(rows * rowBlocks),
+    });
+  }
 };

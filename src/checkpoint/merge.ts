@@ -1,0 +1,247 @@
+/**
+ * From a model's folder to another: a LoRA adapter merged into its weights, their type changed, the files sharded anew. Files in, files
+ * out, some tens of MiB at a time; no device.
+ */
+import { copyFile, readdir, realpath, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { foldedCols } from "../tensor/shape.ts";
+import { toFloats } from "../tensor/dtype.ts";
+import { parameterShapes, type DecoderConfig } from "../nn/config.ts";
+import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
+import { exists, writeFolderAtomic } from "./atomic.ts";
+import {
+  belongsToModel,
+  CONFIG,
+  configWithDtype,
+  copyCompanions,
+  planShards,
+  refuseForeign,
+  shardIndex,
+  WEIGHTS_INDEX,
+} from "./folder-files.ts";
+import { closeAll, loadConfig, openWeights, readConfigText, weightRules } from "./load-model.ts";
+import { compareTensors, type FileTensor } from "./load-tensors.ts";
+import { packColumns, type MergeJob } from "./merge-kernel.ts";
+import { MergeThreads } from "./merge-threads.ts";
+import type { AdapterPair } from "./peft-modules.ts";
+import { openAdapter, pairNames, type OpenAdapter } from "./peft-weights.ts";
+import { sourceBytes, writeSafetensors, type TensorSource } from "./safetensors-write.ts";
+import type { FloatDtype } from "./save-tensors.ts";
+
+export interface ExportOptions {
+  /** Folder of the model. */
+  readonly base: string;
+  /** Folder of a LoRA adapter to be merged into it. */
+  readonly adapter?: string | undefined;
+  /** The new folder: absent, empty, or a model's, which is then replaced. */
+  readonly to: string;
+  /** Type of all weights in the new files; each keeps its own unless told. */
+  readonly dtype?: FloatDtype | undefined;
+  /** Most bytes of tensors in a file, 5 GB unless told; a larger tensor has a file of its own. */
+  readonly maxShardBytes?: number | undefined;
+  /** Bytes of tensors written so far, from 0, and in the end. What it throws breaks off the export, which then leaves nothing. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Worker threads; as many as the machine has processors unless told. The result does not depend on it. */
+  readonly threads?: number | undefined;
+}
+
+export interface Exported {
+  readonly tensors: number;
+  /** Tensors that the adapter changed. */
+  readonly merged: number;
+  /** Of tensors. */
+  readonly bytes: number;
+  /** Names of the weight files. */
+  readonly files: readonly string[];
+  /** Types of the tensors in them. */
+  readonly dtypes: readonly FloatDtype[];
+  /** lora_dropout of the adapter, which is of its training and was not applied. */
+  readonly dropout: number;
+}
+
+/** `exportModel` with an adapter: its weights are W + scale B A, the exact result rounded once to the type of the file, ties to even. */
+export async function mergeAdapter(options: ExportOptions & { readonly adapter: string }): Promise<Exported> {
+  return exportModel(options);
+}
+
+/**
+ * Writes a model's folder anew. config.json stays as it is but for the type of the weights; generation_config.json, tokenizer, chat
+ * templates and licence are the same bytes. The new folder appears all at once.
+ * @throws FileError for what is missing or malformed in base or adapter, for a folder that may not be replaced, and for a failed write.
+ * @throws ConfigError for a model or adapter with features that are not supported.
+ * @throws ZeroSearchError for a number that is too large for the new type, or not finite. Nothing is changed in all these cases.
+ */
+export async function exportModel(options: ExportOptions): Promise<Exported> {
+  const { base, to, dtype, maxShardBytes } = options;
+  if (maxShardBytes !== undefined && !(maxShardBytes > 0))
+    throw new ConfigError({ where: "exportModel", what: "wrong size of shards", expected: "bytes above 0", got: String(maxShardBytes) });
+  const config = await loadConfig(base);
+  await refuseTarget(options);
+  const { files, found } = await openWeights(base);
+  const threads = new MergeThreads(options.threads);
+  let adapter: OpenAdapter | null = null;
+  try {
+    const wanted = new Map(parameterShapes(config).map(({ name, shape }) => [name, { shape, dtype: "f32" as const }]));
+    compareTensors(base, found, wanted, weightRules(config));
+    adapter = options.adapter === undefined ? null : await openAdapter(options.adapter, config);
+    const writer = new Rewriter(config, adapter, threads, dtype);
+    const tensors = [...found.byName.values()].sort(inFileOrder).map((tensor) => writer.source(tensor));
+    const shards = planShards(tensors, maxShardBytes);
+    const total = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
+    writer.onWritten = (done) => options.onProgress?.(done, total);
+    options.onProgress?.(0, total);
+    await writeFolderAtomic(to, async (temporary) => {
+      if (dtype === undefined) await copyFile(join(base, CONFIG), join(temporary, CONFIG));
+      else await writeFile(join(temporary, CONFIG), configWithDtype(await readConfigText(base), dtype, join(base, CONFIG)));
+      await copyCompanions(base, temporary);
+      for (const shard of shards) await writeSafetensors(join(temporary, shard.file), shard.tensors);
+      if (shards.length > 1) await writeFile(join(temporary, WEIGHTS_INDEX), shardIndex(shards));
+    });
+    return {
+      tensors: tensors.length,
+      merged: adapter?.pairs.length ?? 0,
+      bytes: total,
+      files: shards.map(({ file }) => file),
+      dtypes: [...new Set(tensors.map((tensor) => tensor.dtype as FloatDtype))],
+      dropout: adapter?.config.dropout ?? 0,
+    };
+  } finally {
+    await Promise.all([threads.stop(), closeAll(adapter === null ? files : [...files, adapter.file])]);
+  }
+}
+
+function inFileOrder(a: FileTensor, b: FileTensor): number {
+  return a.file === b.file ? a.entry.start - b.entry.start : a.file.path < b.file.path ? -1 : 1;
+}
+
+/** @throws FileError where writing would lose a folder that is no model's, or one that is being read. */
+async function refuseTarget({ base, adapter, to }: ExportOptions): Promise<void> {
+  await refuseForeign(to, belongsToModel, "a model");
+  if (!(await exists(to))) return;
+  if ((await readdir(to)).length > 0 && !(await exists(join(to, CONFIG))))
+    throw new FileError({
+      where: to,
+      what: "will not be replaced: it holds no config.json, so it is no model",
+      expected: "no such folder, an empty one, or a model",
+    });
+  const place = await realpath(to);
+  for (const read of adapter === undefined ? [base] : [base, adapter])
+    if ((await realpath(read)) === place)
+      throw new FileError({
+        where: to,
+        what: "is the folder that is read",
+        expected: "another folder",
+        hint: "give --to a folder of its own",
+      });
+}
+
+const floatDtypes: Readonly<Record<string, FloatDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
+
+/** The matrices of one pair, in host memory. */
+interface LoadedPair {
+  readonly pair: AdapterPair;
+  readonly a: MergeJob["a"];
+  /** [rows, rank] */
+  readonly b: Float32Array;
+}
+
+/** Makes the tensors of the new files out of the old ones. */
+class Rewriter {
+  /** Called with the bytes made so far. */
+  onWritten: (done: number) => void = () => undefined;
+  private readonly config: DecoderConfig;
+  private readonly adapter: OpenAdapter | null;
+  private readonly pairs: ReadonlyMap<string, AdapterPair>;
+  private readonly threads: MergeThreads;
+  private readonly dtype: FloatDtype | undefined;
+  private done = 0;
+  /** The pair in use: tensors are written one after the other. */
+  private current: LoadedPair | null = null;
+
+  constructor(config: DecoderConfig, adapter: OpenAdapter | null, threads: MergeThreads, dtype: FloatDtype | undefined) {
+    this.config = config;
+    this.adapter = adapter;
+    this.pairs = new Map(adapter?.pairs.map((pair) => [`${pair.module}.weight`, pair]));
+    this.threads = threads;
+    this.dtype = dtype;
+  }
+
+  source(tensor: FileTensor): TensorSource & { readonly bytes: number } {
+    const { entry, file } = tensor;
+    const { name, shape } = entry;
+    const from = floatDtypes[entry.dtype];
+    if (from === undefined)
+      throw new FileError({
+        where: file.path,
+        what: `tensor "${name}" does not hold floats`,
+        expected: "F32, F16 or BF16",
+        got: entry.dtype,
+      });
+    // what the decoder has no use for stays as it is
+    const dtype = weightRules(this.config).ignored?.(name) === true ? from : (this.dtype ?? from);
+    const pair = this.pairs.get(name);
+    const cols = foldedCols(shape);
+    const read = async (firstRow: number, rows: number): Promise<Float32Array | Uint16Array> => {
+      const raw = (await file.read(name, firstRow * cols, rows * cols)) as Float32Array | Uint16Array;
+      const data =
+        pair === undefined && dtype === from ? raw : await this.rewrite(tensor, raw, { from, dtype, pair, firstRow, rows, cols });
+      this.done += data.byteLength;
+      this.onWritten(this.done);
+      return data;
+    };
+    return { name, shape, dtype, read, bytes: sourceBytes({ shape, dtype }) };
+  }
+
+  private async rewrite(
+    { entry, file }: FileTensor,
+    base: Float32Array | Uint16Array,
+    place: { from: FloatDtype; dtype: FloatDtype; pair: AdapterPair | undefined; firstRow: number; rows: number; cols: number },
+  ): Promise<Float32Array | Uint16Array> {
+    const { from, dtype, pair, firstRow, rows, cols } = place;
+    const loaded = pair === undefined ? null : await this.load(pair, cols);
+    const rank = pair?.rank ?? 0;
+    const { data, notFinite } = await this.threads.merge({
+      ...{ base, baseDtype: from, dtype, rows, cols, rank, scale: pair?.scale ?? 0 },
+      a: loaded?.a ?? new Float64Array(0),
+      b: loaded?.b.subarray(firstRow * rank, (firstRow + rows) * rank) ?? new Float32Array(0),
+    });
+    if (notFinite >= 0) {
+      const before = toFloats(base.subarray(notFinite, notFinite + 1), from)[0]!;
+      const at = entry.shape.length < 2 ? `[${notFinite}]` : `[${firstRow + Math.floor(notFinite / cols)}, ${notFinite % cols}]`;
+      throw notFiniteError(`${file.path} "${entry.name}" ${at}`, before, dtype, pair);
+    }
+    return data;
+  }
+
+  private async load(pair: AdapterPair, cols: number): Promise<LoadedPair> {
+    if (this.current?.pair === pair) return this.current;
+    const names = pairNames(pair.module);
+    const floats = async (name: string): Promise<Float32Array> => {
+      const { file, entry } = this.adapter!.byName.get(name)!;
+      return toFloats((await file.read(entry.name)) as Float32Array | Uint16Array, floatDtypes[entry.dtype]!);
+    };
+    const a = packColumns(await floats(names.a), pair.rank, cols);
+    this.current = { pair, a, b: await floats(names.b) };
+    return this.current;
+  }
+}
+
+function notFiniteError(where: string, before: number, dtype: FloatDtype, pair: AdapterPair | undefined): ZeroSearchError {
+  if (!Number.isFinite(before))
+    return new ZeroSearchError({
+      where,
+      what: "the weights are not finite",
+      got: String(before),
+      hint: "the model is broken: its training diverged, or the file is damaged",
+    });
+  return new ZeroSearchError({
+    where,
+    what:
+      pair === undefined
+        ? `a number is too large for ${dtype}`
+        : `with the adapter it is too large for ${dtype}, or the adapter is not finite`,
+    expected: `at most ${dtype === "f16" ? "65504" : "3.39e38"} in size`,
+    got: pair === undefined ? String(before) : `${before} before the adapter`,
+    hint: dtype === "f16" ? "write bf16 or f32" : undefined,
+  });
+}

@@ -1,0 +1,23 @@
+/** What a run computes with, in words for its second line. */
+import type { Parameter } from "../tensor/tensor.ts";
+import type { Model } from "./open-model.ts";
+
+/** `policy 0.94 M parameters, simulator 0.94 M`; of LoRA, what learns and what is shared. `endpoint` is where a simulator outside runs. */
+export function describeModels(policy: Model, simulator: Model | null, endpoint: string | null): string {
+  return `policy ${describePolicy(policy)}, simulator ${simulator === null ? `behind ${String(endpoint)}` : describeSimulator(simulator, policy)}`;
+}
+
+function describePolicy({ decoder, adapter }: Model): string {
+  const size = `${millions(decoder.parameters())} parameters`;
+  return adapter === undefined ? size : `${size} and a LoRA adapter of ${millions(decoder.adapterParameters(adapter))} that learns`;
+}
+
+function describeSimulator({ decoder, adapter }: Model, policy: Model): string {
+  const weights = decoder === policy.decoder ? "on the same weights" : millions(decoder.parameters());
+  return adapter === undefined ? weights : `${weights} with its own adapter`;
+}
+
+function millions(parameters: ReadonlyMap<string, Parameter>): string {
+  const count = [...parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  return `${(count / 1e6).toFixed(2)} M`;
+}

@@ -1,0 +1,48 @@
+/** Downloads of models, shown to people: a bar over the bytes of all files. */
+import type { DownloadProgress } from "../checkpoint/hub.ts";
+import { Progress, type TextStream } from "../log/progress.ts";
+
+/** Between two lines where there is no terminal: milliseconds. */
+const INTERVAL = 10_000;
+const MIB = 2 ** 20;
+
+/** Callbacks for `locateModel`, which draw. One at a time: a new model or commit begins a new bar. */
+export class DownloadBar {
+  readonly #stream: TextStream;
+  #bar: Progress | null = null;
+  #name = "";
+
+  constructor(stream: TextStream = process.stdout) {
+    this.#stream = stream;
+  }
+
+  readonly onProgress = ({ id, commit, done, total, files, allFiles }: DownloadProgress): void => {
+    const name = `${id} @ ${commit.slice(0, 7)}`;
+    // A model that is here has nothing to show, and the end is when all files are in their place.
+    if (done === total && (this.#bar === null || files < allFiles)) return;
+    if (this.#bar === null || this.#name !== name) {
+      this.finish();
+      this.#name = name;
+      this.#bar = new Progress({
+        label: `downloading ${name}, MiB`,
+        total: total / MIB,
+        from: done / MIB,
+        unit: "MiB",
+        plainInterval: INTERVAL,
+        stream: this.#stream,
+      });
+    }
+    this.#bar.update(done / MIB, { files: `${files}/${allFiles}` });
+  };
+
+  readonly onNote = (note: string): void => {
+    if (this.#bar === null) this.#stream.write(`${note}\n`);
+    else this.#bar.print(note);
+  };
+
+  /** Ends the bar, which stays as it is. */
+  finish(): void {
+    this.#bar?.finish();
+    this.#bar = null;
+  }
+}

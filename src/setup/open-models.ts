@@ -1,0 +1,123 @@
+/** Opens the models of a run: every copy of weights once, the roles' LoRA adapters on it, and the tokenizer that goes with it. */
+import { realpath } from "node:fs/promises";
+import { loadDecoder } from "../checkpoint/hugging-face.ts";
+import { loadAdapter } from "../checkpoint/peft.ts";
+import type { Config } from "../config/index.ts";
+import type { Device } from "../device/device.ts";
+import type { Decoder, DecoderOptions } from "../nn/decoder.ts";
+import { checkTokenizerFits } from "../text/tokenizer.ts";
+import { ConfigError } from "../util/errors.ts";
+import type { Closing } from "./closing.ts";
+import type { ConfigModels } from "./locate-models.ts";
+import {
+  addedAdapter,
+  modelRoles,
+  shareWeights,
+  type AdapterPlan,
+  type LocatedModel,
+  type LocatedModels,
+  type Role,
+  type RoleOptions,
+  type WeightsPlan,
+} from "./model-roles.ts";
+import { openText, type Model } from "./open-model.ts";
+
+/** The models of a run. Those that share their weights have the same decoder. */
+export interface Models {
+  readonly policy: Model;
+  /** Null where the simulator runs behind an endpoint. */
+  readonly simulator: Model | null;
+  /** Held only where the loss has a KL term. */
+  readonly reference: Model | null;
+}
+
+/** Where weights and adapters come from: files, unless told. */
+export interface ModelReader {
+  readonly weights: (folder: string, device: Device, options: DecoderOptions) => Promise<Decoder>;
+  /** Adds an adapter of that name with the weights of a PEFT folder. */
+  readonly adapter: (decoder: Decoder, name: string, folder: string) => Promise<unknown>;
+}
+
+const files: ModelReader = { weights: loadDecoder, adapter: loadAdapter };
+
+/** The models among those that were found, by role. Two names for one folder are one model. @throws FileError */
+export async function locatedModels({ found }: Pick<ConfigModels, "found">, config: Config): Promise<LocatedModels> {
+  const at = async (key: string, given: string | null): Promise<LocatedModel | null> => {
+    const model = found.get(key);
+    return model === undefined ? null : { source: model.hub?.id ?? given ?? model.folder, folder: await realpath(model.folder) };
+  };
+  const { model, simulator } = config;
+  return {
+    policy: (await at("model.policy", model.policy)) as LocatedModel,
+    simulator: await at("simulator.path", simulator.path),
+    referencePolicy: await at("model.referencePolicy", model.referencePolicy),
+  };
+}
+
+/**
+ * Opens what `modelRoles` asks for; `closing` disposes of each decoder once.
+ * @throws FileError, ConfigError, ShapeError, DeviceError: a missing or damaged file, an adapter or tokenizer that does not fit, no memory.
+ */
+export async function openModels(
+  config: Config,
+  located: LocatedModels,
+  options: RoleOptions,
+  device: Device,
+  closing: Closing,
+  reader: ModelReader = files,
+): Promise<Models> {
+  const models = new Map<Role, Model>();
+  for (const copy of shareWeights(modelRoles(config, located, options))) {
+    const text = await openText(copy.folder);
+    const decoder = await openWeights(copy, device, closing, reader);
+    checkTokenizerFits(text.tokenizer, decoder.config.vocabulary, copy.folder);
+    for (const { role, source, folder, maxPositions, adapter } of copy.roles) {
+      if (adapter !== null) await openAdapter(config, decoder, role, adapter, reader);
+      models.set(role, {
+        source,
+        folder,
+        decoder,
+        ...text,
+        maxPositions: Math.min(maxPositions, decoder.maxPositions),
+        adapter: adapter === null ? undefined : role,
+      });
+    }
+  }
+  return { policy: models.get("policy") as Model, simulator: models.get("simulator") ?? null, reference: models.get("reference") ?? null };
+}
+
+async function openWeights(
+  { folder, dtype, learns, maxPositions }: WeightsPlan,
+  device: Device,
+  closing: Closing,
+  reader: ModelReader,
+): Promise<Decoder> {
+  const decoder = closing.add(await reader.weights(folder, device, { dtype, maxPositions }), (opened) => {
+    opened.dispose();
+  });
+  decoder.setTrainable(learns);
+  return decoder;
+}
+
+/** Adds the adapter of a role: read from its folder, or a new one as the configuration describes it. */
+async function openAdapter(
+  config: Config,
+  decoder: Decoder,
+  role: Role,
+  { from, learns }: AdapterPlan,
+  reader: ModelReader,
+): Promise<void> {
+  if (from === null) decoder.addAdapter(role, addedAdapter(config));
+  else await reader.adapter(decoder, role, from);
+  decoder.setAdapterTrainable(role, learns);
+  const { lora } = config;
+  const { rank } = decoder.adapterShape(role);
+  if (role === "policy" && lora.rank !== 0 && lora.rank !== rank)
+    throw new ConfigError({
+      where: "lora.rank",
+      what: `is not the rank of ${String(from)}`,
+      expected: `${rank}, or 0`,
+      got: String(lora.rank),
+      hint: "An adapter that is given keeps its own rank, alpha and targets.",
+    });
+}

@@ -1,0 +1,47 @@
+/** How much memory a run will take, and whether it fits: the run's own program, rehearsed on a device that only counts. */
+import type { Config } from "../../config/index.ts";
+import { DeviceError } from "../../util/errors.ts";
+import { simulatorPositions } from "../open-agents.ts";
+import type { Question } from "../../rl/trajectory.ts";
+import { Ledger, type Peak } from "./ledger.ts";
+import { readModels, type PlannedWeights } from "./models.ts";
+import { rehearse } from "./rehearse.ts";
+import type { Target } from "./target.ts";
+
+export interface Plan {
+  readonly config: Config;
+  readonly models: readonly PlannedWeights[];
+  /** The books when the device held most. */
+  readonly peak: Peak;
+  /** By phase. */
+  readonly phases: ReadonlyMap<string, Peak>;
+  /** Null where nobody knows how much memory there is. */
+  readonly fits: boolean | null;
+  /** Why not, in a few words; null where it fits. */
+  readonly why: string | null;
+}
+
+/**
+ * Plans a run. No weights are read: config.json suffices.
+ * @param questions - those of training and test, which decide how long the simulator's prompts can be
+ * @throws FileError, ConfigError where a configuration is missing or wrong.
+ */
+export async function planRun(config: Config, questions: readonly Question[], target: Target): Promise<Plan> {
+  const models = await readModels(config, simulatorPositions(config, questions));
+  const ledger = new Ledger();
+  const device = await target.open(ledger);
+  let refused: DeviceError | null = null;
+  try {
+    await rehearse(config, models, device, ledger);
+  } catch (error) {
+    // A kernel that cannot take its sizes, whatever the memory.
+    if (!(error instanceof DeviceError)) throw error;
+    refused = error;
+  } finally {
+    await device.destroy();
+  }
+  const { overflow } = device;
+  const why = refused !== null ? refused.message : overflow === undefined ? null : `no room for ${overflow.what}`;
+  const fits = refused !== null ? false : overflow !== undefined ? false : target.memory === null ? null : true;
+  return { config, models, peak: ledger.peak, phases: ledger.phases, fits, why };
+}

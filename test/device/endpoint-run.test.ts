@@ -1,0 +1,124 @@
+/** Training steps whose simulator runs behind an endpoint: a server on this machine that writes documents by script. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openTraining, trainStep, type Trajectory } from "../../src/index.ts";
+import { packagedConfig } from "../../src/config/index.ts";
+import { drawKind } from "../../src/search/curriculum.ts";
+import { completion, openChatServer, type ChatServer, type Reply } from "../helpers/chat-server.ts";
+import { readRows, settingsFor, shortRun } from "../helpers/program.ts";
+import { tinyQuickstart } from "../helpers/tiny-quickstart.ts";
+
+const key = "sk-of-this-test";
+let folder: string;
+let models: string;
+let server: ChatServer;
+/** What the server says to its n-th request for a completion. */
+let reply: (n: number, prompt: string) => Reply;
+let asked = 0;
+
+beforeAll(async () => {
+  models = await tinyQuickstart();
+  folder = mkdtempSync(join(tmpdir(), "zerosearch-endpoint-"));
+  process.env["ZEROSEARCH_TEST_KEY"] = key;
+  server = await openChatServer(({ path, body }) => {
+    if (path.endsWith("/models")) return { body: { data: [{ id: "canned" }] } };
+    return reply(asked++, (body as { messages: { content: string }[] }).messages[1]?.content ?? "");
+  });
+});
+afterAll(async () => {
+  delete process.env["ZEROSEARCH_TEST_KEY"];
+  await server.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const open = (name: string, ...settings: string[]) =>
+  openTraining({
+    config: packagedConfig("quickstart"),
+    settings: [
+      ...shortRun,
+      ...settingsFor(models, folder),
+      "simulator.path=null",
+      `simulator.endpoint=${server.endpoint}`,
+      "simulator.endpointKey=ZEROSEARCH_TEST_KEY",
+      "train.steps=2",
+      "curriculum.end=1",
+      "device.kind=cpu",
+      "data.validation=null",
+      "data.test=null",
+      `name=${name}`,
+      ...settings,
+    ],
+  });
+
+/** The steps of a run, and what was logged of them. */
+async function run(name: string, ...settings: string[]): Promise<Trajectory[]> {
+  asked = 0;
+  const training = await open(name, ...settings);
+  try {
+    const all: Trajectory[] = [];
+    for (const step of [1, 2]) {
+      const result = await trainStep(training, step);
+      training.log(step, result, null);
+      all.push(...result.scored.map(({ trajectory }) => trajectory));
+    }
+    return all;
+  } finally {
+    await training.close();
+  }
+}
+
+/** Documents that tell which prompt they answer. */
+const documents = (prompt: string): string =>
+  `Doc 1: ${/Query: (.*)/.exec(prompt)?.[1] ?? ""}\nDoc 2: ${/(\w+) Output/.exec(prompt)?.[1] ?? ""}\nDoc 3: end\nDoc 4: cut`;
+
+describe("a run whose simulator is behind an endpoint", () => {
+  it("trains on what the server writes, counts every request and retry, and repeats with a server that does", async () => {
+    reply = (n, prompt) => (n === 1 ? { status: 503, body: "busy" } : completion(documents(prompt)));
+    const first = await run("first");
+    const searches = first.flatMap((one) => one.searches.map((search) => ({ ...search, one })));
+    expect(searches.length).toBeGreaterThan(10);
+    for (const { query, kind, documents: shown, turn, one } of searches) {
+      expect(shown).toContain(`Doc 2: ${kind === "useful" ? "Useful" : "Noisy"}\nDoc 3: end`);
+      expect(shown).not.toContain("cut");
+      if (!/[<[\ufffd]/.test(query)) expect(shown).toContain(`Doc 1: ${query}`.trim());
+      const at = { step: one.step, question: one.questionIndex, rollout: one.rollout };
+      // From 0.25 to 1 over two steps.
+      expect(kind).toBe(drawKind(1, at, turn, one.step === 2 ? 1 : 0.5));
+    }
+    const rows = readRows(join(folder, "runs", "first", "metrics.jsonl"));
+    const sum = (name: string): number => rows.reduce((total, row) => total + Number(row[`time/simulator_${name}`]), 0);
+    expect(sum("requests")).toBe(searches.length);
+    expect(sum("retries")).toBe(1);
+    expect(sum("completion_tokens")).toBe(7 * searches.length);
+    expect(sum("seconds")).toBeGreaterThan(0);
+
+    reply = (_, prompt) => ({ ...completion(documents(prompt)), delay: 3 });
+    expect(await run("again", "simulator.endpointConcurrency=3")).toEqual(first);
+  });
+
+  it("writes the key nowhere", () => {
+    const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => statSync(join(folder, name)).isFile());
+    expect(files).toContain(join("runs", "first", "config.yaml"));
+    for (const file of files) expect(readFileSync(join(folder, file)).includes(key), file).toBe(false);
+    const answered = server.asked.filter(({ headers }) => headers.authorization === `Bearer ${key}`);
+    expect(answered).toHaveLength(server.asked.length);
+  });
+
+  it("ends with the server's error when it fails in the middle", async () => {
+    reply = (n, prompt) => (n === 5 ? { status: 400, body: { error: { message: "no such thing" } } } : completion(documents(prompt)));
+    await expect(run("failing")).rejects.toThrow(/\/v1\/chat\/completions: HTTP 400: "no such thing"/);
+  });
+
+  it("does not begin without its server, its model or its key, and leaves no run behind", async () => {
+    await expect(open("unknown", "simulator.endpointModel=other")).rejects.toThrow(
+      /simulator.endpointModel: is not served at .*; expected one of canned, got "other"/,
+    );
+    await expect(open("keyless", "simulator.endpointKey=ZEROSEARCH_NO_SUCH_KEY")).rejects.toThrow(
+      "simulator.endpointKey: the environment variable ZEROSEARCH_NO_SUCH_KEY is not set",
+    );
+    await expect(open("nowhere", "simulator.endpoint=http://127.0.0.1:9/v1")).rejects.toThrow(/127\.0\.0\.1:9\/v1\/models: no answer/);
+    expect(readdirSync(join(folder, "runs")).sort()).toEqual(["again", "failing", "first"]);
+  });
+});

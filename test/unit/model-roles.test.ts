@@ -1,0 +1,196 @@
+/** Which weights a run holds, and who computes with them. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { packagedConfig, readOverride, readYaml, resolveConfig, type Config } from "../../src/config/index.ts";
+import { fromHuggingFace } from "../../src/nn/config.ts";
+import { Decoder } from "../../src/nn/decoder.ts";
+import { Closing } from "../../src/setup/closing.ts";
+import { addedAdapter, loraTargets, modelRoles, shareWeights, usesLora, type LocatedModels } from "../../src/setup/model-roles.ts";
+import { openModels, type ModelReader } from "../../src/setup/open-models.ts";
+import { preparations } from "../../src/setup/prepare-device.ts";
+import { liveTensors } from "../../src/tensor/tensor.ts";
+import { hasQuickstart, root } from "../helpers/tiny-quickstart.ts";
+import { ReferenceDevice } from "../reference/device.ts";
+
+const configOf = (...settings: string[]): Config =>
+  resolveConfig([...readYaml(packagedConfig("quickstart")), ...["rollout.maxContextTokens=500", ...settings].map(readOverride)]);
+
+const at = (folder: string): { source: string; folder: string } => ({ source: `given/${folder}`, folder });
+const located = (policy: string, simulator: string | null, reference: string | null = null): LocatedModels => ({
+  policy: at(policy),
+  simulator: simulator === null ? null : at(simulator),
+  referencePolicy: reference === null ? null : at(reference),
+});
+const plan = (config: Config, models: LocatedModels, trains = true) =>
+  shareWeights(modelRoles(config, models, { simulatorPositions: 700, trains })).map(({ folder, dtype, learns, maxPositions, roles }) => ({
+    copy: `${folder} ${dtype}${learns ? " learns" : ""} ${maxPositions}`,
+    roles: roles.map(({ role, adapter }) => {
+      if (adapter === null) return role;
+      return `${role} + ${adapter.from ?? "new"}${adapter.learns ? " learns" : ""}`;
+    }),
+  }));
+
+const lora = ["lora.rank=8", "model.dtype=bf16"];
+const kl = "algorithm.klCoef=0.01";
+
+describe("the copies of weights", () => {
+  it("are one for all three roles where an adapter learns and the simulator is the same model, as long as the longest needs", () => {
+    expect(plan(configOf(...lora, kl), located("base", "base"))).toEqual([
+      { copy: "base bf16 700", roles: ["policy + new learns", "simulator", "reference"] },
+    ]);
+    expect(plan(configOf(...lora, kl, "simulator.adapter=sim"), located("base", "base", "base"))).toEqual([
+      { copy: "base bf16 700", roles: ["policy + new learns", "simulator + sim", "reference"] },
+    ]);
+  });
+
+  it("are one more for a simulator or a reference of its own", () => {
+    expect(plan(configOf(...lora, kl, "simulator.adapter=sim"), located("base", "other"))).toEqual([
+      { copy: "base bf16 500", roles: ["policy + new learns", "reference"] },
+      { copy: "other bf16 700", roles: ["simulator + sim"] },
+    ]);
+    expect(plan(configOf(...lora, kl), located("base", null, "third"))).toEqual([
+      { copy: "base bf16 500", roles: ["policy + new learns"] },
+      { copy: "third bf16 500", roles: ["reference"] },
+    ]);
+  });
+
+  it("have a reference with the adapter that the policy starts from, frozen, beside the one that learns", () => {
+    expect(plan(configOf("lora.from=mine", kl), located("base", "base"))).toEqual([
+      { copy: "base f32 700", roles: ["policy + mine learns", "simulator", "reference + mine"] },
+    ]);
+    // a reference that is named is that model as it is
+    expect(plan(configOf("lora.from=mine", kl), located("base", "other", "base"))[0]!.roles).toEqual(["policy + mine learns", "reference"]);
+  });
+
+  it("are never shared with weights that learn; frozen ones of one folder are, without LoRA too", () => {
+    expect(plan(configOf("model.dtype=f16", kl), located("base", "base"))).toEqual([
+      { copy: "base f32 learns 500", roles: ["policy"] },
+      { copy: "base f16 700", roles: ["simulator", "reference"] },
+    ]);
+    expect(plan(configOf(), located("base", "other"))).toEqual([
+      { copy: "base f32 learns 500", roles: ["policy"] },
+      { copy: "other f32 700", roles: ["simulator"] },
+    ]);
+  });
+
+  it("neither learn nor have a reference where a policy is judged", () => {
+    expect(plan(configOf(kl, "lora.from=mine"), located("base", "base"), false)).toEqual([
+      { copy: "base f32 700", roles: ["policy + mine", "simulator"] },
+    ]);
+    expect(() => plan(configOf(...lora), located("base", "base"), false)).toThrow(
+      /lora.from: is missing: lora.rank says that the policy is an adapter.*expected the folder of the adapter/,
+    );
+  });
+});
+
+describe("a new adapter", () => {
+  it("is of the configured rank, alpha and layers, drawn by the run's seed", () => {
+    const config = configOf("lora.rank=4", "lora.alpha=8", "lora.targets=v_proj, self_attn.q_proj", "seed=9");
+    expect(usesLora(config)).toBe(true);
+    expect(usesLora(configOf())).toBe(false);
+    expect(addedAdapter(config)).toEqual({ rank: 4, alpha: 8, targets: ["self_attn.q_proj", "self_attn.v_proj"], seed: 9 });
+    expect(loraTargets(configOf().lora.targets)).toHaveLength(7);
+  });
+
+  it("has targets that exist: a wrong one is an error with the nearest that does, before anything is loaded", () => {
+    expect(() => plan(configOf("lora.rank=4", "lora.targets=q_proj,gate_porj"), located("a", "a"))).toThrow(
+      /^lora.targets: is not a linear layer of a block; expected some of q_proj, k_proj.*, got "gate_porj"\n {2}did you mean gate_proj\?$/,
+    );
+    expect(() => loraTargets("mlp.q_proj")).toThrow(/got "mlp.q_proj"/);
+    expect(() => loraTargets(" , ")).toThrow(/names no linear layer/);
+  });
+});
+
+describe.skipIf(!hasQuickstart)("models that are opened", () => {
+  const folder = join(root, "checkpoints", "quickstart", "policy");
+  const shape = fromHuggingFace({
+    ...JSON.parse(readFileSync(join(folder, "config.json"), "utf8")),
+    hidden_size: 8,
+    head_dim: 4,
+    intermediate_size: 8,
+    num_hidden_layers: 1,
+  });
+
+  async function open(settings: readonly string[], models: LocatedModels) {
+    const device = new ReferenceDevice();
+    const closing = new Closing();
+    let loaded = 0;
+    const reader: ModelReader = {
+      weights: async (_, to, options) => {
+        loaded++;
+        return Decoder.initialise(shape, to, 1, options);
+      },
+      adapter: async (decoder, name) => decoder.addAdapter(name, { rank: 2, alpha: 2, seed: 2, targets: ["mlp.up_proj"] }),
+    };
+    try {
+      return {
+        ...(await openModels(configOf(...settings), models, { simulatorPositions: 300, trains: true }, device, closing, reader)),
+        loaded,
+      };
+    } finally {
+      await closing.close();
+      expect(liveTensors(device).tensors).toBe(0);
+    }
+  }
+
+  it("are one decoder for roles that share it, each with its adapter, of which the policy's alone learns, and are freed once", async () => {
+    const { policy, simulator, reference, loaded } = await open(
+      [kl, "lora.from=mine", "simulator.adapter=sim", "rollout.maxContextTokens=200"],
+      located(folder, folder),
+    );
+    expect(loaded).toBe(1);
+    expect([simulator!.decoder, reference!.decoder]).toEqual([policy.decoder, policy.decoder]);
+    expect([policy, simulator!, reference!].map(({ adapter, maxPositions }) => `${adapter ?? ""} ${maxPositions}`)).toEqual([
+      "policy 200",
+      "simulator 300",
+      "reference 200",
+    ]);
+    const learns = (name: string): boolean[] => [...policy.decoder.adapterParameters(name).values()].map((one) => one.requiresGrad);
+    expect([learns("policy"), learns("simulator"), learns("reference")]).toEqual([
+      [true, true],
+      [false, false],
+      [false, false],
+    ]);
+    expect([...policy.decoder.parameters().values()].some((parameter) => parameter.requiresGrad)).toBe(false);
+  });
+
+  it("are refused where lora.rank is not the rank of the adapter that is given", async () => {
+    const models = located(folder, null);
+    await expect(open(["lora.from=mine", "lora.rank=8"], models)).rejects.toThrow(
+      /^lora.rank: is not the rank of mine; expected 2, or 0, got 8\n.*keeps its own rank/,
+    );
+    await open(["lora.from=mine", "lora.rank=2"], models);
+  });
+});
+
+describe("kernels compiled ahead", () => {
+  const decoder = (ranks: Record<string, readonly number[]>): Decoder => {
+    const pairs = (adapter: string, layer: number) => {
+      const rank = ranks[adapter]?.[layer];
+      return rank === undefined ? undefined : { a: { rows: rank } };
+    };
+    const block = (layer: number) => ({ linears: new Map([["q", { adapters: { get: (adapter: string) => pairs(adapter, layer) } }]]) });
+    return { blocks: [block(0), block(1)] } as unknown as Decoder;
+  };
+  const asked = (...models: [name: string, decoder: Decoder, adapter: string | undefined, learns: boolean][]) =>
+    preparations(models.map(([name, one, adapter, learns]) => ({ name, model: { decoder: one, adapter }, learns }))).map(
+      ({ names, trains, loraRank }) => [names.join(), trains, loraRank],
+    );
+
+  it("are asked for once for each copy of the weights and each rank on it", () => {
+    const shared = decoder({ policy: [8, 8], simulator: [4, 16], reference: [8, 8] });
+    expect(
+      asked(["policy", shared, "policy", true], ["simulator", shared, undefined, false], ["reference", shared, "reference", false]),
+    ).toEqual([["policy,reference,simulator", "adapters", 8]]);
+    expect(asked(["policy", shared, "policy", true], ["simulator", shared, "simulator", false])).toEqual([
+      ["policy", "adapters", 8],
+      ["simulator", "nothing", 4],
+      ["simulator", "nothing", 16],
+    ]);
+    expect(asked(["policy", decoder({}), undefined, true], ["simulator", decoder({}), undefined, false])).toEqual([
+      ["policy", "weights", 0],
+      ["simulator", "nothing", 0],
+    ]);
+  });
+});
