@@ -4,7 +4,8 @@
  * are; the last line is always `N passed, N failed, N skipped`.
  *
  * REQUIRE_WEBGPU=1: a missing WebGPU adapter or browser is a failure, not a skip. REQUIRE_WEBGPU_TIERS=shader-f16,subgroup-matrix: an
- * adapter without one of them too. TEST_LAUNCHER: the command that runs Vitest instead of this Node, as words.
+ * adapter without one of them too. REQUIRE_PYTHON=1: so is a missing python3 with numpy; REQUIRE_GOLDEN=1: so are missing golden outputs.
+ * TEST_LAUNCHER: the command that runs Vitest instead of this Node, as words.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";

@@ -53,6 +53,10 @@ export { AdamW, decayGroups } from "./optim/adamw.ts";
 export { LossScaler, lossScalerFor } from "./optim/loss-scaler.ts";
 export { learningRate } from "./optim/schedule.ts";
 export { loadDecoder, saveDecoder } from "./checkpoint/hugging-face.ts";
+export { saveModelFolder } from "./checkpoint/save-model.ts";
+export { loadAdapter, readAdapterConfig, saveAdapter } from "./checkpoint/peft.ts";
+export { exportModel, mergeAdapter } from "./checkpoint/merge.ts";
+export { locateModel } from "./checkpoint/hub.ts";
 export { fineTuneStep } from "./sft/fine-tune.ts";
 export type { Example } from "./sft/examples.ts";
 

@@ -19,7 +19,7 @@ interface Expected {
 }
 
 const hasNumpy = spawnSync("python3", ["-c", "import numpy"]).status === 0;
-if (!hasNumpy && process.env["REQUIRE_GOLDEN"] === "1") throw new Error("python3 with numpy is missing, and REQUIRE_GOLDEN=1 asks for it");
+if (!hasNumpy && process.env["REQUIRE_PYTHON"] === "1") throw new Error("python3 with numpy is missing, and REQUIRE_PYTHON=1 asks for it");
 const script = fileURLToPath(new URL("../reference/oracle.py", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "zerosearch-oracle-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readOverride, readYaml } from "../../src/config/source.ts";
 import { packagedConfig, resolveConfig, type Config } from "../../src/config/index.ts";
+import { genericGpu } from "../../src/device/hollow.ts";
+import { DryDevice } from "../../src/device/webgpu/dry-device.ts";
 import type { Question } from "../../src/rl/trajectory.ts";
 import { dryRun } from "../../src/setup/plan/dry-run.ts";
 import { gpuMemory, type Machine } from "../../src/setup/plan/gpu-memory.ts";
@@ -171,6 +173,28 @@ describe("a plan", () => {
       /model\.policy: there is no config\.json of Some\/Model on this machine.*zerosearch download Some\/Model/s,
     );
     await expect(planOf(configOf("model.policy=no/such/folder"))).rejects.toThrow("a folder with config.json");
+  });
+});
+
+describe("the head's backward pass on a GPU", () => {
+  it("takes its scratch memory once, however many chunks the tokens make", () => {
+    const scratch = (N: number): number => {
+      const device = new DryDevice({ capabilities: genericGpu.capabilities, precision: "f16", fuse: true, notes: false });
+      const [C, V] = [256, 151936];
+      const storage = (rows: number, cols: number, dtype: "f32" | "u32" = "f32") => device.allocate(rows, cols, dtype, "activation", "x");
+      const weight = device.allocate(V, C, "f32", "parameter", "weight");
+      const vector = () => storage(1, N);
+      const inputs = [storage(N, C), weight, storage(1, N, "u32"), vector(), vector(), vector(), vector()];
+      const outputs = [storage(N, C), storage(V, C)];
+      const before = device.memory().inUse;
+      device.run("log_prob_backward", { temperature: 1 }, inputs, outputs);
+      const { inUse, peak } = device.memory();
+      expect(inUse - before).toBe(Math.ceil(V / 128) * 128 * C * 2); // the weight's f16 copy stays
+      return peak - inUse;
+    };
+    // chunks of 768 rows
+    expect(scratch(768)).toBeGreaterThan(4 * 768 * 151936);
+    expect(scratch(20 * 768)).toBeLessThan(1.05 * scratch(2 * 768));
   });
 });
 

@@ -68,13 +68,7 @@ export async function createHollowCpuDevice(options: CpuDeviceOptions = {}, obse
   return new CpuDevice({ memory, kernels, pool: null, blas, description: describe(threads, build, blas), spin: 0 });
 }
 
-interface Sizes {
-  readonly threads: number;
-  readonly spin: number;
-  readonly memorySizes: { readonly threads: number; readonly maxShardBytes: number; readonly maxMemoryBytes: number };
-}
-
-function sizesOf(options: CpuDeviceOptions): Sizes {
+function sizesOf(options: CpuDeviceOptions) {
   const cores = availableParallelism();
   const threads = integerOption("threads", options.threads ?? cores, 1, 256);
   const maxShardBytes = integerOption("maxShardBytes", options.maxShardBytes ?? 2 ** 30, 1, 2 ** 31);

@@ -1,6 +1,6 @@
 /** A plan as text: what is held where, by phase, against what there is; the time of a step; what would make it fit. */
 import { formatTable } from "../../log/table.ts";
-import type { Plan } from "./plan.ts";
+import { hostBytes, type Plan } from "./plan.ts";
 import type { Rates } from "./rates.ts";
 import { parts, phases } from "./rehearse.ts";
 import type { Remedies, Trial } from "./settings.ts";
@@ -23,7 +23,7 @@ export interface PlanText {
 export function planText({ plan, target, rates, other, remedies, notes }: PlanText): string {
   const blocks = [
     [`plan: ${target.name} (${[memoryOf(target), ...target.notes].join("; ")})`, ...plan.models.map(modelLine), ...notes].join("\n"),
-    heldTable(plan, target),
+    `${heldTable(plan, target)}\nBesides, the process itself takes about ${gib(hostBytes(plan))} GiB: Node, tokenizers, and weights on their way.`,
     recomputation(plan, other),
     phaseTable(plan),
     timeText(plan, target, rates),
@@ -53,8 +53,7 @@ interface Line {
   readonly bytes: number;
 }
 
-function heldTable({ peak }: Plan, { kind }: Target): string {
-  const where = kind === "cpu" ? "memory" : "GPU";
+function heldTable({ peak }: Plan, { place: where }: Target): string {
   const lines: Line[] = [...peak.parts].sort((a, b) => b[1] - a[1]).map(([what, bytes]) => ({ what, where, bytes }));
   lines.push({ what: "all, at the moment of the most", where, bytes: peak.total });
   return formatTable<Line>(

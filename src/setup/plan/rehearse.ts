@@ -15,12 +15,11 @@ import { compileTextStops } from "../../search/text-codec.ts";
 import { simulatorStop } from "../../search/simulation.ts";
 import { keep } from "../../tensor/scope.ts";
 import { full } from "../../tensor/tensor.ts";
-import { DeviceError } from "../../util/errors.ts";
 import { Closing } from "../closing.ts";
 import { cacheBytes, decodeRows, openGenerator, policyName, simulatorName, usualSimulatorTokens } from "../open-agents.ts";
 import { learningParameters, type Model } from "../open-model.ts";
-import type { Models } from "../open-models.ts";
 import { openLearner } from "../open-learner.ts";
+import type { Models } from "../open-models.ts";
 import type { Ledger } from "./ledger.ts";
 import { openHollowModels, type PlannedWeights } from "./models.ts";
 
@@ -96,12 +95,12 @@ export async function rehearse(
       recompute: train.recompute,
       adapter: policy.adapter,
     };
+    ledger.begin(phases.rollout);
     // They stay from the first update on.
     book(parts.gradients);
     for (const weight of learningParameters(policy).values())
       weight.grad = keep(full(device, weight.shape, 0, { usage: "parameter", label: `gradient of ${weight.label}` }));
 
-    ledger.begin(phases.rollout);
     book(parts.rollout);
     await rollOut(config, generator, models);
     const batch = scored(worstBatch(config, policy.maxPositions));
@@ -174,11 +173,13 @@ async function rollOut(config: Config, generator: BatchGenerator, { policy, simu
   acting.close();
 }
 
-/** As many sequences as may decode together; they never end by themselves. */
+/** As many sequences as may decode together; none comes to its end before it is closed. */
 class Crowd {
   private readonly sequences: readonly Sequence[];
+  /** Tokens of the first sequence when enough steps have been taken. */
   private readonly enough: number;
-  private ended = false;
+  private closed = false;
+  private failure: Error | null = null;
 
   /** `usual`: tokens of a usual sequence, by which the cache is sized. */
   constructor(config: Config, generator: BatchGenerator, name: string, model: Model, usual: number, stops: readonly string[]) {
@@ -186,9 +187,10 @@ class Crowd {
     const { vocabulary } = decoder.config;
     const interval = config.device.readInterval;
     const blocks = Math.floor(cacheBytes(config, model, usual) / KvCache.bytesFor(decoder.config, 1, config.model.cacheDtype));
-    const room = 16 * interval + 1; // none comes to its end before it is closed
+    const room = 16 * interval + 1;
     const lengths = promptLengths(decodeRows(config), blocks, maxPositions, room);
-    this.enough = (lengths[0] ?? 0) + Math.min(3 * interval, maxPositions - (lengths[0] ?? 0) - 1);
+    const longest = lengths[0] ?? 1;
+    this.enough = longest + Math.min(3 * interval, maxPositions - longest - 1);
     const stop = compileTextStops(stops, { eosIds: [], tokenBytes: () => noBytes }, vocabulary);
     this.sequences = lengths.map((length, i) => {
       const key = { step: 0, question: i, rollout: 0 };
@@ -197,23 +199,23 @@ class Crowd {
     });
     for (const sequence of this.sequences)
       sequence.generate({ stop, maxNewTokens: room, sampling: { temperature: 1, topK: 0, topP: 1 } }).catch((error: unknown) => {
-        this.ended = true;
-        this.failure ??= error;
+        if (!this.closed) this.failure ??= error as Error;
       });
   }
-  private failure: unknown;
 
-  /** Resolves when enough steps have been asked for. */
+  /** Resolves when enough steps have been taken. @throws what the generator refuses */
   async begun(): Promise<void> {
     const [first] = this.sequences;
-    while (!this.ended && first !== undefined && first.ids.length < this.enough) await nextTask();
-    if (this.failure instanceof DeviceError) throw this.failure;
+    while (this.failure === null && first !== undefined && first.ids.length < this.enough) await nextTask();
+    if (this.failure !== null) throw this.failure;
   }
 
   closeOne(): void {
+    this.closed = true;
     this.sequences.at(-1)?.close();
   }
   close(): void {
+    this.closed = true;
     for (const sequence of this.sequences) sequence.close();
   }
 }

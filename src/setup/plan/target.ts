@@ -13,6 +13,8 @@ export interface Target {
   readonly kind: "cpu" | "webgpu";
   /** What it is, for people. */
   readonly name: string;
+  /** Whose memory it is. */
+  readonly place: "memory" | "GPU";
   /** What a person should know of it. */
   readonly notes: readonly string[];
   /** Under which its rates are kept (`rates.ts`). */
@@ -76,6 +78,7 @@ function cpuTarget(settings: Config["device"], machine: Machine, notes: readonly
     machine.memory < four ? { bytes: machine.memory, source: "this machine's memory" } : { bytes: four, source: "WebAssembly's addresses" };
   return {
     kind: "cpu",
+    place: "memory",
     name: `the CPU, ${count} thread${count === 1 ? "" : "s"}`,
     notes,
     rateKey: cpuRateKey(cpus()[0]?.model ?? "unknown processor", count, blas),
@@ -109,6 +112,7 @@ function webgpuTarget(
   const maxMemoryBytes = memory === null ? undefined : Math.floor(memory.bytes - kept);
   return {
     kind: "webgpu",
+    place: gpu.software ? "memory" : "GPU",
     name: `${fullName}, ${precision}`,
     notes: [...notes, ...(kept === 0 ? [] : [`${formatBytes(kept)} of them are left to the driver (an assumption)`])],
     rateKey: gpuRateKey(gpu.name, precision),
