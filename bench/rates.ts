@@ -13,8 +13,8 @@ export interface Rated {
   readonly bytes: number;
 }
 
-/** Null where the bench tells nothing of a training run. */
-export function ratedOf(bench: Bench, { seconds, work }: Measured): Rated | null {
+/** Its fastest round: what disturbs a machine only takes longer. Null where the bench tells nothing of a training run. */
+export function ratedOf(bench: Bench, { fastest: seconds, work }: Measured): Rated | null {
   const { flops = 0, bytes = 0 } = work ?? bench.work ?? {};
   return bench.rate === undefined ? null : { rate: bench.rate, name: bench.name, seconds, flops, bytes };
 }

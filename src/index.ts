@@ -46,6 +46,7 @@ export { gatherRows } from "./ops/gather-rows.ts";
 export { logProb } from "./ops/log-prob.ts";
 export { crossEntropy } from "./ops/cross-entropy.ts";
 export { policyLoss } from "./ops/policy-loss.ts";
+export { packBatch } from "./nn/batch.ts";
 export { Decoder, type DecoderOptions } from "./nn/decoder.ts";
 export { fromHuggingFace, type DecoderConfig } from "./nn/config.ts";
 export { KvCache } from "./nn/kv-cache.ts";
@@ -76,7 +77,7 @@ export { Bm25Search } from "./search/bm25.ts";
 export { noiseProbability, type NoiseSchedule } from "./search/curriculum.ts";
 export { compileTextStops } from "./search/text-codec.ts";
 
-export { paperStyle, templateStyle, turnStops, type PromptStyle } from "./agent/protocol.ts";
+export { chatStyle, paperStyle, templateStyle, turnStops, type PromptStyle } from "./agent/protocol.ts";
 export type { AgentContext, Method } from "./agent/methods/method.ts";
 export { zerosearch } from "./agent/methods/zerosearch.ts";
 export { direct } from "./agent/methods/direct.ts";

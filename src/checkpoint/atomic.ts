@@ -91,11 +91,12 @@ export function writeError(where: string, cause: unknown, state: string): Error 
     ENOSPC: ["the disk is full", "make room on the disk or write elsewhere"],
     EDQUOT: ["the disk quota is used up", "make room or write elsewhere"],
     EACCES: ["no permission to write", "change the permissions or write elsewhere"],
+    EFBIG: ["the file is larger than may be written", "raise the limit (ulimit -f) or write elsewhere"],
     EPERM: ["no permission to write", "change the permissions or write elsewhere"],
     EROFS: ["the file system is read-only", "write elsewhere"],
   };
   const [what, hint] = reasons[cause.code] ?? [`cannot be written: ${cause.message}`, "write elsewhere"];
-  return new FileError({ where, what, hint: `${hint} (output.checkpoints=..., output.runs=...); ${state}` }, { cause });
+  return new FileError({ where, what, hint: `${hint} (a run: output.checkpoints=..., output.runs=...); ${state}` }, { cause });
 }
 
 /** Puts a folder's entries on the disk; where the system cannot do that to folders (Windows), nothing. */

@@ -15,6 +15,8 @@ import type { FloatDtype } from "./save-tensors.ts";
 export const CONFIG = "config.json";
 export const WEIGHTS = "model.safetensors";
 export const WEIGHTS_INDEX = "model.safetensors.index.json";
+/** The weights of a LoRA adapter, as PEFT names them. */
+export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
 
 /** torch's names, as config.json has them. */
 export const torchDtype: Readonly<Record<FloatDtype, string>> = { f32: "float32", f16: "float16", bf16: "bfloat16" };

@@ -2,14 +2,14 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Device } from "../device/device.ts";
-import { fromHuggingFace, type DecoderConfig } from "../nn/config.ts";
+import { fromHuggingFace, parameterShapes, type DecoderConfig } from "../nn/config.ts";
 import { Decoder, type DecoderOptions } from "../nn/decoder.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { FileError } from "../util/errors.ts";
 import { exists } from "./atomic.ts";
 import { CONFIG, WEIGHTS, WEIGHTS_INDEX } from "./folder-files.ts";
 import { clip, JsonScanner } from "./json-scanner.ts";
-import { fillTensors, tensorsOf, type FileTensor, type FillOptions, type FoundTensors } from "./load-tensors.ts";
+import { compareTensors, fillTensors, tensorsOf, type FileTensor, type FillOptions, type FoundTensors } from "./load-tensors.ts";
 import { SafetensorsFile } from "./safetensors.ts";
 
 /**
@@ -34,13 +34,20 @@ export async function loadConfig(folder: string): Promise<DecoderConfig> {
  */
 export async function loadDecoder(folder: string, device: Device, options: DecoderOptions = {}): Promise<Decoder> {
   const config = await loadConfig(folder);
-  const decoder = new Decoder(config, device, options);
+  const { files, found } = await openWeights(folder);
   try {
-    await loadWeights(decoder, folder);
-    return decoder;
-  } catch (error) {
-    decoder.dispose();
-    throw error;
+    // Before the device gives memory for weights that are not there.
+    compareTensors(folder, found, weightShapes(config), weightRules(config));
+    const decoder = new Decoder(config, device, options);
+    try {
+      await fillTensors(folder, found, decoder.parameters(), weightRules(config));
+      return decoder;
+    } catch (error) {
+      decoder.dispose();
+      throw error;
+    }
+  } finally {
+    await closeAll(files);
   }
 }
 
@@ -55,6 +62,11 @@ export async function loadWeights(decoder: Decoder, folder: string): Promise<voi
   } finally {
     await closeAll(files);
   }
+}
+
+/** The tensors that a folder with this configuration has. */
+export function weightShapes(config: DecoderConfig): ReadonlyMap<string, Pick<Tensor, "shape" | "dtype">> {
+  return new Map(parameterShapes(config).map(({ name, shape }) => [name, { shape, dtype: "f32" }]));
 }
 
 /** How the tensors of a folder are compared with those of its configuration. */

@@ -68,7 +68,8 @@ function fits(fileDtype: string, dtype: Dtype): boolean {
   return dtype === "u32" ? fileDtype === "U32" : floatDtypes.has(fileDtype);
 }
 
-const floatDtypes: ReadonlyMap<string, Exclude<Dtype, "u32">> = new Map([
+/** Types of the device by their names in files. */
+export const floatDtypes: ReadonlyMap<string, Exclude<Dtype, "u32">> = new Map([
   ["F32", "f32"],
   ["F16", "f16"],
   ["BF16", "bf16"],

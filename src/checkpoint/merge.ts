@@ -6,7 +6,6 @@ import { copyFile, readdir, realpath, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { foldedCols } from "../tensor/shape.ts";
 import { toFloats } from "../tensor/dtype.ts";
-import { parameterShapes, type DecoderConfig } from "../nn/config.ts";
 import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
 import { exists, writeFolderAtomic } from "./atomic.ts";
 import {
@@ -19,8 +18,8 @@ import {
   shardIndex,
   WEIGHTS_INDEX,
 } from "./folder-files.ts";
-import { closeAll, loadConfig, openWeights, readConfigText, weightRules } from "./load-model.ts";
-import { compareTensors, type FileTensor } from "./load-tensors.ts";
+import { closeAll, loadConfig, openWeights, readConfigText, weightRules, weightShapes } from "./load-model.ts";
+import { compareTensors, floatDtypes, type FileTensor } from "./load-tensors.ts";
 import { packColumns, type MergeJob } from "./merge-kernel.ts";
 import { MergeThreads } from "./merge-threads.ts";
 import type { AdapterPair } from "./peft-modules.ts";
@@ -81,10 +80,9 @@ export async function exportModel(options: ExportOptions): Promise<Exported> {
   const threads = new MergeThreads(options.threads);
   let adapter: OpenAdapter | null = null;
   try {
-    const wanted = new Map(parameterShapes(config).map(({ name, shape }) => [name, { shape, dtype: "f32" as const }]));
-    compareTensors(base, found, wanted, weightRules(config));
+    compareTensors(base, found, weightShapes(config), weightRules(config));
     adapter = options.adapter === undefined ? null : await openAdapter(options.adapter, config);
-    const writer = new Rewriter(config, adapter, threads, dtype);
+    const writer = new Rewriter(adapter, threads, dtype);
     const tensors = [...found.byName.values()].sort(inFileOrder).map((tensor) => writer.source(tensor));
     const shards = planShards(tensors, maxShardBytes);
     const total = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -135,8 +133,6 @@ async function refuseTarget({ base, adapter, to }: ExportOptions): Promise<void>
       });
 }
 
-const floatDtypes: Readonly<Record<string, FloatDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
-
 /** The matrices of one pair, in host memory. */
 interface LoadedPair {
   readonly pair: AdapterPair;
@@ -149,7 +145,6 @@ interface LoadedPair {
 class Rewriter {
   /** Called with the bytes made so far. */
   onWritten: (done: number) => void = () => undefined;
-  private readonly config: DecoderConfig;
   private readonly adapter: OpenAdapter | null;
   private readonly pairs: ReadonlyMap<string, AdapterPair>;
   private readonly threads: MergeThreads;
@@ -158,8 +153,7 @@ class Rewriter {
   /** The pair in use: tensors are written one after the other. */
   private current: LoadedPair | null = null;
 
-  constructor(config: DecoderConfig, adapter: OpenAdapter | null, threads: MergeThreads, dtype: FloatDtype | undefined) {
-    this.config = config;
+  constructor(adapter: OpenAdapter | null, threads: MergeThreads, dtype: FloatDtype | undefined) {
     this.adapter = adapter;
     this.pairs = new Map(adapter?.pairs.map((pair) => [`${pair.module}.weight`, pair]));
     this.threads = threads;
@@ -169,7 +163,7 @@ class Rewriter {
   source(tensor: FileTensor): TensorSource & { readonly bytes: number } {
     const { entry, file } = tensor;
     const { name, shape } = entry;
-    const from = floatDtypes[entry.dtype];
+    const from = floatDtypes.get(entry.dtype);
     if (from === undefined)
       throw new FileError({
         where: file.path,
@@ -177,8 +171,8 @@ class Rewriter {
         expected: "F32, F16 or BF16",
         got: entry.dtype,
       });
-    // what the decoder has no use for stays as it is
-    const dtype = weightRules(this.config).ignored?.(name) === true ? from : (this.dtype ?? from);
+    // RoPE's frequencies, which old checkpoints carry, stay as they are; a head that repeats the embedding changes with it.
+    const dtype = name.endsWith("rotary_emb.inv_freq") ? from : (this.dtype ?? from);
     const pair = this.pairs.get(name);
     const cols = foldedCols(shape);
     const read = async (firstRow: number, rows: number): Promise<Float32Array | Uint16Array> => {
@@ -218,7 +212,7 @@ class Rewriter {
     const names = pairNames(pair.module);
     const floats = async (name: string): Promise<Float32Array> => {
       const { file, entry } = this.adapter!.byName.get(name)!;
-      return toFloats((await file.read(entry.name)) as Float32Array | Uint16Array, floatDtypes[entry.dtype]!);
+      return toFloats((await file.read(entry.name)) as Float32Array | Uint16Array, floatDtypes.get(entry.dtype)!);
     };
     const a = packColumns(await floats(names.a), pair.rank, cols);
     this.current = { pair, a, b: await floats(names.b) };

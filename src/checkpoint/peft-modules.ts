@@ -7,6 +7,7 @@
 import { runInNewContext } from "node:vm";
 import { linearNames, type LinearName } from "../nn/block.ts";
 import type { DecoderConfig } from "../nn/config.ts";
+import type { AdapterOptions } from "../nn/decoder.ts";
 import { ConfigError } from "../util/errors.ts";
 import type { AdapterConfig, ModuleChoice } from "./peft-config.ts";
 
@@ -59,6 +60,17 @@ export function adapterPairs(config: AdapterConfig, model: DecoderConfig): Adapt
     const r = ranks.get(place.module) ?? rank;
     return { ...place, rank: r, scale: (alphas.get(place.module) ?? alpha) / (config.rankStabilised ? Math.sqrt(r) : r) };
   });
+}
+
+/** What `Decoder.addAdapter` is told to make room for these pairs; their numbers are to be written. */
+export function addedAs({ rank, alpha }: AdapterConfig, pairs: readonly AdapterPair[]): AdapterOptions {
+  const byModule = new Map(pairs.map((pair) => [pair.module, pair]));
+  return {
+    rank,
+    alpha,
+    targets: linearNames.filter((target) => pairs.some((pair) => pair.target === target)),
+    pair: (layer, target) => byModule.get(`model.layers.${layer}.${target}`) ?? null,
+  };
 }
 
 /** The modules that a choice means: by exact name, by the end of the name after a dot, or by a pattern over the whole name. */

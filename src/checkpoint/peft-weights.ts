@@ -3,12 +3,11 @@ import { join } from "node:path";
 import { parameterShapes, type DecoderConfig } from "../nn/config.ts";
 import { FileError } from "../util/errors.ts";
 import { exists } from "./atomic.ts";
+import { ADAPTER_WEIGHTS } from "./folder-files.ts";
 import { compareTensors, tensorsOf, type FileTensor } from "./load-tensors.ts";
 import { readAdapterConfig, type AdapterConfig } from "./peft-config.ts";
 import { adapterPairs, type AdapterPair } from "./peft-modules.ts";
 import { SafetensorsFile } from "./safetensors.ts";
-
-export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
 
 /** PEFT's names of the two matrices of a pair. */
 export function pairNames(module: string): { readonly a: string; readonly b: string } {

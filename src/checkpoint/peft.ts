@@ -3,12 +3,12 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { linearNames } from "../nn/block.ts";
 import type { Decoder } from "../nn/decoder.ts";
-import { refuseForeign } from "./folder-files.ts";
+import { ADAPTER_WEIGHTS, refuseForeign } from "./folder-files.ts";
 import { writeFolderAtomic } from "./atomic.ts";
 import { fillTensors } from "./load-tensors.ts";
 import { ADAPTER_CONFIG, type AdapterConfig } from "./peft-config.ts";
-import { adapterPairs, type AdapterPair } from "./peft-modules.ts";
-import { ADAPTER_WEIGHTS, openAdapter } from "./peft-weights.ts";
+import { adapterPairs, addedAs, type AdapterPair } from "./peft-modules.ts";
+import { openAdapter } from "./peft-weights.ts";
 import { saveTensors, type FloatDtype } from "./save-tensors.ts";
 
 export { readAdapterConfig, type AdapterConfig } from "./peft-config.ts";
@@ -16,6 +16,8 @@ export { readAdapterConfig, type AdapterConfig } from "./peft-config.ts";
 export interface SaveAdapterOptions {
   /** What the adapter belongs to, for whoever loads it: a Hub id, or a folder. */
   readonly baseModel: string;
+  /** Commit, branch or tag of a Hub id; what loads the adapter takes its main branch without. */
+  readonly revision?: string | undefined;
   /** f32 unless told. */
   readonly dtype?: FloatDtype;
 }
@@ -32,13 +34,7 @@ const loaded = new WeakMap<Decoder, Map<string, AdapterConfig>>();
 export async function loadAdapter(decoder: Decoder, name: string, folder: string): Promise<AdapterConfig> {
   const { config, pairs, file, byName } = await openAdapter(folder, decoder.config);
   try {
-    const byModule = new Map(pairs.map((pair) => [pair.module, pair]));
-    const parameters = decoder.addAdapter(name, {
-      rank: config.rank,
-      alpha: config.alpha,
-      targets: linearNames.filter((target) => pairs.some((pair) => pair.target === target)),
-      pair: (layer, target) => byModule.get(`model.layers.${layer}.${target}`) ?? null,
-    });
+    const parameters = decoder.addAdapter(name, addedAs(config, pairs));
     try {
       await fillTensors(file.path, { byName }, parameters);
     } catch (error) {
@@ -63,12 +59,12 @@ export async function saveAdapter(decoder: Decoder, name: string, folder: string
   await refuseForeign(folder, (entry) => entry === ADAPTER_CONFIG || entry === ADAPTER_WEIGHTS, "an adapter");
   await writeFolderAtomic(folder, async (temporary) => {
     await saveTensors(join(temporary, ADAPTER_WEIGHTS), parameters, { dtype: options.dtype ?? "f32", finite: true });
-    await writeFile(join(temporary, ADAPTER_CONFIG), configText(decoder, name, options.baseModel));
+    await writeFile(join(temporary, ADAPTER_CONFIG), configText(decoder, name, options));
   });
 }
 
 /** adapter_config.json with every field that PEFT 0.12 has, in its order; later versions take their defaults for the rest. */
-function configText(decoder: Decoder, name: string, baseModel: string): string {
+function configText(decoder: Decoder, name: string, { baseModel, revision }: SaveAdapterOptions): string {
   const pairs = pairsOf(decoder, name);
   const before = loaded.get(decoder)?.get(name);
   const kept =
@@ -88,7 +84,6 @@ function configText(decoder: Decoder, name: string, baseModel: string): string {
     megatron_core: "megatron.core",
     modules_to_save: null,
     rank_pattern: {},
-    revision: null,
     task_type: "CAUSAL_LM",
     use_dora: false,
     use_rslora: false,
@@ -96,6 +91,7 @@ function configText(decoder: Decoder, name: string, baseModel: string): string {
     base_model_name_or_path: baseModel,
     inference_mode: true,
     peft_type: "LORA",
+    revision: revision ?? null,
   };
   const sorted = Object.fromEntries(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)));
   return `${JSON.stringify(sorted, null, 2)}\n`;

@@ -21,6 +21,7 @@ const spec: ArgumentSpec = {
   summary: "Judges a policy on test questions, greedy, with a real search engine, beside direct answers and RAG with the same model.",
   options: {
     config: { value: "FILE", doc: "YAML file as for training (configs/quickstart.yaml where it is left out)." },
+    device: { value: "KIND", doc: "Short for device.kind=KIND." },
     when: { value: "WHEN", doc: "What the rows say of the policy: before or after training (after)." },
     json: { value: "FILE", doc: "Writes the rows there, as evaluation.json of a run." },
   },
@@ -33,7 +34,9 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.stdout.write(argumentsHelp(spec));
     return;
   }
-  const config = resolveConfig([...readYaml(options.get("config") ?? packagedConfig("quickstart")), ...settings.map(readOverride)]);
+  const device = options.get("device");
+  const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
+  const config = resolveConfig([...readYaml(options.get("config") ?? packagedConfig("quickstart")), ...overrides]);
   const when = options.get("when") ?? "after";
   if (when !== "before" && when !== "after") {
     throw new ConfigError({ where: "--when", what: "wrong value", expected: "before or after", got: when });

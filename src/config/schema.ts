@@ -101,7 +101,7 @@ export const configSchema = z.strictObject({
 
   lora: section("Trains a LoRA adapter (arXiv 2106.09685) instead of all weights: y = W x + alpha/rank B A x.", {
     rank: whole(0, { max: 1024 }, "Rank of the adapter; 0 trains all weights."),
-    alpha: real(32, {}, "The adapter's product is scaled by alpha / rank."),
+    alpha: z.number().gt(0).default(32).describe("The adapter's product is scaled by alpha / rank."),
     targets: z
       .string()
       .min(1)

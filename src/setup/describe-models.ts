@@ -7,6 +7,13 @@ export function describeModels(policy: Model, simulator: Model | null, endpoint:
   return `policy ${describePolicy(policy)}, simulator ${simulator === null ? `behind ${String(endpoint)}` : describeSimulator(simulator, policy)}`;
 }
 
+/** How prompts are put and what ends a rollout besides its tags: a tokenizer without its configuration beside it shows here. */
+export function describePrompts({ tokenizer, chatTemplate }: Pick<Model, "tokenizer" | "chatTemplate">): string {
+  const ends = tokenizer.eosIds.map((id) => tokenizer.specialText(id) ?? String(id));
+  const how = chatTemplate === null ? "raw text, as the model has no chat template" : "the model's chat template";
+  return `prompts: ${how}; ends at ${ends.length === 0 ? "no token: the model names none" : ends.join(", ")}`;
+}
+
 function describePolicy({ decoder, adapter }: Model): string {
   const size = `${millions(decoder.parameters())} parameters`;
   return adapter === undefined ? size : `${size} and a LoRA adapter of ${millions(decoder.adapterParameters(adapter))} that learns`;

@@ -79,8 +79,9 @@ function whatItIs({ adapter, source }: Model): string {
 }
 
 /** The command that merges an adapter into a copy of its model. */
-function mergeCommand({ source }: Model, adapter: string): string {
-  return `npx zerosearch export --from ${source} --adapter ${adapter} --to ${adapter}-merged`;
+function mergeCommand({ source, commit }: Model, adapter: string): string {
+  const base = commit === undefined ? source : `${source}@${commit}`;
+  return `npx zerosearch export --from ${base} --adapter ${adapter} --to ${adapter}-merged`;
 }
 
 /**

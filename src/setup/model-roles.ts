@@ -25,6 +25,8 @@ export interface RolePlan {
   readonly folder: string;
   /** What the configuration calls them: a folder, or a Hub id. */
   readonly source: string;
+  /** Of a Hub id. */
+  readonly commit?: string | undefined;
   /** Storage type of the weights. */
   readonly dtype: Dtype;
   /** Whether the weights themselves learn. */
@@ -43,6 +45,8 @@ export interface WeightsPlan extends Pick<RolePlan, "folder" | "dtype" | "learns
 /** A model as the configuration names it, and the folder it lies in, whose links are resolved. */
 export interface LocatedModel {
   readonly source: string;
+  /** The commit that was found of a Hub id. */
+  readonly commit?: string | undefined;
   readonly folder: string;
 }
 

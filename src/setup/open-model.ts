@@ -20,6 +20,8 @@ export interface ModelText {
 export interface Model extends ModelText {
   /** What the user called it: a folder, or a Hub id. */
   readonly source: string;
+  /** Of a Hub id. */
+  readonly commit?: string | undefined;
   readonly folder: string;
   readonly decoder: Decoder;
   /** The longest sequence of this role. */
@@ -103,6 +105,10 @@ async function readJson(file: string, required: boolean): Promise<unknown> {
   }
 }
 
+/** What makes tokenizer.json of the files that older models have in its place. */
+const slowTokenizerHint =
+  "where there is a tokenizer.model, or vocab.json and merges.txt, transformers makes one: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)";
+
 async function readText(file: string, required: boolean): Promise<string | undefined> {
   try {
     return await readFile(file, "utf8");
@@ -113,6 +119,7 @@ async function readText(file: string, required: boolean): Promise<string | undef
         where: file,
         what: `cannot be read: ${(cause as Error).message}`,
         expected: "a model folder with config.json, model.safetensors and tokenizer.json",
+        hint: file.endsWith("tokenizer.json") ? slowTokenizerHint : undefined,
       },
       { cause },
     );

@@ -44,7 +44,9 @@ const files: ModelReader = { weights: loadDecoder, adapter: loadAdapter };
 export async function locatedModels({ found }: Pick<ConfigModels, "found">, config: Config): Promise<LocatedModels> {
   const at = async (key: string, given: string | null): Promise<LocatedModel | null> => {
     const model = found.get(key);
-    return model === undefined ? null : { source: model.hub?.id ?? given ?? model.folder, folder: await realpath(model.folder) };
+    return model === undefined
+      ? null
+      : { source: model.hub?.id ?? given ?? model.folder, commit: model.hub?.commit, folder: await realpath(model.folder) };
   };
   const { model, simulator } = config;
   return {
@@ -71,10 +73,11 @@ export async function openModels(
     const text = await openText(copy.folder);
     const decoder = await openWeights(copy, device, closing, reader);
     checkTokenizerFits(text.tokenizer, decoder.config.vocabulary, copy.folder);
-    for (const { role, source, folder, maxPositions, adapter } of copy.roles) {
+    for (const { role, source, commit, folder, maxPositions, adapter } of copy.roles) {
       if (adapter !== null) await openAdapter(config, decoder, role, adapter, reader);
       models.set(role, {
         source,
+        commit,
         folder,
         decoder,
         ...text,

@@ -13,6 +13,7 @@ import type { BatchGenerator } from "../generate/scheduler.ts";
 import type { Question } from "../rl/trajectory.ts";
 import type { SimulatorEngine } from "../search/simulation.ts";
 import { FileError } from "../util/errors.ts";
+import { refuseDamagedWeights } from "./check-weights.ts";
 import { Closing } from "./closing.ts";
 import { openGenerator, openSimulator, simulatorPositions, trainingContext, type Simulate } from "./open-agents.ts";
 import { locateConfigModels } from "./locate-models.ts";
@@ -106,6 +107,7 @@ export async function openParts(config: Config, closing: Closing): Promise<Omit<
   const data = await openRunData(config, closing);
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
   const parts = await openRollouts(config, data, closing, { trains: true });
+  await refuseDamagedWeights(parts.policy);
   const build = await thisBuild(parts.device.kind);
   return { ...parts, ...openLearner(config, parts, closing), questions, build };
 }

@@ -4,8 +4,9 @@
  */
 import { join } from "node:path";
 import { exists } from "../checkpoint/atomic.ts";
+import { ADAPTER_WEIGHTS } from "../checkpoint/folder-files.ts";
 import { loadTensors, loadWeights, saveModelFolder, saveTensors } from "../checkpoint/hugging-face.ts";
-import { saveAdapter } from "../checkpoint/peft.ts";
+import { readAdapterConfig, saveAdapter } from "../checkpoint/peft.ts";
 import {
   latestCheckpoint,
   openCheckpoint,
@@ -16,6 +17,7 @@ import {
   type RunState,
 } from "../checkpoint/run-state.ts";
 import type { Config } from "../config/index.ts";
+import type { AdapterShape } from "../nn/decoder.ts";
 import type { AdamW } from "../optim/adamw.ts";
 import type { LossScaler, LossScalerState } from "../optim/loss-scaler.ts";
 import { FileError } from "../util/errors.ts";
@@ -26,26 +28,24 @@ const OPTIMIZER = "optimizer.safetensors";
 const LOSS_SCALE = "lossScale";
 const MOMENTS = "moments";
 
-/** The weights of an adapter in its PEFT folder. */
-const ADAPTER = "adapter_model.safetensors";
-
 /**
  * Writes what a policy has learnt: the whole model as a folder that transformers and this package load, or the adapter alone as a folder
  * that PEFT and this package load on top of the model that it names.
  */
 export async function savePolicy(
-  { decoder, adapter, folder: from, source }: Model,
+  { decoder, adapter, folder: from, source, commit }: Model,
   folder: string,
   dtype: Config["output"]["dtype"],
 ): Promise<void> {
   if (adapter === undefined) await saveModelFolder(decoder, folder, { from, dtype });
-  else await saveAdapter(decoder, adapter, folder, { baseModel: source, dtype });
+  else await saveAdapter(decoder, adapter, folder, { baseModel: source, revision: commit, dtype });
 }
 
 /** Writes what was learnt, in f32, back into the policy that `savePolicy` saved. @throws FileError where it was of another kind or size. */
 async function loadPolicy({ decoder, adapter }: Model, folder: string): Promise<void> {
-  const saved = (await exists(join(folder, ADAPTER))) ? "an adapter" : "all weights";
-  const wanted = adapter === undefined ? "all weights" : "an adapter";
+  const file = join(folder, ADAPTER_WEIGHTS);
+  const saved = (await exists(file)) ? adapterText(await readAdapterConfig(folder)) : "all weights";
+  const wanted = adapter === undefined ? "all weights" : adapterText(decoder.adapterShape(adapter));
   if (saved !== wanted)
     throw new FileError({
       where: folder,
@@ -53,7 +53,12 @@ async function loadPolicy({ decoder, adapter }: Model, folder: string): Promise<
       hint: "Go on with the lora settings that the run was started with.",
     });
   if (adapter === undefined) await loadWeights(decoder, folder);
-  else await loadTensors(join(folder, ADAPTER), decoder.adapterParameters(adapter));
+  else await loadTensors(file, decoder.adapterParameters(adapter));
+}
+
+/** With alpha: under another one the same numbers fit, and mean something else. */
+function adapterText({ rank, alpha }: Pick<AdapterShape, "rank" | "alpha">): string {
+  return `an adapter of rank ${rank} and alpha ${alpha}`;
 }
 
 /** Saves a state of the run, whole or not at all. @returns its folder. @throws FileError when the disk is full; older states stay. */

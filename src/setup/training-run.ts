@@ -18,7 +18,7 @@ import type { UpdateStats } from "../rl/update-stats.ts";
 import type { SimulatorEngine } from "../search/simulation.ts";
 import { ZeroSearchError } from "../util/errors.ts";
 import type { Closing } from "./closing.ts";
-import { describeModels } from "./describe-models.ts";
+import { describeModels, describePrompts } from "./describe-models.ts";
 import type { Validation } from "./judge.ts";
 import type { Simulate } from "./open-agents.ts";
 import type { Endpoint } from "./open-endpoint.ts";
@@ -136,8 +136,13 @@ export class TrainingRun {
     this.#watched = true;
     process.on("SIGINT", this.#onSignal).on("SIGTERM", this.#onSignal);
     this.#closing.add(this.#onSignal, (listener) => process.off("SIGINT", listener).off("SIGTERM", listener));
-    const { seed, name, simulator } = this.config;
+    const { seed, name, simulator, rollout } = this.config;
     this.say(`${describeModels(this.policy, this.simulatorModel, simulator.endpoint)} | seed ${seed} | run ${name}`);
+    if (rollout.prompt === "paper") this.say(describePrompts(this.policy));
+    if (rollout.maxContextTokens > this.policy.maxPositions)
+      this.say(
+        `note: rollouts end at ${this.policy.maxPositions} tokens, as the policy has no more positions; rollout.maxContextTokens is ${rollout.maxContextTokens}`,
+      );
     for (const note of this.#notes) this.say(note);
   }
 

@@ -69,7 +69,7 @@ function during<T>(tape: Tape | null, fn: () => T): T {
 }
 
 /**
- * Records the ops of `fn`. What `fn` returns belongs to the scope around, as with `withScope`; the other recorded tensors belong
+ * Records the ops of `fn`. What `fn` returns belongs to the scope around, as with `withScope`; all else that is made inside belongs
  * to the tape, which `backward` walks once and frees.
  *
  *     const { tape, value: loss } = withTape(() => policyLoss(...));
@@ -78,7 +78,7 @@ function during<T>(tape: Tape | null, fn: () => T): T {
 export function withTape<T>(fn: () => T): { readonly tape: Tape; readonly value: T } {
   const tape = new Tape();
   try {
-    const value = during(tape, fn);
+    const value = during(tape, () => tape.memory.run(fn));
     for (const item of ownedIn(value)) release(tape, item);
     return { tape, value };
   } catch (error) {

@@ -240,7 +240,7 @@ function newDecoder(): InstanceType<typeof TextDecoder> {
 }
 
 /**
- * A model must have a row for every token.
+ * A model must have a row for every token, and for every id that ends a sequence.
  * @param vocabSize rows of the model's embedding
  * @throws ConfigError when it has fewer.
  */
@@ -254,4 +254,12 @@ export function checkTokenizerFits(tokenizer: Tokenizer, vocabSize: number, mode
       hint: "Use the tokenizer.json that came with the model, or train the model with this one.",
     });
   }
+  const eos = tokenizer.eosIds.find((id) => id >= vocabSize);
+  if (eos !== undefined)
+    throw new ConfigError({
+      where: model,
+      what: "eos_token_id of generation_config.json, or of config.json, does not fit the model",
+      expected: `ids below ${vocabSize}, the model's vocab_size`,
+      got: String(eos),
+    });
 }

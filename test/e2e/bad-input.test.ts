@@ -68,7 +68,7 @@ const mistakes: readonly Mistake[] = [
     name: "a missing model",
     make: () => ["model.policy=/nowhere/policy"],
     message:
-      /^\/nowhere\/policy\/tokenizer.json: cannot be read: ENOENT.*; expected a model folder with config.json, model.safetensors and tokenizer.json$/,
+      /^model\.policy: there is no folder \/nowhere\/policy; expected a folder with config\.json, or a Hub id such as \S+, got \/nowhere\/policy$/,
   },
   {
     name: "a missing weight file",
@@ -77,7 +77,7 @@ const mistakes: readonly Mistake[] = [
         rmSync(join(copy, "model.safetensors"));
       })}`,
     ],
-    message: /no-weights\/model.safetensors: .*; expected a safetensors file/,
+    message: /no-weights: there are no weights; expected model.safetensors, or model.safetensors.index.json with its files$/,
   },
   {
     name: "truncated weights",
@@ -96,7 +96,8 @@ const mistakes: readonly Mistake[] = [
         setIn(join(copy, "config.json"), ["intermediate_size"], 1000);
       })}`,
     ],
-    message: /shape\/model.safetensors: tensor "model.layers.0.mlp.*" has the wrong shape; expected \[.*\], got \[.*\]$/,
+    message:
+      /shape: the tensors are not the \d+ that are needed\n {2}\d+ have another shape: model.layers.0.mlp.gate_proj.weight: expected \[1000, \d+\], got \[\d+, \d+\]; /,
   },
   {
     name: "an unknown architecture",
@@ -209,7 +210,7 @@ const mistakes: readonly Mistake[] = [
   {
     name: "a folder for states that cannot be made",
     make: () => [`output.checkpoints=${join(models, "policy", "config.json", "states")}`],
-    message: /states: cannot be written: .*\n {2}write elsewhere \(output.checkpoints=.*nothing was computed/,
+    message: /states: cannot be written: .*\n {2}write elsewhere \(a run: output.checkpoints=.*nothing was computed/,
   },
 ];
 

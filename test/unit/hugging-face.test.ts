@@ -125,7 +125,7 @@ describe("a Hugging Face folder", () => {
     await expect(loadDecoder(untied, device)).rejects.toThrow(/not the 35 that are needed\n {2}1 is missing: lm_head.weight\n/);
   });
 
-  it("that fits badly is told of in one error: what is missing, unexpected, of another shape and of another type; nothing stays", async () => {
+  it("that fits badly is told of in one error: what is missing, unexpected, of another shape and of another type; the device gives no memory", async () => {
     const device = new ReferenceDevice();
     const config = tinyConfigs.qwen3;
     const key = (name: string): string => `model.layers.1.mlp.${name}_proj.weight`;
@@ -153,7 +153,7 @@ describe("a Hugging Face folder", () => {
     ]);
     expect((error as Error).message).toMatch(/\n {2}config.json and weights do not fit together/);
     expect(liveTensors(device).tensors).toBe(0);
-    expect(device.memory().inUse).toBe(0);
+    expect(device.memory().peak).toBe(0);
   });
 
   it("without config.json, with broken JSON or without weights is one clear error", async () => {

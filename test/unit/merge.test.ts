@@ -9,6 +9,7 @@ import { openWeights, closeAll } from "../../src/checkpoint/load-model.ts";
 import { exportModel, mergeAdapter } from "../../src/checkpoint/merge.ts";
 import { makeMerge, packColumns, type Merged, type MergeJob } from "../../src/checkpoint/merge-kernel.ts";
 import { MergeThreads } from "../../src/checkpoint/merge-threads.ts";
+import { writeSafetensors } from "../../src/checkpoint/safetensors-write.ts";
 import type { FloatDtype } from "../../src/checkpoint/save-tensors.ts";
 import { main } from "../../src/commands/export.ts";
 import { fromBf16, fromF16, roundTo, toElements, toFloats } from "../../src/tensor/dtype.ts";
@@ -302,6 +303,37 @@ describe("mergeAdapter", () => {
 });
 
 describe("exportModel", () => {
+  it("changes the type of a head that repeats a tied embedding, too, and leaves the frequencies of old checkpoints as they are", async () => {
+    const base = await fresh();
+    await saveDecoder(tinyDecoder(tinyConfigs.qwen2, new ReferenceDevice()), base, { dtype: "f32" });
+    const { files, found } = await openWeights(base);
+    const extra = [...found.byName].map(([name, { file, entry }]) => ({ name, like: name, shape: entry.shape, file }));
+    const embedding = extra.find(({ name }) => name === "model.embed_tokens.weight")!;
+    const norm = extra.find(({ name }) => name === "model.norm.weight")!;
+    extra.push({ ...embedding, name: "lm_head.weight" }, { ...norm, name: "model.layers.0.self_attn.rotary_emb.inv_freq" });
+    const all = await Promise.all(
+      extra.map(async ({ name, like, shape, file }) => {
+        const data = (await file.read(like)) as Float32Array<ArrayBuffer>;
+        const cols = shape.at(-1)!;
+        const read = (row: number, rows: number) =>
+          Promise.resolve(shape.length < 2 ? data : data.subarray(row * cols, (row + rows) * cols));
+        return { name, shape, dtype: "f32" as const, read };
+      }),
+    );
+    await closeAll(files);
+    await writeSafetensors(join(base, "model.safetensors"), all);
+    const to = join(await fresh(), "new");
+    expect((await exportModel({ base, to, dtype: "bf16" })).tensors).toBe(all.length);
+    const after = await openWeights(to);
+    const dtypeOf = (name: string): string => after.found.byName.get(name)!.entry.dtype;
+    expect([dtypeOf("lm_head.weight"), dtypeOf("model.layers.0.self_attn.rotary_emb.inv_freq")]).toEqual(["BF16", "F32"]);
+    const [head, table] = await Promise.all(
+      ["lm_head.weight", "model.embed_tokens.weight"].map((name) => after.found.byName.get(name)!.file.read(name)),
+    );
+    expect(head).toEqual(table);
+    await closeAll(after.files);
+  });
+
   for (const [from, to] of [
     ["f32", "bf16"],
     ["f32", "f16"],

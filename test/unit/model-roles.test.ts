@@ -2,14 +2,17 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { FoundModel } from "../../src/checkpoint/hub.ts";
 import { packagedConfig, readOverride, readYaml, resolveConfig, type Config } from "../../src/config/index.ts";
 import { fromHuggingFace } from "../../src/nn/config.ts";
 import { Decoder } from "../../src/nn/decoder.ts";
+import { refuseDamagedWeights } from "../../src/setup/check-weights.ts";
 import { Closing } from "../../src/setup/closing.ts";
 import { addedAdapter, loraTargets, modelRoles, shareWeights, usesLora, type LocatedModels } from "../../src/setup/model-roles.ts";
-import { openModels, type ModelReader } from "../../src/setup/open-models.ts";
+import { locatedModels, openModels, type ModelReader } from "../../src/setup/open-models.ts";
 import { preparations } from "../../src/setup/prepare-device.ts";
 import { liveTensors } from "../../src/tensor/tensor.ts";
+import { tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
 import { hasQuickstart, root } from "../helpers/tiny-quickstart.ts";
 import { ReferenceDevice } from "../reference/device.ts";
 
@@ -84,6 +87,44 @@ describe("the copies of weights", () => {
   });
 });
 
+describe("a model of the Hub", () => {
+  it("keeps the commit that was found, by which an adapter's base is told from other branches of its repository", async () => {
+    const commit = "0123456789012345678901234567890123456789";
+    const found = new Map<string, FoundModel>([
+      ["model.policy", { folder: root, from: "cache", hub: { id: "a/b", commit } }],
+      ["simulator.path", { folder: root, from: "folder", hub: null }],
+    ]);
+    const config = configOf(...lora, "model.policy=a/b@branch", "simulator.path=there");
+    const models = await locatedModels({ found }, config);
+    expect(models.policy).toMatchObject({ source: "a/b", commit });
+    expect(models.simulator).toMatchObject({ source: "there", commit: undefined });
+    expect(modelRoles(config, models, { simulatorPositions: 700, trains: true })[0]).toMatchObject({ source: "a/b", commit });
+  });
+});
+
+describe("a policy that learns", () => {
+  const device = new ReferenceDevice();
+  it("is refused where its weights are not finite, by name; an adapter on such weights is asked for its own only", async () => {
+    const decoder = tinyDecoder(tinyConfigs.qwen2, device);
+    const policy = { source: "given", decoder, adapter: undefined };
+    await refuseDamagedWeights(policy);
+    const table = decoder.parameters().get("model.embed_tokens.weight")!;
+    const values = await table.readFloats();
+    values[values.length - 1] = NaN;
+    table.write(values);
+    decoder
+      .parameters()
+      .get("model.layers.0.self_attn.q_proj.bias")!
+      .write(new Float32Array(decoder.parameters().get("model.layers.0.self_attn.q_proj.bias")!.size).fill(Infinity));
+    await expect(refuseDamagedWeights(policy)).rejects.toThrow(
+      /^given: 2 of \d+ tensors hold NaN or infinity: model.embed_tokens.weight, model.layers.0.self_attn.q_proj.bias\n/,
+    );
+    decoder.addAdapter("policy", { rank: 2, alpha: 4, seed: 1, targets: loraTargets("q_proj") });
+    await refuseDamagedWeights({ ...policy, adapter: "policy" });
+    decoder.dispose();
+  });
+});
+
 describe("a new adapter", () => {
   it("is of the configured rank, alpha and layers, drawn by the run's seed", () => {
     const config = configOf("lora.rank=4", "lora.alpha=8", "lora.targets=v_proj, self_attn.q_proj", "seed=9");
@@ -99,6 +140,10 @@ describe("a new adapter", () => {
     );
     expect(() => loraTargets("mlp.q_proj")).toThrow(/got "mlp.q_proj"/);
     expect(() => loraTargets(" , ")).toThrow(/names no linear layer/);
+  });
+
+  it("has an alpha above 0: at 0 nothing would be learnt", () => {
+    expect(() => configOf("lora.rank=4", "lora.alpha=0")).toThrow("wrong value for lora.alpha; expected a number above 0");
   });
 });
 

@@ -131,6 +131,19 @@ describe("an adapter that was trained here", () => {
 });
 
 describe("an adapter that PEFT wrote", () => {
+  it("is saved with the revision of the model that it now belongs to, not of the one before", async () => {
+    const place = await writeAdapter(await fresh(), randomPairs(qwen2, all), { revision: "their-branch" });
+    const decoder = tinyDecoder(qwen2, new ReferenceDevice());
+    await loadAdapter(decoder, "theirs", place);
+    const saved = async (options: { baseModel: string; revision?: string }): Promise<unknown> => {
+      const again = join(await fresh(), "again");
+      await saveAdapter(decoder, "theirs", again, options);
+      return JSON.parse(await readFile(join(again, "adapter_config.json"), "utf8"));
+    };
+    expect(await saved({ baseModel: "a/b", revision: "c0ffee" })).toMatchObject({ base_model_name_or_path: "a/b", revision: "c0ffee" });
+    expect(await saved({ baseModel: "a/b" })).toMatchObject({ revision: null });
+  });
+
   for (const dtype of ["f32", "f16", "bf16"] as const)
     it(`in ${dtype} is read exactly, and saved again with the same tensors and whatever its file said besides`, async () => {
       const fields = { auto_mapping: { base_model_class: "Qwen2ForCausalLM" }, peft_version: "0.18.0", init_lora_weights: "gaussian" };

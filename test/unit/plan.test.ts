@@ -288,7 +288,8 @@ describe("the device that is planned for", () => {
     const nvidia = { vendor: "nvidia", fullName: "NVIDIA H200", software: false };
     expect(await gpuMemory(nvidia, smi("NVIDIA H200, 143771\n"))).toEqual({ bytes: 143771 * 2 ** 20, source: "nvidia-smi" });
     const two = smi("NVIDIA L4, 23034\nNVIDIA H200, 143771\n");
-    expect((await gpuMemory(nvidia, two))?.bytes).toBe(143771 * 2 ** 20);
+    for (const fullName of ["NVIDIA H200", "nvidia-h200"])
+      expect((await gpuMemory({ ...nvidia, fullName }, two))?.bytes).toBe(143771 * 2 ** 20);
     expect(await gpuMemory({ ...nvidia, fullName: "other" }, two)).toBeNull();
     expect(await gpuMemory(nvidia, machine)).toBeNull();
     const files: Readonly<Record<string, string>> = {

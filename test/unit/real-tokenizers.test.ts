@@ -309,6 +309,18 @@ describe.skipIf(!hasGolden)("a whole rollout", () => {
   });
 });
 
+describe("a folder without tokenizer.json", () => {
+  it("is an error that says how the file is made", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "zerosearch-tokenizer-"));
+    try {
+      writeFileSync(join(folder, "tokenizer.model"), "x");
+      await expect(openTokenizer(folder)).rejects.toThrow(/tokenizer.json: cannot be read: ENOENT(.|\n)*makes one: AutoTokenizer/);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
 describe("ids that end a sequence", () => {
   const eosIdsOf = async (files: Readonly<Record<string, unknown>>): Promise<readonly number[]> => {
     const folder = mkdtempSync(join(tmpdir(), "zerosearch-tokenizer-"));

@@ -86,6 +86,26 @@ describe("the tape", () => {
     expect(liveTensors(device).tensors).toBe(1);
   });
 
+  it("owns what scopes inside the recording return, also where no scope is around it and no backward reads it", () => {
+    const device = new ReferenceDevice();
+    const x = leaf(device, [2], [1, 1]);
+    const seed = fromHost(device, [1], [1, 1]);
+    const step = (): void => {
+      const { tape, value } = withTape(() => {
+        const inner = withScope(() => matmul(x, x));
+        return add(inner, inner);
+      });
+      backward(tape, value, { seed });
+      value.dispose();
+    };
+    step();
+    expect(liveTensors(device).tensors).toBe(3);
+    withScope(() => {
+      step();
+      expect(liveTensors(device).tensors).toBe(3);
+    });
+  });
+
   it("keeps unrecorded tensors that a recorded op reads, though a scope inside the recording made them", () => {
     const device = new ReferenceDevice();
     const x = leaf(device, [3], [1, 1]);

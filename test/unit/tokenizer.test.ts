@@ -124,6 +124,14 @@ describe("Tokenizer", () => {
     checkTokenizerFits(tiny, 300, "model m");
   });
 
+  test("an end-of-sequence id that the model has no row for is a clear error", () => {
+    const odd = new Tokenizer(tinyFile(), {}, { eosIds: [261, 300] });
+    expect(() => checkTokenizerFits(odd, 300, "model m")).toThrow(
+      /^model m: eos_token_id of generation_config.json, or of config.json, does not fit the model; expected ids below 300.*got 300$/,
+    );
+    checkTokenizerFits(odd, 301, "model m");
+  });
+
   test("files that are no BPE tokenizer, and an eos token that does not exist, are clear errors", () => {
     expect(() => new Tokenizer({ model: { type: "Unigram", vocab: [] } } as unknown as TokenizerJson)).toThrow(
       /not supported; expected a BPE model.*got Unigram/,

@@ -9,11 +9,8 @@
 import { randomUUID } from "node:crypto";
 import { copyFile, mkdir, readFile, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { WEIGHTS, WEIGHTS_INDEX } from "../folder-files.ts";
+import { ADAPTER_WEIGHTS, WEIGHTS, WEIGHTS_INDEX } from "../folder-files.ts";
 import { isCommit, markOf, type HubId, type ModelKind } from "./source.ts";
-
-/** The weights of a LoRA adapter, as PEFT names them. */
-export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
 
 /** What the cache has of a model. */
 export interface Cached {

@@ -1,7 +1,7 @@
 /** Which files of a repository make a model: no duplicates in other formats, nothing in sub-folders, no pictures. */
 import { FileError } from "../../util/errors.ts";
-import { isCompanion, WEIGHTS, WEIGHTS_INDEX } from "../folder-files.ts";
-import { ADAPTER_WEIGHTS, shardsOf } from "./cache.ts";
+import { ADAPTER_WEIGHTS, isCompanion, WEIGHTS, WEIGHTS_INDEX } from "../folder-files.ts";
+import { shardsOf } from "./cache.ts";
 import { markOf, type ModelKind } from "./source.ts";
 
 /** A file of a repository, checked: its name stays inside a folder, and its etag is a hash of its content. */

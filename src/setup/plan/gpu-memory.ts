@@ -65,7 +65,9 @@ async function nvidiaMemory(name: string, machine: Machine): Promise<Memory | nu
     const [, title = "", mebibytes = ""] = /^(.*),\s*(\d+)\s*$/.exec(line) ?? [];
     return title === "" ? [] : [{ title: title.trim(), bytes: Number(mebibytes) * 2 ** 20 }];
   });
-  const named = rows.filter(({ title }) => name.includes(title) || title.includes(name));
+  // Dawn may say nvidia-h200 where nvidia-smi says NVIDIA H200.
+  const plain = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]/g, "");
+  const named = rows.filter(({ title }) => plain(name).includes(plain(title)) || plain(title).includes(plain(name)));
   return only(
     (named.length > 0 ? named : rows).map(({ bytes }) => bytes),
     "nvidia-smi",

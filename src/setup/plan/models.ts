@@ -6,10 +6,9 @@ import { readHubSettings } from "../../checkpoint/hub/settings.ts";
 import { markOf, parseHubId, type ModelKind } from "../../checkpoint/hub/source.ts";
 import { loadConfig } from "../../checkpoint/hugging-face.ts";
 import { readAdapterConfig } from "../../checkpoint/peft-config.ts";
-import { adapterPairs } from "../../checkpoint/peft-modules.ts";
+import { adapterPairs, addedAs } from "../../checkpoint/peft-modules.ts";
 import type { Config } from "../../config/index.ts";
 import type { Device } from "../../device/device.ts";
-import { linearNames } from "../../nn/block.ts";
 import { parameterShapes, type DecoderConfig } from "../../nn/config.ts";
 import { Decoder } from "../../nn/decoder.ts";
 import { FileError } from "../../util/errors.ts";
@@ -119,13 +118,5 @@ async function addAdapter({ lora }: Config, decoder: Decoder, { role, adapter }:
     return;
   }
   const config = await readAdapterConfig(from);
-  const pairs = adapterPairs(config, decoder.config);
-  const byModule = new Map(pairs.map((pair) => [pair.module, pair]));
-  decoder.addAdapter(role, {
-    rank: config.rank,
-    alpha: config.alpha,
-    targets: linearNames.filter((target) => pairs.some((pair) => pair.target === target)),
-    pair: (layer, target) => byModule.get(`model.layers.${layer}.${target}`) ?? null,
-    trainable,
-  });
+  decoder.addAdapter(role, { ...addedAs(config, adapterPairs(config, decoder.config)), trainable });
 }

@@ -97,7 +97,7 @@ function timeText(plan: Plan, { rateKey }: Target, rates: Rates | null): string 
   };
   const at = (share: number): string => seconds(stepTime(plan.config, plan.models, rates, share));
   return [
-    `Time of a step, an estimate from the bench's rates (${rates.measured}):`,
+    `Time of a step, estimated from the bench's rates (${rates.measured}); small batches and scheduling add to it:`,
     `  ${at(1 / 3)} where rollouts take a third of the turns and tokens they may,`,
     `  ${at(1)} where they take all.`,
   ].join("\n");
