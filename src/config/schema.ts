@@ -154,6 +154,11 @@ export const configSchema = z.strictObject({
       { min: 16 },
       "Tokens of a whole rollout, prompt included; a rollout that runs out of them ends with status `length`.",
     ),
+    cacheMiB: whole(
+      512,
+      { min: 1 },
+      "Most memory of one model's KV cache in MiB, unless a single sequence needs more. Rollouts that find no room wait: sets memory and speed, not the result.",
+    ),
     temperature: z
       .number()
       .gt(0)

@@ -29,8 +29,6 @@ export const simulatorName = "simulator";
 
 /** The largest decode batch: more rows cost memory and gain nothing. */
 const mostRows = 256;
-/** The most that one model's cache takes, unless a single sequence needs more. */
-const mostCacheBytes = 512 * 2 ** 20;
 
 /**
  * One generator over policy and simulator. What the policy computes with changes, what the simulator does not, even where they share
@@ -69,7 +67,7 @@ export function cacheBytes(
 ): number {
   const of = (tokens: number, sequences: number): number =>
     KvCache.bytesFor(decoder.config, sequences * blocksFor(Math.min(tokens, maxPositions)), config.model.cacheDtype);
-  return Math.max(Math.min(of(usual, decodeRows(config)), mostCacheBytes), of(maxPositions, 1));
+  return Math.max(Math.min(of(usual, decodeRows(config)), config.rollout.cacheMiB * 2 ** 20), of(maxPositions, 1));
 }
 
 /** Tokens of a usual sequence of the simulator: prompt and documents. */

@@ -238,6 +238,7 @@ describe("what does not fit", () => {
       "train.recompute=true",
       "train.microBatchTokens=8192",
       "train.microBatchTokens=4096",
+      "rollout.cacheMiB=256",
       "optimizer.moments=bf16",
       "optimizer.moments=8bit",
       "model.cacheDtype=f16",
@@ -246,7 +247,13 @@ describe("what does not fit", () => {
       "algorithm.klCoef=0",
       "lora.rank=16",
     ]);
-    const settled = ["train.recompute=true", "train.microBatchTokens=4096", "optimizer.moments=8bit", "model.cacheDtype=f16"];
+    const settled = [
+      "train.recompute=true",
+      "train.microBatchTokens=4096",
+      "rollout.cacheMiB=256",
+      "optimizer.moments=8bit",
+      "model.cacheDtype=f16",
+    ];
     expect(names(configOf(...settled, "model.dtype=bf16", "lora.rank=4", "algorithm.klCoef=0"))).toEqual(["simulator.path=null"]);
   });
 });

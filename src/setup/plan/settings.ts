@@ -47,6 +47,12 @@ export function changesFor(config: Config): Change[] {
         train: { ...one.train, microBatchTokens: Math.min(one.train.microBatchTokens, tokens) },
       }));
   }
+  const cacheMiB = Math.max(256, Math.floor(rollout.cacheMiB / 4));
+  if (cacheMiB < rollout.cacheMiB)
+    add([`rollout.cacheMiB=${cacheMiB}`], "fewer rollouts at once; the result is the same", (one) => ({
+      ...one,
+      rollout: { ...one.rollout, cacheMiB },
+    }));
   const moments = { f32: ["bf16", "8bit"], bf16: ["8bit"], "8bit": [] } as const;
   for (const kind of moments[optimizer.moments])
     add([`optimizer.moments=${kind}`], "rounded moments", (one) => ({ ...one, optimizer: { ...one.optimizer, moments: kind } }));
