@@ -1,5 +1,7 @@
 /** Adapters that this machine need not have. */
+import { dawn } from "../../src/device/dawn.ts";
 import type { FoundAdapter, Probe } from "../../src/device/probe.ts";
+import { factsOf, type AdapterFacts } from "../../src/device/webgpu/adapter.ts";
 
 export const emptyProbe: Probe = { adapters: [], unusable: [], failure: null, messages: [] };
 
@@ -28,4 +30,13 @@ export const h200: FoundAdapter = {
 /** An H200 but for what is told. */
 export function adapter(changes: Partial<FoundAdapter>): FoundAdapter {
   return { ...h200, ...changes };
+}
+
+/**
+ * The adapter that the tests of this process run on. Without one, a software adapter that can do nothing: test files must load for
+ * the runner to skip their tests.
+ */
+export async function adapterHere(): Promise<AdapterFacts> {
+  const found = await (await dawn()).requestAdapter();
+  return found === null ? adapter({ software: true, features: [], matrices: [] }) : factsOf(found);
 }

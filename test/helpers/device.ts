@@ -3,7 +3,6 @@
  */
 import { afterAll, beforeAll } from "vitest";
 import { createDevice, type DeviceOptions } from "../../src/device/create.ts";
-import { dawn } from "../../src/device/dawn.ts";
 import type { Device } from "../../src/device/device.ts";
 import { buildKernels } from "../../scripts/build-kernels.js";
 
@@ -87,8 +86,3 @@ export const kernelVariants: readonly Variant[] = {
     { name: "kernels that run anywhere", options: { tiersOff: ["subgroups", "shader-f16", "subgroup-matrix"] as const }, sameBits: false },
   ],
 }[testDevice];
-
-/** Whether Dawn finds an adapter here. */
-export async function hasAdapter(): Promise<boolean> {
-  return (await (await dawn()).requestAdapter()) !== null;
-}

@@ -2,16 +2,17 @@
 import { describe, expect, it, vi } from "vitest";
 import { createDevice, type DeviceOptions } from "../../../src/device/create.ts";
 import { dawn, loadWgsl } from "../../../src/device/dawn.ts";
-import { factsOf, type MatrixConfig } from "../../../src/device/webgpu/adapter.ts";
+import type { MatrixConfig } from "../../../src/device/webgpu/adapter.ts";
 import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
 import { DeviceError } from "../../../src/util/errors.ts";
+import { adapterHere } from "../../helpers/adapters.ts";
 import { disguised } from "../../helpers/disguised-gpu.ts";
 
 // Software adapters compile most of a kernel when it first runs.
 vi.setConfig({ testTimeout: 300_000 });
 
 const gpu = await dawn();
-const facts = factsOf((await gpu.requestAdapter())!);
+const facts = await adapterHere();
 const hasMatrices = facts.matrices.some(
   ({ componentType, resultComponentType }) => componentType === "f16" && resultComponentType === "f32",
 );

@@ -1,17 +1,17 @@
 /** Which tiers of kernels an adapter gets, what is said of it, and what is compiled ahead. */
 import { describe, expect, it } from "vitest";
-import { dawn } from "../../../src/device/dawn.ts";
 import type { ModelShapes } from "../../../src/device/device.ts";
-import { capabilitiesOf, factsOf, tierReasons, type AdapterFacts } from "../../../src/device/webgpu/adapter.ts";
+import { capabilitiesOf, tierReasons, type AdapterFacts } from "../../../src/device/webgpu/adapter.ts";
 import type { Tier } from "../../../src/device/webgpu/capabilities.ts";
 import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
 import { packBatch } from "../../../src/nn/batch.ts";
 import { fineTuneStep } from "../../../src/sft/fine-tune.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
+import { adapterHere } from "../../helpers/adapters.ts";
 import { makeDevice, withDevice } from "../../helpers/device.ts";
 import { randomIds, tinyConfigs, tinyDecoder } from "../../helpers/tiny-model.ts";
 
-const here = factsOf((await (await dawn()).requestAdapter())!);
+const here = await adapterHere();
 
 const gpu: AdapterFacts = {
   name: "GPU",
