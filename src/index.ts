@@ -3,8 +3,8 @@
  * the decoder, generation, search engines, the agent and the RL formulas.
  */
 import { readOverride, readYaml, resolveConfig, type Config } from "./config/index.ts";
-import { openRun } from "./setup/open-run.ts";
-import type { TrainingRun } from "./setup/training-run.ts";
+import { openRun } from "./run/open-run.ts";
+import type { TrainingRun } from "./run/training-run.ts";
 
 export interface OpenTrainingOptions {
   /** A YAML file; `packagedConfig("quickstart")` is the embedded default. */
@@ -31,9 +31,9 @@ export async function openTraining({ config, settings = [] }: OpenTrainingOption
 
 export { packagedConfig, resolveConfig, type Config } from "./config/index.ts";
 export { trainStep } from "./train.ts";
-export { type StepResult, type TrainingRun } from "./setup/training-run.ts";
+export { type StepResult, type TrainingRun } from "./run/training-run.ts";
 export { openModel, openTokenizer, type Model } from "./setup/open-model.ts";
-export { cpuRateKey, gpuRateKey, saveRates, type Rates } from "./setup/plan/rates.ts";
+export { cpuRateKey, gpuRateKey, saveRates, type Rates } from "./plan/rates.ts";
 
 export { createDevice, type DeviceOptions } from "./device/create.ts";
 export type { Device, Dtype, MemoryReport, Storage } from "./device/device.ts";
@@ -57,7 +57,7 @@ export { loadDecoder, saveDecoder } from "./checkpoint/hugging-face.ts";
 export { saveModelFolder } from "./checkpoint/save-model.ts";
 export { loadAdapter, readAdapterConfig, saveAdapter } from "./checkpoint/peft.ts";
 export { exportModel, mergeAdapter } from "./checkpoint/merge.ts";
-export { locateModel } from "./checkpoint/hub.ts";
+export { locateModel } from "./hub/find-model.ts";
 export { fineTuneStep } from "./sft/fine-tune.ts";
 export type { Example } from "./sft/examples.ts";
 
@@ -75,7 +75,7 @@ export { ChatClient, type ChatCounts } from "./search/chat-client.ts";
 export { promptedSimulatorTemplate, simulatorTemplate, tunedSimulatorTemplate } from "./search/simulator-prompt.ts";
 export { Bm25Search } from "./search/bm25.ts";
 export { noiseProbability, type NoiseSchedule } from "./search/curriculum.ts";
-export { compileTextStops } from "./search/text-codec.ts";
+export { compileTextStops } from "./generate/text-stops.ts";
 
 export { chatStyle, paperStyle, templateStyle, turnStops, type PromptStyle } from "./agent/protocol.ts";
 export type { AgentContext, Method } from "./agent/methods/method.ts";

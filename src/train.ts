@@ -22,10 +22,10 @@ import { reward } from "./rl/reward.ts";
 import type { TokenLogProbs } from "./rl/packing.ts";
 import type { ScoredTrajectory } from "./rl/trajectory.ts";
 import { tokenLogProbs, update, type ForwardSettings, type UpdateStats } from "./rl/update.ts";
-import { evaluateAfter, evaluateBefore, validate } from "./setup/judge.ts";
-import { openRun } from "./setup/open-run.ts";
-import { dryRun } from "./setup/plan/dry-run.ts";
-import { diverged, type StepResult, type TrainingRun } from "./setup/training-run.ts";
+import { evaluateAfter, evaluateBefore, validate } from "./run/judge.ts";
+import { openRun } from "./run/open-run.ts";
+import { dryRun } from "./plan/dry-run.ts";
+import { diverged, type StepResult, type TrainingRun } from "./run/training-run.ts";
 
 /** One step of training. Nothing in it depends on a clock, on the number of threads, or on what an earlier process did. */
 export async function trainStep(run: TrainingRun, step: number): Promise<StepResult> {

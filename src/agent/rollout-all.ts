@@ -1,6 +1,6 @@
 /** All rollouts of a step, or of an evaluation, at once. */
 import type { Question, Trajectory } from "../rl/trajectory.ts";
-import { abortReason } from "../search/abortable.ts";
+import { abortReason } from "../util/abort.ts";
 import type { TrajectoryKey } from "../generate/types.ts";
 import type { AgentContext, Method } from "./methods/method.ts";
 

@@ -6,8 +6,8 @@
  */
 import type { Sequence } from "../generate/types.ts";
 import type { Question, SearchRecord, Trajectory, TrajectoryStatus } from "../rl/trajectory.ts";
-import { generateUnlessAborted } from "../search/abortable.ts";
-import type { TextCodec } from "../search/text-codec.ts";
+import { generateUnlessAborted } from "../generate/generate-unless-aborted.ts";
+import type { TextCodec } from "../text/text-codec.ts";
 import { ours, type Prompt } from "../text/prompt.ts";
 import { ConfigError, RequestError } from "../util/errors.ts";
 import { containsAnswer } from "../util/normalise-answer.ts";

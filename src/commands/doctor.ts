@@ -8,7 +8,7 @@ import { chooseAuto } from "../device/choose.ts";
 import { cpuBuild, tiersOf } from "../device/facts.ts";
 import { probeAdapters, type FoundAdapter } from "../device/probe.ts";
 import { formatBytes } from "../log/progress.ts";
-import { gpuMemory } from "../setup/plan/gpu-memory.ts";
+import { gpuMemory } from "../plan/gpu-memory.ts";
 import { ConfigError } from "../util/errors.ts";
 import { adapterLines } from "./doctor/adapters.ts";
 import { findingsOf, type Finding } from "./doctor/findings.ts";

@@ -1,5 +1,5 @@
 /** `zerosearch download`: fetches a model from the Hub into the local cache, or says where it is. */
-import { describeFound, findModel } from "../checkpoint/hub.ts";
+import { describeFound, findModel } from "../hub/find-model.ts";
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/index.ts";
 import { DownloadBar } from "../setup/download-progress.ts";
 import { ConfigError } from "../util/errors.ts";

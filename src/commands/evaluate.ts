@@ -11,8 +11,8 @@ import {
 } from "../config/index.ts";
 import { evaluationJson } from "../log/report.ts";
 import { Closing } from "../setup/closing.ts";
-import { documentedRows, evaluationText, judge } from "../setup/judge.ts";
-import { openRollouts, openRunData } from "../setup/open-run.ts";
+import { documentedRows, evaluationText, judge } from "../run/judge.ts";
+import { openRollouts, openRunData } from "../run/open-run.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
 

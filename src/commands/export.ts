@@ -1,6 +1,6 @@
 /** `zerosearch export`: a model's folder anew, in another type, sharded, or with a LoRA adapter merged into it. */
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/arguments.ts";
-import { describeFound, findModel, type ModelKind } from "../checkpoint/hub.ts";
+import { describeFound, findModel, type ModelKind } from "../hub/find-model.ts";
 import { exportModel } from "../checkpoint/merge.ts";
 import { readAdapterConfig } from "../checkpoint/peft.ts";
 import { formatBytes, formatCount, formatDuration, Progress } from "../log/progress.ts";

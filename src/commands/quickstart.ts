@@ -8,7 +8,7 @@ import { makeWorld } from "../data/quickstart/world.ts";
 import { BatchGenerator } from "../generate/scheduler.ts";
 import { formatTable } from "../log/table.ts";
 import { simulatorStop } from "../search/simulated.ts";
-import { compileTextStops } from "../search/text-codec.ts";
+import { compileTextStops } from "../generate/text-stops.ts";
 import { openDevice, type DeviceSettings } from "../setup/open-device.ts";
 import { openModel } from "../setup/open-model.ts";
 import { ConfigError, FileError } from "../util/errors.ts";

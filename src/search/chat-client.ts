@@ -3,9 +3,9 @@
  * tries at growing intervals. Every request and every retry is counted; the key is sent and never shown.
  */
 import { ConfigError, ServerError } from "../util/errors.ts";
-import { sleep } from "./abortable.ts";
+import { sleep } from "../util/abort.ts";
 import { quote, requestJson, type JsonFailure } from "./http-json.ts";
-import { Slots } from "./slots.ts";
+import { Slots } from "../util/slots.ts";
 
 export interface ChatClientOptions {
   /** Base URL, such as `http://127.0.0.1:6001/v1`. */

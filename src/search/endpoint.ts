@@ -8,7 +8,7 @@
 import type { SamplingSettings } from "../generate/types.ts";
 import type { PromptPart } from "../text/prompt.ts";
 import { philox, streamKey, uniform } from "../util/philox.ts";
-import { abortReason } from "./abortable.ts";
+import { abortReason } from "../util/abort.ts";
 import type { ChatClient } from "./chat-client.ts";
 import type { SearchRequest, SearchResult } from "./search-engine.ts";
 import { Simulation, simulatorMessages, simulatorStop, type SimulatorEngine, type SimulationOptions } from "./simulation.ts";

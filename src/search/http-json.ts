@@ -1,5 +1,5 @@
 /** One request to a JSON server, and what its answer means for whoever asked: a value, or a failure that may or may not pass. */
-import { abortReason, withTimeout } from "./abortable.ts";
+import { abortReason, withTimeout } from "../util/abort.ts";
 
 export interface JsonRequest {
   readonly method: "GET" | "POST";

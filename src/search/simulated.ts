@@ -1,9 +1,11 @@
 /** The simulated search engine: a second language model on the same device writes the documents; its batches work beside the policy's. */
 import type { Generator, SamplingSettings, StopTable } from "../generate/types.ts";
-import { abortReason, generateUnlessAborted } from "./abortable.ts";
+import { generateUnlessAborted } from "../generate/generate-unless-aborted.ts";
+import { abortReason } from "../util/abort.ts";
 import type { SearchRequest, SearchResult } from "./search-engine.ts";
 import { Simulation, type SimulationOptions, type SimulatorEngine } from "./simulation.ts";
-import type { Prompt, PromptEncoding, TextCodec } from "./text-codec.ts";
+import type { Prompt, PromptEncoding } from "../text/prompt.ts";
+import type { TextCodec } from "../text/text-codec.ts";
 
 export { keepDocuments, simulatorStop } from "./simulation.ts";
 

@@ -1,5 +1,5 @@
 /** Downloads of models, shown to people: a bar over the bytes of all files. */
-import type { DownloadProgress } from "../checkpoint/hub.ts";
+import type { DownloadProgress } from "../hub/find-model.ts";
 import { Progress, type TextStream } from "../log/progress.ts";
 
 /** Between two lines where there is no terminal: milliseconds. */

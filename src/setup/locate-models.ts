@@ -1,5 +1,5 @@
 /** All models that a configuration names, found on this machine or fetched from the Hub, before anything is opened. */
-import { describeFound, findModel, type Environment, type FoundModel } from "../checkpoint/hub.ts";
+import { describeFound, findModel, type Environment, type FoundModel } from "../hub/find-model.ts";
 import { keys } from "../config/keys.ts";
 import type { Config } from "../config/index.ts";
 import type { TextStream } from "../log/progress.ts";

@@ -19,7 +19,7 @@ import {
   tunedSimulatorTemplate,
   type SimulatorTemplate,
 } from "../search/simulator-prompt.ts";
-import { compileTextStops } from "../search/text-codec.ts";
+import { compileTextStops } from "../generate/text-stops.ts";
 import { promptText, type Prompt } from "../text/prompt.ts";
 import type { Model } from "./open-model.ts";
 

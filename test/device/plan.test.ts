@@ -7,11 +7,11 @@ import { packagedConfig, resolveConfig, type Config } from "../../src/config/ind
 import { readOverride, readYaml } from "../../src/config/source.ts";
 import type { Device, MemoryReport } from "../../src/device/device.ts";
 import { openTraining } from "../../src/index.ts";
-import { dryRun } from "../../src/setup/plan/dry-run.ts";
-import { Ledger } from "../../src/setup/plan/ledger.ts";
-import { readModels } from "../../src/setup/plan/models.ts";
-import { rehearse } from "../../src/setup/plan/rehearse.ts";
-import { targetOf } from "../../src/setup/plan/target.ts";
+import { dryRun } from "../../src/plan/dry-run.ts";
+import { Ledger } from "../../src/plan/ledger.ts";
+import { readModels } from "../../src/plan/models.ts";
+import { rehearse } from "../../src/plan/rehearse.ts";
+import { targetOf } from "../../src/plan/target.ts";
 import type { Models } from "../../src/setup/open-models.ts";
 import { trainStep } from "../../src/train.ts";
 import { makeDevice, testDevice, withDevice } from "../helpers/device.ts";

@@ -18,7 +18,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compareRuns } from "../../scripts/kill-resume.js";
 import { resolveConfig, readOverride, readYaml } from "../../src/config/index.ts";
-import { openRun } from "../../src/setup/open-run.ts";
+import { openRun } from "../../src/run/open-run.ts";
 import { trainStep } from "../../src/train.ts";
 import { buildIfStale, readRows, settingsFor, shortRun, train, writeRows, type Ended, type StartOptions } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";

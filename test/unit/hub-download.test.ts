@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { scanCachedRepo } from "@huggingface/hub";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
-import { findModel, locateModel, type DownloadProgress, type LocateOptions } from "../../src/checkpoint/hub.ts";
+import { findModel, locateModel, type DownloadProgress, type LocateOptions } from "../../src/hub/find-model.ts";
 import { gitSha1, sha256, silentUrl, startHubServer, type HubRepo, type HubServer } from "../helpers/hub-server.ts";
 
 const commit = "c".repeat(40);

@@ -5,7 +5,7 @@ import { hostname, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { withLock } from "../../src/checkpoint/hub/lock.ts";
+import { withLock } from "../../src/hub/lock.ts";
 
 const times = { beat: 10, look: 3, ended: 30, silent: 3000 };
 let folder: string;

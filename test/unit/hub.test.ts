@@ -5,9 +5,9 @@ import { homedir, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { findModel, locateModel, type LocateOptions } from "../../src/checkpoint/hub.ts";
-import { readHubSettings } from "../../src/checkpoint/hub/settings.ts";
-import { parseHubId } from "../../src/checkpoint/hub/source.ts";
+import { findModel, locateModel, type LocateOptions } from "../../src/hub/find-model.ts";
+import { readHubSettings } from "../../src/hub/settings.ts";
+import { parseHubId } from "../../src/hub/source.ts";
 import { readOverride } from "../../src/config/source.ts";
 import { packageFolder, resolveConfig } from "../../src/config/resolve.ts";
 

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { FoundModel } from "../../src/checkpoint/hub.ts";
+import type { FoundModel } from "../../src/hub/find-model.ts";
 import { packagedConfig, readOverride, readYaml, resolveConfig, type Config } from "../../src/config/index.ts";
 import { fromHuggingFace } from "../../src/nn/config.ts";
 import { Decoder } from "../../src/nn/decoder.ts";

@@ -7,7 +7,7 @@ import type { Checkpoint } from "../../src/checkpoint/run-state.ts";
 import type { AdamW } from "../../src/optim/adamw.ts";
 import type { MomentKind } from "../../src/optim/moments.ts";
 import type { Model } from "../../src/setup/open-model.ts";
-import { restoreState } from "../../src/setup/run-states.ts";
+import { restoreState } from "../../src/run/run-states.ts";
 import { tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
 import { ReferenceDevice } from "../reference/device.ts";
 

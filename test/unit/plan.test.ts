@@ -8,16 +8,16 @@ import { packagedConfig, resolveConfig, type Config } from "../../src/config/ind
 import { genericGpu } from "../../src/device/hollow.ts";
 import { DryDevice } from "../../src/device/webgpu/dry-device.ts";
 import type { Question } from "../../src/rl/trajectory.ts";
-import { dryRun } from "../../src/setup/plan/dry-run.ts";
-import { gpuMemory, type Machine } from "../../src/setup/plan/gpu-memory.ts";
-import { Ledger } from "../../src/setup/plan/ledger.ts";
-import { planRun } from "../../src/setup/plan/plan.ts";
-import { findRates, saveRates, type Rates } from "../../src/setup/plan/rates.ts";
-import { parts, phases, promptLengths, worstBatch } from "../../src/setup/plan/rehearse.ts";
-import { changesFor, findRemedies } from "../../src/setup/plan/settings.ts";
-import { productWeights, stepTime } from "../../src/setup/plan/step-time.ts";
-import { findTarget } from "../../src/setup/plan/target.ts";
-import { readModels } from "../../src/setup/plan/models.ts";
+import { dryRun } from "../../src/plan/dry-run.ts";
+import { gpuMemory, type Machine } from "../../src/plan/gpu-memory.ts";
+import { Ledger } from "../../src/plan/ledger.ts";
+import { planRun } from "../../src/plan/plan.ts";
+import { findRates, saveRates, type Rates } from "../../src/plan/rates.ts";
+import { parts, phases, promptLengths, worstBatch } from "../../src/plan/rehearse.ts";
+import { changesFor, findRemedies } from "../../src/plan/settings.ts";
+import { productWeights, stepTime } from "../../src/plan/step-time.ts";
+import { findTarget } from "../../src/plan/target.ts";
+import { readModels } from "../../src/plan/models.ts";
 import { adapter, emptyProbe, h200 } from "../helpers/adapters.ts";
 import { smol135M } from "../helpers/random-checkpoint.ts";
 

@@ -10,7 +10,7 @@ import { packMicroBatch } from "../../src/rl/packing.ts";
 import type { Question, Trajectory } from "../../src/rl/trajectory.ts";
 import { simulatorMessages } from "../../src/search/simulation.ts";
 import { simulatorPrompt, tunedSimulatorTemplate } from "../../src/search/simulator-prompt.ts";
-import { compileTextStops } from "../../src/search/text-codec.ts";
+import { compileTextStops } from "../../src/generate/text-stops.ts";
 import { promptStyle } from "../../src/setup/open-agents.ts";
 import { openTokenizer } from "../../src/setup/open-model.ts";
 import { foreign, ours, promptText, type Prompt } from "../../src/text/prompt.ts";

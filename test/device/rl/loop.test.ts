@@ -14,7 +14,8 @@ import { update, type UpdateStats } from "../../../src/rl/update.ts";
 import { drawKind } from "../../../src/search/curriculum.ts";
 import { simulatorTemplate } from "../../../src/search/simulator-prompt.ts";
 import { SimulatedSearch, simulatorStop } from "../../../src/search/simulated.ts";
-import { compileTextStops, type TextCodec } from "../../../src/search/text-codec.ts";
+import { compileTextStops } from "../../../src/generate/text-stops.ts";
+import type { TextCodec } from "../../../src/text/text-codec.ts";
 import { promptText } from "../../../src/text/prompt.ts";
 import { useDevice } from "../../helpers/device.ts";
 

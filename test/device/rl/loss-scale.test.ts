@@ -11,7 +11,7 @@ import { LossScaler } from "../../../src/optim/loss-scaler.ts";
 import type { ScoredTrajectory } from "../../../src/rl/trajectory.ts";
 import { update, type UpdateSettings, type UpdateStats } from "../../../src/rl/update.ts";
 import type { Model } from "../../../src/setup/open-model.ts";
-import { lossScaleState, restoreState, saveState } from "../../../src/setup/run-states.ts";
+import { lossScaleState, restoreState, saveState } from "../../../src/run/run-states.ts";
 import { fineTuneStep } from "../../../src/sft/fine-tune.ts";
 import { philox } from "../../../src/util/philox.ts";
 import { makeDevice, testDevice, useDevice } from "../../helpers/device.ts";

@@ -6,7 +6,7 @@ import { readTrainCommand } from "../../../src/config/index.ts";
 import type { Trajectory } from "../../../src/rl/trajectory.ts";
 import { tokenLogProbs } from "../../../src/rl/update.ts";
 import { Closing } from "../../../src/setup/closing.ts";
-import { openParts, type RunParts } from "../../../src/setup/open-run.ts";
+import { openParts, type RunParts } from "../../../src/run/open-run.ts";
 import { hasQuickstart } from "../../helpers/tiny-quickstart.ts";
 
 const questions = Number(process.env["QUICKSTART_QUESTIONS"] ?? 2);

@@ -1,6 +1,6 @@
 /** What a run computes with, in words for its second line. */
 import type { Parameter } from "../tensor/tensor.ts";
-import type { Model } from "./open-model.ts";
+import type { Model } from "../setup/open-model.ts";
 
 /** `policy 0.94 M parameters, simulator 0.94 M`; of LoRA, what learns and what is shared. `endpoint` is where a simulator outside runs. */
 export function describeModels(policy: Model, simulator: Model | null, endpoint: string | null): string {

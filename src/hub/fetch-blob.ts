@@ -10,7 +10,7 @@ import { createHash, type Hash } from "node:crypto";
 import { constants } from "node:fs";
 import { mkdir, open, rename, rm, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
-import { FileError } from "../../util/errors.ts";
+import { FileError } from "../util/errors.ts";
 import { sizeOf } from "./cache.ts";
 import { HubAnswerError, HubConnectionError, mayPass, shown, type HubClient } from "./client.ts";
 import type { RepoFile } from "./needed-files.ts";

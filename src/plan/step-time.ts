@@ -4,12 +4,12 @@
  * Work of one token, P being the weights it is multiplied with: 2 P forward, 4 P backward (2 P where weights do not learn), 2 P again where
  * activations are recomputed, and 4 T H D for each layer and forward over T tokens before it. A decode step reads all weights once.
  */
-import type { Config } from "../../config/index.ts";
-import { dtypeBytes, type Dtype } from "../../device/device.ts";
-import { KvCache } from "../../nn/kv-cache.ts";
-import type { DecoderConfig } from "../../nn/config.ts";
-import { cacheBytes, decodeRows, usualSimulatorTokens } from "../open-agents.ts";
-import { usesLora, type Role } from "../model-roles.ts";
+import type { Config } from "../config/index.ts";
+import { dtypeBytes, type Dtype } from "../device/device.ts";
+import { KvCache } from "../nn/kv-cache.ts";
+import type { DecoderConfig } from "../nn/config.ts";
+import { cacheBytes, decodeRows, usualSimulatorTokens } from "../setup/open-agents.ts";
+import { usesLora, type Role } from "../setup/model-roles.ts";
 import type { PlannedWeights } from "./models.ts";
 import type { Rates } from "./rates.ts";
 

@@ -1,7 +1,7 @@
 /** Settings that would make a run smaller: each is tried by planning again. */
-import type { Config } from "../../config/index.ts";
-import type { Question } from "../../rl/trajectory.ts";
-import { usesLora } from "../model-roles.ts";
+import type { Config } from "../config/index.ts";
+import type { Question } from "../rl/trajectory.ts";
+import { usesLora } from "../setup/model-roles.ts";
 import { planRun, type Plan } from "./plan.ts";
 import type { Target } from "./target.ts";
 

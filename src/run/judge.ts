@@ -17,8 +17,8 @@ import type { Question } from "../rl/trajectory.ts";
 import { FirstSearch } from "../search/first-search.ts";
 import type { SearchEngine } from "../search/search-engine.ts";
 import { mean } from "../util/stats.ts";
-import { evaluationContext } from "./open-agents.ts";
-import type { Model } from "./open-model.ts";
+import { evaluationContext } from "../setup/open-agents.ts";
+import type { Model } from "../setup/open-model.ts";
 import { restorePolicy, savePolicy } from "./run-states.ts";
 import type { StepResult, TrainingRun } from "./training-run.ts";
 

@@ -9,7 +9,7 @@
 import { randomUUID } from "node:crypto";
 import { copyFile, mkdir, readFile, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { ADAPTER_WEIGHTS, WEIGHTS, WEIGHTS_INDEX } from "../folder-files.ts";
+import { ADAPTER_WEIGHTS, WEIGHTS, WEIGHTS_INDEX } from "../checkpoint/folder-files.ts";
 import { isCommit, markOf, type HubId, type ModelKind } from "./source.ts";
 
 /** What the cache has of a model. */

@@ -2,24 +2,24 @@
  * A run's program on a device that only counts: the models are opened, then rollouts, the reference's log-probabilities and an update are
  * asked for, at the largest sizes that the configuration allows. Every allocation is that of the program itself.
  */
-import { turnStops } from "../../agent/protocol.ts";
-import type { Config } from "../../config/index.ts";
-import type { Device, MemoryUse } from "../../device/device.ts";
-import { blocksFor } from "../../generate/block-manager.ts";
-import type { BatchGenerator } from "../../generate/scheduler.ts";
-import type { Sequence } from "../../generate/types.ts";
-import { KvCache } from "../../nn/kv-cache.ts";
-import type { ScoredTrajectory, Trajectory } from "../../rl/trajectory.ts";
-import { tokenLogProbs, update, type ForwardSettings } from "../../rl/update.ts";
-import { compileTextStops } from "../../search/text-codec.ts";
-import { simulatorStop } from "../../search/simulation.ts";
-import { keep } from "../../tensor/scope.ts";
-import { full } from "../../tensor/tensor.ts";
-import { Closing } from "../closing.ts";
-import { cacheBytes, decodeRows, openGenerator, policyName, simulatorName, usualSimulatorTokens } from "../open-agents.ts";
-import { learningParameters, type Model } from "../open-model.ts";
-import { openLearner } from "../open-learner.ts";
-import type { Models } from "../open-models.ts";
+import { turnStops } from "../agent/protocol.ts";
+import type { Config } from "../config/index.ts";
+import type { Device, MemoryUse } from "../device/device.ts";
+import { blocksFor } from "../generate/block-manager.ts";
+import type { BatchGenerator } from "../generate/scheduler.ts";
+import type { Sequence } from "../generate/types.ts";
+import { KvCache } from "../nn/kv-cache.ts";
+import type { ScoredTrajectory, Trajectory } from "../rl/trajectory.ts";
+import { tokenLogProbs, update, type ForwardSettings } from "../rl/update.ts";
+import { compileTextStops } from "../generate/text-stops.ts";
+import { simulatorStop } from "../search/simulation.ts";
+import { keep } from "../tensor/scope.ts";
+import { full } from "../tensor/tensor.ts";
+import { Closing } from "../setup/closing.ts";
+import { cacheBytes, decodeRows, openGenerator, policyName, simulatorName, usualSimulatorTokens } from "../setup/open-agents.ts";
+import { learningParameters, type Model } from "../setup/open-model.ts";
+import { openLearner } from "../setup/open-learner.ts";
+import type { Models } from "../setup/open-models.ts";
 import type { Ledger } from "./ledger.ts";
 import { openHollowModels, type PlannedWeights } from "./models.ts";
 

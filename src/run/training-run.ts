@@ -17,13 +17,13 @@ import type { Question, ScoredTrajectory, Trajectory } from "../rl/trajectory.ts
 import type { UpdateStats } from "../rl/update-stats.ts";
 import type { SimulatorEngine } from "../search/simulation.ts";
 import { ZeroSearchError } from "../util/errors.ts";
-import type { Closing } from "./closing.ts";
+import type { Closing } from "../setup/closing.ts";
 import { describeModels, describePrompts } from "./describe-models.ts";
 import type { Validation } from "./judge.ts";
-import type { Simulate } from "./open-agents.ts";
-import type { Endpoint } from "./open-endpoint.ts";
-import type { Model } from "./open-model.ts";
-import { prepareDevice, type Prepared } from "./prepare-device.ts";
+import type { Simulate } from "../setup/open-agents.ts";
+import type { Endpoint } from "../setup/open-endpoint.ts";
+import type { Model } from "../setup/open-model.ts";
+import { prepareDevice, type Prepared } from "../setup/prepare-device.ts";
 import type { RunData } from "./run-data.ts";
 import type { RunParts } from "./open-run.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";

@@ -1,5 +1,5 @@
 /** A plan as text: what is held where, by phase, against what there is; the time of a step; what would make it fit. */
-import { formatTable } from "../../log/table.ts";
+import { formatTable } from "../log/table.ts";
 import { hostBytes, type Plan } from "./plan.ts";
 import type { Rates } from "./rates.ts";
 import { parts, phases } from "./rehearse.ts";

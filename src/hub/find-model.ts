@@ -4,17 +4,17 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FileError } from "../util/errors.ts";
-import { isFile, lookUp, type Cached } from "./hub/cache.ts";
-import { HubAnswerError, HubConnectionError, HubStatusError, mayPass, type Patience } from "./hub/client.ts";
-import { download, type DownloadProgress } from "./hub/download.ts";
-import { lfsPointers } from "./hub/lfs-pointers.ts";
-import type { LockTimes } from "./hub/lock.ts";
-import { readHubSettings, type Environment, type HubSettings } from "./hub/settings.ts";
-import { defaultRevision, isCommit, markOf, parseHubId, type HubId, type ModelKind } from "./hub/source.ts";
+import { isFile, lookUp, type Cached } from "./cache.ts";
+import { HubAnswerError, HubConnectionError, HubStatusError, mayPass, type Patience } from "./client.ts";
+import { download, type DownloadProgress } from "./download.ts";
+import { lfsPointers } from "./lfs-pointers.ts";
+import type { LockTimes } from "./lock.ts";
+import { readHubSettings, type Environment, type HubSettings } from "./settings.ts";
+import { defaultRevision, isCommit, markOf, parseHubId, type HubId, type ModelKind } from "./source.ts";
 
-export type { DownloadProgress } from "./hub/download.ts";
-export type { Environment } from "./hub/settings.ts";
-export type { ModelKind } from "./hub/source.ts";
+export type { DownloadProgress } from "./download.ts";
+export type { Environment } from "./settings.ts";
+export type { ModelKind } from "./source.ts";
 
 export interface LocateOptions {
   /** What is looked for; a model unless told. */

@@ -1,6 +1,6 @@
 /** Which files of a repository make a model: no duplicates in other formats, nothing in sub-folders, no pictures. */
-import { FileError } from "../../util/errors.ts";
-import { ADAPTER_WEIGHTS, isCompanion, WEIGHTS, WEIGHTS_INDEX } from "../folder-files.ts";
+import { FileError } from "../util/errors.ts";
+import { ADAPTER_WEIGHTS, isCompanion, WEIGHTS, WEIGHTS_INDEX } from "../checkpoint/folder-files.ts";
 import { shardsOf } from "./cache.ts";
 import { markOf, type ModelKind } from "./source.ts";
 

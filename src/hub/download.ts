@@ -1,7 +1,7 @@
 /** Fetches a model from the Hub into the local cache. */
 import { mkdir, readFile, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { FileError } from "../../util/errors.ts";
+import { FileError } from "../util/errors.ts";
 import { missingIn, putIntoSnapshot, repoFolder, sizeOf, snapshotFolder, writeRef } from "./cache.ts";
 import { HubAnswerError, HubClient, type Patience } from "./client.ts";
 import { diskError, fetchBlob, unfinishedFile } from "./fetch-blob.ts";

@@ -1,17 +1,17 @@
 /** The models of a run without their weights: what their configurations say of them, on a device that only counts. */
 import { realpath } from "node:fs/promises";
 import { join } from "node:path";
-import { isFile, lookUp } from "../../checkpoint/hub/cache.ts";
-import { readHubSettings } from "../../checkpoint/hub/settings.ts";
-import { markOf, parseHubId, type ModelKind } from "../../checkpoint/hub/source.ts";
-import { loadConfig } from "../../checkpoint/hugging-face.ts";
-import { readAdapterConfig } from "../../checkpoint/peft-config.ts";
-import { adapterPairs, addedAs } from "../../checkpoint/peft-modules.ts";
-import type { Config } from "../../config/index.ts";
-import type { Device } from "../../device/device.ts";
-import { parameterShapes, type DecoderConfig } from "../../nn/config.ts";
-import { Decoder } from "../../nn/decoder.ts";
-import { FileError } from "../../util/errors.ts";
+import { isFile, lookUp } from "../hub/cache.ts";
+import { readHubSettings } from "../hub/settings.ts";
+import { markOf, parseHubId, type ModelKind } from "../hub/source.ts";
+import { loadConfig } from "../checkpoint/hugging-face.ts";
+import { readAdapterConfig } from "../checkpoint/peft-config.ts";
+import { adapterPairs, addedAs } from "../checkpoint/peft-modules.ts";
+import type { Config } from "../config/index.ts";
+import type { Device } from "../device/device.ts";
+import { parameterShapes, type DecoderConfig } from "../nn/config.ts";
+import { Decoder } from "../nn/decoder.ts";
+import { FileError } from "../util/errors.ts";
 import {
   loraTargets,
   modelRoles,
@@ -21,9 +21,9 @@ import {
   type Role,
   type RolePlan,
   type WeightsPlan,
-} from "../model-roles.ts";
-import type { Model } from "../open-model.ts";
-import type { Models } from "../open-models.ts";
+} from "../setup/model-roles.ts";
+import type { Model } from "../setup/open-model.ts";
+import type { Models } from "../setup/open-models.ts";
 
 /** What the plan needs of a copy of weights. */
 export interface PlannedWeights {

@@ -4,7 +4,7 @@ import type { Config } from "../config/index.ts";
 import { loadQuestions } from "../data/questions.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { Bm25Search } from "../search/bm25.ts";
-import type { TextCodec } from "../search/text-codec.ts";
+import type { TextCodec } from "../text/text-codec.ts";
 import { promptText } from "../text/prompt.ts";
 import { DataError } from "../util/errors.ts";
 

@@ -21,7 +21,7 @@ import type { AdapterShape } from "../nn/decoder.ts";
 import type { AdamW } from "../optim/adamw.ts";
 import type { LossScaler, LossScalerState } from "../optim/loss-scaler.ts";
 import { FileError } from "../util/errors.ts";
-import type { Model } from "./open-model.ts";
+import type { Model } from "../setup/open-model.ts";
 
 const POLICY = "policy";
 const OPTIMIZER = "optimizer.safetensors";

@@ -1,11 +1,11 @@
 /** What a run is planned for: the device that it would take, as one that only counts, and the memory there is. */
 import { availableParallelism, cpus } from "node:os";
-import type { Config } from "../../config/index.ts";
-import { chooseAsked, chooseAuto } from "../../device/choose.ts";
-import type { Device, MemoryObserver } from "../../device/device.ts";
-import { genericGpu, gpuOf, gpuUnder, hollowCpu, hollowGpu, type GpuFacts, type HollowDevice } from "../../device/hollow.ts";
-import { probeAdapters, type FoundAdapter, type Probe } from "../../device/probe.ts";
-import { formatBytes } from "../../log/progress.ts";
+import type { Config } from "../config/index.ts";
+import { chooseAsked, chooseAuto } from "../device/choose.ts";
+import type { Device, MemoryObserver } from "../device/device.ts";
+import { genericGpu, gpuOf, gpuUnder, hollowCpu, hollowGpu, type GpuFacts, type HollowDevice } from "../device/hollow.ts";
+import { probeAdapters, type FoundAdapter, type Probe } from "../device/probe.ts";
+import { formatBytes } from "../log/progress.ts";
 import { gpuMemory, thisMachine, type Machine, type Memory } from "./gpu-memory.ts";
 import { cpuRateKey, gpuRateKey } from "./rates.ts";
 

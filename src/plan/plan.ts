@@ -1,8 +1,8 @@
 /** How much memory a run will take, and whether it fits: the run's own program, rehearsed on a device that only counts. */
-import type { Config } from "../../config/index.ts";
-import { DeviceError } from "../../util/errors.ts";
-import { simulatorPositions } from "../open-agents.ts";
-import type { Question } from "../../rl/trajectory.ts";
+import type { Config } from "../config/index.ts";
+import { DeviceError } from "../util/errors.ts";
+import { simulatorPositions } from "../setup/open-agents.ts";
+import type { Question } from "../rl/trajectory.ts";
 import { Ledger, type Peak } from "./ledger.ts";
 import { readModels, type PlannedWeights } from "./models.ts";
 import { rehearse } from "./rehearse.ts";

@@ -1,33 +1,9 @@
-/** Generation that can be given up: for rollouts and simulator calls whose neighbours failed, or when the user stops the program. */
-import type { Generated, GenerateRequest, Sequence } from "../generate/types.ts";
+/** Work that can be given up: waits and calls that end when a signal fires. */
 
 /** The error a fired signal stands for. */
 export function abortReason(signal: AbortSignal): Error {
   const reason: unknown = signal.reason;
   return reason instanceof Error ? reason : new Error("aborted", { cause: reason });
-}
-
-/**
- * `sequence.generate(request)`, but when the signal fires the sequence is closed and the promise rejects with the signal's reason.
- */
-export async function generateUnlessAborted(
-  sequence: Sequence,
-  request: GenerateRequest,
-  signal: AbortSignal | undefined,
-): Promise<Generated> {
-  if (signal === undefined) return sequence.generate(request);
-  if (signal.aborted) throw abortReason(signal);
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      sequence.close();
-      reject(abortReason(signal));
-    };
-    signal.addEventListener("abort", onAbort, { once: true });
-    sequence
-      .generate(request)
-      .then(resolve, reject)
-      .finally(() => signal.removeEventListener("abort", onAbort));
-  });
 }
 
 /** Resolves after `seconds`; when the signal fires, rejects with its reason. */

@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { packageFolder } from "../../config/index.ts";
+import { packageFolder } from "../config/index.ts";
 
 export interface Rates {
   /** Which device: `cpuRateKey`, `gpuRateKey`. */

@@ -1,5 +1,5 @@
 /** So many things at a time, the others in the order they came. */
-import { abortReason } from "./abortable.ts";
+import { abortReason } from "./abort.ts";
 
 export class Slots {
   #free: number;

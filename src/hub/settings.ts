@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { ConfigError } from "../../util/errors.ts";
+import { ConfigError } from "../util/errors.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

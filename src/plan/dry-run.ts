@@ -1,10 +1,10 @@
 /** `node train.js --dry-run`: plans a run and says whether it fits. */
 import { existsSync } from "node:fs";
-import type { Config } from "../../config/index.ts";
-import { loadQuestions } from "../../data/questions.ts";
-import type { Device } from "../../device/device.ts";
-import type { Question } from "../../rl/trajectory.ts";
-import { ConfigError } from "../../util/errors.ts";
+import type { Config } from "../config/index.ts";
+import { loadQuestions } from "../data/questions.ts";
+import type { Device } from "../device/device.ts";
+import type { Question } from "../rl/trajectory.ts";
+import { ConfigError } from "../util/errors.ts";
 import { planRun, type Plan } from "./plan.ts";
 import { gib, planText, remedyText } from "./print.ts";
 import { findRates } from "./rates.ts";

@@ -1,5 +1,5 @@
 /** The books of a device that only counts: bytes by what they are for, and how they stood when they were most. */
-import type { MemoryObserver, MemoryUse } from "../../device/device.ts";
+import type { MemoryObserver, MemoryUse } from "../device/device.ts";
 
 /** How much is held for each purpose; only those above 0. */
 export type Bytes = ReadonlyMap<string, number>;
