@@ -45,7 +45,7 @@ export async function trainStep(run: TrainingRun, step: number): Promise<StepRes
 
   // Reward, and the advantage of each trajectory over its group.
   const rewards = trajectories.map((trajectory) => reward(trajectory, config.reward.kind));
-  const scored = scoreTrajectories(trajectories, rewards, { estimator: algorithm.name, normaliseStd: algorithm.normalizeByStd });
+  const scored = scoreTrajectories(trajectories, rewards, { estimator: algorithm.name, normalizeByStd: algorithm.normalizeByStd });
 
   // Update the policy, mini-batch by mini-batch, on the tokens it sampled itself. The loss is a mean over the tokens of a mini-batch.
   clock.start("update");
@@ -53,7 +53,7 @@ export async function trainStep(run: TrainingRun, step: number): Promise<StepRes
   const forward = {
     temperature: rollout.temperature,
     microBatchTokens: train.microBatchTokens,
-    kvDtype: config.model.cacheDtype,
+    cacheDtype: config.model.cacheDtype,
     recompute: train.recompute,
     adapter: policy.adapter,
   };

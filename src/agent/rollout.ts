@@ -146,7 +146,7 @@ interface Turn {
 }
 
 async function takeTurn(sequence: Sequence, transcript: Transcript, { settings, stop, tokenizer, signal }: MethodContext): Promise<Turn> {
-  const maxNewTokens = Math.min(settings.maxTurnTokens, roomOf(sequence, settings));
+  const maxNewTokens = Math.min(settings.maxNewTokens, roomOf(sequence, settings));
   const generated = await generateUnlessAborted(sequence, { stop, maxNewTokens, sampling: settings.sampling }, signal);
   const text = tokenizer.decode(generated.ids, { continuation: true });
   transcript.sampled(generated, text);

@@ -39,12 +39,12 @@ export function checkTogether(config: Config, locate: (path: readonly string[]) 
     "at least 2 (algorithm.name=reinforce needs none)",
     train.groupSize,
   );
-  const turn = rollout.maxNewTokensPerTurn + (rollout.maxTurns > 0 ? rollout.maxObservationTokens : 0);
+  const turn = rollout.maxNewTokens + (rollout.maxTurns > 0 ? rollout.maxObservationTokens : 0);
   need(
     turn < rollout.maxContextTokens,
     "rollout.maxContextTokens",
     "has no room for one turn",
-    `more than rollout.maxNewTokensPerTurn + rollout.maxObservationTokens (${turn})`,
+    `more than rollout.maxNewTokens + rollout.maxObservationTokens (${turn})`,
     rollout.maxContextTokens,
   );
   need(

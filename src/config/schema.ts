@@ -143,7 +143,7 @@ export const configSchema = z.strictObject({
       "What the policy is told: the paper's instruction and the question, or the question alone as the quickstart's policy knows it.",
     ),
     maxTurns: whole(5, { max: 256 }, "Searches a rollout may make; one last generation without search follows."),
-    maxNewTokensPerTurn: whole(500, { min: 1 }, "Tokens the policy may write in one turn."),
+    maxNewTokens: whole(500, { min: 1 }, "Tokens the policy may write in one turn."),
     maxObservationTokens: whole(
       2048,
       { min: 1 },

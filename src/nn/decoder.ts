@@ -30,7 +30,7 @@ export interface ForwardOptions {
   /** Keep only each block's input for the backward pass and compute the rest again. */
   readonly recompute?: boolean;
   /** Type of the cache that sampling used; f32 unless told. */
-  readonly kvDtype?: Dtype;
+  readonly cacheDtype?: Dtype;
   /** A LoRA adapter by name. */
   readonly adapter?: string | undefined;
 }
@@ -119,7 +119,7 @@ export class Decoder {
    * Recorded if a tape runs. Its bits are those of `forwardPaged`.
    */
   forward(batch: PackedBatch, options: ForwardOptions = {}): Tensor {
-    const { recompute = false, kvDtype = "f32", adapter } = options;
+    const { recompute = false, cacheDtype = "f32", adapter } = options;
     if (adapter !== undefined) this.adapter(adapter); // throws for an unknown name
     if (batch.longest > this.maxPositions)
       throw new RequestError({
@@ -131,7 +131,7 @@ export class Decoder {
     const { heads, kvHeads } = this.config;
     const { positions, offsets } = batch;
     const run = (block: DecoderBlock, x: Tensor): Tensor =>
-      block.forward(x, positions, this.table, (q, k, v) => attention(q, k, v, offsets, { heads, kvHeads, kvDtype }), adapter);
+      block.forward(x, positions, this.table, (q, k, v) => attention(q, k, v, offsets, { heads, kvHeads, cacheDtype }), adapter);
     // Blocks below all that learns are not recorded, and so need not be recomputed.
     const again = (block: DecoderBlock, x: Tensor): boolean => recompute && (x.requiresGrad || block.learns(adapter));
     return withScope(() => {

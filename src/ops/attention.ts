@@ -14,17 +14,17 @@ export interface AttentionOptions {
   /** Factor on q k^T; 1 / sqrt(D) unless told. */
   readonly scale?: number;
   /** The cache's type: k and v are rounded to it first, so that training sees what sampling saw. f32 unless told. */
-  readonly kvDtype?: Dtype;
+  readonly cacheDtype?: Dtype;
 }
 
 /**
  * q [N, H*D], k and v [N, K*D], offsets [B + 1] u32 -> [N, H*D]. Tokens offsets[b] .. offsets[b+1] - 1 are sequence b; each sees
  * itself and those before it in its sequence, in blocks of 64 from the sequence's first token, by the formula and in the order of
- * `attentionPaged`. No [T, T] matrix is made. Differentiable in q, k and v; rounding to `kvDtype` passes gradients straight through.
+ * `attentionPaged`. No [T, T] matrix is made. Differentiable in q, k and v; rounding to `cacheDtype` passes gradients straight through.
  * @throws ShapeError
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, options: AttentionOptions): Tensor {
-  const { heads, kvHeads, kvDtype = "f32" } = options;
+  const { heads, kvHeads, cacheDtype = "f32" } = options;
   expectMatrix("attention", "q", q);
   expectDivisor("attention", "kvHeads", kvHeads, "heads", heads);
   const D = headWidth("attention", q.cols, heads);
@@ -44,7 +44,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, opti
     });
   const scale = options.scale ?? 1 / Math.sqrt(D);
   const dims = { heads, kvHeads, scale };
-  const [kSeen, vSeen] = kvDtype === "f16" || kvDtype === "bf16" ? [round(k, kvDtype), round(v, kvDtype)] : [k, v];
+  const [kSeen, vSeen] = cacheDtype === "f16" || cacheDtype === "bf16" ? [round(k, cacheDtype), round(v, cacheDtype)] : [k, v];
   const out = empty(q.device, q.shape, { label: "attention" });
   const lse = empty(q.device, [q.rows, heads], { label: "attention lse" });
   q.device.run("attention", dims, [q.storage, kSeen.storage, vSeen.storage, offsets.storage], [out.storage, lse.storage]);

@@ -54,7 +54,7 @@ export function worstBatch({ train, rollout }: Config, maxPositions: number): Wo
   const rollouts = train.questionsPerStep * train.groupSize;
   const lengths = [...Array.from({ length: Math.min(whole, rollouts) }, () => longest), ...(rest > 0 && whole < rollouts ? [rest] : [])];
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
-  const share = Math.min(1, ((rollout.maxTurns + 1) * rollout.maxNewTokensPerTurn) / longest);
+  const share = Math.min(1, ((rollout.maxTurns + 1) * rollout.maxNewTokens) / longest);
   return { lengths, lossTokens: Math.max(1, Math.round(share * tokens)) };
 }
 
@@ -91,7 +91,7 @@ export async function rehearse(
     const settings: ForwardSettings = {
       temperature: rollout.temperature,
       microBatchTokens: train.microBatchTokens,
-      kvDtype: config.model.cacheDtype,
+      cacheDtype: config.model.cacheDtype,
       recompute: train.recompute,
       adapter: policy.adapter,
     };

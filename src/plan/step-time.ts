@@ -42,7 +42,7 @@ export function stepTime(config: Config, models: readonly PlannedWeights[], rate
   const searcher = play("simulator");
   const rollouts = train.questionsPerStep * train.groupSize;
   const context = Math.min(rollout.maxContextTokens, policy.maxPositions);
-  const mostSampled = Math.min((rollout.maxTurns + 1) * rollout.maxNewTokensPerTurn, context);
+  const mostSampled = Math.min((rollout.maxTurns + 1) * rollout.maxNewTokens, context);
   const sampled = share * mostSampled;
   const tokens = Math.max(sampled, share * context);
   const seen = tokens / 2; // on the average, before a token

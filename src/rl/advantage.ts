@@ -13,7 +13,7 @@ export type AdvantageName = (typeof advantageNames)[number];
 export interface AdvantageSettings {
   readonly estimator: AdvantageName;
   /** GRPO only: divide by (std + 1e-6), std with n - 1. */
-  readonly normaliseStd: boolean;
+  readonly normalizeByStd: boolean;
 }
 
 const STD_EPS = 1e-6;
@@ -46,7 +46,7 @@ export function groupAdvantages(rewards: readonly number[], settings: AdvantageS
   if (rewards.every((value) => value === rewards[0])) return rewards.map(() => 0);
   const mean = rewards.reduce((sum, value) => sum + value, 0) / size;
   if (settings.estimator === "rloo") return rewards.map((value) => (size / (size - 1)) * (value - mean));
-  if (!settings.normaliseStd) return rewards.map((value) => value - mean);
+  if (!settings.normalizeByStd) return rewards.map((value) => value - mean);
   const std = Math.sqrt(rewards.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (size - 1));
   return rewards.map((value) => (value - mean) / (std + STD_EPS));
 }

@@ -30,7 +30,7 @@ export interface ForwardSettings {
   /** Tokens in one forward. */
   readonly microBatchTokens: number;
   /** Type of the cache that sampling used; f32 unless told. */
-  readonly kvDtype?: Dtype;
+  readonly cacheDtype?: Dtype;
   /** The LoRA adapter that sampled, if one did. */
   readonly adapter?: string | undefined;
   /** Keep only each block's input for the backward. */
@@ -243,14 +243,14 @@ function accumulate(policy: Decoder, micro: MicroBatch, settings: UpdateSettings
 function score(
   model: Decoder,
   micro: MicroBatch,
-  { temperature, kvDtype, adapter, recompute }: ForwardSettings,
+  { temperature, cacheDtype, adapter, recompute }: ForwardSettings,
 ): { readonly logProb: Tensor; readonly entropy: Tensor } {
   const { device } = model;
   const vector = vectorsOn(device, micro.targets.length);
   return withScope(() => {
     const hidden = model.forward(packBatch(device, micro.sequences), {
       ...(recompute === undefined ? {} : { recompute }),
-      ...(kvDtype === undefined ? {} : { kvDtype }),
+      ...(cacheDtype === undefined ? {} : { cacheDtype }),
       adapter,
     });
     return logProb(gatherRows(hidden, vector(micro.rows, "rows")), model.headWeight, vector(micro.targets, "targets"), temperature);

@@ -72,7 +72,7 @@ export function cacheBytes(
 
 /** Tokens of a usual sequence of the simulator: prompt and documents. */
 export function usualSimulatorTokens({ simulator, rollout }: Config): number {
-  return simulator.maxNewTokens + rollout.maxNewTokensPerTurn + 512;
+  return simulator.maxNewTokens + rollout.maxNewTokens + 512;
 }
 
 /**
@@ -88,7 +88,7 @@ export function simulatorPositions({ simulator, rollout }: Config, questions: re
   const empty = (["useful", "noisy"] as const).map((kind) =>
     Buffer.byteLength(promptText(simulatorPrompt(template, kind, { question: "", answer: "", query: "" }))),
   );
-  return simulator.maxNewTokens + 3 * rollout.maxNewTokensPerTurn + Math.max(...empty) + longest + chatTokens;
+  return simulator.maxNewTokens + 3 * rollout.maxNewTokens + Math.max(...empty) + longest + chatTokens;
 }
 
 /** More than any chat template puts around a message. */
@@ -109,7 +109,7 @@ export function promptStyle({ rollout }: Config, { chatTemplate }: Pick<Model, "
 
 /** What training rollouts share. */
 export function trainingContext(config: Config, generator: BatchGenerator, policy: Model, engine: SearchEngine): AgentContext {
-  const { maxTurns, maxNewTokensPerTurn, maxObservationTokens, maxContextTokens, temperature, topK, topP } = config.rollout;
+  const { maxTurns, maxNewTokens, maxObservationTokens, maxContextTokens, temperature, topK, topP } = config.rollout;
   return {
     generator,
     tokenizer: policy.tokenizer,
@@ -120,7 +120,7 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
       model: policyName,
       adapter: policy.adapter,
       maxTurns,
-      maxTurnTokens: maxNewTokensPerTurn,
+      maxNewTokens,
       maxObservationTokens,
       maxContextTokens,
       seed: config.seed,

@@ -71,7 +71,7 @@ async function learn(
   device: DryDevice,
   decoder: Decoder,
   adapter: string | undefined,
-  { cache: kvDtype, moments }: { readonly cache: ModelShapes["cache"]; readonly moments: MomentKind },
+  { cache: cacheDtype, moments }: { readonly cache: ModelShapes["cache"]; readonly moments: MomentKind },
 ): Promise<void> {
   const { vocabulary } = decoder.config;
   const parameters = adapter === undefined ? decoder.parameters() : decoder.adapterParameters(adapter);
@@ -86,7 +86,7 @@ async function learn(
       const n = rows.flat().length - 3;
       withScope(() => {
         const { tape, value } = withTape(() => {
-          const hidden = decoder.forward(packBatch(device, rows), { kvDtype, adapter, recompute });
+          const hidden = decoder.forward(packBatch(device, rows), { cacheDtype, adapter, recompute });
           const vector = () => full(device, [n], 0);
           const chosen = gatherRows(hidden, fromHost(device, new Uint32Array(n), [n]));
           const tokens = logProb(chosen, decoder.headWeight, fromHost(device, new Uint32Array(n), [n]), 0.8);

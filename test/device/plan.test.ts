@@ -47,7 +47,7 @@ function configOf(policy: string, simulator: string, ...settings: string[]): Con
 const small = [
   "simulator.prompt=short",
   "simulator.maxNewTokens=40",
-  "rollout.maxNewTokensPerTurn=20",
+  "rollout.maxNewTokens=20",
   "rollout.maxObservationTokens=60",
   "rollout.maxContextTokens=150",
   "train.questionsPerStep=3",

@@ -93,10 +93,10 @@ describe.each(deviceVariants)("Decoder on $name", ({ options }) => {
 
     it("gives the same gradients with and without recomputation, bit for bit", async () => {
       const decoder = tinyDecoder(config, cpu());
-      await addGradients(decoder, sequences, { kvDtype: "f16" });
+      await addGradients(decoder, sequences, { cacheDtype: "f16" });
       const plain = await readGradients(decoder.parameters());
       for (const parameter of decoder.parameters().values()) parameter.zeroGrad();
-      await addGradients(decoder, sequences, { kvDtype: "f16", recompute: true });
+      await addGradients(decoder, sequences, { cacheDtype: "f16", recompute: true });
       expect(await readGradients(decoder.parameters())).toEqual(plain);
       decoder.dispose();
     });

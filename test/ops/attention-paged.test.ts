@@ -43,7 +43,7 @@ describe.each(deviceVariants)("attentionPaged on $name", ({ options }) => {
         kvCopy(fromHost(device, Uint32Array.of(1, 7, 3, 0), [2, 2]), kCache, vCache);
         const after = { positions, offsets, blockTable: fromHost(device, Uint32Array.of(6, 7, 2, 5, 0, 0, 0, 4, 0), [3, 3]) };
         return {
-          packed: attention(q, k, v, offsets, { heads, kvHeads, kvDtype: dtype }),
+          packed: attention(q, k, v, offsets, { heads, kvHeads, cacheDtype: dtype }),
           paged: attentionPaged(q, after, kCache, vCache, { heads, kvHeads }),
         };
       });

@@ -27,8 +27,8 @@ describe.each(deviceVariants)("attention on $name", ({ options }) => {
     });
   });
 
-  for (const kvDtype of ["f16", "bf16"] as const) {
-    it(`with a ${kvDtype} cache attends over keys and values as rounded, bit for bit, and passes gradients straight through`, async () => {
+  for (const cacheDtype of ["f16", "bf16"] as const) {
+    it(`with a ${cacheDtype} cache attends over keys and values as rounded, bit for bit, and passes gradients straight through`, async () => {
       const shape = [9, 8] as const;
       const device = cpu();
       const make = (seed: number) => {
@@ -39,8 +39,8 @@ describe.each(deviceVariants)("attention on $name", ({ options }) => {
       const [q, k, v] = [make(1), make(2), make(3)];
       const offsets = fromHost(device, Uint32Array.from([0, 9]), [2]);
       const { round } = await import("../../src/ops/round.ts");
-      const [kr, vr] = [round(k, kvDtype), round(v, kvDtype)];
-      const got = attention(q, k, v, offsets, { heads: 2, kvHeads: 2, kvDtype });
+      const [kr, vr] = [round(k, cacheDtype), round(v, cacheDtype)];
+      const got = attention(q, k, v, offsets, { heads: 2, kvHeads: 2, cacheDtype });
       const expected = attention(q, kr, vr, offsets, { heads: 2, kvHeads: 2 });
       expect(await got.read()).toEqual(await expected.read());
       expect(await kr.read()).not.toEqual(await k.read());

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { groupAdvantages, scoreTrajectories, type AdvantageSettings } from "../../src/rl/advantage.ts";
 import type { Trajectory } from "../../src/rl/trajectory.ts";
 
-const grpo: AdvantageSettings = { estimator: "grpo", normaliseStd: true };
+const grpo: AdvantageSettings = { estimator: "grpo", normalizeByStd: true };
 const rewards = [1, 0, 0, 1, 0.5];
 const close = (actual: number[], expected: number[], digits = 12): void => {
   expect(actual).toHaveLength(expected.length);
@@ -30,7 +30,7 @@ describe("advantages of a group", () => {
   it("are the golden numbers", () => {
     const a = 0.999998000004;
     close(groupAdvantages(rewards, grpo), [a, -a, -a, a, 0]);
-    close(groupAdvantages(rewards, { ...grpo, normaliseStd: false }), [0.5, -0.5, -0.5, 0.5, 0]);
+    close(groupAdvantages(rewards, { ...grpo, normalizeByStd: false }), [0.5, -0.5, -0.5, 0.5, 0]);
     close(groupAdvantages(rewards, { ...grpo, estimator: "rloo" }), [0.625, -0.625, -0.625, 0.625, 0]);
     close(groupAdvantages(rewards, { ...grpo, estimator: "reinforce" }), rewards);
   });
@@ -62,7 +62,7 @@ describe("advantages of a group", () => {
 describe("groups", () => {
   it("are rollouts of one question slot of one step, whatever their order and the rows' ids", () => {
     const trajectories = [at(1, 0, 0), at(1, 1, 0), at(2, 0, 0), at(1, 0, 1), at(1, 1, 1), at(2, 0, 1)];
-    const scored = scoreTrajectories(trajectories, [1, 0.5, 0, 0, 0.5, 1], { ...grpo, normaliseStd: false });
+    const scored = scoreTrajectories(trajectories, [1, 0.5, 0, 0, 0.5, 1], { ...grpo, normalizeByStd: false });
     expect(scored.map(({ advantage }) => advantage)).toEqual([0.5, 0, -0.5, -0.5, 0, 0.5]);
     expect(scored.map(({ reward }) => reward)).toEqual([1, 0.5, 0, 0, 0.5, 1]);
     expect(scored.map(({ trajectory }) => trajectory)).toEqual(trajectories);

@@ -18,7 +18,7 @@ const root = "paper/qwen2.5-3b.yaml";
 const script = {
   "rollout.prompt": "paper",
   "rollout.maxTurns": 5,
-  "rollout.maxNewTokensPerTurn": 500,
+  "rollout.maxNewTokens": 500,
   "rollout.maxObservationTokens": 2048,
   "rollout.maxContextTokens": 4096,
   "rollout.temperature": 1,

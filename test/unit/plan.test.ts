@@ -92,7 +92,7 @@ describe("the sizes that are rehearsed", () => {
       "rollout.maxObservationTokens=200",
       "train.microBatchTokens=2500",
       "rollout.maxTurns=1",
-      "rollout.maxNewTokensPerTurn=250",
+      "rollout.maxNewTokens=250",
     );
     // 999 tokens predict the others of 1000: the last one predicts nothing
     expect(worstBatch(config, 8192)).toEqual({ lengths: [1000, 1000, 500], lossTokens: 1250 });

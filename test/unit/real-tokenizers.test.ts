@@ -248,7 +248,7 @@ async function rollOut(tokenizer: Tokenizer, chatTemplate: ChatTemplate | null, 
     settings: {
       model: "policy",
       maxTurns: 3,
-      maxTurnTokens: 200,
+      maxNewTokens: 200,
       maxObservationTokens: 500,
       sampling: { temperature: 1, topK: 0, topP: 1 },
       seed: 1,

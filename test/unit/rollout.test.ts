@@ -46,7 +46,7 @@ function setUp(turns: readonly (string | readonly number[])[] | Script, settings
     settings: {
       model: "policy",
       maxTurns: 3,
-      maxTurnTokens: 200,
+      maxNewTokens: 200,
       maxObservationTokens: 500,
       sampling: { temperature: 1, topK: 0, topP: 1 },
       seed: 1,
@@ -145,7 +145,7 @@ describe("rollout", () => {
   });
 
   it("takes a turn that hits its budget for an invalid action", async () => {
-    const { agent } = setUp(["x".repeat(300), "<answer> A </answer>"], { maxTurnTokens: 40 });
+    const { agent } = setUp(["x".repeat(300), "<answer> A </answer>"], { maxNewTokens: 40 });
     const trajectory = await zerosearch.run(question, agent);
     expect(stretches(trajectory).slice(1)).toEqual([
       [1, "x".repeat(40)],
@@ -175,7 +175,7 @@ describe("rollout", () => {
   });
 
   it("says length when the last turn runs out of tokens, noAnswer when it ends by itself", async () => {
-    expect((await zerosearch.run(question, setUp(["x".repeat(300)], { maxTurns: 0, maxTurnTokens: 9 }).agent)).status).toBe("length");
+    expect((await zerosearch.run(question, setUp(["x".repeat(300)], { maxTurns: 0, maxNewTokens: 9 }).agent)).status).toBe("length");
     expect((await zerosearch.run(question, setUp(["x<eos>"], { maxTurns: 0 }).agent)).status).toBe("noAnswer");
   });
 

@@ -151,7 +151,7 @@ describe("simulated search", () => {
       settings: {
         model: "policy",
         maxTurns: 3,
-        maxTurnTokens: 100,
+        maxNewTokens: 100,
         maxObservationTokens: 300,
         sampling: { temperature: 1, topK: 0, topP: 1 },
         seed: 3,

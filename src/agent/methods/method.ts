@@ -13,7 +13,7 @@ export interface AgentSettings {
   /** Searches (or corrections) before the last generation. The paper: 5. */
   readonly maxTurns: number;
   /** Tokens the policy may sample in one turn. The paper: 500. */
-  readonly maxTurnTokens: number;
+  readonly maxNewTokens: number;
   /** Tokens of one observation, its tags included; more is cut from the right. The paper: 2048. */
   readonly maxObservationTokens: number;
   /** Tokens of a whole rollout, prompt included; the generator's context unless given. */

@@ -174,7 +174,7 @@ describe("BatchGenerator: sequences", () => {
       const recomputed = await scope
         .run(() => {
           const batch = packBatch(device, [idsOf(9, 33), sequence.ids]);
-          const hidden = decoder.forward(batch, { kvDtype: cacheDtype });
+          const hidden = decoder.forward(batch, { cacheDtype: cacheDtype });
           const places = fromHost(
             device,
             Uint32Array.from(ids, (_, i) => 33 + 60 - 1 + i),

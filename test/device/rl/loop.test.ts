@@ -119,7 +119,7 @@ describe("the loop on a real generator", () => {
         settings: {
           model: "policy",
           maxTurns: 3,
-          maxTurnTokens: 40,
+          maxNewTokens: 40,
           maxObservationTokens: 40,
           maxContextTokens: 300,
           sampling: { temperature, topK: 0, topP: 1 },
@@ -152,7 +152,7 @@ describe("the loop on a real generator", () => {
 
     const optimizer = new AdamW(decayGroups(policy.parameters(), 0));
     const rewards = trajectories.map(({ logProbs }) => Math.abs(logProbs.reduce((sum, value) => sum + value, 0)) % 1);
-    const scored = scoreTrajectories(trajectories, rewards, { estimator: "grpo", normaliseStd: true });
+    const scored = scoreTrajectories(trajectories, rewards, { estimator: "grpo", normalizeByStd: true });
     const stats: UpdateStats[] = [];
     for (const part of splitUpdates(scored, 2)) {
       stats.push(
@@ -193,7 +193,7 @@ describe("the loop on a real generator", () => {
       settings: {
         model: "policy",
         maxTurns: 3,
-        maxTurnTokens: 40,
+        maxNewTokens: 40,
         maxObservationTokens: 40,
         sampling: { temperature, topK: 0, topP: 1 },
         seed: 5,

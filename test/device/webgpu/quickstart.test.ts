@@ -37,7 +37,7 @@ async function firstStep(device: "cpu" | "webgpu", ...settings: string[]): Promi
     const recomputed = await tokenLogProbs(parts.policy.decoder, trajectories, {
       temperature: config.rollout.temperature,
       microBatchTokens: config.train.microBatchTokens,
-      kvDtype: config.model.cacheDtype,
+      cacheDtype: config.model.cacheDtype,
     });
     let mismatch = 0;
     for (const trajectory of trajectories) {
