@@ -16,12 +16,13 @@ import { zerosearch } from "./agent/methods/zerosearch.ts";
 import { readTrainCommand } from "./config/index.ts";
 import { learningRate } from "./optim/schedule.ts";
 import { scoreTrajectories } from "./rl/advantage.ts";
-import { rolloutMetrics, updateMetrics } from "./rl/metrics.ts";
+import { rolloutMetrics, searchMetrics, updateMetrics } from "./rl/metrics.ts";
 import { splitUpdates } from "./rl/mini-batches.ts";
 import { reward } from "./rl/reward.ts";
 import type { TokenLogProbs } from "./rl/packing.ts";
-import type { ScoredTrajectory } from "./rl/trajectory.ts";
-import { tokenLogProbs, update, type ForwardSettings, type UpdateStats } from "./rl/update.ts";
+import type { Scored } from "./rl/trajectory.ts";
+import { tokenLogProbs, update, type ForwardSettings } from "./rl/update.ts";
+import type { UpdateStats } from "./rl/update-stats.ts";
 import { evaluateAfter, evaluateBefore, validate } from "./run/judge.ts";
 import { openRun } from "./run/open-run.ts";
 import { dryRun } from "./plan/dry-run.ts";
@@ -30,7 +31,7 @@ import { diverged, type StepResult, type TrainingRun } from "./run/training-run.
 /** One step of training. Nothing in it depends on a clock, on the number of threads, or on what an earlier process did. */
 export async function trainStep(run: TrainingRun, step: number): Promise<StepResult> {
   const { config, policy, optimizer, clock } = run;
-  const { train, rollout, algorithm } = config;
+  const { train, algorithm } = config;
 
   // The questions of this step: Q of an epoch's shuffle, named by seed and epoch.
   const asked = run.questions.step(step);
@@ -51,7 +52,6 @@ export async function trainStep(run: TrainingRun, step: number): Promise<StepRes
   clock.start("update");
   const { clipLow, clipHigh, klCoef, entropyCoef } = algorithm;
   const forward = {
-    temperature: rollout.temperature,
     microBatchTokens: train.microBatchTokens,
     cacheDtype: config.model.cacheDtype,
     recompute: train.recompute,
@@ -68,6 +68,7 @@ export async function trainStep(run: TrainingRun, step: number): Promise<StepRes
 
   const metrics = {
     ...rolloutMetrics(scored),
+    ...searchMetrics(trajectories),
     "curriculum/noise_probability": run.simulator.noiseProbability(step),
     ...updateMetrics(updates),
   };
@@ -77,7 +78,7 @@ export async function trainStep(run: TrainingRun, step: number): Promise<StepRes
 /** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */
 async function referenceLogProbs(
   { reference }: TrainingRun,
-  batch: readonly ScoredTrajectory[],
+  batch: readonly Scored[],
   settings: ForwardSettings,
 ): Promise<TokenLogProbs | null> {
   if (reference === null) return null;

@@ -1,13 +1,13 @@
 /** How well a policy answers with a search engine: every question once, greedy, every row counted. */
 import { isValid } from "../rl/metrics.ts";
 import { scoreAnswer, type Scores } from "../rl/reward.ts";
-import type { Question, Trajectory } from "../rl/trajectory.ts";
+import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import { bootstrapInterval, mean } from "../util/stats.ts";
 import { evaluationTasks, rolloutAll, type RolloutAllOptions } from "./rollout-all.ts";
 import type { AgentContext, Method } from "./methods/method.ts";
 
 export interface JudgedTrajectory {
-  readonly trajectory: Trajectory;
+  readonly trajectory: SearchTrajectory;
   readonly scores: Scores;
 }
 

@@ -13,7 +13,7 @@ import type { AdamW } from "../optim/adamw.ts";
 import type { LossScaler } from "../optim/loss-scaler.ts";
 import type { LearningRateSchedule } from "../optim/schedule.ts";
 import type { Metrics } from "../rl/metrics.ts";
-import type { Question, ScoredTrajectory, Trajectory } from "../rl/trajectory.ts";
+import type { Question, Scored, SearchTrajectory } from "../rl/trajectory.ts";
 import type { UpdateStats } from "../rl/update-stats.ts";
 import type { SimulatorEngine } from "../search/simulation.ts";
 import { ZeroSearchError } from "../util/errors.ts";
@@ -31,7 +31,7 @@ import { lossScaleState, restoreState, saveState } from "./run-states.ts";
 
 /** What one step made. */
 export interface StepResult {
-  readonly scored: readonly ScoredTrajectory[];
+  readonly scored: readonly Scored<SearchTrajectory>[];
   readonly metrics: Metrics;
   readonly costs: StepCosts;
 }
@@ -230,7 +230,7 @@ export class TrainingRun {
   }
 
   /** For `onFinished`: on a terminal, shows how far a part of a step is, beside the numbers of the step before. */
-  showing(what: string, total: number): (trajectory: Trajectory, finished: number) => void {
+  showing(what: string, total: number): (trajectory: SearchTrajectory, finished: number) => void {
     return (_, finished) => {
       if (process.stdout.isTTY) this.#progress?.update(this.done, { [what]: `${finished}/${total}`, ...this.#shown });
     };

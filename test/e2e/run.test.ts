@@ -8,7 +8,7 @@ import { compareRuns, killAndResume } from "../../scripts/kill-resume.js";
 import { createDevice } from "../../src/device/create.ts";
 import { shuffled } from "../../src/data/question-sampler.ts";
 import { tokenLogProbs } from "../../src/rl/update.ts";
-import type { Trajectory } from "../../src/rl/trajectory.ts";
+import type { RolloutRow } from "../../src/log/rollouts.ts";
 import { openModel } from "../../src/setup/open-model.ts";
 import { buildIfStale, readRows, settingsFor, shortRun, train, type Ended } from "../helpers/program.ts";
 import { tinyQuickstart } from "../helpers/tiny-quickstart.ts";
@@ -65,14 +65,17 @@ describe("a run", () => {
     const rollouts = readRows(runs("whole", "rollouts.jsonl"));
     expect(rollouts).toHaveLength(5 * 16);
     for (const row of rollouts) {
-      for (const key of ["step", "questionIndex", "rollout", "reward", "advantage", "promptLength", "invalidActions", "turns"])
+      for (const key of ["step", "reward", "advantage", "promptLength", "invalidActions", "turns"])
         expect(row[key], key).toBeTypeOf("number");
-      for (const key of ["questionId", "question", "text", "status"]) expect(row[key], key).toBeTypeOf("string");
-      const { ids, lossMask, logProbs, goldenAnswers, searches, promptLength } = row as unknown as Trajectory & { goldenAnswers: string[] };
+      for (const key of ["text", "status"]) expect(row[key], key).toBeTypeOf("string");
+      const { key, ids, lossMask, logProbs, question, searches, promptLength, sampling } = row as unknown as RolloutRow;
+      expect(Object.keys(key)).toEqual(["step", "question", "rollout"]);
+      expect(key.step).toBe(row["step"]);
+      expect(sampling).toEqual({ temperature: 1, topK: 0, topP: 1 });
       expect([lossMask.length, logProbs.length]).toEqual([ids.length, ids.length]);
       expect(lossMask.slice(0, promptLength).every((mask) => mask === 0)).toBe(true);
       expect(lossMask[promptLength]).toBe(1);
-      expect(goldenAnswers.length).toBeGreaterThan(0);
+      expect(question.goldenAnswers.length).toBeGreaterThan(0);
       for (const search of searches)
         expect(Object.keys(search).sort()).toEqual(["containsGold", "documents", "kind", "noiseProbability", "query", "turn"]);
     }
@@ -143,7 +146,7 @@ describe("the sampler and the trainer", () => {
   });
 
   it("give the same ones from the logged ids in a fresh batch of other composition, on one thread", async () => {
-    const rows = readRows(runs("whole", "rollouts.jsonl")) as unknown as Trajectory[];
+    const rows = readRows(runs("whole", "rollouts.jsonl")) as unknown as RolloutRow[];
     const device = await createDevice({ threads: 1 });
     try {
       let compared = 0;
@@ -152,7 +155,7 @@ describe("the sampler and the trainer", () => {
         const { decoder } = await openModel(weights, device, { dtype: "f32", maxPositions: 560, trainable: false });
         const ofStep = rows.filter((row) => row.step === step);
         const mixed = shuffled(ofStep.length, `mix ${step}`).map((index) => ofStep[index]!);
-        const again = await tokenLogProbs(decoder, mixed, { temperature: 1, microBatchTokens: 700 + 50 * step });
+        const again = await tokenLogProbs(decoder, mixed, { microBatchTokens: 700 + 50 * step });
         for (const trajectory of mixed) {
           const logged = trajectory.logProbs.filter((_, t) => trajectory.lossMask[t] === 1);
           expect([...again.get(trajectory)!]).toEqual(logged);
