@@ -13,7 +13,7 @@ export interface TokenWeights {
   /** Factor on the sum over tokens. */
   readonly scale: number;
   /** Of token `t` of a rollout; asked for where lossMask is 1. 0 leaves the token out. */
-  weight(row: Scored, t: number): number;
+  readonly weight: (row: Scored, t: number) => number;
 }
 
 /** From the whole optimiser batch. */
