@@ -65,6 +65,8 @@ export async function evaluateAfter(run: TrainingRun, before: Evaluation | null)
   const after = await judge(run, "after");
   if (after !== null && before !== null) {
     await write(run, { before, after });
+    run.scores = documentedRows([...before.rows, ...after.rows]);
+    await run.writeReceipt();
     run.say(evaluationText([before, after], run.data.test));
   }
   const note = partingNote(validations);
