@@ -58,7 +58,7 @@ export async function main(argv: readonly string[]): Promise<void> {
       ...(simulatorModel === null ? [] : [{ name: "simulator", model: simulatorModel, learns: false }]),
     ];
     await prepareDevice(parts.device, models, config.model.cacheDtype);
-    const evaluation = await judge({ ...parts, config, interrupted: interrupt.signal }, when);
+    const evaluation = await judge({ ...parts, config, signal: interrupt.signal }, when);
     if (evaluation === null) {
       throw new ConfigError({
         where: "zerosearch evaluate",
