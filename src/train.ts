@@ -87,11 +87,7 @@ function curriculumMetrics(engine: Partial<SimulatorEngine>, step: number): Metr
 }
 
 /** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */
-async function referenceLogProbs(
-  { reference }: Run,
-  batch: readonly Scored[],
-  settings: ForwardSettings,
-): Promise<TokenLogProbs | null> {
+async function referenceLogProbs({ reference }: Run, batch: readonly Scored[], settings: ForwardSettings): Promise<TokenLogProbs | null> {
   if (reference === null) return null;
   const trajectories = batch.map(({ trajectory }) => trajectory);
   return tokenLogProbs(reference.decoder, trajectories, { ...settings, adapter: reference.adapter });
