@@ -11,7 +11,7 @@ export interface Expected<T> {
   /** In words: "a function of a trajectory". */
   readonly what: string;
   /** Null where the export is something else. */
-  take(exported: unknown, name: string): T | null;
+  readonly take: (exported: unknown, name: string) => T | null;
 }
 
 /**

@@ -32,11 +32,11 @@ interface Range {
 }
 
 /** One of `names`, or a module of the user's own: a path that begins with `./`, `../`, `/` or `{package}`. */
-export const nameOrFile = <const T extends readonly [string, ...string[]]>(names: T, doc: string) =>
+export const nameOrFile = (names: readonly [string, ...string[]], doc: string) =>
   z
     .string()
     .refine((value) => names.includes(value) || isModuleFile(value))
-    .default(names[0] as string)
+    .default(names[0])
     .meta({ description: doc, path: true, names });
 
 /** Whether a value names a module file, and no entry of a table. */
@@ -45,4 +45,4 @@ export function isModuleFile(value: string): boolean {
 }
 
 /** A setting that few people touch: shown by `--help all` only. */
-export const rare = <T extends z.ZodType>(field: T): T => field.meta({ ...field.meta(), rare: true }) as T;
+export const rare = <T extends z.ZodType>(field: T): T => field.meta({ ...field.meta(), rare: true });
