@@ -27,7 +27,7 @@ import { prepareDevice, type Prepared } from "../setup/prepare-device.ts";
 import { refuseWhatCannotFit } from "../plan/dry-run.ts";
 import { hashInputs } from "./inputs.ts";
 import { checkPromptsFit, openData, type RunData } from "./run-data.ts";
-import { namedReward } from "./reward.ts";
+import { openReward } from "./reward.ts";
 import type { Run, StepParts } from "./run.ts";
 import { findState, States } from "./states.ts";
 
@@ -108,7 +108,7 @@ export async function openParts(
     ...openLearner(config, parts, closing),
     method: options.method ?? zerosearch,
     engine: options.engine ?? simulator,
-    reward: options.reward ?? namedReward(config.reward.kind),
+    reward: options.reward ?? (await openReward(config.reward.kind)),
     questions,
     schedule: { kind: schedule, peak: learningRate, warmupSteps, finalFraction, totalSteps },
     clock: new PhaseClock(),

@@ -21,19 +21,19 @@ export interface RunData {
  * Reads the question files and builds the search index. The caller closes the engine.
  * @throws FileError, DataError: a file that is missing, empty or wrong, with its line.
  */
-export async function openData({ data, evaluation, train }: Config): Promise<RunData> {
+export async function openData({ data, evaluation, bm25, train }: Config): Promise<RunData> {
   const some = async (file: string | null, count: number): Promise<Question[]> => {
     if (file === null || data.corpus === null) return [];
     const questions = await loadQuestions(file);
     return count === 0 ? questions : questions.slice(0, count);
   };
   const questions = {
-    train: await loadQuestions(data.train),
+    train: data.train === null ? [] : await loadQuestions(data.train),
     validation: train.validateEvery === 0 ? [] : await some(data.validation, evaluation.validationQuestions),
     test: await some(data.test, evaluation.questions),
   };
   const judged = questions.validation.length + questions.test.length > 0;
-  return { ...questions, engine: judged && data.corpus !== null ? await Bm25Search.fromCorpus(data.corpus, evaluation.documents) : null };
+  return { ...questions, engine: judged && data.corpus !== null ? await Bm25Search.fromCorpus(data.corpus, bm25.documents) : null };
 }
 
 /**
