@@ -83,7 +83,7 @@ export function compareRuns(folder, name, other) {
   if (weights.length === 0) differ("policy/: it has no weights");
   for (const file of weights) compareFile(stepName(last), "policy", file);
   compareFile(stepName(last), "optimizer.safetensors");
-  for (const file of ["metrics.jsonl", "rollouts.jsonl"]) {
+  for (const file of ["metrics.jsonl", "rollouts.jsonl", "judged.jsonl"]) {
     const rows = (run) =>
       readFileSync(inFolder(run, "runs", file), "utf8")
         .split("\n")

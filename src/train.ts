@@ -12,7 +12,7 @@
  *     log, validate, save
  */
 import { groupTasks, rolloutAll } from "./agent/rollout-all.ts";
-import { zerosearch } from "./agent/methods/zerosearch.ts";
+import { methods } from "./agent/methods/index.ts";
 import { readTrainCommand } from "./config/index.ts";
 import { learningRate } from "./optim/schedule.ts";
 import { scoreTrajectories } from "./rl/advantage.ts";
@@ -38,7 +38,7 @@ export async function trainStep(run: TrainingRun, step: number): Promise<StepRes
   // Roll out G trajectories of each. All run at once in one batch; every query draws useful or noisy with probability p(step).
   clock.start("rollout");
   const tasks = groupTasks(asked, train.groupSize, step);
-  const trajectories = await rolloutAll(tasks, zerosearch, run.context, {
+  const trajectories = await rolloutAll(tasks, methods.zerosearch, run.context, {
     signal: run.interrupted,
     onFinished: run.showing("rollouts", tasks.length),
   });

@@ -2,7 +2,7 @@
 import { ConfigError } from "../util/errors.ts";
 import type { Config } from "./schema.ts";
 
-export function checkTogether(config: Config, locate: (path: readonly string[]) => string): ConfigError[] {
+export function checkTogether(config: Config, locate: (path: readonly string[]) => string, purpose: "train" | "evaluate"): ConfigError[] {
   const { device, rollout, train, evaluation, data, curriculum, model, algorithm, simulator } = config;
   const mistakes: ConfigError[] = [];
   const need = (right: boolean, key: string, what: string, expected: string, got: string | number, hint?: string) => {
@@ -63,7 +63,7 @@ export function checkTogether(config: Config, locate: (path: readonly string[]) 
     JSON.stringify(model.referencePolicy),
   );
   need(
-    (simulator.path === null) !== (simulator.endpoint === null),
+    (simulator.path === null) !== (simulator.endpoint === null) || (purpose === "evaluate" && simulator.path === null),
     "simulator.path",
     simulator.path === null ? "is missing" : "and simulator.endpoint are both given",
     "one of them: a model in this process, or a server",

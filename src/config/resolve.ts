@@ -17,8 +17,8 @@ export const packageFolder = fileURLToPath(new URL("../../", import.meta.url));
  * Relative paths are relative to the working directory.
  * @throws ConfigError with all mistakes: the first one in full, the others below it.
  */
-export function resolveConfig(sources: readonly Source[]): Config {
-  const tree = mergeTrees(sources.map((source) => source.tree));
+export function resolveConfig(sources: readonly Source[], purpose: "train" | "evaluate" = "train"): Config {
+  const tree = mergeTrees([...(purpose === "train" ? [] : [{ data: { train: "unused" } }]), ...sources.map((source) => source.tree)]);
   const locate = (path: readonly string[]) =>
     sources
       .map((source) => source.locate(path))
@@ -26,7 +26,7 @@ export function resolveConfig(sources: readonly Source[]): Config {
       .at(-1) ?? "configuration";
   const parsed = configSchema.safeParse(expandPaths(tree));
   if (!parsed.success) throw united(unknownFirst(parsed.error.issues).flatMap((issue) => explain(issue, tree, locate)));
-  const mistakes = checkTogether(parsed.data, locate);
+  const mistakes = checkTogether(parsed.data, locate, purpose);
   if (mistakes.length > 0) throw united(mistakes);
   return parsed.data;
 }

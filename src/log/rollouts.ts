@@ -1,5 +1,5 @@
 /** Every rollout of a run, one row each in `rollouts.jsonl`: what was seen, what was sampled, what it earned. */
-import type { ScoredTrajectory } from "../rl/trajectory.ts";
+import type { ScoredTrajectory, Trajectory } from "../rl/trajectory.ts";
 import { JsonLines } from "./json-lines.ts";
 
 /** A row. `ids`, `lossMask` and `logProbs` are aligned and cover the whole sequence. */
@@ -35,6 +35,11 @@ export class RolloutLog {
 }
 
 export function rolloutRow({ trajectory, reward, advantage }: ScoredTrajectory): RolloutRow {
+  return trajectoryRow(trajectory, { reward, advantage });
+}
+
+/** All that a trajectory is, and what it was found to be worth. */
+export function trajectoryRow(trajectory: Trajectory, worth: Readonly<Record<string, number>>): RolloutRow {
   const { step, questionIndex, rollout, question, ids, promptLength, lossMask, logProbs, text, ...outcome } = trajectory;
   return {
     step,
@@ -43,8 +48,7 @@ export function rolloutRow({ trajectory, reward, advantage }: ScoredTrajectory):
     questionId: question.id,
     question: question.question,
     goldenAnswers: question.goldenAnswers,
-    reward,
-    advantage,
+    ...worth,
     ...outcome,
     text,
     promptLength,

@@ -2,6 +2,8 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { AgentContext } from "../agent/methods/method.ts";
+import { methods } from "../agent/methods/index.ts";
+import { checkPromptsFit } from "../agent/prompts.ts";
 import { observationIds } from "../agent/rollout.ts";
 import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { buildId, cleanCheckpoints, type Checkpoint, type RunState } from "../checkpoint/run-state.ts";
@@ -15,19 +17,17 @@ import type { SimulatorEngine } from "../search/simulation.ts";
 import { FileError } from "../util/errors.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
-import { openGenerator, openSimulator, simulatorPositions, trainingContext, type Simulate } from "../setup/open-agents.ts";
-import { locateConfigModels } from "../setup/locate-models.ts";
-import { openDevice } from "../setup/open-device.ts";
+import { openSimulator, simulatorPositions, trainingContext, type Simulate } from "../setup/open-agents.ts";
 import { openLearner, type LearnerParts } from "../setup/open-learner.ts";
 import { openEndpoint, type Endpoint } from "../setup/open-endpoint.ts";
 import type { Model } from "../setup/open-model.ts";
-import { locatedModels, openModels } from "../setup/open-models.ts";
+import { openPolicy } from "../setup/open-policy.ts";
 import { refuseWhatCannotFit } from "../plan/dry-run.ts";
-import { checkPromptsFit, openData, type RunData } from "./run-data.ts";
+import { openData, type RunData } from "./run-data.ts";
 import { findState } from "./run-states.ts";
 import { TrainingRun } from "./training-run.ts";
 
-/** What rollouts need: to train on, or to judge by. */
+/** What a run's rollouts need. */
 export interface RolloutParts {
   /** The configuration with every Hub id at the commit that is used: to save with a run. */
   readonly pinned: Config;
@@ -35,7 +35,7 @@ export interface RolloutParts {
   readonly policy: Model;
   /** Null where the simulator runs behind an endpoint. */
   readonly simulatorModel: Model | null;
-  /** Held only where there is a loss, and it has a KL term. */
+  /** Held only where the loss has a KL term. */
   readonly reference: Model | null;
   readonly generator: BatchGenerator;
   readonly simulate: Simulate;
@@ -104,45 +104,36 @@ async function takeUp(
 
 /** Opens everything but a name, logs and states. All that can be wrong is wrong here, where nothing is written. */
 export async function openParts(config: Config, closing: Closing): Promise<Omit<RunParts, "config" | "checkpoint" | "notes" | "closing">> {
-  const data = await openRunData(config, closing);
+  const data = await openData(config);
+  if (data.engine !== null) closing.add(data.engine, (engine) => engine.close());
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
-  const parts = await openRollouts(config, data, closing, { trains: true });
+  const parts = await openRollouts(config, data, closing);
   await refuseDamagedWeights(parts.policy);
   const build = await thisBuild(parts.device.kind);
   return { ...parts, ...openLearner(config, parts, closing), questions, build };
 }
 
-/** The run's questions and its real search engine. */
-export async function openRunData(config: Config, closing: Closing): Promise<RunData> {
-  const data = await openData(config);
-  if (data.engine !== null) closing.add(data.engine, (engine) => engine.close());
-  return data;
-}
-
-/** Device, models, generator and engines. Where the policy is judged only (`trains` false), nothing learns and no reference is held. */
-export async function openRollouts(
-  config: Config,
-  data: RunData,
-  closing: Closing,
-  { trains }: { readonly trains: boolean },
-): Promise<RolloutParts> {
+/** Device, models, generator and engines. */
+async function openRollouts(config: Config, data: RunData, closing: Closing): Promise<RolloutParts> {
   const { rollout } = config;
   const endpoint = await openEndpoint(config);
-  const models = await locateConfigModels(config);
-  const device = closing.add<Device>(await openDevice(config.device), (opened) => opened.destroy());
-  const longest = simulatorPositions(config, [...data.train, ...data.test]);
-  if (trains) await refuseWhatCannotFit(models.opened, [...data.train, ...data.test], device);
-  const located = await locatedModels(models, config);
-  const roles = await openModels(models.opened, located, { simulatorPositions: longest, trains }, device, closing);
-  const { policy, simulator: simulatorModel, reference } = roles;
-  const generator = closing.add(openGenerator(config, device, policy, simulatorModel), (opened) => opened.dispose());
+  const asked = [...data.train, ...data.test];
+  const opened = await openPolicy(config, {
+    trains: true,
+    simulatorPositions: simulatorPositions(config, asked),
+    check: (located, device) => refuseWhatCannotFit(located, asked, device),
+    closing,
+  });
+  const { policy, simulator: simulatorModel, generator } = opened;
   const simulate = endpoint === null ? openSimulator(config, generator, simulatorModel as Model) : endpoint.simulate;
   const simulator = simulate();
   const context = trainingContext(config, generator, policy, simulator);
-  checkPromptsFit(data, context.style, policy.tokenizer, Math.min(rollout.maxContextTokens, policy.maxPositions));
+  const { dialect } = methods.zerosearch;
+  const limit = Math.min(rollout.maxContextTokens, policy.maxPositions);
+  checkPromptsFit([...data.train, ...data.validation, ...data.test], dialect, context, limit);
   // Throws where the tags alone need more.
-  if (rollout.maxTurns > 0) observationIds("", policy.tokenizer, rollout.maxObservationTokens);
-  return { pinned: models.pinned, device, policy, simulatorModel, reference, generator, simulate, simulator, endpoint, context, data };
+  if (rollout.maxTurns > 0) observationIds("", dialect, policy.tokenizer, rollout.maxObservationTokens);
+  return { ...opened, simulatorModel, simulate, simulator, endpoint, context, data };
 }
 
 /** Claims a name and leaves the configuration under it at once, so that a run killed before its first step can be resumed. */
