@@ -71,7 +71,7 @@ export async function trainStep(run: TrainingRun, step: number): Promise<StepRes
     "curriculum/noise_probability": run.simulator.noiseProbability(step),
     ...updateMetrics(updates),
   };
-  return { scored, metrics, costs: run.costs() };
+  return { scored, updates, metrics, costs: run.costs() };
 }
 
 /** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */

@@ -5,7 +5,7 @@ import { methods } from "../agent/methods/index.ts";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import { evaluate, summarise } from "../evaluation/evaluate.ts";
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
-import { evaluationJson, evaluationText, type Evaluation, type When } from "../evaluation/report.ts";
+import { documentedRows, evaluationJson, evaluationText, type Evaluation, type When } from "../evaluation/report.ts";
 import { JsonLines, truncateAfterStep } from "../log/json-lines.ts";
 import type { SearchEngine } from "../search/search-engine.ts";
 import { evaluationContext } from "../setup/open-agents.ts";
@@ -42,6 +42,8 @@ export async function evaluateAfter(run: TrainingRun, before: Evaluation | null)
   const after = await judgeRun(run, "after");
   if (after !== null && before !== null) {
     await write(run, { before, after });
+    run.scores = documentedRows([...before.rows, ...after.rows]);
+    await run.writeReceipt();
     run.say(evaluationText([before, after], run.data.test));
   }
   const note = partingNote(validations);

@@ -23,6 +23,7 @@ import { openEndpoint, type Endpoint } from "../setup/open-endpoint.ts";
 import type { Model } from "../setup/open-model.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { refuseWhatCannotFit } from "../plan/dry-run.ts";
+import { hashInputs, type InputHashes } from "./inputs.ts";
 import { openData, type RunData } from "./run-data.ts";
 import { findState } from "./run-states.ts";
 import { TrainingRun } from "./training-run.ts";
@@ -31,6 +32,8 @@ import { TrainingRun } from "./training-run.ts";
 export interface RolloutParts {
   /** The configuration with every Hub id at the commit that is used: to save with a run. */
   readonly pinned: Config;
+  /** The configuration with folders in place of Hub ids. */
+  readonly opened: Config;
   readonly device: Device;
   readonly policy: Model;
   /** Null where the simulator runs behind an endpoint. */
@@ -53,6 +56,7 @@ export interface RunParts extends RolloutParts, LearnerParts {
   readonly questions: QuestionSampler<Question>;
   /** `buildId` of this program. */
   readonly build: string;
+  readonly inputs: InputHashes;
   /** Where a resumed run goes on. */
   readonly checkpoint: Checkpoint | null;
   /** What a person should know about that. */
@@ -110,7 +114,7 @@ export async function openParts(config: Config, closing: Closing): Promise<Omit<
   const parts = await openRollouts(config, data, closing);
   await refuseDamagedWeights(parts.policy);
   const build = await thisBuild(parts.device.kind);
-  return { ...parts, ...openLearner(config, parts, closing), questions, build };
+  return { ...parts, ...openLearner(config, parts, closing), questions, build, inputs: await hashInputs(parts.opened) };
 }
 
 /** Device, models, generator and engines. */

@@ -1,5 +1,5 @@
 /** Everything a training run holds besides the step itself: models, data, engines, logs, saved states, and how it ends. */
-import { basename, join } from "node:path";
+import { basename, join, relative, resolve } from "node:path";
 import type { AgentContext } from "../agent/methods/method.ts";
 import type { Checkpoint, RunState } from "../checkpoint/run-state.ts";
 import { hashConfig, type Config } from "../config/index.ts";
@@ -27,11 +27,17 @@ import { prepareDevice, type Prepared } from "../setup/prepare-device.ts";
 import type { RunData } from "./run-data.ts";
 import type { RunParts } from "./open-run.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
+import type { InputHashes } from "./inputs.ts";
+import { digestStep, makeReceipt, receiptFile, type ReceiptRows, type StepDigest } from "./receipt.ts";
+import { writeFileAtomic } from "../checkpoint/atomic.ts";
+import { packageFolder } from "../config/index.ts";
+import { savedHashes } from "../checkpoint/run-state.ts";
 import { lossScaleState, restoreState, saveState } from "./run-states.ts";
 
 /** What one step made. */
 export interface StepResult {
   readonly scored: readonly ScoredTrajectory[];
+  readonly updates: readonly UpdateStats[];
   readonly metrics: Metrics;
   readonly costs: StepCosts;
 }
@@ -79,6 +85,10 @@ export class TrainingRun {
   readonly folder: string;
   readonly logFolder: string;
   readonly memory: RunMemory = { best: null, validations: [], since: { steps: 0, reward: 0, noise: 0 } };
+  /** What its receipt says of the steps so far. */
+  readonly receipt: { steps: StepDigest[]; saves: Record<string, Record<string, string>> } = { steps: [], saves: {} };
+  /** Of the evaluation at the end. */
+  scores: readonly object[] | undefined;
   /** Steps done. */
   done = 0;
   #logs: RunLogs | null = null;
@@ -87,6 +97,7 @@ export class TrainingRun {
   #watched = false;
   #savedAt = 0;
   readonly #build: string;
+  readonly #inputs: InputHashes;
   readonly #checkpoint: Checkpoint | null;
   readonly #notes: readonly string[];
   readonly #closing: Closing;
@@ -114,6 +125,7 @@ export class TrainingRun {
     this.data = parts.data;
     this.questions = parts.questions;
     this.#build = parts.build;
+    this.#inputs = parts.inputs;
     this.#closing = parts.closing;
     this.endpoint = parts.endpoint;
     if (parts.endpoint !== null) parts.endpoint.say = (text) => this.say(text);
@@ -170,6 +182,8 @@ export class TrainingRun {
     if (saved !== null) {
       await restoreState(saved, this.policy, this.optimizer, this.lossScaler);
       Object.assign(this.memory, saved.state.extra["memory"] as unknown as RunMemory);
+      Object.assign(this.receipt, saved.state.extra["receipt"] as unknown as ReceiptRows);
+      this.receipt.saves[saved.state.step] = await savedWeights(saved.folder);
     }
     const logs = await openRunLogs(this.config, this.done, saved?.state.logBytes ?? {}, (text) => {
       this.say(text);
@@ -187,7 +201,17 @@ export class TrainingRun {
   }
 
   /** Writes what a step made, and shows it. */
-  log(step: number, { scored, metrics, costs: { times, counts, memory, endpoint } }: StepResult, validation: Validation | null): void {
+  log(
+    step: number,
+    { scored, updates, metrics, costs: { times, counts, memory, endpoint } }: StepResult,
+    validation: Validation | null,
+  ): void {
+    this.receipt.steps.push(
+      digestStep(
+        scored,
+        updates.map(({ gradNorm }) => gradNorm),
+      ),
+    );
     const logs = this.#logs as RunLogs;
     const of = (name: string): number => metrics[name] ?? 0;
     const seconds = Object.values(times).reduce((sum, value) => sum + value, 0);
@@ -254,7 +278,7 @@ export class TrainingRun {
     if (this.#savedAt === this.done) return;
     const logBytes = this.#logs?.sync() ?? {};
     const { config, device, optimizer, memory } = this;
-    await saveState(
+    const saved = await saveState(
       this.folder,
       this.policy,
       optimizer,
@@ -267,11 +291,25 @@ export class TrainingRun {
         build: this.#build,
         best: memory.best,
         logBytes,
-        extra: { memory: JSON.parse(JSON.stringify(memory)) as RunState["extra"][string], ...lossScaleState(this.lossScaler) },
+        extra: {
+          memory: JSON.parse(JSON.stringify(memory)) as RunState["extra"][string],
+          receipt: JSON.parse(JSON.stringify(this.receipt)) as RunState["extra"][string],
+          ...lossScaleState(this.lossScaler),
+        },
       },
       config.train.keepCheckpoints,
     );
     this.#savedAt = this.done;
+    this.receipt.saves[this.done] = await savedWeights(saved);
+    await this.writeReceipt();
+  }
+
+  async writeReceipt(): Promise<void> {
+    const { config, device } = this;
+    const { kind, description } = device;
+    const head = { run: config.name, device: { kind, description }, config: portable(config), inputs: this.#inputs, scores: this.scores };
+    const receipt = makeReceipt(head, this.receipt, config.train.steps);
+    await writeFileAtomic(join(this.logFolder, receiptFile), `${JSON.stringify(receipt, null, 1)}\n`);
   }
 
   /** After Ctrl-C: saves and says how to go on. */
@@ -312,4 +350,18 @@ export function diverged(step: number, { gradNorm }: UpdateStats): ZeroSearchErr
     got: String(gradNorm),
     hint: "Nothing of this step was kept. Go on from the last saved state with a lower learning rate: --resume RUN optimizer.learningRate=...",
   });
+}
+
+/** SHA-256 of a saved state's weights, by file. */
+function savedWeights(folder: string): Promise<Record<string, string>> {
+  return savedHashes(folder, /^policy\/.*\.safetensors$/);
+}
+
+/** With `{package}` in place of the folder of this package, as another machine has it elsewhere. */
+function portable(config: Config): object {
+  return JSON.parse(JSON.stringify(config), (_, value: unknown) => {
+    if (typeof value !== "string") return value;
+    const place = resolve(value);
+    return value.includes("/") && place.startsWith(packageFolder) ? `{package}/${relative(packageFolder, place)}` : value;
+  }) as object;
 }

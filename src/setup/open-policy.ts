@@ -25,7 +25,7 @@ export interface OpenedPolicy extends Models {
   /** The configuration with every Hub id at the commit that is used. */
   readonly pinned: Config;
   /** The configuration with folders in place of Hub ids. */
-  readonly located: Config;
+  readonly opened: Config;
   readonly device: Device;
   readonly generator: BatchGenerator;
   /** What rollouts that are judged share: greedy, with `engine`. */
@@ -52,15 +52,15 @@ export async function openPolicy(
     const device = closing.add<Device>(await openDevice(config.device), (opened) => opened.destroy());
     await check?.(models.opened, device);
     const folders = await locatedModels(models, wanted);
-    const opened = await openModels(models.opened, folders, { simulatorPositions: simulatorPositions ?? 0, trains }, device, closing);
-    const generator = closing.add(openGenerator(config, device, opened.policy, opened.simulator), (one) => one.dispose());
+    const roles = await openModels(models.opened, folders, { simulatorPositions: simulatorPositions ?? 0, trains }, device, closing);
+    const generator = closing.add(openGenerator(config, device, roles.policy, roles.simulator), (one) => one.dispose());
     return {
-      ...opened,
+      ...roles,
       pinned: models.pinned,
-      located: models.opened,
+      opened: models.opened,
       device,
       generator,
-      judging: (engine) => evaluationContext(trainingContext(config, generator, opened.policy, engine), engine),
+      judging: (engine) => evaluationContext(trainingContext(config, generator, roles.policy, engine), engine),
       close: () => closing.close(),
     };
   } catch (error) {
