@@ -102,7 +102,9 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
       ...(simulator === null ? [] : [{ name: "simulator", model: simulator, learns: false }]),
     ];
     await prepareDevice(opened.device, models, config.model.cacheDtype);
-    const log = out === undefined ? null : closing.add(openJudged(out), (one) => one.close());
+    const file = out === undefined ? null : join(out, "judged.jsonl");
+    if (file !== null) rmSync(file, { force: true });
+    const log = file === null ? null : closing.add(new JsonLines<JudgedRow>(file), (one) => one.close());
     const judged = await judge({
       method: methods.zerosearch,
       baselines,
@@ -120,16 +122,9 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
     });
     log?.sync();
     process.stdout.write(`${evaluationText([judged], questions)}\n`);
-    for (const file of [json, out === undefined ? undefined : join(out, "evaluation.json")])
-      if (file !== undefined) await writeFileAtomic(file, evaluationJson(judged.rows));
+    for (const to of [json, ...(out === undefined ? [] : [join(out, "evaluation.json")])])
+      if (to !== undefined) await writeFileAtomic(to, evaluationJson(judged.rows));
   } finally {
     await closing.close();
   }
-}
-
-/** Rows of an earlier evaluation are replaced. */
-function openJudged(folder: string): JsonLines<JudgedRow> {
-  const file = join(folder, "judged.jsonl");
-  rmSync(file, { force: true });
-  return new JsonLines<JudgedRow>(file);
 }

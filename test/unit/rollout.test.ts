@@ -6,7 +6,6 @@ import { evaluationTasks, groupTasks, rolloutAll } from "../../src/agent/rollout
 import { methods } from "../../src/agent/methods/index.ts";
 import type { AgentSettings, MethodContext } from "../../src/agent/methods/method.ts";
 import type { Question, Trajectory } from "../../src/rl/trajectory.ts";
-import { noSearch } from "../../src/search/none.ts";
 import type { SearchEngine, SearchRequest } from "../../src/search/search-engine.ts";
 import { compileStopsOnce } from "../../src/generate/text-stops.ts";
 import { ours, foreign, promptText } from "../../src/text/prompt.ts";
@@ -39,6 +38,10 @@ function engineOf(reply: (request: SearchRequest) => string): SearchEngine & { r
     close: async () => undefined,
   };
 }
+
+const noSearch = engineOf(() => {
+  throw new Error("nobody should search");
+});
 
 function setUp(turns: readonly (string | readonly number[])[] | Script, settings: Partial<AgentSettings> = {}, context = 100_000) {
   const generator = new ScriptedGenerator({ policy: typeof turns === "function" ? turns : (_, turn) => turns[turn] ?? "" }, { context });
