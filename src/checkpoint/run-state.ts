@@ -31,8 +31,8 @@ const stateSchema = z.strictObject({
   /** Optimiser updates done. */
   updates: z.int().min(0),
   seed: z.int().min(0),
-  /** `hashConfig` of the configuration. */
-  configHash: z.string(),
+  /** In states of older programs only. */
+  configHash: z.string().optional(),
   /** The device's one-line description. */
   device: z.string(),
   /** `buildId` of the program that wrote it. */

@@ -10,47 +10,50 @@ import { JsonLines, truncateAfterStep } from "../log/json-lines.ts";
 import type { SearchEngine } from "../search/search-engine.ts";
 import { evaluationContext } from "../setup/open-agents.ts";
 import type { Model } from "../setup/open-model.ts";
+import type { Journal, Validation } from "./journal.ts";
 import { partingNote } from "./parting-note.ts";
-import { restorePolicy, savePolicy } from "./run-states.ts";
-import type { StepResult, TrainingRun } from "./training-run.ts";
-
-export interface Validation {
-  readonly f1: number;
-  readonly searches: number;
-}
+import { savePolicy } from "./policy-files.ts";
+import { logFolder, type Run, type StepResult } from "./run.ts";
+import type { States } from "./states.ts";
 
 const evaluationFile = "evaluation.json";
 const detailsFile = "evaluation-details.json";
 const judgedFile = "judged.jsonl";
 
 /** Judges the policy as it starts. A resumed run that has its rows keeps them. Null without test questions or corpus. */
-export async function evaluateBefore(run: TrainingRun): Promise<Evaluation | null> {
-  const details = join(run.logFolder, detailsFile);
+export async function evaluateBefore(run: Run): Promise<Evaluation | null> {
+  const details = join(logFolder(run.config), detailsFile);
   if (existsSync(details)) return (JSON.parse(readFileSync(details, "utf8")) as { before: Evaluation }).before;
-  const before = await judgeRun(run, "before");
+  const before = await judgeRun(run, "before", 0);
   if (before !== null) await write(run, { before });
   return before;
 }
 
 /** Judges the best state, prints the tables, and leaves the best policy as a folder to be used. */
-export async function evaluateAfter(run: TrainingRun, before: Evaluation | null): Promise<void> {
-  run.endProgress();
-  const { best, validations } = run.memory;
-  if (best !== null && best.step !== run.done) await restorePolicy(run.folder, best.step, run.policy);
-  const policy = join(run.folder, "policy");
+export async function evaluateAfter({ run, journal, states }: TrainingParts, before: Evaluation | null): Promise<void> {
+  journal.endProgress();
+  const { best, validations } = journal.history;
+  if (best !== null && best.step !== journal.done) await states.restorePolicy(best.step);
+  const policy = join(states.folder, "policy");
   await savePolicy(run.policy, policy, run.config.output.dtype);
-  const after = await judgeRun(run, "after");
+  const after = await judgeRun(run, "after", best?.step ?? journal.done);
   if (after !== null && before !== null) {
     await write(run, { before, after });
-    run.scores = documentedRows([...before.rows, ...after.rows]);
-    await run.writeReceipt();
-    run.say(evaluationText([before, after], run.data.test));
+    await journal.noteScores(documentedRows([...before.rows, ...after.rows]));
+    journal.say(evaluationText([before, after], run.data.test));
   }
   const note = partingNote(validations);
-  if (best !== null) run.say(`\nBest of the validations: step ${best.step}, F1 ${best.score.toFixed(3)}.`);
-  if (note !== undefined) run.say(note);
-  run.say(`The policy: ${policy}${whatItIs(run.policy)}. Logs and evaluation.json: ${run.logFolder}.`);
-  if (run.policy.adapter !== undefined) run.say(`As a model of its own: ${mergeCommand(run.policy, policy)}`);
+  if (best !== null) journal.say(`\nBest of the validations: step ${best.step}, F1 ${best.score.toFixed(3)}.`);
+  if (note !== undefined) journal.say(note);
+  journal.say(`The policy: ${policy}${whatItIs(run.policy)}. Logs and evaluation.json: ${journal.folder}.`);
+  if (run.policy.adapter !== undefined) journal.say(`As a model of its own: ${mergeCommand(run.policy, policy)}`);
+}
+
+/** A run with its journal and its states. */
+export interface TrainingParts {
+  readonly run: Run;
+  readonly journal: Journal;
+  readonly states: States;
 }
 
 function whatItIs({ adapter, source }: Model): string {
@@ -64,53 +67,49 @@ function mergeCommand({ source, commit }: Model, adapter: string): string {
 }
 
 /**
- * Validates where it is due, remembers the best. Ctrl-C does not cut it short: a step is logged with its validation or not at all, so
- * that a run that goes on is the run that was never stopped.
+ * Validates where it is due. The signal does not cut it short: a step is logged with its validation or not at all, so that a run that
+ * goes on is the run that was never stopped.
  */
-export async function validate(run: TrainingRun, step: number, { metrics }: StepResult): Promise<Validation | null> {
+export async function validate({ run, journal }: Omit<TrainingParts, "states">, { step }: StepResult): Promise<Validation | null> {
   const { validateEvery, steps } = run.config.train;
-  const { memory, data } = run;
-  memory.since.steps++;
-  memory.since.reward += metrics["reward/mean"] ?? 0;
-  memory.since.noise += metrics["curriculum/noise_probability"] ?? 0;
-  if (data.validation.length === 0 || (step % validateEvery !== 0 && step !== steps)) return null;
-  const judged = await evaluate(data.validation, methods.zerosearch, evaluationContext(run.context, data.engine as SearchEngine), {
-    onFinished: run.showing("validation", data.validation.length),
+  const { validation } = run.data;
+  if (validation.length === 0 || (step % validateEvery !== 0 && step !== steps)) return null;
+  const judged = await evaluate(validation, run.method, evaluationContext(run.context, run.data.engine as SearchEngine), {
+    onFinished: journal.showing("validation", validation.length),
   });
   run.generator.takeCounts();
   run.endpoint?.takeCounts();
   const { f1, searches } = summarise(judged, { seed: run.config.seed, samples: 100 });
-  const { since } = memory;
-  memory.validations.push({ step, simulatedReward: since.reward / since.steps, noise: since.noise / since.steps, realF1: f1 });
-  memory.since = { steps: 0, reward: 0, noise: 0 };
-  if (memory.best === null || f1 > memory.best.score) memory.best = { step, score: f1 };
   return { f1, searches };
 }
 
-/** Null without test questions. The rows of `judged.jsonl` from before training are of step 0; those that an earlier program left are replaced. */
-async function judgeRun(run: TrainingRun, when: When): Promise<Evaluation | null> {
-  const { config, data, policy, context, simulate, interrupted } = run;
+/**
+ * Null without test questions. `step`: the training steps behind the policy. Rows of `judged.jsonl` that an earlier program left of this
+ * part are replaced: those before training are of step 0.
+ */
+async function judgeRun(run: Run, when: When, step: number): Promise<Evaluation | null> {
+  const { config, data, policy, context, method, simulate, signal } = run;
   if (data.test.length === 0) return null;
   const { baselines, robustness, bootstrapSamples } = config.evaluation;
-  const file = join(run.logFolder, judgedFile);
+  const file = join(logFolder(config), judgedFile);
   truncateAfterStep(file, when === "before" ? -1 : 0);
   const log = new JsonLines<JudgedRow>(file);
   try {
     const engine = data.engine as SearchEngine;
     const evaluation = await judge({
-      method: methods.zerosearch,
+      method,
       baselines: baselines ? [methods.direct, methods.rag] : [],
       engines: [engine],
       questions: data.test,
       context: evaluationContext(context, engine),
       model: basename(policy.source),
       when,
-      step: when === "before" ? 0 : (run.memory.best?.step ?? run.done),
+      step,
       seed: config.seed,
       samples: bootstrapSamples,
       simulated: robustness ? { useful: simulate(0), noisy: simulate(1) } : null,
       onJudged: (row) => log.append([row]),
-      signal: interrupted,
+      signal,
     });
     log.sync();
     return evaluation;
@@ -121,7 +120,8 @@ async function judgeRun(run: TrainingRun, when: When): Promise<Evaluation | null
   }
 }
 
-async function write(run: TrainingRun, { before, after }: { readonly before: Evaluation; readonly after?: Evaluation }): Promise<void> {
-  await writeFileAtomic(join(run.logFolder, evaluationFile), evaluationJson([...before.rows, ...(after?.rows ?? [])]));
-  await writeFileAtomic(join(run.logFolder, detailsFile), `${JSON.stringify({ before, after }, null, 1)}\n`);
+async function write({ config }: Run, { before, after }: { readonly before: Evaluation; readonly after?: Evaluation }): Promise<void> {
+  const folder = logFolder(config);
+  await writeFileAtomic(join(folder, evaluationFile), evaluationJson([...before.rows, ...(after?.rows ?? [])]));
+  await writeFileAtomic(join(folder, detailsFile), `${JSON.stringify({ before, after }, null, 1)}\n`);
 }

@@ -1,35 +1,37 @@
 /** Opens what a training run needs: data, device, models, engines, and the run's name. */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { AgentContext } from "../agent/methods/method.ts";
+import type { AgentContext, Method } from "../agent/methods/method.ts";
 import { methods } from "../agent/methods/index.ts";
 import { checkPromptsFit } from "../agent/prompts.ts";
 import { observationIds } from "../agent/rollout.ts";
 import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
-import { buildId, cleanCheckpoints, type Checkpoint, type RunState } from "../checkpoint/run-state.ts";
+import { buildId, type Checkpoint } from "../checkpoint/run-state.ts";
 import { claimRunName, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
 import { QuestionSampler } from "../data/question-sampler.ts";
 import { loadWgsl } from "../device/dawn.ts";
 import type { Device } from "../device/device.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
-import type { Question } from "../rl/trajectory.ts";
+import { PhaseClock } from "../log/phase-clock.ts";
 import type { SimulatorEngine } from "../search/simulation.ts";
 import { FileError } from "../util/errors.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
 import { openSimulator, simulatorPositions, trainingContext, type Simulate } from "../setup/open-agents.ts";
-import { openLearner, type LearnerParts } from "../setup/open-learner.ts";
+import { openLearner } from "../setup/open-learner.ts";
 import { openEndpoint, type Endpoint } from "../setup/open-endpoint.ts";
 import type { Model } from "../setup/open-model.ts";
 import { openPolicy } from "../setup/open-policy.ts";
+import { prepareDevice, type Prepared } from "../setup/prepare-device.ts";
 import { refuseWhatCannotFit } from "../plan/dry-run.ts";
-import { hashInputs, type InputHashes } from "./inputs.ts";
+import { hashInputs } from "./inputs.ts";
 import { openData, type RunData } from "./run-data.ts";
-import { findState } from "./run-states.ts";
-import { TrainingRun } from "./training-run.ts";
+import { namedReward } from "./reward.ts";
+import type { Run, StepParts } from "./run.ts";
+import { findState, States } from "./states.ts";
 
 /** What a run's rollouts need. */
-export interface RolloutParts {
+interface RolloutParts {
   /** The configuration with every Hub id at the commit that is used: to save with a run. */
   readonly pinned: Config;
   /** The configuration with folders in place of Hub ids. */
@@ -50,75 +52,83 @@ export interface RolloutParts {
   readonly data: RunData;
 }
 
-/** What `openRun` opens. */
-export interface RunParts extends RolloutParts, LearnerParts {
-  readonly config: Config;
-  readonly questions: QuestionSampler<Question>;
-  /** `buildId` of this program. */
-  readonly build: string;
-  readonly inputs: InputHashes;
-  /** Where a resumed run goes on. */
+/** A run that is open and has done nothing: its policy is the one that it starts from. */
+export interface OpenedRun {
+  readonly run: Run;
+  readonly states: States;
+  /** The state to go on from. */
   readonly checkpoint: Checkpoint | null;
-  /** What a person should know about that. */
+  /** What a person should know. */
   readonly notes: readonly string[];
-  /** Closes all of these. */
+  /** Closes all of it. */
   readonly closing: Closing;
+}
+
+export interface OpenRunOptions extends Partial<StepParts> {
+  /** Fires when the run is to stop. */
+  readonly signal?: AbortSignal;
 }
 
 /**
  * Opens a run: a new one claims its name, a resumed one finds its newest state.
  * @throws ConfigError, FileError, DataError, DeviceError: whatever is wrong with what the user gave, before anything is written.
  */
-export async function openRun(command: TrainCommand): Promise<TrainingRun> {
+export async function openRun(command: TrainCommand, options: OpenRunOptions = {}): Promise<OpenedRun> {
   const closing = new Closing();
   try {
-    const parts = await openParts(command.config, closing);
-    const config = command.resume ? command.config : await claim(parts.pinned);
+    const { pinned, ...parts } = await openParts(command.config, options, closing);
     const notes: string[] = [];
-    const now = { build: parts.build, device: parts.device.description };
-    const checkpoint = command.resume ? await takeUp(command, now, (note) => notes.push(note)) : null;
-    return new TrainingRun({ ...parts, config, checkpoint, notes, closing });
+    const config = command.resume ? command.config : await claim(pinned);
+    const checkpoint = command.resume
+      ? await findState(command, { build: parts.build, device: parts.device.description }, (note) => notes.push(note))
+      : null;
+    const run: Run = { ...parts, config };
+    return { run, states: new States(run), checkpoint, notes, closing };
   } catch (error) {
     await closing.close();
     throw error;
   }
 }
 
-/** The state that a resumed run goes on from; null where it has none yet. `say` is told what a person should know. */
-async function takeUp(
-  { config, changed }: TrainCommand,
-  now: Pick<RunState, "build" | "device">,
-  say: (note: string) => void,
-): Promise<Checkpoint | null> {
-  for (const { key, before, after } of changed)
-    say(`warning: ${key} was ${JSON.stringify(before)} when this run was started, now it is ${JSON.stringify(after)}`);
-  const states = join(config.output.checkpoints, config.name);
-  for (const folder of [states, join(config.output.runs, config.name)]) {
-    for (const name of await cleanCheckpoints(folder))
-      say(`Cleaned up ${join(folder, name)}, which a program that was killed left half written.`);
-  }
-  const checkpoint = await findState(states, now, say);
-  say(
-    checkpoint === null
-      ? `Run ${config.name} has no saved state yet: it starts again.`
-      : `Going on after step ${checkpoint.state.step} from ${checkpoint.folder}.`,
-  );
-  return checkpoint;
-}
-
 /** Opens everything but a name, logs and states. All that can be wrong is wrong here, where nothing is written. */
-export async function openParts(config: Config, closing: Closing): Promise<Omit<RunParts, "config" | "checkpoint" | "notes" | "closing">> {
+export async function openParts(
+  config: Config,
+  options: OpenRunOptions,
+  closing: Closing,
+): Promise<Omit<Run, "config"> & { readonly pinned: Config }> {
   const data = await openData(config);
   if (data.engine !== null) closing.add(data.engine, (engine) => engine.close());
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
-  const parts = await openRollouts(config, data, closing);
+  const { method = methods.zerosearch } = options;
+  const { opened, simulator, ...parts } = await openRollouts(config, data, method, closing);
   await refuseDamagedWeights(parts.policy);
-  const build = await thisBuild(parts.device.kind);
-  return { ...parts, ...openLearner(config, parts, closing), questions, build, inputs: await hashInputs(parts.opened) };
+  const { schedule, learningRate, warmupSteps, finalFraction } = config.optimizer;
+  const totalSteps = config.train.steps * config.train.updatesPerStep;
+  return {
+    ...parts,
+    ...openLearner(config, parts, closing),
+    method,
+    engine: options.engine ?? simulator,
+    reward: options.reward ?? namedReward(config.reward.kind),
+    questions,
+    schedule: { kind: schedule, peak: learningRate, warmupSteps, finalFraction, totalSteps },
+    clock: new PhaseClock(),
+    signal: options.signal ?? new AbortController().signal,
+    build: await thisBuild(parts.device.kind),
+    inputs: await hashInputs(opened),
+  };
+}
+
+/** Compiles what the models need of the device's kernels, where that is done ahead. */
+export async function prepareRun({ device, config, policy, simulatorModel, reference }: Run): Promise<void> {
+  const models: Prepared[] = [{ name: "policy", model: policy, learns: true }];
+  if (simulatorModel !== null) models.push({ name: "simulator", model: simulatorModel, learns: false });
+  if (reference !== null) models.push({ name: "reference policy", model: reference, learns: false });
+  await prepareDevice(device, models, config.model.cacheDtype, config.optimizer.moments);
 }
 
 /** Device, models, generator and engines. */
-async function openRollouts(config: Config, data: RunData, closing: Closing): Promise<RolloutParts> {
+async function openRollouts(config: Config, data: RunData, { dialect }: Method, closing: Closing): Promise<RolloutParts> {
   const { rollout } = config;
   const endpoint = await openEndpoint(config);
   const asked = [...data.train, ...data.test];
@@ -132,11 +142,12 @@ async function openRollouts(config: Config, data: RunData, closing: Closing): Pr
   const simulate = endpoint === null ? openSimulator(config, generator, simulatorModel as Model) : endpoint.simulate;
   const simulator = simulate();
   const context = trainingContext(config, generator, policy, simulator);
-  const { dialect } = methods.zerosearch;
-  const limit = Math.min(rollout.maxContextTokens, policy.maxPositions);
-  checkPromptsFit([...data.train, ...data.validation, ...data.test], dialect, context, limit);
-  // Throws where the tags alone need more.
-  if (rollout.maxTurns > 0) observationIds("", dialect, policy.tokenizer, rollout.maxObservationTokens);
+  if (dialect !== undefined) {
+    const limit = Math.min(rollout.maxContextTokens, policy.maxPositions);
+    checkPromptsFit([...data.train, ...data.validation, ...data.test], dialect, context, limit);
+    // Throws where the tags alone need more.
+    if (rollout.maxTurns > 0) observationIds("", dialect, policy.tokenizer, rollout.maxObservationTokens);
+  }
   return { ...opened, simulatorModel, simulate, simulator, endpoint, context, data };
 }
 

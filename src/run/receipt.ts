@@ -7,7 +7,9 @@
  */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { relative, resolve } from "node:path";
 import { z } from "zod";
+import { packageFolder, type Config } from "../config/index.ts";
 import { FileError } from "../util/errors.ts";
 import type { InputHashes } from "./inputs.ts";
 
@@ -114,11 +116,15 @@ export function foldSaves(saves: ReceiptRows["saves"]): Receipt["saves"] {
   const entries = Object.entries(saves);
   const files = entries.reduce((sum, [, save]) => sum + Object.keys(save).length, 0);
   if (files <= mostSaves) return Object.fromEntries(entries);
-  const folded = entries.map(([step, save]) => {
-    const lines = Object.entries(save).map(([name, sha256]) => `${sha256}  ${name}\n`);
-    return [step, { "all files": createHash("sha256").update(lines.join("")).digest("hex") }] as const;
-  });
+  const folded = entries.map(([step, save]) => [step, { [allFiles]: hashSave(save) }] as const);
   return Object.fromEntries(folded.slice(-mostSaves));
+}
+
+const allFiles = "all files";
+
+function hashSave(save: Readonly<Record<string, string>>): string {
+  const lines = Object.entries(save).map(([name, sha256]) => `${sha256}  ${name}\n`);
+  return createHash("sha256").update(lines.join("")).digest("hex");
 }
 
 export function hashConfiguration(config: object): string {
@@ -161,15 +167,62 @@ export async function readReceipt(file: string): Promise<Receipt> {
   return receipt;
 }
 
-/** What of two rows differs: "ids, rewards"; null where nothing does. */
-export function differenceOf(row: string, other: string): string | null {
+/** Compares a run, as it goes, with what a receipt says of it. */
+export class ReceiptCheck {
+  readonly #receipt: Receipt;
+
+  constructor(receipt: Receipt) {
+    this.#receipt = receipt;
+  }
+
+  /** What differs first in the steps and saves up to `step`, in words; null where nothing does. */
+  upTo({ steps, saves }: ReceiptRows, step: number): string | null {
+    const { blockSteps, steps: said, saves: saidSaves } = this.#receipt;
+    const here = foldSteps(steps, blockSteps);
+    for (const [i, row] of here.entries()) {
+      const names = differing(said[i] ?? "", row);
+      const last = (i + 1) * blockSteps;
+      if (names.length > 0)
+        return `${names.join(", ")} of ${blockSteps === 1 ? `step ${last}` : `steps ${last - blockSteps + 1} to ${last}`}`;
+      const differences = savesBetween(saidSaves, last - blockSteps, last).flatMap(([at, save]) =>
+        Object.entries(save)
+          .filter(([name, sha256]) => (name === allFiles ? hashSave(saves[at] ?? {}) : saves[at]?.[name]) !== sha256)
+          .map(([name]) => `${name} of the state after step ${at}`),
+      );
+      if (last <= step && differences.length > 0) return differences.join(", ");
+    }
+    return null;
+  }
+
+  /** The first row of scores that differs. */
+  scores(rows: readonly object[] = []): string | null {
+    const said = this.#receipt.scores ?? [];
+    const at = said.findIndex((row, i) => JSON.stringify(row) !== JSON.stringify(rows[i]));
+    return at < 0 ? null : `the evaluation: ${JSON.stringify(said[at])} in the receipt, ${JSON.stringify(rows[at] ?? null)} here`;
+  }
+}
+
+function savesBetween(saves: Receipt["saves"], after: number, upTo: number): [string, Readonly<Record<string, string>>][] {
+  return Object.entries(saves).filter(([step]) => Number(step) > after && Number(step) <= upTo);
+}
+
+/** What of two rows differs, in words. */
+function differing(row: string, other: string): string[] {
   const [, ...a] = row.split(" ");
   const [, ...b] = other.split(" ");
-  const names = digests.filter((_, i) => a[i] !== b[i]);
-  return names.length === 0 ? null : names.map((name) => (name === "gradNorm" ? "gradient norm" : name)).join(", ");
+  return digests.filter((_, i) => a[i] !== b[i]).map((name) => (name === "gradNorm" ? "gradient norm" : name));
 }
 
 /** Inputs that differ, or are there on one side only. */
 export function differingInputs(said: InputHashes, here: InputHashes): string[] {
   return [...new Set([...Object.keys(said), ...Object.keys(here)])].filter((name) => name !== "configuration" && said[name] !== here[name]);
+}
+
+/** A configuration with `{package}` in place of the folder of this package, which others have elsewhere. */
+export function portable(config: Config): object {
+  return JSON.parse(JSON.stringify(config), (_, value: unknown) => {
+    if (typeof value !== "string" || !value.includes("/")) return value;
+    const place = resolve(value);
+    return place.startsWith(packageFolder) ? `{package}/${relative(packageFolder, place).replaceAll("\\", "/")}` : value;
+  }) as object;
 }

@@ -155,14 +155,14 @@ describe.skipIf(!hasQuickstart)("a step of the quickstart", () => {
       `output.checkpoints=${join(folder, "checkpoints")}`,
     ];
     const { plan } = await dryRun(resolveConfig([...readYaml(packagedConfig("quickstart")), ...settings.map(readOverride)]));
-    const run = await openTraining({ config: packagedConfig("quickstart"), settings });
+    const training = await openTraining({ config: packagedConfig("quickstart"), settings });
     try {
-      const { costs } = await trainStep(run, 1);
+      const { costs } = await trainStep(training.run, 1);
       expect(plan.fits).toBe(true);
       expect(costs.memory.peak / plan.peak.total).toBeGreaterThan(0.9);
       expect(costs.memory.peak / plan.peak.total).toBeLessThan(1.1);
     } finally {
-      await run.close();
+      await training.close();
     }
   });
 });
