@@ -2,8 +2,9 @@
 import { argumentsHelp, parseArguments, readOverride, resolveConfig, savedSource, type ArgumentSpec } from "../config/index.ts";
 import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
 import { openRun, prepareRun, type OpenedRun } from "../run/open-run.ts";
-import { codeInputs } from "../run/inputs.ts";
+import { codeInputs, hashInputs, type InputHashes } from "../run/inputs.ts";
 import { ReceiptCheck, differingInputs, readReceipt, type Receipt } from "../run/receipt.ts";
+import { locateConfigModels } from "../setup/locate-models.ts";
 import { Training } from "../train.ts";
 import { ConfigError } from "../util/errors.ts";
 
@@ -34,17 +35,24 @@ export async function main(argv: readonly string[]): Promise<void> {
   const receipt = await readReceipt(file);
   const most = stepsOf(options.get("steps"), receipt);
   const config = resolveConfig([savedSource(receipt.config, file), ...settings.map(readOverride)]);
+  // Before anything is opened: a file that differs may not even load.
+  const wrong = differencesOf(receipt, await hashInputs((await locateConfigModels(config)).opened));
+  if (wrong !== "" && !options.has("anyway")) {
+    say(`not the same: other inputs than the receipt's: ${wrong}; --anyway runs it all the same`);
+    process.exitCode = 1;
+    return;
+  }
   const interrupt = new AbortController();
   const onSignal = (): void => interrupt.abort(new Error("interrupted"));
   process.once("SIGINT", onSignal);
-  const opened = await openRun(
-    { config: { ...config, name: `${config.name}-reproduced` }, resume: false, changed: [] },
-    { signal: interrupt.signal },
-  );
+  const named = { ...config, name: `${config.name}-reproduced` };
+  const opened = await openRun({ config: named, resume: false, changed: [] }, { signal: interrupt.signal });
   try {
-    const differs = await compare(receipt, opened, most, options.has("anyway"));
-    say(differs ?? `the same: ${coverage(receipt, most)}`);
-    if (differs !== null) process.exitCode = 1;
+    const difference = await compare(receipt, opened, most);
+    if (difference !== null) say(`not the same: ${difference}`);
+    else if (wrong !== "") say(`not the same: other inputs than the receipt's: ${wrong}; the same: ${coverage(receipt, most)}`);
+    else say(`the same: ${coverage(receipt, most)}`);
+    if (difference !== null || wrong !== "") process.exitCode = 1;
   } catch (error) {
     if (error !== interrupt.signal.reason) throw error;
     process.exitCode = 130;
@@ -54,36 +62,37 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
 }
 
-/** Null where all is the same. */
-async function compare(receipt: Receipt, opened: OpenedRun, most: number | null, anyway: boolean): Promise<string | null> {
+/** Says which inputs differ; those of the program itself are a note only, the others are returned. */
+function differencesOf(receipt: Receipt, here: InputHashes): string {
+  const short = (sha256: string | undefined): string => (sha256 === undefined ? "absent" : sha256.slice(0, 12));
+  const differing = differingInputs(receipt.inputs, here);
+  for (const name of differing)
+    say(
+      `${codeInputs.includes(name) ? "note: another" : "differs:"} ${name}: ${short(receipt.inputs[name])} in the receipt, ${short(here[name])} here`,
+    );
+  return differing.filter((name) => !codeInputs.includes(name)).join(", ");
+}
+
+/** What differs first; null where nothing does. */
+async function compare(receipt: Receipt, opened: OpenedRun, most: number | null): Promise<string | null> {
   const { run } = opened;
   if (receipt.device.kind !== run.device.kind)
     say(`note: the receipt is of ${receipt.device.description}; bits are promised for one kind of device only`);
-  const inputs = differingInputs(receipt.inputs, run.inputs);
-  for (const name of inputs)
-    say(
-      `${codeInputs.includes(name) ? "note" : "differs"}: ${name} (${short(receipt.inputs[name])} in the receipt, ${short(run.inputs[name])} here)`,
-    );
-  const wrong = inputs.filter((name) => !codeInputs.includes(name));
-  if (wrong.length > 0 && !anyway)
-    return `not the same: ${wrong.join(", ")} differ${wrong.length === 1 ? "s" : ""}; --anyway runs it all the same`;
   await prepareRun(run);
-  const before = most === null ? await evaluateBefore(run) : null;
+  const judged = most === null && receipt.scores !== undefined;
+  const before = judged ? await evaluateBefore(run) : null;
   const training = await Training.begin(opened, { progress: true });
   const check = new ReceiptCheck(receipt);
   const last = most ?? receipt.steps.length * receipt.blockSteps;
   if (last > 0)
     for await (const { step } of training.steps()) {
       const difference = check.upTo(training.journal.receiptRows, step);
-      if (difference !== null) return `not the same: ${difference}`;
+      if (difference !== null) return difference;
       if (step >= last) break;
     }
-  if (most === null && receipt.scores !== undefined) {
-    await evaluateAfter(training, before);
-    const difference = check.scores(training.journal.scores);
-    if (difference !== null) return `not the same: ${difference}`;
-  }
-  return wrong.length > 0 ? `not the same: ${wrong.join(", ")} differ, though ${coverage(receipt, most)} are the same` : null;
+  if (!judged) return null;
+  await evaluateAfter(training, before);
+  return check.scores(training.journal.scores);
 }
 
 function coverage({ steps, blockSteps, saves, scores }: Receipt, most: number | null): string {
@@ -98,10 +107,6 @@ function stepsOf(given: string | undefined, { steps, blockSteps }: Receipt): num
   const most = Number(given);
   if (Number.isInteger(most) && most >= 1 && most <= steps.length * blockSteps) return most;
   throw new ConfigError({ where: "--steps", what: "wrong value", expected: `1 to ${steps.length * blockSteps}`, got: given });
-}
-
-function short(sha256: string | undefined): string {
-  return sha256 === undefined ? "absent" : sha256.slice(0, 12);
 }
 
 function say(text: string): void {
