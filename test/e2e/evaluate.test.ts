@@ -3,6 +3,8 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readOverride, readYaml } from "../../src/config/index.ts";
+import { Bm25Search, evaluate as evaluateAll, loadQuestions, methods, openPolicy, resolveConfig } from "../../src/index.ts";
 import { buildIfStale, readRows, start, type Ended } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
@@ -27,6 +29,36 @@ beforeAll(async () => {
 });
 afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
+});
+
+describe("openPolicy", () => {
+  it("opens the policy and nothing else: what else the configuration names is not even looked for", async () => {
+    const absent = [
+      "simulator.path=nowhere",
+      "algorithm.klCoef=1",
+      "model.referencePolicy=nowhere",
+      "data.train=nowhere",
+      "device.kind=cpu",
+    ];
+    const settings = [...absent, `model.policy=${join(models, "policy")}`];
+    const config = resolveConfig([...readYaml(join(folder, "judge.yaml")), ...settings.map(readOverride)]);
+    const engine = await Bm25Search.fromCorpus(join(folder, "corpus.jsonl"), 3);
+    const opened = await openPolicy(config);
+    try {
+      expect([opened.simulator, opened.reference]).toEqual([null, null]);
+      const questions = (await loadQuestions(join(folder, "test.jsonl"))).slice(0, 6);
+      const judged = await evaluateAll(questions, methods.zerosearch, opened.judging(engine));
+      // What the program gives, through the public API.
+      const { stdout, code } = await evaluate("--config", "judge.yaml", "--out", "program", "evaluation.baselines=false");
+      expect([code, stdout.includes("zerosearch  after")]).toEqual([0, true]);
+      expect(readRows(join(folder, "program", "judged.jsonl")).map(({ ids, f1 }) => ({ ids, f1 }))).toEqual(
+        judged.map(({ trajectory, scores }) => ({ ids: trajectory.ids, f1: scores.f1 })),
+      );
+    } finally {
+      await opened.close();
+      await engine.close();
+    }
+  });
 });
 
 describe("zerosearch evaluate", () => {
