@@ -22,7 +22,7 @@ export { matmul } from "./ops/matmul.ts";
 export { gatherRows } from "./ops/gather-rows.ts";
 export { logProb } from "./ops/log-prob.ts";
 export { crossEntropy } from "./ops/cross-entropy.ts";
-export { policyLoss } from "./ops/policy-loss.ts";
+export { policyLoss, policyLossStats, type PolicyLossInputs, type PolicyLossOptions } from "./ops/policy-loss.ts";
 export { packBatch } from "./nn/batch.ts";
 export { Decoder, type DecoderOptions } from "./nn/decoder.ts";
 export { fromHuggingFace, type DecoderConfig } from "./nn/config.ts";
@@ -65,9 +65,15 @@ export { evaluate, summarise, type EvaluateOptions, type EvaluationSummary, type
 export { judge, type JudgedRow, type JudgeOptions } from "./evaluation/judge.ts";
 export { evaluationJson, evaluationText, type Evaluation, type EvaluationRow } from "./evaluation/report.ts";
 
-export { reward, scoreAnswer } from "./rl/reward.ts";
-export { groupAdvantages, scoreTrajectories } from "./rl/advantage.ts";
-export { update, tokenLogProbs } from "./rl/update.ts";
-export type { Question, ScoredTrajectory, SearchRecord, Trajectory } from "./rl/trajectory.ts";
+export { reward, rewardNames, scoreAnswer, type RewardName, type Scores } from "./rl/reward.ts";
+export { advantageNames, groupAdvantages, scoreTrajectories, type AdvantageName, type AdvantageSettings } from "./rl/advantage.ts";
+export { constantLength, sequenceMeanTokenMean, sequenceMeanTokenSum, tokenMean } from "./rl/loss-weights.ts";
+export type { LossWeights, TokenWeights } from "./rl/loss-weights.ts";
+export { hasGradient, lossTokens, microBatches, splitUpdates } from "./rl/mini-batches.ts";
+export { rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
+export type { TokenLogProbs } from "./rl/packing.ts";
+export { tokenLogProbs, update, type ForwardSettings, type UpdateOptimizer, type UpdateSettings } from "./rl/update.ts";
+export type { UpdateStats } from "./rl/update-stats.ts";
+export type { DocumentKind, Question, Scored, SearchRecord, SearchTrajectory, Trajectory, TrajectoryStatus } from "./rl/trajectory.ts";
 export { loadQuestions } from "./data/questions.ts";
 export { ZeroSearchError } from "./util/errors.ts";

@@ -5,7 +5,7 @@
  * Source: ZeroSearch (arXiv 2505.04588) 3.1. Ids that were sampled are trained on as they are, never decoded and encoded again.
  */
 import type { Sequence } from "../generate/types.ts";
-import type { Question, SearchRecord, Trajectory, TrajectoryStatus } from "../rl/trajectory.ts";
+import type { Question, SearchRecord, SearchTrajectory, TrajectoryStatus } from "../rl/trajectory.ts";
 import { generateUnlessAborted } from "../generate/generate-unless-aborted.ts";
 import type { TextCodec } from "../text/text-codec.ts";
 import { ConfigError, RequestError } from "../util/errors.ts";
@@ -21,13 +21,13 @@ import { Transcript } from "./transcript.ts";
  * "noAnswer" otherwise.
  * @throws RequestError when the prompt does not fit, and whatever the engine throws.
  */
-export async function rollout(question: Question, dialect: Dialect, context: MethodContext): Promise<Trajectory> {
+export async function rollout(question: Question, dialect: Dialect, context: MethodContext): Promise<SearchTrajectory> {
   const { settings, tokenizer, key } = context;
   const sequence = open(dialect, { question: question.question }, context);
   try {
-    const transcript = new Transcript(sequence.ids.length);
-    const finish = (status: TrajectoryStatus, answer: string | null = null): Trajectory =>
-      transcript.finish(sequence, key, question, status, answer);
+    const transcript = new Transcript(sequence.ids.length, key, settings.sampling);
+    const finish = (status: TrajectoryStatus, answer: string | null = null): SearchTrajectory =>
+      transcript.finish(sequence, question, status, answer);
     for (let turn = 0; ; turn++) {
       if (roomOf(sequence, settings) < 1) return finish("length");
       const { action, outOfTokens } = await takeTurn(sequence, transcript, dialect, context);
@@ -50,16 +50,16 @@ export async function answerOnce(
   dialect: Dialect,
   context: MethodContext,
   { documents, searches = [] }: { readonly documents?: string; readonly searches?: readonly SearchRecord[] } = {},
-): Promise<Trajectory> {
+): Promise<SearchTrajectory> {
   const sequence = open(dialect, { question: question.question, ...(documents === undefined ? {} : { documents }) }, context);
   try {
-    const transcript = new Transcript(sequence.ids.length);
+    const transcript = new Transcript(sequence.ids.length, context.key, context.settings.sampling);
     transcript.searches.push(...searches);
-    if (roomOf(sequence, context.settings) < 1) return transcript.finish(sequence, context.key, question, "length", null);
+    if (roomOf(sequence, context.settings) < 1) return transcript.finish(sequence, question, "length", null);
     const { action, outOfTokens } = await takeTurn(sequence, transcript, dialect, context);
-    if (action.kind === "answer") return transcript.finish(sequence, context.key, question, "answered", action.text);
+    if (action.kind === "answer") return transcript.finish(sequence, question, "answered", action.text);
     transcript.invalidActions++;
-    return transcript.finish(sequence, context.key, question, outOfTokens ? "length" : "noAnswer", null);
+    return transcript.finish(sequence, question, outOfTokens ? "length" : "noAnswer", null);
   } finally {
     sequence.close();
   }

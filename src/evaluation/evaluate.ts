@@ -3,11 +3,11 @@ import type { AgentContext, Method } from "../agent/methods/method.ts";
 import { evaluationTasks, rolloutAll, type RolloutAllOptions } from "../agent/rollout-all.ts";
 import { isValid } from "../rl/metrics.ts";
 import { scoreAnswer, type Scores } from "../rl/reward.ts";
-import type { Question, Trajectory } from "../rl/trajectory.ts";
+import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import { bootstrapInterval, mean } from "../util/stats.ts";
 
 export interface JudgedTrajectory {
-  readonly trajectory: Trajectory;
+  readonly trajectory: SearchTrajectory;
   readonly scores: Scores;
 }
 
@@ -40,7 +40,7 @@ export async function evaluate(
   const judged: JudgedTrajectory[] = [];
   let told = 0;
   const onFinished: RolloutAllOptions["onFinished"] = (trajectory, finished) => {
-    judged[trajectory.questionIndex] = { trajectory, scores: scoreAnswer(trajectory.answer, trajectory.question.goldenAnswers) };
+    judged[trajectory.key.question] = { trajectory, scores: scoreAnswer(trajectory.answer, trajectory.question.goldenAnswers) };
     for (let next = judged[told]; next !== undefined; next = judged[++told]) onJudged?.(next);
     options.onFinished?.(trajectory, finished);
   };

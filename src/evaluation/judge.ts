@@ -2,8 +2,8 @@
 import type { AgentContext, Method } from "../agent/methods/method.ts";
 import type { RolloutAllOptions } from "../agent/rollout-all.ts";
 import { Progress } from "../log/progress.ts";
-import { trajectoryRow } from "../log/rollouts.ts";
-import type { Question } from "../rl/trajectory.ts";
+import type { Scores } from "../rl/reward.ts";
+import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import { FirstSearch } from "../search/first-search.ts";
 import type { SearchEngine } from "../search/search-engine.ts";
 import { mean } from "../util/stats.ts";
@@ -38,8 +38,11 @@ export interface JudgeOptions {
   readonly signal?: AbortSignal;
 }
 
-/** A row of `judged.jsonl`: one question by one method with one engine, with its scores and the whole trajectory. */
-export interface JudgedRow extends Readonly<Record<string, unknown>> {
+/** A row of `judged.jsonl`: one question by one method with one engine; the answer's scores, and the trajectory, field for field. */
+export interface JudgedRow extends SearchTrajectory, Scores {
+  readonly when: When;
+  readonly method: string;
+  readonly engine: string;
   readonly step: number | null;
 }
 
@@ -58,11 +61,7 @@ export async function judge(options: JudgeOptions): Promise<Evaluation> {
           questions,
           one,
           { ...context, engine },
-          {
-            ...progress,
-            onJudged: ({ trajectory, scores }) =>
-              onJudged?.({ ...named, dataSource: trajectory.question.dataSource, ...trajectoryRow(trajectory, scores), step }),
-          },
+          { ...progress, onJudged: ({ trajectory, scores }) => onJudged?.({ ...named, step, ...scores, ...trajectory }) },
         ),
       );
       if (one === method) byHops ??= hopsOf(judged);

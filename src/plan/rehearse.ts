@@ -9,7 +9,7 @@ import { blocksFor } from "../generate/block-manager.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import type { Sequence } from "../generate/types.ts";
 import { KvCache } from "../nn/kv-cache.ts";
-import type { ScoredTrajectory, Trajectory } from "../rl/trajectory.ts";
+import type { Scored, Trajectory } from "../rl/trajectory.ts";
 import { tokenLogProbs, update, type ForwardSettings } from "../rl/update.ts";
 import { compileTextStops } from "../generate/text-stops.ts";
 import { simulatorStop } from "../search/simulation.ts";
@@ -87,9 +87,8 @@ export async function rehearse(
     book(parts.moments);
     const { optimizer } = openLearner(config, { device, policy }, closing);
 
-    const { rollout, train, algorithm } = config;
+    const { train, algorithm } = config;
     const settings: ForwardSettings = {
-      temperature: rollout.temperature,
       microBatchTokens: train.microBatchTokens,
       cacheDtype: config.model.cacheDtype,
       recompute: train.recompute,
@@ -130,26 +129,18 @@ function kernelPart({ kind, label }: MemoryUse): string | null {
   return label.startsWith("reserved") ? parts.captured : parts.scratch;
 }
 
-function scored({ lengths, lossTokens }: WorstBatch): ScoredTrajectory[] {
+function scored({ lengths, lossTokens }: WorstBatch): Scored[] {
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
   return lengths.map((length, i) => {
     const sampled = Math.min(length, Math.max(1, Math.round((length * lossTokens) / tokens)));
     const ids = new Array<number>(length + 1).fill(0);
     const trajectory: Trajectory = {
-      step: 1,
-      questionIndex: i,
-      rollout: 0,
-      question: { id: String(i), question: "", goldenAnswers: [""], dataSource: "" },
+      key: { step: 1, question: i, rollout: 0 },
       promptLength: 1,
       ids,
       lossMask: ids.map((_, t) => (t > length - sampled ? 1 : 0)),
       logProbs: ids.map(() => 0),
-      status: "answered",
-      answer: null,
-      searches: [],
-      invalidActions: 0,
-      turns: 1,
-      text: "",
+      sampling: { temperature: 1, topK: 0, topP: 1 },
     };
     return { trajectory, reward: 1, advantage: 1 };
   });

@@ -1,10 +1,10 @@
 /** What a rollout is paid: a score by name, or a function of one's own. */
 import { reward as scored, type RewardName } from "../rl/reward.ts";
-import type { Trajectory } from "../rl/trajectory.ts";
+import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { ConfigError, ZeroSearchError } from "../util/errors.ts";
 
 /** The reward of one rollout: a finite number, larger is better. Its `name` is kept with the run. */
-export type Reward = (trajectory: Trajectory) => number | Promise<number>;
+export type Reward = (trajectory: SearchTrajectory) => number | Promise<number>;
 
 /** The reward that `reward.kind` names. */
 export function namedReward(kind: RewardName): Reward {
@@ -16,11 +16,11 @@ export function namedReward(kind: RewardName): Reward {
  * The rewards of rollouts, in their order.
  * @throws ZeroSearchError where the reward throws or is no finite number, naming the rollout.
  */
-export async function payAll(reward: Reward, trajectories: readonly Trajectory[]): Promise<number[]> {
+export async function payAll(reward: Reward, trajectories: readonly SearchTrajectory[]): Promise<number[]> {
   return Promise.all(
     trajectories.map(async (trajectory) => {
-      const { step, questionIndex, rollout } = trajectory;
-      const where = `reward ${reward.name || "(a function without a name)"} of rollout ${step}/${questionIndex}/${rollout}`;
+      const { step, question, rollout } = trajectory.key;
+      const where = `reward ${reward.name || "(a function without a name)"} of rollout ${step}/${question}/${rollout}`;
       let paid: unknown;
       try {
         paid = await reward(trajectory);

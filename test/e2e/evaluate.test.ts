@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readOverride, readYaml } from "../../src/config/index.ts";
+import type { JudgedRow } from "../../src/evaluation/judge.ts";
 import { Bm25Search, evaluate as evaluateAll, loadQuestions, methods, openPolicy, resolveConfig } from "../../src/index.ts";
 import { buildIfStale, readRows, start, type Ended } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
@@ -71,12 +72,12 @@ describe("zerosearch evaluate", () => {
     const rows = JSON.parse(readFileSync(join(folder, "judged", "evaluation.json"), "utf8")) as Record<string, unknown>[];
     expect(rows.map((row) => row["method"])).toEqual(["direct", "rag", "zerosearch"]);
     expect(readFileSync(join(folder, "rows.json"), "utf8")).toBe(readFileSync(join(folder, "judged", "evaluation.json"), "utf8"));
-    const judged = readRows(join(folder, "judged", "judged.jsonl"));
-    expect(judged.map((row) => row["questionIndex"])).toEqual([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]);
+    const judged = readRows(join(folder, "judged", "judged.jsonl")) as unknown as JudgedRow[];
+    expect(judged.map((row) => row.key.question)).toEqual([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]);
     for (const row of judged) expect(row).toMatchObject({ when: "after", step: null });
     for (const { method, f1 } of rows) {
-      const own = judged.filter((row) => row["method"] === method);
-      expect(own.reduce((sum, row) => sum + (row["f1"] as number), 0) / own.length).toBe(f1);
+      const own = judged.filter((row) => row.method === method);
+      expect(own.reduce((sum, row) => sum + row.f1, 0) / own.length).toBe(f1);
     }
     // A second time, the folder holds the second time's rows only.
     const again = await evaluate("--config", "judge.yaml", "--out", "judged", "evaluation.baselines=false", "--when", "before");

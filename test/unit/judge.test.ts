@@ -81,15 +81,14 @@ describe("judge", () => {
   it("tells each row in the order of the questions though they end in another, with the whole trajectory", async () => {
     const told: JudgedRow[] = [];
     await judge(options({ onJudged: (row) => told.push(row) }));
-    expect(told.map((row) => row["questionId"]).join("")).toBe("pqrs".repeat(5));
-    expect(told.map((row) => row["engine"]).filter((_, i) => i % 4 === 0)).toEqual(["none", "one", "two", "one", "two"]);
-    const row = told.find(({ method, engine: by, questionId }) => method === "zerosearch" && by === "one" && questionId === "q");
+    expect(told.map((row) => row.question.id).join("")).toBe("pqrs".repeat(5));
+    expect(told.map((row) => row.engine).filter((_, i) => i % 4 === 0)).toEqual(["none", "one", "two", "one", "two"]);
+    const row = told.find(({ method, engine: by, question }) => method === "zerosearch" && by === "one" && question.id === "q");
     expect(row).toMatchObject({
       when: "after",
       step: 7,
-      dataSource: "first",
-      question: "Question q?",
-      goldenAnswers: ["q"],
+      key: { step: 0, question: 1, rollout: 0 },
+      question: questions[1],
       answer: "q",
       f1: 1,
       em: 1,
@@ -98,9 +97,8 @@ describe("judge", () => {
       turns: 2,
       text: "<search> x </search>\n\n<information>Doc 1: q</information>\n\n<answer> q </answer>",
     });
-    const { ids, lossMask, logProbs, searches } = row as unknown as Record<string, unknown[]>;
-    expect([lossMask?.length, logProbs?.length]).toEqual([ids?.length, ids?.length]);
-    expect(searches).toMatchObject([{ turn: 0, query: "x", containsGold: true }]);
+    expect([row!.lossMask.length, row!.logProbs.length]).toEqual([row!.ids.length, row!.ids.length]);
+    expect(row!.searches).toMatchObject([{ turn: 0, query: "x", containsGold: true }]);
   });
 
   it("measures both first searches where there is a simulator", async () => {

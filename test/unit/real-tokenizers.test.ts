@@ -9,7 +9,7 @@ import { zerosearch } from "../../src/agent/dialects/zerosearch.ts";
 import { methods } from "../../src/agent/methods/index.ts";
 import { promptIds, promptOf } from "../../src/agent/prompts.ts";
 import { packMicroBatch } from "../../src/rl/packing.ts";
-import type { Question, Trajectory } from "../../src/rl/trajectory.ts";
+import type { Question, SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { simulatorMessages } from "../../src/search/simulation.ts";
 import { simulatorPrompt, tunedSimulatorTemplate } from "../../src/search/simulator-prompt.ts";
 import { compileStopsOnce } from "../../src/generate/text-stops.ts";
@@ -258,7 +258,7 @@ async function rollOut(tokenizer: Tokenizer, chatTemplate: ChatTemplate | null, 
       purpose: "policySample",
     },
   };
-  const trajectory: Trajectory = await methods.zerosearch.run(question, context);
+  const trajectory: SearchTrajectory = await methods.zerosearch.run(question, context);
   return { trajectory, prompt: promptIds(zerosearch, { question: question.question }, context.prompts, tokenizer) };
 }
 
@@ -305,10 +305,10 @@ describe.skipIf(!hasGolden)("a whole rollout", () => {
     expect(count(prompt, eos)).toBe(2);
     const masked = trajectory.ids.flatMap((id, i) => (id === eos ? [trajectory.lossMask[i]] : []));
     expect(masked).toEqual([0, 0, 1, 1]);
-    const { targets, lossMask } = packMicroBatch([{ trajectory, reward: 1, advantage: 1 }]);
+    const { targets, weight } = packMicroBatch([{ trajectory, reward: 1, advantage: 1 }]);
     expect([...targets]).toEqual([...turn1, ...turn2, ...turn3, ...turn4]);
     expect(count([...targets], eos)).toBe(2);
-    expect([...lossMask].every((one) => one === 1)).toBe(true);
+    expect([...weight].every((one) => one === 1)).toBe(true);
   });
 });
 

@@ -8,7 +8,7 @@ import { evaluationJson, evaluationTable, type EvaluationRow } from "../../src/e
 import { RolloutLog } from "../../src/log/rollouts.ts";
 import { partingNote } from "../../src/run/parting-note.ts";
 import { formatTable } from "../../src/log/table.ts";
-import type { Trajectory } from "../../src/rl/trajectory.ts";
+import type { SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { FileError } from "../../src/util/errors.ts";
 
 let folder: string;
@@ -114,16 +114,15 @@ describe("the metrics of two runs", () => {
 });
 
 describe("the log of rollouts", () => {
-  it("holds text, ids, mask, documents' kinds, reward and advantage", () => {
-    const trajectory: Trajectory = {
-      step: 4,
-      questionIndex: 1,
-      rollout: 2,
+  it("holds the trajectory, field for field, with its step, reward and advantage", () => {
+    const trajectory: SearchTrajectory = {
+      key: { step: 4, question: 1, rollout: 2 },
       question: { id: "q", question: "Who?", goldenAnswers: ["A", "B"], dataSource: "d" },
       promptLength: 1,
       ids: [5, 6, 7],
       lossMask: [0, 1, 0],
       logProbs: [0, -0.5, 0],
+      sampling: { temperature: 0.7, topK: 5, topP: 0.9 },
       status: "answered",
       answer: "A",
       searches: [{ turn: 0, query: "who", kind: "noisy", noiseProbability: 0.1, documents: "Doc 1: x", containsGold: false }],
@@ -133,29 +132,14 @@ describe("the log of rollouts", () => {
     };
     const file = join(folder, "rollouts.jsonl");
     const log = new RolloutLog(file);
-    log.append([{ trajectory, reward: 1, advantage: 0.5 }]);
+    log.append([
+      { trajectory, reward: 1, advantage: 0.5 },
+      { trajectory, reward: 0, advantage: Float32Array.of(NaN, -1.5, 3) },
+    ]);
     log.close();
     expect(rowsOf(file)).toEqual([
-      {
-        step: 4,
-        questionIndex: 1,
-        rollout: 2,
-        questionId: "q",
-        question: "Who?",
-        goldenAnswers: ["A", "B"],
-        reward: 1,
-        advantage: 0.5,
-        status: "answered",
-        answer: "A",
-        searches: trajectory.searches,
-        invalidActions: 0,
-        turns: 2,
-        text: trajectory.text,
-        promptLength: 1,
-        ids: [5, 6, 7],
-        lossMask: [0, 1, 0],
-        logProbs: [0, -0.5, 0],
-      },
+      { ...trajectory, step: 4, reward: 1, advantage: 0.5 },
+      { ...trajectory, step: 4, reward: 0, advantage: [0, -1.5, 0] },
     ]);
   });
 });

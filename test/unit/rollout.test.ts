@@ -5,7 +5,7 @@ import { observationIds, rollout } from "../../src/agent/rollout.ts";
 import { evaluationTasks, groupTasks, rolloutAll } from "../../src/agent/rollout-all.ts";
 import { methods } from "../../src/agent/methods/index.ts";
 import type { AgentSettings, MethodContext } from "../../src/agent/methods/method.ts";
-import type { Question, Trajectory } from "../../src/rl/trajectory.ts";
+import type { Question, SearchTrajectory } from "../../src/rl/trajectory.ts";
 import type { SearchEngine, SearchRequest } from "../../src/search/search-engine.ts";
 import { compileStopsOnce } from "../../src/generate/text-stops.ts";
 import { ours, foreign, promptText } from "../../src/text/prompt.ts";
@@ -68,7 +68,7 @@ function setUp(turns: readonly (string | readonly number[])[] | Script, settings
 }
 
 /** The text of each stretch of equal mask, as [mask, text]. */
-function stretches({ ids, lossMask }: Trajectory): [number, string][] {
+function stretches({ ids, lossMask }: SearchTrajectory): [number, string][] {
   const out: [number, string][] = [];
   for (let i = 0; i < ids.length;) {
     let end = i;
@@ -79,7 +79,7 @@ function stretches({ ids, lossMask }: Trajectory): [number, string][] {
   return out;
 }
 
-function expectAligned(trajectory: Trajectory): void {
+function expectAligned(trajectory: SearchTrajectory): void {
   expect(trajectory.lossMask).toHaveLength(trajectory.ids.length);
   expect(trajectory.logProbs).toHaveLength(trajectory.ids.length);
   trajectory.logProbs.forEach((value, i) => expect(value).toBe(trajectory.lossMask[i] === 1 ? scriptedLogProb(i) : 0));
@@ -100,9 +100,8 @@ describe("rollout", () => {
     ]);
     expectAligned(trajectory);
     expect(trajectory).toMatchObject({
-      step: 3,
-      questionIndex: 7,
-      rollout: 1,
+      key: { step: 3, question: 7, rollout: 1 },
+      sampling: { temperature: 1, topK: 0, topP: 1 },
       promptLength: 22,
       status: "answered",
       answer: "Paris",
@@ -382,7 +381,7 @@ describe("rolloutAll", () => {
 
   it("runs all at once and returns them in order, whatever the order in which they end", async () => {
     const tasks = groupTasks(asked, 4, 9);
-    const results: Trajectory[][] = [];
+    const results: SearchTrajectory[][] = [];
     for (const delay of [() => 0, ({ key }: { key: { question: number; rollout: number } }) => (7 * key.question + 5 * key.rollout) % 6]) {
       const generator = new ScriptedGenerator({ policy: script }, { delay });
       const ended: string[] = [];
@@ -395,8 +394,8 @@ describe("rolloutAll", () => {
             engineOf(({ query }) => query),
           ),
           {
-            onFinished: ({ questionIndex, rollout }, n) => {
-              ended.push(`${questionIndex}/${rollout}`);
+            onFinished: ({ key: { question, rollout } }, n) => {
+              ended.push(`${question}/${rollout}`);
               expect(n).toBe(ended.length);
             },
           },
@@ -408,7 +407,7 @@ describe("rolloutAll", () => {
     }
     expect(results[0]).toEqual(results[1]);
     expect(results[0]?.map(({ answer }) => answer)).toEqual(tasks.map(({ key }) => `${key.question}/${key.rollout}`));
-    expect(results[0]?.every(({ step }) => step === 9)).toBe(true);
+    expect(results[0]?.every(({ key }) => key.step === 9)).toBe(true);
   });
 
   it("gives up all rollouts and rethrows when an engine fails", async () => {

@@ -140,6 +140,7 @@ const rooms: Readonly<Record<string, Room>> = {
 /** Files whose types any room may name. */
 const commonTypes = [
   "src/rl/trajectory.ts",
+  "src/generate/types.ts",
   "src/tensor/tensor.ts",
   "src/tensor/dtype.ts",
   "src/device/device.ts",

@@ -157,15 +157,15 @@ describe("simulated search", () => {
         purpose: "policySample",
       },
     });
-    const searches = trajectories.flatMap(({ searches: own, questionIndex, rollout }) =>
-      own.map((search) => ({ ...search, questionIndex, rollout })),
+    const searches = trajectories.flatMap(({ searches: own, key: { question, rollout } }) =>
+      own.map((search) => ({ ...search, question, rollout })),
     );
     expect(searches).toHaveLength(32 - 1); // 11 + 2 * 10 of 32 rollouts
-    for (const { questionIndex, rollout, turn, kind, documents, containsGold, noiseProbability } of searches) {
+    for (const { question, rollout, turn, kind, documents, containsGold, noiseProbability } of searches) {
       expect(documents).toBe(
-        `Doc 1: Question number ${questionIndex}?|gold${questionIndex}|query ${questionIndex} ${rollout} ${turn}|${kind === "useful" ? "Useful" : "Noisy"}`,
+        `Doc 1: Question number ${question}?|gold${question}|query ${question} ${rollout} ${turn}|${kind === "useful" ? "Useful" : "Noisy"}`,
       );
-      expect(kind).toBe(drawKind(3, { step: 1, question: questionIndex, rollout }, turn, 0.5));
+      expect(kind).toBe(drawKind(3, { step: 1, question, rollout }, turn, 0.5));
       expect({ containsGold, noiseProbability }).toEqual({ containsGold: false, noiseProbability: 0.5 }); // the fake's bars join its words
     }
     // All first searches are under way together, of both kinds.

@@ -1,6 +1,6 @@
 /** What every way of answering is: one question in, one trajectory out. */
 import type { Generator, SamplingSettings, StopTable, TrajectoryKey } from "../../generate/types.ts";
-import type { Question, Trajectory } from "../../rl/trajectory.ts";
+import type { Question, SearchTrajectory } from "../../rl/trajectory.ts";
 import type { SearchEngine } from "../../search/search-engine.ts";
 import type { TextCodec } from "../../text/text-codec.ts";
 import type { Purpose } from "../../util/philox.ts";
@@ -51,5 +51,5 @@ export interface Method {
   /** False where it never asks an engine. */
   readonly searches?: boolean;
   /** @throws whatever the engine or the generator throws: a failed search is never turned into text. */
-  run(question: Question, context: MethodContext): Promise<Trajectory>;
+  run(question: Question, context: MethodContext): Promise<SearchTrajectory>;
 }

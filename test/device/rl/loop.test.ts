@@ -8,8 +8,9 @@ import { Decoder } from "../../../src/nn/decoder.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
 import { scoreTrajectories } from "../../../src/rl/advantage.ts";
 import { splitUpdates } from "../../../src/rl/mini-batches.ts";
-import type { Trajectory } from "../../../src/rl/trajectory.ts";
-import { update, type UpdateStats } from "../../../src/rl/update.ts";
+import type { SearchTrajectory } from "../../../src/rl/trajectory.ts";
+import { update } from "../../../src/rl/update.ts";
+import type { UpdateStats } from "../../../src/rl/update-stats.ts";
 import { drawKind } from "../../../src/search/curriculum.ts";
 import { simulatorTemplate } from "../../../src/search/simulator-prompt.ts";
 import { SimulatedSearch, simulatorStop } from "../../../src/search/simulated.ts";
@@ -89,7 +90,7 @@ describe("the loop on a real generator", () => {
   const cpu = useDevice();
   const temperature = 1.1;
 
-  async function rollOut(policy: Decoder, simulator: Decoder, tasks: readonly RolloutTask[], maxRows: number): Promise<Trajectory[]> {
+  async function rollOut(policy: Decoder, simulator: Decoder, tasks: readonly RolloutTask[], maxRows: number): Promise<SearchTrajectory[]> {
     const generator = new BatchGenerator({
       device: cpu(),
       models: { policy: { decoder: policy }, simulator: { decoder: simulator, frozen: true } },
@@ -137,8 +138,8 @@ describe("the loop on a real generator", () => {
       if (parameter.shape.length > 1) parameter.write((await parameter.readFloats()).map((x) => 3 * x));
     const tasks = groupTasks(asked, 8, 4);
     const trajectories = await rollOut(policy, simulator, tasks, 64);
-    const searches = trajectories.flatMap(({ searches: own, questionIndex, rollout, step }) =>
-      own.map(({ kind, turn }) => ({ kind, drawn: drawKind(5, { step, question: questionIndex, rollout }, turn, 0.5) })),
+    const searches = trajectories.flatMap(({ searches: own, key }) =>
+      own.map(({ kind, turn }) => ({ kind, drawn: drawKind(5, key, turn, 0.5) })),
     );
     expect(searches.length).toBeGreaterThan(5);
     for (const { kind, drawn } of searches) expect(kind).toBe(drawn);
@@ -154,13 +155,7 @@ describe("the loop on a real generator", () => {
     const stats: UpdateStats[] = [];
     for (const part of splitUpdates(scored, 2)) {
       stats.push(
-        await update(
-          policy,
-          optimizer,
-          part,
-          { temperature, microBatchTokens: 500, clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0 },
-          1e-2,
-        ),
+        await update(policy, optimizer, part, { microBatchTokens: 500, clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0 }, 1e-2),
       );
     }
     expect(stats[0]).toMatchObject({ logProbDifferenceMax: 0, ratioMax: 1, ratioMean: 1 });
