@@ -26,7 +26,7 @@ import { prepareDevice, type Prepared } from "../setup/prepare-device.ts";
 import { refuseWhatCannotFit } from "../plan/dry-run.ts";
 import { hashInputs } from "./inputs.ts";
 import { openData, type RunData } from "./run-data.ts";
-import { namedReward } from "./reward.ts";
+import { openReward } from "./reward.ts";
 import type { Run, StepParts } from "./run.ts";
 import { findState, States } from "./states.ts";
 
@@ -109,7 +109,7 @@ export async function openParts(
     ...openLearner(config, parts, closing),
     method,
     engine: options.engine ?? simulator,
-    reward: options.reward ?? namedReward(config.reward.kind),
+    reward: options.reward ?? (await openReward(config.reward.kind)),
     questions,
     schedule: { kind: schedule, peak: learningRate, warmupSteps, finalFraction, totalSteps },
     clock: new PhaseClock(),

@@ -21,7 +21,7 @@ export interface RunData {
 export async function openData(config: Config): Promise<RunData> {
   const { data, evaluation, train } = config;
   const questions = {
-    train: await loadQuestions(data.train),
+    train: data.train === null ? [] : await loadQuestions(data.train),
     validation: train.validateEvery === 0 ? [] : await some(data.validation, evaluation.validationQuestions),
     test: await some(data.test, evaluation.questions),
   };
@@ -43,6 +43,6 @@ async function some(file: string | null, count: number): Promise<Question[]> {
   return count === 0 ? questions : questions.slice(0, count);
 }
 
-function openEngine({ data, evaluation }: Config): Promise<Bm25Search> {
-  return Bm25Search.fromCorpus(data.corpus as string, evaluation.documents);
+function openEngine({ data, bm25 }: Config): Promise<Bm25Search> {
+  return Bm25Search.fromCorpus(data.corpus as string, bm25.documents);
 }

@@ -99,7 +99,7 @@ const chatTokens = 256;
 
 /** What the simulator is asked. */
 export function simulatorTemplateOf(prompt: Config["simulator"]["prompt"]): SimulatorTemplate {
-  if (prompt === "short") return simulatorTemplate(quickstartPrompts.shortSimulatorPrompt);
+  if (prompt === "quickstart") return simulatorTemplate(quickstartPrompts.shortSimulatorPrompt);
   return prompt === "prompted" ? promptedSimulatorTemplate : tunedSimulatorTemplate;
 }
 
@@ -151,7 +151,7 @@ export function openSimulator(config: Config, generator: BatchGenerator, model: 
   const { simulator } = config;
   // The quickstart's simulator knows its prompt as it is; other raw text begins as the tokenizer begins a text.
   const form =
-    simulator.prompt === "short"
+    simulator.prompt === "quickstart"
       ? {}
       : chatTemplate === null
         ? { encoding: { begin: true } }

@@ -25,7 +25,7 @@ beforeAll(async () => {
     join(folder, "judge.yaml"),
     "model: { policy: policy }\ndata: { test: test.jsonl, corpus: corpus.jsonl }\n" +
       "rollout: { prompt: quickstart, maxTurns: 3, maxNewTokens: 40, maxObservationTokens: 110, maxContextTokens: 560 }\n" +
-      "evaluation: { questions: 6, documents: 3, bootstrapSamples: 100 }\n",
+      "bm25: { documents: 3 }\nevaluation: { questions: 6, bootstrapSamples: 100 }\n",
   );
 });
 afterAll(() => {
@@ -92,7 +92,7 @@ describe("zerosearch evaluate", () => {
       "evaluation.baselines=false",
       "simulator.documents=3",
       "simulator.maxNewTokens=60",
-      "simulator.prompt=short",
+      "simulator.prompt=quickstart",
     ];
     const { code, stdout, stderr } = await evaluate("--config", "judge.yaml", ...settings);
     expect([code, stderr]).toEqual([0, ""]);

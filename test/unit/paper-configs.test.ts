@@ -52,7 +52,7 @@ const script = {
   "simulator.temperature": 0.8,
   "simulator.topK": 0,
   "simulator.topP": 1,
-  "evaluation.documents": 5,
+  "bm25.documents": 5,
 } as const;
 
 const valueOf = (config: Config, key: string): unknown =>
