@@ -9,6 +9,7 @@ export type { Journal, Recorded, Validation } from "./run/journal.ts";
 export type { Saved, States } from "./run/states.ts";
 export type { Reward } from "./run/reward.ts";
 export { openModel, openTokenizer, type Model } from "./setup/open-model.ts";
+export { openPolicy, type OpenedPolicy, type OpenPolicyOptions } from "./setup/open-policy.ts";
 export { cpuRateKey, gpuRateKey, saveRates, type Rates } from "./plan/rates.ts";
 
 export { createDevice, type DeviceOptions } from "./device/create.ts";
@@ -51,15 +52,18 @@ export { ChatClient, type ChatCounts } from "./search/chat-client.ts";
 export { promptedSimulatorTemplate, simulatorTemplate, tunedSimulatorTemplate } from "./search/simulator-prompt.ts";
 export { Bm25Search } from "./search/bm25.ts";
 export { noiseProbability, type NoiseSchedule } from "./search/curriculum.ts";
-export { compileTextStops } from "./generate/text-stops.ts";
+export { compileStopsOnce, compileTextStops } from "./generate/text-stops.ts";
 
-export { chatStyle, paperStyle, templateStyle, turnStops, type PromptStyle } from "./agent/protocol.ts";
-export type { AgentContext, Method } from "./agent/methods/method.ts";
-export { zerosearch } from "./agent/methods/zerosearch.ts";
-export { direct } from "./agent/methods/direct.ts";
-export { rag } from "./agent/methods/rag.ts";
-export { evaluate, summarise } from "./agent/evaluate.ts";
-export { rolloutAll, groupTasks } from "./agent/rollout-all.ts";
+export { neutralise, templatePrompt, type Action, type Dialect, type PromptValues } from "./agent/dialects/dialect.ts";
+export { observation, parseAction } from "./agent/dialects/zerosearch.ts";
+export { promptIds, promptOf, type PromptSettings } from "./agent/prompts.ts";
+export { answerOnce, askEngine, observationIds, rollout } from "./agent/rollout.ts";
+export { rolloutAll, groupTasks, evaluationTasks, type RolloutAllOptions, type RolloutTask } from "./agent/rollout-all.ts";
+export { methods } from "./agent/methods/index.ts";
+export type { AgentContext, AgentSettings, Method, MethodContext } from "./agent/methods/method.ts";
+export { evaluate, summarise, type EvaluateOptions, type EvaluationSummary, type JudgedTrajectory } from "./evaluation/evaluate.ts";
+export { judge, type JudgedRow, type JudgeOptions } from "./evaluation/judge.ts";
+export { evaluationJson, evaluationText, type Evaluation, type EvaluationRow } from "./evaluation/report.ts";
 
 export { reward, rewardNames, scoreAnswer, type RewardName, type Scores } from "./rl/reward.ts";
 export { advantageNames, groupAdvantages, scoreTrajectories, type AdvantageName, type AdvantageSettings } from "./rl/advantage.ts";

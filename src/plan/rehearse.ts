@@ -2,7 +2,7 @@
  * A run's program on a device that only counts: the models are opened, then rollouts, the reference's log-probabilities and an update are
  * asked for, at the largest sizes that the configuration allows. Every allocation is that of the program itself.
  */
-import { turnStops } from "../agent/protocol.ts";
+import { methods } from "../agent/methods/index.ts";
 import type { Config } from "../config/index.ts";
 import type { Device, MemoryUse } from "../device/device.ts";
 import { blocksFor } from "../generate/block-manager.ts";
@@ -151,7 +151,7 @@ function scored({ lengths, lossTokens }: WorstBatch): Scored[] {
  * it gets, for steps enough that a device captures them.
  */
 async function rollOut(config: Config, generator: BatchGenerator, { policy, simulator }: Models): Promise<void> {
-  const acting = new Crowd(config, generator, policyName, policy, config.rollout.maxContextTokens, turnStops);
+  const acting = new Crowd(config, generator, policyName, policy, config.rollout.maxContextTokens, methods.zerosearch.dialect.stops);
   await acting.begun();
   // From here on the simulator has more rows, and comes first.
   acting.closeOne();

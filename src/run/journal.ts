@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import type { Checkpoint } from "../checkpoint/run-state.ts";
 import { Progress, type Fields } from "../log/progress.ts";
-import type { ValidationPoint } from "../log/report.ts";
+import type { ValidationPoint } from "./parting-note.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { digestStep, makeReceipt, portable, receiptFile, type ReceiptRows, type StepDigest } from "./receipt.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";

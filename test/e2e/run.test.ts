@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compareRuns, killAndResume } from "../../scripts/kill-resume.js";
+import type { JudgedRow } from "../../src/evaluation/judge.ts";
 import { createDevice } from "../../src/device/create.ts";
 import { shuffled } from "../../src/data/question-sampler.ts";
 import { tokenLogProbs } from "../../src/rl/update.ts";
@@ -108,6 +109,37 @@ describe("a run", () => {
     }
   });
 
+  it("leaves judged.jsonl: each question of each method, before and after, in order, with all that its answer was", () => {
+    const rows = readRows(runs("whole", "judged.jsonl")) as unknown as JudgedRow[];
+    const methods = ["direct", "rag", "zerosearch"];
+    expect(rows.map((row) => [row.when, row.method, row.key.question])).toEqual(
+      ["before", "after"].flatMap((when) => methods.flatMap((method) => Array.from({ length: 8 }, (_, i) => [when, method, i]))),
+    );
+    const asked = readRows(join(models, "world", "test.jsonl"));
+    const { best } = JSON.parse(readFileSync(states("whole", "step-000005", "state.json"), "utf8")) as { best: { step: number } };
+    for (const row of rows) {
+      const { ids, lossMask, logProbs, searches, promptLength, status } = row;
+      const { id, question, golden_answers: goldenAnswers } = asked[row.key.question]!;
+      expect(row.question).toMatchObject({ id, question, goldenAnswers, dataSource: "quickstart" });
+      expect(row.engine).toBe(row.method === "direct" ? "none" : "bm25");
+      expect(row.step).toBe(row.when === "before" ? 0 : best.step);
+      expect(row.answer === null).toBe(status !== "answered");
+      expect(row.sampling.temperature).toBe(0);
+      expect([lossMask.length, logProbs.length]).toEqual([ids.length, ids.length]);
+      expect(lossMask.indexOf(1)).toBe(promptLength);
+      expect(searches.every(({ documents, query }) => documents.length > 0 && typeof query === "string")).toBe(true);
+      expect(row.text).toBeTypeOf("string");
+    }
+    // The scores of the rows are those of the tables.
+    const table = JSON.parse(readFileSync(runs("whole", "evaluation.json"), "utf8")) as Record<string, unknown>[];
+    for (const { when, method, f1, em, searches } of table) {
+      const own = rows.filter((row) => row.when === when && row.method === method);
+      const mean = (value: (row: JudgedRow) => number): number => own.reduce((sum, row) => sum + value(row), 0) / own.length;
+      expect([mean((row) => row.f1), mean((row) => row.em)]).toEqual([f1, em]);
+      expect(mean((row) => row.searches.length)).toBe(searches);
+    }
+  });
+
   it("leaves states, the best policy as a model folder, and its configuration", async () => {
     expect(readdirSync(states("whole")).sort()).toEqual(["policy", ...[1, 2, 3, 4, 5].map((step) => `step-00000${step}`)]);
     expect(readdirSync(states("whole", "policy")).sort()).toEqual([
@@ -194,10 +226,11 @@ describe("other ways of computing", () => {
 describe("a run that has ended", () => {
   it("is judged again when resumed, and goes on when it is given more steps", async () => {
     const resume = ["--resume", "again", `output.runs=${join(folder, "runs")}`];
-    const before = readFileSync(runs("again", "evaluation.json"), "utf8");
+    const left = (): string[] => ["evaluation.json", "judged.jsonl"].map((file) => readFileSync(runs("again", file), "utf8"));
+    const before = left();
     const ended = await train(resume);
     expect([ended.code, ended.stderr]).toEqual([0, ""]);
-    expect(readFileSync(runs("again", "evaluation.json"), "utf8")).toBe(before);
+    expect(left()).toEqual(before);
     const more = await train([...resume, "train.steps=6"]);
     expect([more.code, more.stderr]).toEqual([0, ""]);
     expect(more.stdout).toMatch(/^warning: train.steps was 5 when this run was started, now it is 6$/m);

@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { JsonLines, truncateAfterStep } from "../../src/log/json-lines.ts";
 import { MetricsLog, withoutTimes, type MetricRow } from "../../src/log/metrics.ts";
-import { evaluationJson, evaluationTable, partingNote, type EvaluationRow } from "../../src/log/report.ts";
+import { evaluationJson, evaluationTable, type EvaluationRow } from "../../src/evaluation/report.ts";
 import { RolloutLog } from "../../src/log/rollouts.ts";
+import { partingNote } from "../../src/run/parting-note.ts";
 import { formatTable } from "../../src/log/table.ts";
 import type { SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { FileError } from "../../src/util/errors.ts";
@@ -46,7 +47,7 @@ describe("a JSONL log", () => {
   it("is cut back to a step, with all its rows, and off a row half written", () => {
     const file = join(folder, "a.jsonl");
     const log = new JsonLines(file);
-    for (const step of [1, 2, 2, 3, 3]) log.append([{ step, text: "é".repeat(step) } as { step: number }]);
+    for (const step of [1, 2, 2, 3, 3]) log.append([{ step, text: "é".repeat(step) }]);
     const bytesAtTwo = rowsOf(file)
       .slice(0, 3)
       .map((row) => Buffer.byteLength(JSON.stringify(row)) + 1)
@@ -160,7 +161,7 @@ describe("the evaluation's report", () => {
   };
 
   it("is an array of rows, one a line", () => {
-    expect(JSON.parse(evaluationJson([row, row]))).toEqual([row, row]);
+    expect(JSON.parse(evaluationJson([{ ...row, valid: 1 }, row]))).toEqual([row, row]);
     expect(evaluationJson([row, row]).split("\n")).toHaveLength(5);
   });
 

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { turnStops, paperStyle } from "../../src/agent/protocol.ts";
 import { groupTasks, rolloutAll } from "../../src/agent/rollout-all.ts";
-import { zerosearch } from "../../src/agent/methods/zerosearch.ts";
+import { methods } from "../../src/agent/methods/index.ts";
 import { drawKind } from "../../src/search/curriculum.ts";
 import { keepDocuments, SimulatedSearch, simulatorStop, type SimulatedSearchOptions } from "../../src/search/simulated.ts";
 import {
@@ -142,12 +141,12 @@ describe("simulated search", () => {
       { delay: ({ model, key: k }) => (model === "policy" ? k.rollout % 2 : 8) },
     );
     const engine = new SimulatedSearch({ generator, model: "simulator", tokenizer: byteCodec, stop, seed: 3, noise: 0.5, topK: 2 });
-    const trajectories = await rolloutAll(groupTasks(asked, 4, 1), zerosearch, {
+    const trajectories = await rolloutAll(groupTasks(asked, 4, 1), methods.zerosearch, {
       generator,
       engine,
       tokenizer: byteCodec,
-      stop: stopsOf(turnStops),
-      style: paperStyle,
+      stops: stopsOf,
+      prompts: {},
       settings: {
         model: "policy",
         maxTurns: 3,

@@ -1,7 +1,6 @@
 /** The loop on the real generator: a policy and a simulator, both tiny and random, on one device. */
 import { describe, expect, it } from "vitest";
 import { zerosearch } from "../../../src/agent/methods/zerosearch.ts";
-import { templateStyle, turnStops } from "../../../src/agent/protocol.ts";
 import { groupTasks, rolloutAll, type RolloutTask } from "../../../src/agent/rollout-all.ts";
 import { BatchGenerator } from "../../../src/generate/scheduler.ts";
 import type { DecoderConfig } from "../../../src/nn/config.ts";
@@ -15,7 +14,7 @@ import type { UpdateStats } from "../../../src/rl/update-stats.ts";
 import { drawKind } from "../../../src/search/curriculum.ts";
 import { simulatorTemplate } from "../../../src/search/simulator-prompt.ts";
 import { SimulatedSearch, simulatorStop } from "../../../src/search/simulated.ts";
-import { compileTextStops } from "../../../src/generate/text-stops.ts";
+import { compileStopsOnce } from "../../../src/generate/text-stops.ts";
 import type { TextCodec } from "../../../src/text/text-codec.ts";
 import { promptText } from "../../../src/text/prompt.ts";
 import { useDevice } from "../../helpers/device.ts";
@@ -59,9 +58,8 @@ const codec: TextCodec = {
   decode: (ids, { skipSpecialTokens = false } = {}) =>
     ids.map((id) => (id === eosId ? (skipSpecialTokens ? "" : "<eos>") : vocabulary[id])).join(""),
 };
-const stops = (texts: readonly string[]) => compileTextStops(texts, { eosIds: [eosId], tokenBytes }, V);
-const turnStop = stops(turnStops),
-  documentStop = stops([simulatorStop(2)]);
+const stops = compileStopsOnce({ eosIds: [eosId], tokenBytes }, V);
+const documentStop = stops([simulatorStop(2)]);
 
 const config: DecoderConfig = {
   architecture: "LlamaForCausalLM",
@@ -115,8 +113,8 @@ describe("the loop on a real generator", () => {
         generator,
         engine,
         tokenizer: codec,
-        stop: turnStop,
-        style: templateStyle({ policyPrompt: "{question}\n", directPrompt: "", ragPrompt: "" }),
+        stops,
+        prompts: { templates: { zerosearch: "{question}\n" } },
         settings: {
           model: "policy",
           maxTurns: 3,
@@ -183,8 +181,8 @@ describe("the loop on a real generator", () => {
       generator,
       engine,
       tokenizer: codec,
-      stop: turnStop,
-      style: templateStyle({ policyPrompt: "{question}\n", directPrompt: "", ragPrompt: "" }),
+      stops,
+      prompts: { templates: { zerosearch: "{question}\n" } },
       settings: {
         model: "policy",
         maxTurns: 3,
