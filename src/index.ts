@@ -3,8 +3,8 @@
  * the decoder, generation, search engines, the agent and the RL formulas.
  */
 import { readOverride, readYaml, resolveConfig, type Config } from "./config/index.ts";
-import { openRun } from "./run/open-run.ts";
 import type { TrainingRun } from "./run/training-run.ts";
+import { openTrainingRun } from "./train.ts";
 
 export interface OpenTrainingOptions {
   /** A YAML file; `packagedConfig("quickstart")` is the embedded default. */
@@ -19,7 +19,7 @@ export interface OpenTrainingOptions {
  */
 export async function openTraining({ config, settings = [] }: OpenTrainingOptions): Promise<TrainingRun> {
   const resolved: Config = resolveConfig([...readYaml(config), ...settings.map(readOverride)]);
-  const run = await openRun({ config: resolved, resume: false, changed: [] });
+  const run = await openTrainingRun({ config: resolved, resume: false, changed: [] });
   try {
     await run.goOn();
   } catch (error) {
@@ -33,7 +33,8 @@ export { packagedConfig, resolveConfig, type Config } from "./config/index.ts";
 export { trainStep } from "./train.ts";
 export { type StepResult, type TrainingRun } from "./run/training-run.ts";
 export { openModel, openTokenizer, type Model } from "./setup/open-model.ts";
-export { cpuRateKey, gpuRateKey, saveRates, type Rates } from "./plan/rates.ts";
+export { saveRates, type Rates } from "./plan/rates.ts";
+export { cpuRateKey, gpuRateKey } from "./device/kind.ts";
 
 export { createDevice, type DeviceOptions } from "./device/create.ts";
 export type { Device, Dtype, MemoryReport, Storage } from "./device/device.ts";

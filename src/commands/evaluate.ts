@@ -53,11 +53,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     const { policy, simulatorModel } = parts;
     const adapter = config.lora.from === null ? "" : ` with the LoRA adapter ${config.lora.from}`;
     process.stdout.write(`policy ${config.model.policy}${adapter} | seed ${config.seed}\n`);
-    const models = [
-      { name: "policy", model: policy, learns: false },
-      ...(simulatorModel === null ? [] : [{ name: "simulator", model: simulatorModel, learns: false }]),
-    ];
-    await prepareDevice(parts.device, models, config.model.cacheDtype);
+    await prepareDevice(parts.device, config, { policy, simulator: simulatorModel, reference: null }, { trains: false });
     const evaluation = await judge({ ...parts, config, interrupted: interrupt.signal }, when);
     if (evaluation === null) {
       throw new ConfigError({

@@ -7,12 +7,11 @@ import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { buildId, cleanCheckpoints, type Checkpoint, type RunState } from "../checkpoint/run-state.ts";
 import { claimRunName, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
 import { QuestionSampler } from "../data/question-sampler.ts";
-import { loadWgsl } from "../device/dawn.ts";
 import type { Device } from "../device/device.ts";
+import { deviceKind } from "../device/devices.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import type { Question } from "../rl/trajectory.ts";
 import type { SimulatorEngine } from "../search/simulation.ts";
-import { FileError } from "../util/errors.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
 import { openGenerator, openSimulator, simulatorPositions, trainingContext, type Simulate } from "../setup/open-agents.ts";
@@ -22,7 +21,6 @@ import { openLearner, type LearnerParts } from "../setup/open-learner.ts";
 import { openEndpoint, type Endpoint } from "../setup/open-endpoint.ts";
 import type { Model } from "../setup/open-model.ts";
 import { locatedModels, openModels } from "../setup/open-models.ts";
-import { refuseWhatCannotFit } from "../plan/dry-run.ts";
 import { checkPromptsFit, openData, type RunData } from "./run-data.ts";
 import { findState } from "./run-states.ts";
 import { TrainingRun } from "./training-run.ts";
@@ -61,14 +59,17 @@ export interface RunParts extends RolloutParts, LearnerParts {
   readonly closing: Closing;
 }
 
+/** Throws where the device that was opened cannot hold a run, before its weights are loaded. */
+export type Refuse = (config: Config, questions: readonly Question[], device: Device) => Promise<void>;
+
 /**
  * Opens a run: a new one claims its name, a resumed one finds its newest state.
  * @throws ConfigError, FileError, DataError, DeviceError: whatever is wrong with what the user gave, before anything is written.
  */
-export async function openRun(command: TrainCommand): Promise<TrainingRun> {
+export async function openRun(command: TrainCommand, refuse?: Refuse): Promise<TrainingRun> {
   const closing = new Closing();
   try {
-    const parts = await openParts(command.config, closing);
+    const parts = await openParts(command.config, closing, refuse);
     const config = command.resume ? command.config : await claim(parts.pinned);
     const notes: string[] = [];
     const now = { build: parts.build, device: parts.device.description };
@@ -103,10 +104,14 @@ async function takeUp(
 }
 
 /** Opens everything but a name, logs and states. All that can be wrong is wrong here, where nothing is written. */
-export async function openParts(config: Config, closing: Closing): Promise<Omit<RunParts, "config" | "checkpoint" | "notes" | "closing">> {
+export async function openParts(
+  config: Config,
+  closing: Closing,
+  refuse?: Refuse,
+): Promise<Omit<RunParts, "config" | "checkpoint" | "notes" | "closing">> {
   const data = await openRunData(config, closing);
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
-  const parts = await openRollouts(config, data, closing, { trains: true });
+  const parts = await openRollouts(config, data, closing, { trains: true, refuse });
   await refuseDamagedWeights(parts.policy);
   const build = await thisBuild(parts.device.kind);
   return { ...parts, ...openLearner(config, parts, closing), questions, build };
@@ -124,14 +129,14 @@ export async function openRollouts(
   config: Config,
   data: RunData,
   closing: Closing,
-  { trains }: { readonly trains: boolean },
+  { trains, refuse }: { readonly trains: boolean; readonly refuse?: Refuse | undefined },
 ): Promise<RolloutParts> {
   const { rollout } = config;
   const endpoint = await openEndpoint(config);
   const models = await locateConfigModels(config);
   const device = closing.add<Device>(await openDevice(config.device), (opened) => opened.destroy());
   const longest = simulatorPositions(config, [...data.train, ...data.test]);
-  if (trains) await refuseWhatCannotFit(models.opened, [...data.train, ...data.test], device);
+  await refuse?.(models.opened, [...data.train, ...data.test], device);
   const located = await locatedModels(models, config);
   const roles = await openModels(models.opened, located, { simulatorPositions: longest, trains }, device, closing);
   const { policy, simulator: simulatorModel, reference } = roles;
@@ -157,14 +162,8 @@ async function claim(config: Config): Promise<Config> {
   return named;
 }
 
-/** The version of this package and the hash of the kernels that compute: the compiled ones of the CPU, the WGSL of a GPU. */
-async function thisBuild(kind: Device["kind"]): Promise<string> {
+/** The version of this package and the hash of the kernels that compute. */
+async function thisBuild(kind: string): Promise<string> {
   const { version } = JSON.parse(await readFile(join(packageFolder, "package.json"), "utf8")) as { version: string };
-  if (kind === "webgpu") return buildId(version, Buffer.from([...(await loadWgsl())].flat().join("\n")));
-  const kernels = ["zerosearch.wasm", "zerosearch.relaxed.wasm"].map((name) => join(packageFolder, "dist", "kernels", name));
-  try {
-    return buildId(version, Buffer.concat(await Promise.all(kernels.map((file) => readFile(file)))));
-  } catch (cause) {
-    throw new FileError({ where: kernels.join(", "), what: "is missing", hint: "run: npm run build" }, { cause });
-  }
+  return buildId(version, await deviceKind(kind).code());
 }

@@ -23,7 +23,7 @@ import type { Validation } from "./judge.ts";
 import type { Simulate } from "../setup/open-agents.ts";
 import type { Endpoint } from "../setup/open-endpoint.ts";
 import type { Model } from "../setup/open-model.ts";
-import { prepareDevice, type Prepared } from "../setup/prepare-device.ts";
+import { prepareDevice } from "../setup/prepare-device.ts";
 import type { RunData } from "./run-data.ts";
 import type { RunParts } from "./open-run.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
@@ -54,6 +54,12 @@ export interface RunMemory {
   /** Of the steps since the last validation. */
   since: { steps: number; reward: number; noise: number };
 }
+
+/** What a step needs of a run. */
+export type StepRun = Pick<
+  TrainingRun,
+  "config" | "policy" | "reference" | "optimizer" | "schedule" | "questions" | "context" | "clock" | "interrupted" | "showing" | "costs"
+> & { readonly simulator: Pick<SimulatorEngine, "noiseProbability"> };
 
 export class TrainingRun {
   readonly config: Config;
@@ -148,10 +154,8 @@ export class TrainingRun {
 
   /** Compiles what the models need of the device's kernels, where that is done ahead. */
   async prepare(): Promise<void> {
-    const models: Prepared[] = [{ name: "policy", model: this.policy, learns: true }];
-    if (this.simulatorModel !== null) models.push({ name: "simulator", model: this.simulatorModel, learns: false });
-    if (this.reference !== null) models.push({ name: "reference policy", model: this.reference, learns: false });
-    await prepareDevice(this.device, models, this.config.model.cacheDtype, this.config.optimizer.moments);
+    const { device, config, policy, simulatorModel: simulator, reference } = this;
+    await prepareDevice(device, config, { policy, simulator, reference }, { trains: true });
   }
 
   /** Fires at Ctrl-C: rollouts under way are given up; an update, its validation and a save are finished. */
