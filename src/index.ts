@@ -2,36 +2,12 @@
  * The public API. A training run is `openTraining` and `trainStep`; the parts it is made of are exported too: devices, tensors, ops,
  * the decoder, generation, search engines, the agent and the RL formulas.
  */
-import { readOverride, readYaml, resolveConfig, type Config } from "./config/index.ts";
-import type { TrainingRun } from "./run/training-run.ts";
-import { openTrainingRun } from "./train.ts";
-
-export interface OpenTrainingOptions {
-  /** A YAML file; `packagedConfig("quickstart")` is the embedded default. */
-  readonly config: string;
-  /** Settings over it, as `key=value`. */
-  readonly settings?: readonly string[];
-}
-
-/**
- * Opens a new run: `await trainStep(run, 1)`, `await trainStep(run, 2)` ... then `run.close()`.
- * @throws ConfigError, FileError, DataError, DeviceError before anything is written, when something given is wrong.
- */
-export async function openTraining({ config, settings = [] }: OpenTrainingOptions): Promise<TrainingRun> {
-  const resolved: Config = resolveConfig([...readYaml(config), ...settings.map(readOverride)]);
-  const run = await openTrainingRun({ config: resolved, resume: false, changed: [] });
-  try {
-    await run.goOn();
-  } catch (error) {
-    await run.close();
-    throw error;
-  }
-  return run;
-}
-
 export { packagedConfig, resolveConfig, type Config } from "./config/index.ts";
-export { trainStep } from "./train.ts";
-export { type StepResult, type TrainingRun } from "./run/training-run.ts";
+export { openTraining, Training, trainStep, type OpenTrainingOptions, type StepOptions, type StepReport } from "./train.ts";
+export type { Run, StepParts, StepResult } from "./run/run.ts";
+export type { Journal, Recorded, Validation } from "./run/journal.ts";
+export type { Saved, States } from "./run/states.ts";
+export type { Reward } from "./run/reward.ts";
 export { openModel, openTokenizer, type Model } from "./setup/open-model.ts";
 export { saveRates, type Rates } from "./plan/rates.ts";
 export { cpuRateKey, gpuRateKey } from "./device/kind.ts";

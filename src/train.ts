@@ -1,5 +1,6 @@
 /**
- * ZeroSearch training (arXiv 2505.04588). One step, top to bottom, is `trainStep`; `main` is what comes before, between and after.
+ * ZeroSearch training (arXiv 2505.04588). One step, top to bottom, is `trainStep`; `openTraining` is what comes before, and its `steps` what
+ * comes between.
  *
  *   for step = 1 .. m
  *     ask Q questions
@@ -11,33 +12,34 @@
  *     update: gradient clipping, AdamW
  *     log, validate, save
  */
-import { groupTasks, rolloutAll } from "./agent/rollout-all.ts";
-import type { Method } from "./agent/methods/method.ts";
-import { zerosearch } from "./agent/methods/zerosearch.ts";
-import { readTrainCommand, type TrainCommand } from "./config/index.ts";
+import { groupTasks, rolloutAll, type RolloutAllOptions } from "./agent/rollout-all.ts";
+import { trainCommand, type TrainCommand } from "./config/index.ts";
 import { learningRate } from "./optim/schedule.ts";
+import { refuseWhatCannotFit } from "./plan/dry-run.ts";
 import { scoreTrajectories } from "./rl/advantage.ts";
-import { rolloutMetrics, updateMetrics } from "./rl/metrics.ts";
+import { rolloutMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
 import { splitUpdates } from "./rl/mini-batches.ts";
-import { reward as answerReward } from "./rl/reward.ts";
 import type { TokenLogProbs } from "./rl/packing.ts";
-import type { ScoredTrajectory, Trajectory } from "./rl/trajectory.ts";
+import type { ScoredTrajectory } from "./rl/trajectory.ts";
 import { tokenLogProbs, update, type ForwardSettings, type UpdateStats } from "./rl/update.ts";
-import { evaluateAfter, evaluateBefore, validate } from "./run/judge.ts";
-import { openRun } from "./run/open-run.ts";
-import { dryRun, refuseWhatCannotFit } from "./plan/dry-run.ts";
-import { diverged, type StepResult, type StepRun, type TrainingRun } from "./run/training-run.ts";
+import { Journal, type JournalOptions, type Recorded, type Validation } from "./run/journal.ts";
+import { validate } from "./run/judge.ts";
+import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/open-run.ts";
+import { payAll } from "./run/reward.ts";
+import { diverged, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
+import type { States } from "./run/states.ts";
+import type { SimulatorEngine } from "./search/simulation.ts";
 
-/** What a step is made with, in place of what the configuration names. */
-export interface StepParts {
-  readonly method?: Method;
-  readonly reward?: (trajectory: Trajectory) => number;
+/** One's own in place of what the run was opened with. */
+export interface StepOptions extends Partial<StepParts> {
+  /** Called as each rollout ends. */
+  readonly onRollout?: RolloutAllOptions["onFinished"];
 }
 
 /** One step of training. Nothing in it depends on a clock, on the number of threads, or on what an earlier process did. */
-export async function trainStep(run: StepRun, step: number, parts: StepParts = {}): Promise<StepResult> {
+export async function trainStep(run: StepRun, step: number, options: StepOptions = {}): Promise<StepResult> {
   const { config, policy, optimizer, clock } = run;
-  const { method = zerosearch, reward = (trajectory) => answerReward(trajectory, config.reward.kind) } = parts;
+  const { method = run.method, engine = run.engine, reward = run.reward } = options;
   const { train, rollout, algorithm } = config;
 
   // The questions of this step: Q of an epoch's shuffle, named by seed and epoch.
@@ -46,13 +48,10 @@ export async function trainStep(run: StepRun, step: number, parts: StepParts = {
   // Roll out G trajectories of each. All run at once in one batch; every query draws useful or noisy with probability p(step).
   clock.start("rollout");
   const tasks = groupTasks(asked, train.groupSize, step);
-  const trajectories = await rolloutAll(tasks, method, run.context, {
-    signal: run.interrupted,
-    onFinished: run.showing("rollouts", tasks.length),
-  });
+  const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, { signal: run.signal, onFinished: options.onRollout });
 
   // Reward, and the advantage of each trajectory over its group.
-  const rewards = trajectories.map((trajectory) => reward(trajectory));
+  const rewards = await payAll(reward, trajectories);
   const scored = scoreTrajectories(trajectories, rewards, { estimator: algorithm.name, normalizeByStd: algorithm.normalizeByStd });
 
   // Update the policy, mini-batch by mini-batch, on the tokens it sampled itself. The loss is a mean over the tokens of a mini-batch.
@@ -74,12 +73,13 @@ export async function trainStep(run: StepRun, step: number, parts: StepParts = {
     updates.push(stats);
   }
 
-  const metrics = {
-    ...rolloutMetrics(scored),
-    "curriculum/noise_probability": run.simulator.noiseProbability(step),
-    ...updateMetrics(updates),
-  };
-  return { scored, metrics, costs: run.costs() };
+  const metrics = { ...rolloutMetrics(scored), ...curriculumMetrics(engine, step), ...updateMetrics(updates) };
+  return { step, scored, updates, metrics, costs: stepCosts(run), made: { method: method.name, engine: engine.name, reward: reward.name } };
+}
+
+/** The probability of noise at this step, where the engine is a simulator. */
+function curriculumMetrics(engine: Partial<SimulatorEngine>, step: number): Metrics {
+  return engine.noiseProbability === undefined ? {} : { "curriculum/noise_probability": engine.noiseProbability(step) };
 }
 
 /** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */
@@ -94,41 +94,96 @@ async function referenceLogProbs(
   return tokenLogProbs(reference.decoder, trajectories, { ...settings, adapter: reference.adapter });
 }
 
-/** Opens a run, unless the device that it takes cannot hold it. @throws as `openRun`, `refuseWhatCannotFit` */
-export function openTrainingRun(command: TrainCommand): Promise<TrainingRun> {
-  return openRun(command, (config, questions, device) => refuseWhatCannotFit(config, questions, device, trainStep));
+/** Opens a run, unless the device that it takes cannot hold its step. @throws as `openRun`, `refuseWhatCannotFit` */
+export function openTrainingRun(command: TrainCommand, options: OpenRunOptions): Promise<OpenedRun> {
+  return openRun(command, options, (config, questions, device) => refuseWhatCannotFit(config, questions, device, trainStep));
 }
 
-/** The program: `node train.js`. */
-export async function main(argv: readonly string[]): Promise<void> {
-  const command = readTrainCommand(argv);
-  if (!("config" in command) || command.print !== undefined) {
-    process.stdout.write(command.print ?? "");
-    return;
-  }
-  if (command.dryRun === true) {
-    const { plan, text } = await dryRun(command.config, trainStep);
-    process.stdout.write(text);
-    if (plan.fits === false) process.exitCode = 1;
-    return;
-  }
-  const run = await openTrainingRun(command);
-  run.watch();
+export interface OpenTrainingOptions extends OpenRunOptions, JournalOptions {
+  /** A YAML file; `packagedConfig("quickstart")` is the embedded default. */
+  readonly config?: string;
+  /** Settings over it, as `key=value`. */
+  readonly settings?: readonly string[];
+  /** The run to go on with, by name; true is the newest of the configured name. A new run unless given. */
+  readonly resume?: string | boolean;
+}
+
+/**
+ * Opens a training run, new or resumed:
+ *
+ *     const training = await openTraining({ config: packagedConfig("quickstart") });
+ *     for await (const { step, metrics } of training.steps()) ...
+ *     await training.close();
+ *
+ * @throws ConfigError, FileError, DataError, DeviceError before anything is written, when something given is wrong.
+ */
+export async function openTraining({ config, settings = [], resume = false, ...options }: OpenTrainingOptions): Promise<Training> {
+  const opened = await openTrainingRun(trainCommand({ config, settings, resume }), options);
   try {
-    await run.prepare();
-    const before = await evaluateBefore(run);
-    await run.goOn();
-    for (let step = run.done + 1; step <= run.config.train.steps; step++) {
-      const result = await trainStep(run, step);
-      run.log(step, result, await validate(run, step, result));
-      await run.saveIfDue(step);
-      run.interrupted.throwIfAborted();
-    }
-    await evaluateAfter(run, before);
+    await prepareRun(opened.run);
+    return await Training.begin(opened, options);
   } catch (error) {
-    if (!run.wasGivenUp(error)) throw error;
-    await run.leave();
-  } finally {
-    await run.close();
+    await opened.closing.close();
+    throw error;
+  }
+}
+
+/** What a step of `Training.steps` leaves: it is logged, validated where that is due, and saved where that is due. */
+export interface StepReport extends StepResult {
+  readonly validation: Validation | null;
+}
+
+/** A run under way: at its start, or where its saved state left it. */
+export class Training {
+  readonly run: Run;
+  readonly journal: Journal;
+  readonly states: States;
+  readonly #opened: OpenedRun;
+  #recorded: Recorded | null = null;
+
+  private constructor(opened: OpenedRun, journal: Journal) {
+    this.run = opened.run;
+    this.states = opened.states;
+    this.journal = journal;
+    this.#opened = opened;
+  }
+
+  /** Takes up the saved state, if there is one, and opens the logs where it ends. @throws FileError, ConfigError as `States.restore` */
+  static async begin(opened: OpenedRun, options: JournalOptions = {}): Promise<Training> {
+    const { run, states, checkpoint, closing } = opened;
+    const restored = checkpoint === null ? null : { checkpoint, saved: await states.restore(checkpoint) };
+    const journal = await Journal.open(run, restored, (text) => void process.stdout.write(`${text}\n`), options);
+    closing.add(journal, (one) => one.close());
+    return new Training(opened, journal);
+  }
+
+  /**
+   * Trains the steps that are left, each logged, validated and saved as `node train.js` does. Leaving the loop leaves the run whole:
+   * `save` keeps the last step.
+   * @throws what `trainStep` throws; the signal's reason when it fires.
+   */
+  async *steps(options: StepOptions = {}): AsyncGenerator<StepReport> {
+    const { run, journal } = this;
+    const { steps, questionsPerStep, groupSize } = run.config.train;
+    const onRollout = options.onRollout ?? journal.showing("rollouts", questionsPerStep * groupSize);
+    while (journal.done < steps) {
+      const result = await trainStep(run, journal.done + 1, { ...options, onRollout });
+      const validation = await validate(this, result);
+      this.#recorded = journal.record(result, validation);
+      if (this.states.due(this.#recorded)) await this.save();
+      yield { ...result, validation };
+      run.signal.throwIfAborted();
+    }
+  }
+
+  /** Saves the state after the last step of `steps`, unless it is saved already. */
+  async save(): Promise<void> {
+    const saved = this.#recorded === null ? null : await this.states.save(this.#recorded);
+    if (saved !== null) await this.journal.noteSaved(saved);
+  }
+
+  /** Ends the run: what is not saved is lost. */
+  async close(): Promise<void> {
+    await this.#opened.closing.close();
   }
 }

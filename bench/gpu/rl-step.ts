@@ -13,7 +13,7 @@ export function rlBenches(world: World): Bench[] {
   const [questions, group] = world.sized([2, 2], [16, 8]);
   const open = async (kind: "cpu" | "webgpu"): Promise<Prepared> => {
     const folder = mkdtempSync(join(tmpdir(), "zerosearch-bench-"));
-    const run = await openTraining({
+    const training = await openTraining({
       config: packagedConfig("quickstart"),
       settings: [
         `device.kind=${kind}`,
@@ -28,16 +28,16 @@ export function rlBenches(world: World): Bench[] {
     });
     let step = 0;
     return {
-      description: run.device.description,
+      description: training.run.device.description,
       most: 1,
       async run() {
         step += 1;
         const start = performance.now();
-        await trainStep(run, step);
+        await trainStep(training.run, step);
         return { seconds: (performance.now() - start) / 1000 };
       },
       async close() {
-        await run.close();
+        await training.close();
         rmSync(folder, { recursive: true, force: true });
       },
     };

@@ -13,7 +13,7 @@ export interface RolloutAllOptions {
   /** Fires to give up all rollouts; the call then rejects with its reason. */
   readonly signal?: AbortSignal;
   /** Called as each rollout ends, in the order in which they end. */
-  readonly onFinished?: (trajectory: Trajectory, finished: number) => void;
+  readonly onFinished?: ((trajectory: Trajectory, finished: number) => void) | undefined;
 }
 
 /** The tasks of one training step: `groupSize` rollouts of each question, in order. `index` names the question for its random numbers. */

@@ -31,8 +31,8 @@ const stateSchema = z.strictObject({
   /** Optimiser updates done. */
   updates: z.int().min(0),
   seed: z.int().min(0),
-  /** `hashConfig` of the configuration. */
-  configHash: z.string(),
+  /** In states of older programs only. */
+  configHash: z.string().optional(),
   /** The device's one-line description. */
   device: z.string(),
   /** `buildId` of the program that wrote it. */
@@ -150,6 +150,13 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   return { folder, state, part: (name) => join(folder, name) };
 }
 
+/** SHA-256 of the files of a state that are named so, as its manifest says. @throws FileError where that is damaged. */
+export async function savedHashes(folder: string, names: RegExp): Promise<Record<string, string>> {
+  const { files } = await readJson(join(folder, MANIFEST), manifestSchema, "a saved state's manifest");
+  const named = Object.entries(files).filter(([name]) => names.test(name));
+  return Object.fromEntries(named.sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, { sha256 }]) => [name, sha256]));
+}
+
 /** What makes two builds of this program give the same bits: its version and its kernels. */
 export function buildId(version: string, kernels: Uint8Array): string {
   return `${version}+${createHash("sha256").update(kernels).digest("hex").slice(0, 16)}`;
@@ -197,7 +204,8 @@ async function describeFiles(folder: string): Promise<Record<string, { bytes: nu
   return files;
 }
 
-async function hashFile(file: string): Promise<string> {
+/** SHA-256 of a file, in hexadecimal. */
+export async function hashFile(file: string): Promise<string> {
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
   return hash.digest("hex");

@@ -54,7 +54,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     const adapter = config.lora.from === null ? "" : ` with the LoRA adapter ${config.lora.from}`;
     process.stdout.write(`policy ${config.model.policy}${adapter} | seed ${config.seed}\n`);
     await prepareDevice(parts.device, config, { policy, simulator: simulatorModel, reference: null }, { trains: false });
-    const evaluation = await judge({ ...parts, config, interrupted: interrupt.signal }, when);
+    const evaluation = await judge({ ...parts, config, signal: interrupt.signal }, when);
     if (evaluation === null) {
       throw new ConfigError({
         where: "zerosearch evaluate",

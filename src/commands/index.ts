@@ -11,13 +11,18 @@ export interface Command {
 }
 
 export const commands: readonly Command[] = [
-  { name: "train", summary: "Trains a policy to search (also: node train.js).", load: () => import("../train.ts") },
+  { name: "train", summary: "Trains a policy to search (also: node train.js).", load: () => import("./train.ts") },
   {
     name: "quickstart",
     summary: "Builds or measures the quickstart's world, tokenizer and models.",
     load: () => import("./quickstart.ts"),
   },
   { name: "evaluate", summary: "Judges a policy on test questions with a real search engine.", load: () => import("./evaluate.ts") },
+  {
+    name: "reproduce",
+    summary: "Runs a run's receipt again and says whether every step is the same.",
+    load: () => import("./reproduce.ts"),
+  },
   { name: "download", summary: "Fetches a model from the Hub into the local cache.", load: () => import("./download.ts") },
   {
     name: "export",

@@ -1,9 +1,9 @@
 /** The room's door: what programs need of the configuration. */
 export { argumentsHelp, parseArguments, type Arguments, type ArgumentSpec } from "./arguments.ts";
 export { nearest } from "./nearest.ts";
-export { changedKeys, hashConfig, printConfig, type ChangedKey } from "./print.ts";
+export { changedKeys, printConfig, type ChangedKey } from "./print.ts";
 export { packageFolder, resolveConfig } from "./resolve.ts";
 export { claimRunName, newestRunName, runConfigFile } from "./run-name.ts";
 export { type Config } from "./schema.ts";
-export { readOverride, readYaml } from "./source.ts";
-export { packagedConfig, readTrainCommand, type TrainCommand } from "./train-command.ts";
+export { readOverride, readYaml, savedSource } from "./source.ts";
+export { packagedConfig, readTrainCommand, trainCommand, type TrainCommand } from "./train-command.ts";

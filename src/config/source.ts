@@ -68,6 +68,15 @@ export function readYaml(file: string, above: readonly string[] = []): readonly 
   return [...readYaml(base, [...above, place]), source];
 }
 
+/** A configuration that a program has saved, as a source; `where` names its place. */
+export function savedSource(tree: Tree, where: string): Source {
+  return {
+    tree,
+    locate: (path) =>
+      path.reduce<unknown>((inner, part) => (isTree(inner) ? inner[part] : undefined), tree) === undefined ? undefined : where,
+  };
+}
+
 /**
  * Reads one `key=value`. The value is read as its key's type: a text needs no quotes.
  * @throws ConfigError when the key is unknown or the `=` is missing.

@@ -53,6 +53,19 @@ export function readTrainCommand(argv: readonly string[]): TrainCommand | { read
   return options.has("dry-run") ? { ...command, dryRun: true } : command;
 }
 
+/** What a program asks for, as the command line would: a file (the quickstart's unless given), settings over it, a run to go on with. */
+export function trainCommand(asked: {
+  readonly config?: string | undefined;
+  readonly settings: readonly string[];
+  /** Its name; true is the newest of the configured name. */
+  readonly resume: string | boolean;
+}): TrainCommand {
+  const overrides = asked.settings.map(readOverride);
+  const { config: file, resume: run } = asked;
+  if (run === false) return start(readYaml(file ?? defaultConfigFile()), overrides);
+  return resume(run === true ? "" : run, file, overrides);
+}
+
 /** `configs/<name>.yaml` of this package, as seen from the working directory. */
 export function packagedConfig(name: string): string {
   const full = join(packageFolder, "configs", `${name}.yaml`);

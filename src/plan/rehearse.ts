@@ -12,8 +12,7 @@ import { compileTextStops } from "../generate/text-stops.ts";
 import type { Sequence, StopTable } from "../generate/types.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import { KvCache } from "../nn/kv-cache.ts";
-import type { Trajectory } from "../rl/trajectory.ts";
-import type { StepRun } from "../run/training-run.ts";
+import type { StepRun } from "../run/run.ts";
 import type { SearchEngine } from "../search/search-engine.ts";
 import { simulatorStop } from "../search/simulation.ts";
 import { keep } from "../tensor/scope.ts";
@@ -36,11 +35,7 @@ import type { Ledger } from "./ledger.ts";
 import { shapesOnly, type PlannedWeights } from "./models.ts";
 
 /** The program that is rehearsed: `trainStep`. */
-export type TrainStep = (
-  run: StepRun,
-  step: number,
-  parts: { readonly method: Method; readonly reward: (trajectory: Trajectory) => number },
-) => Promise<unknown>;
+export type TrainStep = (run: StepRun, step: number) => Promise<unknown>;
 
 /** The lines of the table, besides those of the weights. */
 export const parts = {
@@ -130,16 +125,16 @@ export async function rehearse(
       book(name === "rollout" ? parts.rollout : parts.activations);
     });
     const context = trainingContext(config, generator, policy, engine);
-    const run = {
-      ...{ config, device, generator, policy, reference, optimizer, context, clock },
+    const run: StepRun = {
+      ...{ config, device, generator, policy, reference, optimizer, context, clock, engine },
+      method: worst(config, generator, models, context.stop),
+      reward: () => 1,
+      endpoint: null,
       questions: new QuestionSampler(questions, questionsPerStep, config.seed),
-      schedule: { kind: "constant", peak: 0, warmupSteps: 0, finalFraction: 1, totalSteps: 1 } as const,
-      simulator: { noiseProbability: () => 0 },
-      interrupted: new AbortController().signal,
-      showing: () => () => undefined,
-      costs: () => ({ times: clock.take(), counts: generator.takeCounts(), memory: device.memory(), endpoint: {} }),
+      schedule: { kind: "constant", peak: 0, warmupSteps: 0, finalFraction: 1, totalSteps: 1 },
+      signal: new AbortController().signal,
     };
-    await step(run, 1, { method: worst(config, generator, models, context.stop), reward: () => 1 });
+    await step(run, 1);
   } finally {
     await closing.close();
   }

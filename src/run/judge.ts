@@ -19,13 +19,10 @@ import type { SearchEngine } from "../search/search-engine.ts";
 import { mean } from "../util/stats.ts";
 import { evaluationContext } from "../setup/open-agents.ts";
 import type { Model } from "../setup/open-model.ts";
-import { restorePolicy, savePolicy } from "./run-states.ts";
-import type { StepResult, TrainingRun } from "./training-run.ts";
-
-export interface Validation {
-  readonly f1: number;
-  readonly searches: number;
-}
+import type { Journal, Validation } from "./journal.ts";
+import { savePolicy } from "./policy-files.ts";
+import { logFolder, type Run, type StepResult } from "./run.ts";
+import type { States } from "./states.ts";
 
 /** Rows, and what is shown beside them. */
 export interface Evaluation {
@@ -47,8 +44,8 @@ const evaluationFile = "evaluation.json";
 const detailsFile = "evaluation-details.json";
 
 /** Judges the policy as it starts. A resumed run that has its rows keeps them. Null without test questions or corpus. */
-export async function evaluateBefore(run: TrainingRun): Promise<Evaluation | null> {
-  const details = join(run.logFolder, detailsFile);
+export async function evaluateBefore(run: Run): Promise<Evaluation | null> {
+  const details = join(logFolder(run.config), detailsFile);
   if (existsSync(details)) return (JSON.parse(readFileSync(details, "utf8")) as { before: Evaluation }).before;
   const before = await judge(run, "before");
   if (before !== null) await write(run, { before });
@@ -56,22 +53,30 @@ export async function evaluateBefore(run: TrainingRun): Promise<Evaluation | nul
 }
 
 /** Judges the best state, prints the tables, and leaves the best policy as a folder to be used. */
-export async function evaluateAfter(run: TrainingRun, before: Evaluation | null): Promise<void> {
-  run.endProgress();
-  const { best, validations } = run.memory;
-  if (best !== null && best.step !== run.done) await restorePolicy(run.folder, best.step, run.policy);
-  const policy = join(run.folder, "policy");
+export async function evaluateAfter({ run, journal, states }: TrainingParts, before: Evaluation | null): Promise<void> {
+  journal.endProgress();
+  const { best, validations } = journal.history;
+  if (best !== null && best.step !== journal.done) await states.restorePolicy(best.step);
+  const policy = join(states.folder, "policy");
   await savePolicy(run.policy, policy, run.config.output.dtype);
   const after = await judge(run, "after");
   if (after !== null && before !== null) {
     await write(run, { before, after });
-    run.say(evaluationText([before, after], run.data.test));
+    await journal.noteScores(documentedRows([...before.rows, ...after.rows]));
+    journal.say(evaluationText([before, after], run.data.test));
   }
   const note = partingNote(validations);
-  if (best !== null) run.say(`\nBest of the validations: step ${best.step}, F1 ${best.score.toFixed(3)}.`);
-  if (note !== undefined) run.say(note);
-  run.say(`The policy: ${policy}${whatItIs(run.policy)}. Logs and evaluation.json: ${run.logFolder}.`);
-  if (run.policy.adapter !== undefined) run.say(`As a model of its own: ${mergeCommand(run.policy, policy)}`);
+  if (best !== null) journal.say(`\nBest of the validations: step ${best.step}, F1 ${best.score.toFixed(3)}.`);
+  if (note !== undefined) journal.say(note);
+  journal.say(`The policy: ${policy}${whatItIs(run.policy)}. Logs and evaluation.json: ${journal.folder}.`);
+  if (run.policy.adapter !== undefined) journal.say(`As a model of its own: ${mergeCommand(run.policy, policy)}`);
+}
+
+/** A run with its journal and its states. */
+export interface TrainingParts {
+  readonly run: Run;
+  readonly journal: Journal;
+  readonly states: States;
 }
 
 function whatItIs({ adapter, source }: Model): string {
@@ -85,31 +90,22 @@ function mergeCommand({ source, commit }: Model, adapter: string): string {
 }
 
 /**
- * Validates where it is due, remembers the best. Ctrl-C does not cut it short: a step is logged with its validation or not at all, so
- * that a run that goes on is the run that was never stopped.
+ * Validates where it is due. The signal does not cut it short: a step is logged with its validation or not at all, so that a run that
+ * goes on is the run that was never stopped.
  */
-export async function validate(run: TrainingRun, step: number, { metrics }: StepResult): Promise<Validation | null> {
+export async function validate({ run, journal }: Omit<TrainingParts, "states">, { step }: StepResult): Promise<Validation | null> {
   const { validateEvery, steps } = run.config.train;
-  const { memory, data } = run;
-  memory.since.steps++;
-  memory.since.reward += metrics["reward/mean"] ?? 0;
-  memory.since.noise += metrics["curriculum/noise_probability"] ?? 0;
-  if (data.validation.length === 0 || (step % validateEvery !== 0 && step !== steps)) return null;
-  const judged = await evaluate(data.validation, zerosearch, realContext(run), {
-    onFinished: run.showing("validation", data.validation.length),
-  });
+  const { validation } = run.data;
+  if (validation.length === 0 || (step % validateEvery !== 0 && step !== steps)) return null;
+  const judged = await evaluate(validation, zerosearch, realContext(run), { onFinished: journal.showing("validation", validation.length) });
   run.generator.takeCounts();
   run.endpoint?.takeCounts();
   const { f1, searches } = summarise(judged, { seed: run.config.seed, samples: 100 });
-  const { since } = memory;
-  memory.validations.push({ step, simulatedReward: since.reward / since.steps, noise: since.noise / since.steps, realF1: f1 });
-  memory.since = { steps: 0, reward: 0, noise: 0 };
-  if (memory.best === null || f1 > memory.best.score) memory.best = { step, score: f1 };
   return { f1, searches };
 }
 
 /** What judging needs of a run. */
-export type Judged = Pick<TrainingRun, "config" | "policy" | "generator" | "context" | "simulate" | "endpoint" | "data" | "interrupted">;
+export type Judged = Pick<Run, "config" | "policy" | "generator" | "context" | "simulate" | "endpoint" | "data" | "signal">;
 
 /** Evaluates every method on the test questions, and how the policy takes noise. Null without test questions. */
 export async function judge(run: Judged, when: "before" | "after"): Promise<Evaluation | null> {
@@ -153,7 +149,7 @@ async function shown<T>(run: Judged, label: string, total: number, work: (option
     const onFinished = (_: unknown, finished: number): void => {
       if (finished >= total / 10) progress.update(finished);
     };
-    return await work({ signal: run.interrupted, onFinished });
+    return await work({ signal: run.signal, onFinished });
   } finally {
     progress.finish();
   }
@@ -249,10 +245,10 @@ function guessing(questions: readonly Question[]): string[] {
 }
 
 /** `evaluation.json` has exactly the documented fields; the rest is in the file of details. */
-async function write(run: TrainingRun, evaluation: { readonly before: Evaluation; readonly after?: Evaluation }): Promise<void> {
+async function write(run: Run, evaluation: { readonly before: Evaluation; readonly after?: Evaluation }): Promise<void> {
   const rows = documentedRows([...evaluation.before.rows, ...(evaluation.after?.rows ?? [])]);
-  await writeFileAtomic(join(run.logFolder, evaluationFile), evaluationJson(rows));
-  await writeFileAtomic(join(run.logFolder, detailsFile), `${JSON.stringify(evaluation, null, 1)}\n`);
+  await writeFileAtomic(join(logFolder(run.config), evaluationFile), evaluationJson(rows));
+  await writeFileAtomic(join(logFolder(run.config), detailsFile), `${JSON.stringify(evaluation, null, 1)}\n`);
 }
 
 /** Rows with the fields of `evaluation.json`. */

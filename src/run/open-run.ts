@@ -2,14 +2,16 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { AgentContext } from "../agent/methods/method.ts";
+import { zerosearch } from "../agent/methods/zerosearch.ts";
 import { observationIds } from "../agent/rollout.ts";
 import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
-import { buildId, cleanCheckpoints, type Checkpoint, type RunState } from "../checkpoint/run-state.ts";
+import { buildId, type Checkpoint } from "../checkpoint/run-state.ts";
 import { claimRunName, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
 import { QuestionSampler } from "../data/question-sampler.ts";
 import type { Device } from "../device/device.ts";
 import { deviceKind } from "../device/devices.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
+import { PhaseClock } from "../log/phase-clock.ts";
 import type { Question } from "../rl/trajectory.ts";
 import type { SimulatorEngine } from "../search/simulation.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
@@ -17,18 +19,23 @@ import { Closing } from "../setup/closing.ts";
 import { openGenerator, openSimulator, simulatorPositions, trainingContext, type Simulate } from "../setup/open-agents.ts";
 import { locateConfigModels } from "../setup/locate-models.ts";
 import { openDevice } from "../setup/open-device.ts";
-import { openLearner, type LearnerParts } from "../setup/open-learner.ts";
+import { openLearner } from "../setup/open-learner.ts";
 import { openEndpoint, type Endpoint } from "../setup/open-endpoint.ts";
 import type { Model } from "../setup/open-model.ts";
 import { locatedModels, openModels } from "../setup/open-models.ts";
+import { prepareDevice } from "../setup/prepare-device.ts";
+import { hashInputs } from "./inputs.ts";
 import { checkPromptsFit, openData, type RunData } from "./run-data.ts";
-import { findState } from "./run-states.ts";
-import { TrainingRun } from "./training-run.ts";
+import { namedReward } from "./reward.ts";
+import type { Run, StepParts } from "./run.ts";
+import { findState, States } from "./states.ts";
 
 /** What rollouts need: to train on, or to judge by. */
 export interface RolloutParts {
   /** The configuration with every Hub id at the commit that is used: to save with a run. */
   readonly pinned: Config;
+  /** The configuration with folders in place of Hub ids. */
+  readonly opened: Config;
   readonly device: Device;
   readonly policy: Model;
   /** Null where the simulator runs behind an endpoint. */
@@ -45,18 +52,21 @@ export interface RolloutParts {
   readonly data: RunData;
 }
 
-/** What `openRun` opens. */
-export interface RunParts extends RolloutParts, LearnerParts {
-  readonly config: Config;
-  readonly questions: QuestionSampler<Question>;
-  /** `buildId` of this program. */
-  readonly build: string;
-  /** Where a resumed run goes on. */
+/** A run that is open and has done nothing: its policy is the one that it starts from. */
+export interface OpenedRun {
+  readonly run: Run;
+  readonly states: States;
+  /** The state to go on from. */
   readonly checkpoint: Checkpoint | null;
-  /** What a person should know about that. */
+  /** What a person should know. */
   readonly notes: readonly string[];
-  /** Closes all of these. */
+  /** Closes all of it. */
   readonly closing: Closing;
+}
+
+export interface OpenRunOptions extends Partial<StepParts> {
+  /** Fires when the run is to stop. */
+  readonly signal?: AbortSignal;
 }
 
 /** Throws where the device that was opened cannot hold a run, before its weights are loaded. */
@@ -66,55 +76,54 @@ export type Refuse = (config: Config, questions: readonly Question[], device: De
  * Opens a run: a new one claims its name, a resumed one finds its newest state.
  * @throws ConfigError, FileError, DataError, DeviceError: whatever is wrong with what the user gave, before anything is written.
  */
-export async function openRun(command: TrainCommand, refuse?: Refuse): Promise<TrainingRun> {
+export async function openRun(command: TrainCommand, options: OpenRunOptions = {}, refuse?: Refuse): Promise<OpenedRun> {
   const closing = new Closing();
   try {
-    const parts = await openParts(command.config, closing, refuse);
-    const config = command.resume ? command.config : await claim(parts.pinned);
+    const { pinned, ...parts } = await openParts(command.config, options, closing, refuse);
     const notes: string[] = [];
-    const now = { build: parts.build, device: parts.device.description };
-    const checkpoint = command.resume ? await takeUp(command, now, (note) => notes.push(note)) : null;
-    return new TrainingRun({ ...parts, config, checkpoint, notes, closing });
+    const config = command.resume ? command.config : await claim(pinned);
+    const checkpoint = command.resume
+      ? await findState(command, { build: parts.build, device: parts.device.description }, (note) => notes.push(note))
+      : null;
+    const run: Run = { ...parts, config };
+    return { run, states: new States(run), checkpoint, notes, closing };
   } catch (error) {
     await closing.close();
     throw error;
   }
 }
 
-/** The state that a resumed run goes on from; null where it has none yet. `say` is told what a person should know. */
-async function takeUp(
-  { config, changed }: TrainCommand,
-  now: Pick<RunState, "build" | "device">,
-  say: (note: string) => void,
-): Promise<Checkpoint | null> {
-  for (const { key, before, after } of changed)
-    say(`warning: ${key} was ${JSON.stringify(before)} when this run was started, now it is ${JSON.stringify(after)}`);
-  const states = join(config.output.checkpoints, config.name);
-  for (const folder of [states, join(config.output.runs, config.name)]) {
-    for (const name of await cleanCheckpoints(folder))
-      say(`Cleaned up ${join(folder, name)}, which a program that was killed left half written.`);
-  }
-  const checkpoint = await findState(states, now, say);
-  say(
-    checkpoint === null
-      ? `Run ${config.name} has no saved state yet: it starts again.`
-      : `Going on after step ${checkpoint.state.step} from ${checkpoint.folder}.`,
-  );
-  return checkpoint;
-}
-
 /** Opens everything but a name, logs and states. All that can be wrong is wrong here, where nothing is written. */
 export async function openParts(
   config: Config,
+  options: OpenRunOptions,
   closing: Closing,
   refuse?: Refuse,
-): Promise<Omit<RunParts, "config" | "checkpoint" | "notes" | "closing">> {
+): Promise<Omit<Run, "config"> & { readonly pinned: Config }> {
   const data = await openRunData(config, closing);
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
-  const parts = await openRollouts(config, data, closing, { trains: true, refuse });
+  const { opened, simulator, ...parts } = await openRollouts(config, data, closing, { trains: true, refuse });
   await refuseDamagedWeights(parts.policy);
-  const build = await thisBuild(parts.device.kind);
-  return { ...parts, ...openLearner(config, parts, closing), questions, build };
+  const { schedule, learningRate, warmupSteps, finalFraction } = config.optimizer;
+  const totalSteps = config.train.steps * config.train.updatesPerStep;
+  return {
+    ...parts,
+    ...openLearner(config, parts, closing),
+    method: options.method ?? zerosearch,
+    engine: options.engine ?? simulator,
+    reward: options.reward ?? namedReward(config.reward.kind),
+    questions,
+    schedule: { kind: schedule, peak: learningRate, warmupSteps, finalFraction, totalSteps },
+    clock: new PhaseClock(),
+    signal: options.signal ?? new AbortController().signal,
+    build: await thisBuild(parts.device.kind),
+    inputs: await hashInputs(opened),
+  };
+}
+
+/** Compiles what the models need of the device's kernels, where that is done ahead. */
+export async function prepareRun({ device, config, policy, simulatorModel, reference }: Run): Promise<void> {
+  await prepareDevice(device, config, { policy, simulator: simulatorModel, reference }, { trains: true });
 }
 
 /** The run's questions and its real search engine. */
@@ -147,7 +156,20 @@ export async function openRollouts(
   checkPromptsFit(data, context.style, policy.tokenizer, Math.min(rollout.maxContextTokens, policy.maxPositions));
   // Throws where the tags alone need more.
   if (rollout.maxTurns > 0) observationIds("", policy.tokenizer, rollout.maxObservationTokens);
-  return { pinned: models.pinned, device, policy, simulatorModel, reference, generator, simulate, simulator, endpoint, context, data };
+  return {
+    pinned: models.pinned,
+    opened: models.opened,
+    device,
+    policy,
+    simulatorModel,
+    reference,
+    generator,
+    simulate,
+    simulator,
+    endpoint,
+    context,
+    data,
+  };
 }
 
 /** Claims a name and leaves the configuration under it at once, so that a run killed before its first step can be resumed. */

@@ -9,8 +9,10 @@ import { RolloutLog } from "../log/rollouts.ts";
 export interface RunLogs {
   readonly metrics: MetricsLog;
   readonly rollouts: RolloutLog;
-  /** Puts everything on the disk and tells the files' sizes: what a saved state records. */
-  sync(): Record<string, number>;
+  /** The files' sizes: what a saved state records. */
+  bytes(): Record<string, number>;
+  /** Puts everything on the disk. */
+  sync(): void;
   close(): void;
 }
 
@@ -43,10 +45,10 @@ export async function openRunLogs(
   return {
     metrics,
     rollouts,
+    bytes: () => ({ [METRICS]: metrics.bytes, [ROLLOUTS]: rollouts.bytes }),
     sync() {
       metrics.sync();
       rollouts.sync();
-      return { [METRICS]: metrics.bytes, [ROLLOUTS]: rollouts.bytes };
     },
     close() {
       metrics.close();

@@ -17,7 +17,6 @@ import { blankRollout, decodeUntil } from "./dry-work.ts";
 import { decodeRows } from "./open-agents.ts";
 import { openLearner } from "./open-learner.ts";
 import type { Model } from "./open-model.ts";
-import type { Models } from "./open-models.ts";
 
 /** Rows of a decode batch, or tokens of a prefill. Tiles vary with the row count. */
 const pagedRows = [1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 48, 64, 65, 96, 128, 129, 192, 256, 257, 384, 512, 1024, 2048];
@@ -31,11 +30,20 @@ const longest = 2048;
 /** Layers are alike, but that nothing learns below the first. */
 const layers = 2;
 
+type Copy = Pick<Model, "decoder" | "adapter">;
+
+/** The models of a run by role, as far as kernels depend on them. */
+interface PreparedModels {
+  readonly policy: Copy;
+  readonly simulator: Copy | null;
+  readonly reference: Copy | null;
+}
+
 /** Returns at once on devices that have nothing to compile. @throws DeviceError when a kernel does not compile. */
 export async function prepareDevice(
   device: Device,
   config: Config,
-  models: Models,
+  models: PreparedModels,
   { trains }: { readonly trains: boolean },
 ): Promise<void> {
   if (device.prepare === undefined) return;
@@ -51,7 +59,7 @@ export async function prepareDevice(
 /** Asks a device for all that these models do in a run: rollouts, the reference's log-probabilities and, where it `trains`, updates. */
 export function modelProgram(
   config: Config,
-  { policy, simulator, reference }: Models,
+  { policy, simulator, reference }: PreparedModels,
   { trains }: { readonly trains: boolean },
 ): DeviceProgram {
   return async (device) => {
@@ -63,8 +71,6 @@ export function modelProgram(
     if (reference !== null) await eachCopy(device, reference, false, (copy) => score(config, copy));
   };
 }
-
-type Copy = Pick<Model, "decoder" | "adapter">;
 
 /** A model with few layers and no contents: one for each rank of its adapter, which may differ between layers. */
 async function eachCopy(device: Device, { decoder, adapter }: Copy, learns: boolean, work: (copy: Copy) => Promise<void>): Promise<void> {

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openTraining, trainStep, type Trajectory } from "../../src/index.ts";
+import { openTraining, type Trajectory } from "../../src/index.ts";
 import { packagedConfig } from "../../src/config/index.ts";
 import { drawKind } from "../../src/search/curriculum.ts";
 import { completion, openChatServer, type ChatServer, type Reply } from "../helpers/chat-server.ts";
@@ -58,11 +58,7 @@ async function run(name: string, ...settings: string[]): Promise<Trajectory[]> {
   const training = await open(name, ...settings);
   try {
     const all: Trajectory[] = [];
-    for (const step of [1, 2]) {
-      const result = await trainStep(training, step);
-      training.log(step, result, null);
-      all.push(...result.scored.map(({ trajectory }) => trajectory));
-    }
+    for await (const { scored } of training.steps()) all.push(...scored.map(({ trajectory }) => trajectory));
     return all;
   } finally {
     await training.close();

@@ -19,7 +19,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compareRuns } from "../../scripts/kill-resume.js";
 import { resolveConfig, readOverride, readYaml } from "../../src/config/index.ts";
 import { openRun } from "../../src/run/open-run.ts";
-import { trainStep } from "../../src/train.ts";
+import { Training, trainStep } from "../../src/train.ts";
 import { buildIfStale, readRows, settingsFor, shortRun, train, writeRows, type Ended, type StartOptions } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
@@ -359,9 +359,9 @@ describe("a disk that is full while a state is saved", () => {
 describe("a gradient that is not finite", () => {
   it("ends the run with an error that says so, and changes no weight", async () => {
     const config = resolveConfig([...readYaml(join(root, "configs", "quickstart.yaml")), ...[...args, "name=diverging"].map(readOverride)]);
-    const run = await openRun({ config, resume: false, changed: [] });
+    const opened = await openRun({ config, resume: false, changed: [] });
     try {
-      await run.goOn();
+      const { run, journal, states } = await Training.begin(opened);
       const [first] = [...run.policy.decoder.parameters().values()];
       const before = await first!.readFloats();
       const update = run.optimizer.update.bind(run.optimizer);
@@ -373,10 +373,10 @@ describe("a gradient that is not finite", () => {
         /^step 1: the gradient norm is not finite: training has diverged; expected a number, got NaN\n {2}Nothing of this step was kept/,
       );
       expect(await first!.readFloats()).toEqual(before);
-      expect(run.done).toBe(0);
-      expect(existsSync(run.folder)).toBe(false);
+      expect(journal.done).toBe(0);
+      expect(existsSync(states.folder)).toBe(false);
     } finally {
-      await run.close();
+      await opened.closing.close();
     }
   });
 

@@ -7,7 +7,7 @@ import type { Checkpoint } from "../../src/checkpoint/run-state.ts";
 import type { AdamW } from "../../src/optim/adamw.ts";
 import type { MomentKind } from "../../src/optim/moments.ts";
 import type { Model } from "../../src/setup/open-model.ts";
-import { restoreState } from "../../src/run/run-states.ts";
+import { States, type StatesRun } from "../../src/run/states.ts";
 import { tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
 import { ReferenceDevice } from "../reference/device.ts";
 
@@ -17,13 +17,19 @@ function stateOf(moments: MomentKind | null): Checkpoint {
   return { folder: "checkpoints/run/step-000100", state, part: (name: string) => name } as unknown as Checkpoint;
 }
 
+function statesOf(policy: Model, moments: MomentKind): States {
+  const made = { method: { name: "zerosearch" }, engine: { name: "simulated" }, reward: { name: "f1" } };
+  const config = { name: "run", output: { runs: "runs", checkpoints: "checkpoints" } };
+  return new States({ ...made, config, policy, optimizer: { moments } as AdamW, lossScaler: null, inputs: {} } as unknown as StatesRun);
+}
+
 describe("a saved state", () => {
   it.each([
     ["8bit", "f32"],
     ["f32", "bf16"],
     [null, "8bit"],
   ] as const)("whose moments are %s is not taken up where they are to be %s, and the error says how to go on", async (saved, wanted) => {
-    const restored = restoreState(stateOf(saved), {} as Model, { moments: wanted } as AdamW, null);
+    const restored = statesOf({} as Model, wanted).restore(stateOf(saved));
     const kind = saved ?? "f32";
     await expect(restored).rejects.toThrow(
       `checkpoints/run/step-000100: its moments are of another kind; expected optimizer.moments=${wanted}, got ${kind}`,
@@ -44,7 +50,7 @@ describe("a saved state", () => {
       if (now !== null) decoder.addAdapter("now", { ...now, seed: 1 });
       const policy = { decoder, adapter: now === null ? undefined : "now" } as Model;
       const state = { ...stateOf("f32"), part: (name: string) => join(folder, name) };
-      await expect(restoreState(state, policy, { moments: "f32" } as AdamW, null)).rejects.toThrow(
+      await expect(statesOf(policy, "f32").restore(state)).rejects.toThrow(
         `holds an adapter of rank 2 and alpha 8 of a policy, while this run trains ${wanted}\n  Go on with the lora settings`,
       );
     } finally {

@@ -57,7 +57,7 @@ const rooms: Readonly<Record<string, Room>> = {
   text: { imports: [], browser: true },
   search: { imports: ["generate", "text"], touches: ["fetch"] },
   agent: { imports: ["search", "generate", "text"], browser: true },
-  config: { imports: [] },
+  config: { imports: ["device"] },
   data: { imports: ["text"] },
   log: { imports: ["text"], touches: clock },
   /** Supervised fine-tuning. */
@@ -85,25 +85,6 @@ const rooms: Readonly<Record<string, Room>> = {
       "text",
     ],
   },
-  /** Memory and time of a run, planned by its own program on a device that counts. */
-  plan: {
-    imports: [
-      "agent",
-      "checkpoint",
-      "config",
-      "contract",
-      "data",
-      "device",
-      "generate",
-      "hub",
-      "log",
-      "nn",
-      "rl",
-      "search",
-      "setup",
-      "tensor",
-    ],
-  },
   /** A training run: what it holds, its logs, its states. */
   run: {
     imports: [
@@ -118,8 +99,28 @@ const rooms: Readonly<Record<string, Room>> = {
       "log",
       "nn",
       "optim",
-      "plan",
       "rl",
+      "search",
+      "setup",
+      "tensor",
+      "text",
+    ],
+  },
+  /** Memory and time of a run, planned by its own program on a device that counts. */
+  plan: {
+    imports: [
+      "agent",
+      "checkpoint",
+      "config",
+      "contract",
+      "data",
+      "device",
+      "generate",
+      "hub",
+      "log",
+      "nn",
+      "rl",
+      "run",
       "search",
       "setup",
       "tensor",

@@ -39,7 +39,6 @@ const state = (step: number, best: RunState["best"] = null): Omit<RunState, "ver
   step,
   updates: step,
   seed: 1,
-  configHash: "c",
   device: "cpu",
   build: "b",
   best,
@@ -170,7 +169,7 @@ let step = (await latestCheckpoint(folder))?.state.step ?? 0;
 process.stdout.write("ready\\n");
 for (;;) {
   step++;
-  const state = { step, updates: step, seed: 1, configHash: "", device: "", build: "", best: null, logBytes: {}, extra: {} };
+  const state = { step, updates: step, seed: 1, device: "", build: "", best: null, logBytes: {}, extra: {} };
   await saveCheckpoint({ folder, state, keep: 2, parts: [{ name: "weights", write: (path) => writeFile(path, String(step).repeat(200000)) }] });
 }`;
     await writeFile(join(out, "saver.js"), saver);

@@ -102,7 +102,6 @@ export async function tune({ recipe, phase, config, device, folder, from, to, ex
         step,
         updates: optimizer.step,
         seed: recipe.seed,
-        configHash: "",
         device: device.description,
         build: "",
         best: null,

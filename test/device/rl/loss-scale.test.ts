@@ -10,8 +10,8 @@ import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
 import { LossScaler } from "../../../src/optim/loss-scaler.ts";
 import type { ScoredTrajectory } from "../../../src/rl/trajectory.ts";
 import { update, type UpdateSettings, type UpdateStats } from "../../../src/rl/update.ts";
-import type { Model } from "../../../src/setup/open-model.ts";
-import { lossScaleState, restoreState, saveState } from "../../../src/run/run-states.ts";
+import type { Recorded } from "../../../src/run/journal.ts";
+import { States, type StatesRun } from "../../../src/run/states.ts";
 import { fineTuneStep } from "../../../src/sft/fine-tune.ts";
 import { philox } from "../../../src/util/philox.ts";
 import { makeDevice, testDevice, useDevice } from "../../helpers/device.ts";
@@ -40,6 +40,25 @@ const examples = Array.from({ length: 3 }, (_, i) => {
 
 async function weights(decoder: Decoder): Promise<Float32Array[]> {
   return Promise.all([...decoder.parameters().values()].map((parameter) => parameter.readFloats()));
+}
+
+/** What states are saved of. */
+function stateParts(
+  folder: string,
+  from: string,
+  { policy, optimizer }: { policy: Decoder; optimizer: AdamW },
+  lossScaler: LossScaler,
+): StatesRun {
+  return {
+    config: { name: "run", seed: 1, output: { runs: folder, checkpoints: folder }, train: { keepCheckpoints: 1 } },
+    device: { description: "" },
+    build: "",
+    inputs: {},
+    ...{ method: { name: "m" }, engine: { name: "e" }, reward: { name: "r" } },
+    policy: { decoder: policy, folder: from, adapter: undefined },
+    optimizer,
+    lossScaler,
+  } as unknown as StatesRun;
 }
 
 describe("a scaled loss", () => {
@@ -133,24 +152,17 @@ describe("a scaled loss", () => {
         const scales: number[] = [];
         for (let u = 0; u < 6; u++) {
           if (interrupted && u === 3) {
-            const [from, states] = [join(folder, "model"), join(folder, "states")];
+            const from = join(folder, "model");
             await saveDecoder(world.policy, from);
-            const model = (): Model => ({ decoder: world.policy, folder: from, adapter: undefined }) as Model;
-            const state = {
-              step: u,
-              updates: world.optimizer.step,
-              seed: 1,
-              configHash: "",
-              device: "",
-              build: "",
-              best: null,
-              logBytes: {},
-            };
-            await saveState(states, model(), world.optimizer, { ...state, extra: lossScaleState(scaler) }, 1);
+            const states = (): States => new States(stateParts(folder, from, world, scaler));
+            await states().save({
+              ...{ step: u, updates: world.optimizer.step, history: { best: null }, receipt: {}, made: {}, logBytes: {} },
+              sync: () => undefined,
+            } as unknown as Recorded);
             world.dispose();
             scaler = new LossScaler({ growAfter: 2 });
             world = setUp(scaler);
-            await restoreState((await latestCheckpoint(states))!, model(), world.optimizer, scaler);
+            await states().restore((await latestCheckpoint(join(folder, "run")))!);
           }
           if (u === 1) spoil(world);
           scales.push((await update(world.policy, world.optimizer, batch, settings, 1e-3)).lossScale);

@@ -6,7 +6,8 @@ import { readTrainCommand } from "../../../src/config/index.ts";
 import type { Trajectory } from "../../../src/rl/trajectory.ts";
 import { tokenLogProbs } from "../../../src/rl/update.ts";
 import { Closing } from "../../../src/setup/closing.ts";
-import { openParts, type RunParts } from "../../../src/run/open-run.ts";
+import { openParts } from "../../../src/run/open-run.ts";
+import type { Run } from "../../../src/run/run.ts";
 import { hasQuickstart } from "../../helpers/tiny-quickstart.ts";
 
 const questions = Number(process.env["QUICKSTART_QUESTIONS"] ?? 2);
@@ -18,7 +19,7 @@ interface Rollouts {
   readonly mismatch: number;
 }
 
-type Parts = Pick<RunParts, "questions" | "context" | "policy">;
+type Parts = Pick<Run, "questions" | "context" | "policy">;
 
 async function firstStep(device: "cpu" | "webgpu", ...settings: string[]): Promise<Rollouts> {
   const command = readTrainCommand([
@@ -31,7 +32,7 @@ async function firstStep(device: "cpu" | "webgpu", ...settings: string[]): Promi
   const { config } = command;
   const closing = new Closing();
   try {
-    const parts: Parts = await openParts(config, closing);
+    const parts: Parts = await openParts(config, {}, closing);
     const tasks = groupTasks(parts.questions.step(1), groupSize, 1);
     const trajectories = await rolloutAll(tasks, zerosearch, parts.context, {});
     const recomputed = await tokenLogProbs(parts.policy.decoder, trajectories, {

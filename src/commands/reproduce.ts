@@ -1,0 +1,114 @@
+/** `zerosearch reproduce`: runs a receipt again, and says "the same", or what differs first. */
+import { argumentsHelp, parseArguments, readOverride, resolveConfig, savedSource, type ArgumentSpec } from "../config/index.ts";
+import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
+import { prepareRun, type OpenedRun } from "../run/open-run.ts";
+import { codeInputs, hashInputs, type InputHashes } from "../run/inputs.ts";
+import { ReceiptCheck, differingInputs, readReceipt, type Receipt } from "../run/receipt.ts";
+import { locateConfigModels } from "../setup/locate-models.ts";
+import { openTrainingRun, Training } from "../train.ts";
+import { ConfigError } from "../util/errors.ts";
+
+const spec: ArgumentSpec = {
+  program: "zerosearch reproduce",
+  summary: "Runs a receipt again, beside whatever is there, and says that all is the same, or names the first step and file that differ.",
+  words: ["RECEIPT"],
+  options: {
+    steps: { value: "N", doc: "Only the first N steps, without the evaluation." },
+    anyway: { doc: "Runs although inputs differ, to see from which step on it matters." },
+  },
+  settings: true,
+};
+
+export async function main(argv: readonly string[]): Promise<void> {
+  const { options, words, settings } = parseArguments(argv, spec);
+  if (options.has("help")) {
+    process.stdout.write(argumentsHelp(spec));
+    return;
+  }
+  const [file] = words;
+  if (file === undefined)
+    throw new ConfigError({
+      where: "zerosearch reproduce",
+      what: "no receipt is given",
+      hint: "Runs leave one as runs/<name>/receipt.json.",
+    });
+  const receipt = await readReceipt(file);
+  const most = stepsOf(options.get("steps"), receipt);
+  const config = resolveConfig([savedSource(receipt.config, file), ...settings.map(readOverride)]);
+  // Before anything is opened: a file that differs may not even load.
+  const wrong = differencesOf(receipt, await hashInputs((await locateConfigModels(config)).opened));
+  if (wrong !== "" && !options.has("anyway")) {
+    say(`not the same: other inputs than the receipt's: ${wrong}; --anyway runs it all the same`);
+    process.exitCode = 1;
+    return;
+  }
+  const interrupt = new AbortController();
+  const onSignal = (): void => interrupt.abort(new Error("interrupted"));
+  process.once("SIGINT", onSignal);
+  const named = { ...config, name: `${config.name}-reproduced` };
+  const opened = await openTrainingRun({ config: named, resume: false, changed: [] }, { signal: interrupt.signal });
+  try {
+    const difference = await compare(receipt, opened, most);
+    if (difference !== null) say(`not the same: ${difference}`);
+    else if (wrong !== "") say(`not the same: other inputs than the receipt's: ${wrong}; the same: ${coverage(receipt, most)}`);
+    else say(`the same: ${coverage(receipt, most)}`);
+    if (difference !== null || wrong !== "") process.exitCode = 1;
+  } catch (error) {
+    if (error !== interrupt.signal.reason) throw error;
+    process.exitCode = 130;
+  } finally {
+    process.off("SIGINT", onSignal);
+    await opened.closing.close();
+  }
+}
+
+/** Says which inputs differ; those of the program itself are a note only, the others are returned. */
+function differencesOf(receipt: Receipt, here: InputHashes): string {
+  const short = (sha256: string | undefined): string => (sha256 === undefined ? "absent" : sha256.slice(0, 12));
+  const differing = differingInputs(receipt.inputs, here);
+  for (const name of differing)
+    say(
+      `${codeInputs.includes(name) ? "note: another" : "differs:"} ${name}: ${short(receipt.inputs[name])} in the receipt, ${short(here[name])} here`,
+    );
+  return differing.filter((name) => !codeInputs.includes(name)).join(", ");
+}
+
+/** What differs first; null where nothing does. */
+async function compare(receipt: Receipt, opened: OpenedRun, most: number | null): Promise<string | null> {
+  const { run } = opened;
+  if (receipt.device.kind !== run.device.kind)
+    say(`note: the receipt is of ${receipt.device.description}; bits are promised for one kind of device only`);
+  await prepareRun(run);
+  const judged = most === null && receipt.scores !== undefined;
+  const before = judged ? await evaluateBefore(run) : null;
+  const training = await Training.begin(opened, { progress: true });
+  const check = new ReceiptCheck(receipt);
+  const last = most ?? receipt.steps.length * receipt.blockSteps;
+  if (last > 0)
+    for await (const { step } of training.steps()) {
+      const difference = check.upTo(training.journal.receiptRows, step);
+      if (difference !== null) return difference;
+      if (step >= last) break;
+    }
+  if (!judged) return null;
+  await evaluateAfter(training, before);
+  return check.scores(training.journal.scores);
+}
+
+function coverage({ steps, blockSteps, saves, scores }: Receipt, most: number | null): string {
+  const all = steps.length * blockSteps;
+  const last = Math.min(most ?? all, all);
+  const states = Object.keys(saves).filter((step) => Number(step) <= last).length;
+  return `${last} of ${all} steps, the weights of ${states} saved states${most === null && scores !== undefined ? " and the evaluation" : ""}`;
+}
+
+function stepsOf(given: string | undefined, { steps, blockSteps }: Receipt): number | null {
+  if (given === undefined) return null;
+  const most = Number(given);
+  if (Number.isInteger(most) && most >= 1 && most <= steps.length * blockSteps) return most;
+  throw new ConfigError({ where: "--steps", what: "wrong value", expected: `1 to ${steps.length * blockSteps}`, got: given });
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

@@ -1,0 +1,79 @@
+/** `node train.js`: trains, and judges the policy before and after. */
+import { basename } from "node:path";
+import { readTrainCommand } from "../config/index.ts";
+import { dryRun } from "../plan/dry-run.ts";
+import { describeModels, describePrompts } from "../run/describe-models.ts";
+import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
+import { prepareRun, type OpenedRun } from "../run/open-run.ts";
+import { openTrainingRun, Training, trainStep } from "../train.ts";
+
+export async function main(argv: readonly string[]): Promise<void> {
+  const command = readTrainCommand(argv);
+  if (!("config" in command) || command.print !== undefined) {
+    process.stdout.write(command.print ?? "");
+    return;
+  }
+  if (command.dryRun === true) {
+    const { plan, text } = await dryRun(command.config, trainStep);
+    process.stdout.write(text);
+    if (plan.fits === false) process.exitCode = 1;
+    return;
+  }
+  const interrupt = new AbortController();
+  const opened = await openTrainingRun(command, { signal: interrupt.signal });
+  let training: Training | null = null;
+  const onSignal = (): void => {
+    if (interrupt.signal.aborted) process.exit(130);
+    const text = "Stopping safely and saving; Ctrl-C again quits now and loses unsaved steps.";
+    if (training === null) process.stdout.write(`${text}\n`);
+    else training.journal.say(text);
+    interrupt.abort(new Error("interrupted"));
+  };
+  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
+  try {
+    for (const line of introduction(opened)) process.stdout.write(`${line}\n`);
+    await prepareRun(opened.run);
+    const before = await evaluateBefore(opened.run);
+    training = await Training.begin(opened, { progress: true });
+    const steps = training.steps();
+    while ((await steps.next()).done !== true);
+    await evaluateAfter(training, before);
+  } catch (error) {
+    if (error !== interrupt.signal.reason) throw error;
+    await leave(opened, training);
+  } finally {
+    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+    await opened.closing.close();
+  }
+}
+
+/** The facts that come first. */
+function introduction({ run, notes }: OpenedRun): string[] {
+  const { config, policy, simulatorModel } = run;
+  const { seed, name, simulator, rollout } = config;
+  const short = rollout.maxContextTokens > policy.maxPositions;
+  return [
+    `${describeModels(policy, simulatorModel, simulator.endpoint)} | seed ${seed} | run ${name}`,
+    ...(rollout.prompt === "paper" ? [describePrompts(policy)] : []),
+    ...(short
+      ? [
+          `note: rollouts end at ${policy.maxPositions} tokens, as the policy has no more positions; rollout.maxContextTokens is ${rollout.maxContextTokens}`,
+        ]
+      : []),
+    ...notes,
+  ];
+}
+
+/** After Ctrl-C: saves and says how to go on. */
+async function leave({ run: { config }, states, checkpoint }: OpenedRun, training: Training | null): Promise<void> {
+  training?.journal.endProgress();
+  await training?.save();
+  const done = training?.journal.done ?? checkpoint?.state.step ?? 0;
+  const program = basename(process.argv[1] ?? "") === "train.js" ? "node train.js" : "npx zerosearch train";
+  // The other folders come from the run's saved configuration, which --resume must find first.
+  const where = config.output.runs === "runs" ? "" : ` output.runs=${config.output.runs}`;
+  process.stdout.write(
+    `Stopped after step ${done} of ${config.train.steps}${done > 0 ? `; saved in ${states.folder}` : ""}.\nGo on with: ${program} --resume ${config.name}${where}\n`,
+  );
+  process.exitCode = 130;
+}

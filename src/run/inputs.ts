@@ -1,0 +1,68 @@
+/** What a run's results depend on besides its settings, as hashes: weights, tokenizers, data, a user's own modules, and this program. */
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { hashFile } from "../checkpoint/run-state.ts";
+import { keys } from "../config/keys.ts";
+import { packageFolder, type Config } from "../config/index.ts";
+
+/** SHA-256 by name: `data.train`, `model.policy/model.safetensors`, `program`. */
+export type InputHashes = Readonly<Record<string, string>>;
+
+/** The names under which the program itself is hashed: other code may still compute the same. */
+export const codeInputs: readonly string[] = ["program", "kernels"];
+
+/** The files of a model folder that anything is read from. */
+const modelFile =
+  /\.(safetensors|jinja)$|^(config|generation_config|adapter_config|tokenizer|tokenizer_config|model\.safetensors\.index)\.json$/;
+
+/**
+ * Hashes every file that `config` names outside `output`, file by file in models' folders, and the program.
+ * @param config - with folders in place of Hub ids
+ * @throws FileError where one cannot be read.
+ */
+export async function hashInputs(config: Config): Promise<InputHashes> {
+  const hashes: Record<string, string> = {};
+  for (const { name, file } of inputFiles(config)) hashes[name] = await hashFile(file);
+  return { ...hashes, ...hashProgram() };
+}
+
+function inputFiles(config: Config): { readonly name: string; readonly file: string }[] {
+  return keys
+    .filter(({ path, section }) => path && section !== "output")
+    .flatMap(({ key }) => {
+      const value = key.split(".").reduce<unknown>((inner, part) => (inner as Readonly<Record<string, unknown>>)[part], config);
+      if (typeof value !== "string" || !existsSync(value)) return [];
+      if (!statSync(value).isDirectory()) return [{ name: key, file: value }];
+      const files = readdirSync(value).filter((name) => modelFile.test(name));
+      return files.sort().map((name) => ({ name: `${key}/${name}`, file: join(value, name) }));
+    });
+}
+
+/** The code that runs, source or compiled, and the kernels of all devices. */
+function hashProgram(): InputHashes {
+  const here = fileURLToPath(new URL("../", import.meta.url));
+  const compiled = import.meta.url.endsWith(".js");
+  const code = filesBelow(here, compiled ? /\.js$/ : /\.ts$/).filter((name) => !/^(bench|examples|kernels)\//.test(name));
+  const [built, wgsl] = [join(packageFolder, "dist", "kernels"), join(packageFolder, "kernels", "wgsl")];
+  return {
+    program: hashAll(here, code),
+    kernels: hashAll(packageFolder, [
+      ...filesBelow(built, /\.wasm$/).map((name) => `dist/kernels/${name}`),
+      ...filesBelow(wgsl, /\.wgsl$/).map((name) => `kernels/wgsl/${name}`),
+    ]),
+  };
+}
+
+function filesBelow(folder: string, kind: RegExp): string[] {
+  if (!existsSync(folder)) return [];
+  const names = readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => name.replaceAll("\\", "/"));
+  return names.filter((name) => kind.test(name)).sort();
+}
+
+function hashAll(folder: string, names: readonly string[]): string {
+  const hash = createHash("sha256");
+  for (const name of names) hash.update(`${name}\n`).update(readFileSync(join(folder, name)));
+  return hash.digest("hex");
+}

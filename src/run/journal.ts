@@ -1,0 +1,234 @@
+/** What a run says of itself: metrics, rollouts and receipt in files, progress for people, and what it remembers between validations. */
+import { join } from "node:path";
+import { writeFileAtomic } from "../checkpoint/atomic.ts";
+import type { Checkpoint } from "../checkpoint/run-state.ts";
+import { Progress, type Fields } from "../log/progress.ts";
+import type { ValidationPoint } from "../log/report.ts";
+import type { Trajectory } from "../rl/trajectory.ts";
+import { digestStep, makeReceipt, portable, receiptFile, type ReceiptRows, type StepDigest } from "./receipt.ts";
+import { openRunLogs, type RunLogs } from "./run-logs.ts";
+import { logFolder, type Run, type StepResult } from "./run.ts";
+import type { Saved } from "./states.ts";
+
+/** A validation on questions that choose the best state. */
+export interface Validation {
+  readonly f1: number;
+  /** Searches per question. */
+  readonly searches: number;
+}
+
+/** What a run remembers of its validations. */
+export interface RunHistory {
+  readonly best: { readonly step: number; readonly score: number } | null;
+  readonly validations: readonly ValidationPoint[];
+  /** Of the steps since the last validation. */
+  readonly since: { readonly steps: number; readonly reward: number; readonly noise: number };
+}
+
+/** A step that stands in the logs: what a state is saved of. Only a journal makes one. */
+export interface Recorded {
+  readonly step: number;
+  /** Optimiser updates done. */
+  readonly updates: number;
+  readonly history: RunHistory;
+  readonly receipt: ReceiptRows;
+  readonly logBytes: Readonly<Record<string, number>>;
+  readonly made: StepResult["made"];
+  /** Puts the logs on the disk. */
+  sync(): void;
+}
+
+const nothingSince: RunHistory["since"] = { steps: 0, reward: 0, noise: 0 };
+
+export interface JournalOptions {
+  /** Shows a progress bar: false unless given. */
+  readonly progress?: boolean;
+}
+
+export class Journal {
+  readonly folder: string;
+  readonly #run: Run;
+  readonly #logs: RunLogs;
+  readonly #steps: StepDigest[] = [];
+  readonly #saves: Record<string, Saved["weights"]> = {};
+  #history: RunHistory = { best: null, validations: [], since: nothingSince };
+  #scores: readonly object[] | undefined;
+  #done: number;
+  #progress: Progress | null;
+  #shown: Fields = {};
+
+  private constructor(run: Run, logs: RunLogs, done: number, progress: boolean) {
+    this.#run = run;
+    this.#logs = logs;
+    this.#done = done;
+    this.folder = logFolder(run.config);
+    this.#progress = progress ? new Progress({ label: "step", total: run.config.train.steps, from: done }) : null;
+  }
+
+  /** Opens the logs where a restored state ends, or new ones. `say` is told what a person should know. @throws FileError */
+  static async open(
+    run: Run,
+    restored: { readonly checkpoint: Checkpoint; readonly saved: Saved } | null,
+    say: (text: string) => void,
+    { progress = false }: JournalOptions = {},
+  ): Promise<Journal> {
+    const state = restored?.checkpoint.state;
+    const done = state?.step ?? 0;
+    const journal = new Journal(run, await openRunLogs(run.config, done, state?.logBytes ?? {}, say), done, progress);
+    if (run.endpoint !== null) run.endpoint.say = (text) => journal.say(text);
+    if (restored === null || state === undefined) return journal;
+    journal.#history = state.extra["memory"] as unknown as RunHistory;
+    const rows = state.extra["receipt"] as unknown as ReceiptRows | undefined;
+    journal.#steps.push(...(rows?.steps ?? []));
+    if (rows === undefined) say("note: this run leaves no receipt, as its first steps were made by a program that kept none.");
+    Object.assign(journal.#saves, rows?.saves, { [done]: restored.saved.weights });
+    return journal;
+  }
+
+  /** Steps done. */
+  get done(): number {
+    return this.#done;
+  }
+
+  get history(): RunHistory {
+    return this.#history;
+  }
+
+  /** Writes what a step made, and its validation if there was one, and shows it. @throws FileError when the disk is full. */
+  record(result: StepResult, validation: Validation | null = null): Recorded {
+    const { step, scored, updates, metrics, made } = result;
+    const judged = validation === null ? {} : { "validation/f1": validation.f1, "validation/searches": validation.searches };
+    const { values, measured } = rowOf(result);
+    this.#logs.metrics.append(step, { ...metrics, ...values, ...judged }, measured);
+    this.#logs.rollouts.append(scored);
+    this.#steps.push(
+      digestStep(
+        scored,
+        updates.map(({ gradNorm }) => gradNorm),
+      ),
+    );
+    this.#history = remember(this.#history, result, validation);
+    this.#done = step;
+    const of = (name: string): number => metrics[name] ?? 0;
+    this.#shown = {
+      reward: of("reward/mean"),
+      "p(noise)": of("curriculum/noise_probability"),
+      searches: of("rollout/searches"),
+      valid: of("rollout/valid"),
+      "tokens/s": Math.round(measured["tokens_per_second"] ?? 0),
+      ...(validation === null ? {} : { "validation F1": validation.f1 }),
+      mismatch: of("rollout/logprob_mismatch_max"),
+    };
+    this.#progress?.update(step, this.#shown);
+    const logs = this.#logs;
+    return {
+      step,
+      updates: this.#run.optimizer.step,
+      history: this.#history,
+      receipt: { steps: [...this.#steps], saves: { ...this.#saves } },
+      logBytes: logs.bytes(),
+      made,
+      sync: () => logs.sync(),
+    };
+  }
+
+  /** What the receipt says of the steps so far. */
+  get receiptRows(): ReceiptRows {
+    return { steps: this.#steps, saves: this.#saves };
+  }
+
+  /** Of the evaluation at the end. */
+  get scores(): readonly object[] | undefined {
+    return this.#scores;
+  }
+
+  /** Notes a saved state in the receipt, which is written anew. */
+  async noteSaved({ step, weights }: Saved): Promise<void> {
+    this.#saves[step] = weights;
+    await this.#writeReceipt();
+  }
+
+  /** Notes the rows of the evaluation in the receipt. */
+  async noteScores(rows: readonly object[]): Promise<void> {
+    this.#scores = rows;
+    await this.#writeReceipt();
+  }
+
+  async #writeReceipt(): Promise<void> {
+    if (this.#steps.length !== this.#done) return;
+    const { config, device, inputs } = this.#run;
+    const { kind, description } = device;
+    const head = { run: config.name, device: { kind, description }, config: portable(config), inputs, scores: this.#scores };
+    const receipt = makeReceipt(head, { steps: this.#steps, saves: this.#saves }, config.train.steps);
+    await writeFileAtomic(join(this.folder, receiptFile), `${JSON.stringify(receipt, null, 1)}\n`);
+  }
+
+  /** For `onFinished`: on a terminal, shows how far a part of a step is, beside the numbers of the step before. */
+  showing(what: string, total: number): (trajectory: Trajectory, finished: number) => void {
+    return (_, finished) => {
+      if (process.stdout.isTTY) this.#progress?.update(this.#done, { [what]: `${finished}/${total}`, ...this.#shown });
+    };
+  }
+
+  /** Prints a line above the progress bar. */
+  say(text: string): void {
+    if (this.#progress === null) process.stdout.write(`${text}\n`);
+    else this.#progress.print(text);
+  }
+
+  /** Ends the progress bar: tables follow. */
+  endProgress(): void {
+    this.#progress?.finish();
+    this.#progress = null;
+  }
+
+  close(): void {
+    this.endProgress();
+    this.#logs.close();
+  }
+}
+
+/** What a row of metrics says besides the step's own metrics; `measured` is what a clock or the system says. */
+function rowOf({ metrics, costs: { times, counts, memory, endpoint } }: StepResult): {
+  readonly values: Readonly<Record<string, number>>;
+  readonly measured: Readonly<Record<string, number>>;
+} {
+  const seconds = Object.values(times).reduce((sum, value) => sum + value, 0);
+  const tokens = [...counts.values()].reduce(
+    (sum, { prefillTokens, sampledTokens }) => sum + prefillTokens + sampledTokens,
+    metrics["policy/trained_tokens"] ?? 0,
+  );
+  const sampled = [...counts].map(([model, { sampledTokens }]) => [`generate/${model}_tokens`, sampledTokens] as const);
+  // What prefixes spare depends on what earlier steps of the same process left in the cache.
+  const prefilled = [...counts].flatMap(([model, { prefillTokens, sharedTokens }]) => [
+    [`${model}_prefill_tokens`, prefillTokens] as const,
+    [`${model}_shared_tokens`, sharedTokens] as const,
+  ]);
+  return {
+    values: Object.fromEntries(sampled),
+    measured: {
+      ...times,
+      step: seconds,
+      tokens_per_second: tokens / seconds,
+      ...Object.fromEntries(prefilled),
+      ...endpoint,
+      memory_bytes: memory.inUse,
+      memory_peak_bytes: memory.peak,
+    },
+  };
+}
+
+function remember({ best, validations, since }: RunHistory, { step, metrics }: StepResult, validation: Validation | null): RunHistory {
+  const now = {
+    steps: since.steps + 1,
+    reward: since.reward + (metrics["reward/mean"] ?? 0),
+    noise: since.noise + (metrics["curriculum/noise_probability"] ?? 0),
+  };
+  if (validation === null) return { best, validations, since: now };
+  const point = { step, simulatedReward: now.reward / now.steps, noise: now.noise / now.steps, realF1: validation.f1 };
+  return {
+    best: best === null || validation.f1 > best.score ? { step, score: validation.f1 } : best,
+    validations: [...validations, point],
+    since: nothingSince,
+  };
+}

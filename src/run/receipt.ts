@@ -1,0 +1,228 @@
+/**
+ * What a run leaves for others to repeat it: `receipt.json`, its resolved configuration, hashes of everything that went in, and for each
+ * step a digest of what came out. `zerosearch reproduce` runs it again and compares.
+ *
+ * A step's digests are the first 48 bits of SHA-256 over, in the order of the rollouts, little-endian: `ids`, for each rollout its key (3 u32),
+ * its number of tokens (u32), its ids (u32) and its loss mask (u8); `rewards`, f64; `gradNorm`, that of each update, f64.
+ */
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { relative, resolve } from "node:path";
+import { z } from "zod";
+import { packageFolder, type Config } from "../config/index.ts";
+import { FileError } from "../util/errors.ts";
+import type { InputHashes } from "./inputs.ts";
+
+export const receiptFile = "receipt.json";
+
+/** Digests of one step, or of `blockSteps` steps. */
+const digests = ["ids", "rewards", "gradNorm"] as const;
+export type StepDigest = Readonly<Record<(typeof digests)[number], string>>;
+
+/** What is kept of a run for its receipt; saved with its states. */
+export interface ReceiptRows {
+  /** Of steps 1, 2, ... */
+  readonly steps: readonly StepDigest[];
+  /** SHA-256 of the policy's weight files by step and file, of each saved state. */
+  readonly saves: Readonly<Record<string, Readonly<Record<string, string>>>>;
+}
+
+const hash = z.string().regex(/^[0-9a-f]{12,64}$/);
+const receiptSchema = z.strictObject({
+  receipt: z.literal(1),
+  run: z.string(),
+  /** Of the device that computed: bits are promised for one kind only. */
+  device: z.strictObject({ kind: z.string(), description: z.string() }),
+  config: z.record(z.string(), z.json()),
+  inputs: z.record(z.string(), hash),
+  /** Steps that one row of `steps` covers. */
+  blockSteps: z.int().min(1),
+  /** `<last step of the row> <ids> <rewards> <gradNorm>`. */
+  steps: z.array(z.string().regex(/^\d+( [0-9a-f]{12}){3}$/)),
+  saves: z.record(z.string().regex(/^\d+$/), z.record(z.string(), hash)),
+  /** Scores of the evaluation, as in evaluation.json; absent until there is one. */
+  scores: z.array(z.record(z.string(), z.union([z.string(), z.number()]))).optional(),
+});
+export type Receipt = z.infer<typeof receiptSchema>;
+
+/** Rows of steps, and entries of saves, that a receipt holds at most: with them it stays below 64 kB. */
+const mostRows = 512;
+const mostSaves = 128;
+
+interface Digested {
+  readonly trajectory: {
+    readonly step: number;
+    readonly questionIndex: number;
+    readonly rollout: number;
+    readonly ids: readonly number[];
+    readonly lossMask: readonly number[];
+  };
+  readonly reward: number;
+}
+
+export function digestStep(scored: readonly Digested[], gradNorms: readonly number[]): StepDigest {
+  const ids = createHash("sha256");
+  for (const { trajectory } of scored) {
+    const { step, questionIndex, rollout, lossMask } = trajectory;
+    ids
+      .update(Uint32Array.of(step, questionIndex, rollout, trajectory.ids.length))
+      .update(Uint32Array.from(trajectory.ids))
+      .update(Uint8Array.from(lossMask));
+  }
+  const numbers = (values: readonly number[]): string => short(createHash("sha256").update(Float64Array.from(values)).digest("hex"));
+  return { ids: short(ids.digest("hex")), rewards: numbers(scored.map(({ reward }) => reward)), gradNorm: numbers(gradNorms) };
+}
+
+function short(hex: string): string {
+  return hex.slice(0, 12);
+}
+
+/** What a receipt says besides its rows. */
+export type ReceiptHead = Pick<Receipt, "run" | "device" | "inputs"> & {
+  readonly config: object;
+  readonly scores?: readonly object[] | undefined;
+};
+
+/** The receipt of the steps so far. `totalSteps` decides how many steps share a row, so that it must not change while a run goes on. */
+export function makeReceipt({ config, scores, ...head }: ReceiptHead, { steps, saves }: ReceiptRows, totalSteps: number): Receipt {
+  let blockSteps = 1;
+  while (Math.ceil(totalSteps / blockSteps) > mostRows) blockSteps *= 2;
+  return {
+    receipt: 1,
+    ...head,
+    config: config as Receipt["config"],
+    inputs: { configuration: hashConfiguration(config), ...head.inputs },
+    blockSteps,
+    steps: foldSteps(steps, blockSteps),
+    saves: foldSaves(saves),
+    ...(scores === undefined ? {} : { scores: scores as NonNullable<Receipt["scores"]> }),
+  };
+}
+
+/** One row a block; a last block that is not full yet has none. */
+export function foldSteps(steps: readonly StepDigest[], blockSteps: number): string[] {
+  return Array.from({ length: Math.floor(steps.length / blockSteps) }, (_, block) => {
+    const inside = steps.slice(block * blockSteps, (block + 1) * blockSteps);
+    const fold = (name: keyof StepDigest): string => {
+      const all = inside.map((step) => step[name]);
+      return all.length === 1 ? (all[0] as string) : short(createHash("sha256").update(all.join()).digest("hex"));
+    };
+    return [(block + 1) * blockSteps, ...digests.map(fold)].join(" ");
+  });
+}
+
+/** All files of each save; where these are too many, one hash for each save, and of the saves the newest. */
+export function foldSaves(saves: ReceiptRows["saves"]): Receipt["saves"] {
+  const entries = Object.entries(saves);
+  const files = entries.reduce((sum, [, save]) => sum + Object.keys(save).length, 0);
+  if (files <= mostSaves) return Object.fromEntries(entries);
+  const folded = entries.map(([step, save]) => [step, { [allFiles]: hashSave(save) }] as const);
+  return Object.fromEntries(folded.slice(-mostSaves));
+}
+
+const allFiles = "all files";
+
+function hashSave(save: Readonly<Record<string, string>>): string {
+  const lines = Object.entries(save).map(([name, sha256]) => `${sha256}  ${name}\n`);
+  return createHash("sha256").update(lines.join("")).digest("hex");
+}
+
+export function hashConfiguration(config: object): string {
+  return createHash("sha256").update(JSON.stringify(config)).digest("hex");
+}
+
+/** @throws FileError when it is no receipt, or its configuration was changed by hand. */
+export async function readReceipt(file: string): Promise<Receipt> {
+  let json: unknown;
+  try {
+    json = JSON.parse(await readFile(file, "utf8"));
+  } catch (cause) {
+    throw new FileError(
+      {
+        where: file,
+        what: `cannot be read as a receipt: ${(cause as Error).message}`,
+        hint: "Runs leave one as runs/<name>/receipt.json.",
+      },
+      { cause },
+    );
+  }
+  const parsed = receiptSchema.safeParse(json);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new FileError({
+      where: file,
+      what: `is no receipt: ${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`,
+      expected: "a receipt.json as a run writes it",
+    });
+  }
+  const receipt = parsed.data;
+  if (receipt.inputs["configuration"] !== hashConfiguration(receipt.config))
+    throw new FileError({
+      where: file,
+      what: "its configuration is not the one that was run: it does not have the hash that the receipt states",
+      expected: receipt.inputs["configuration"],
+      got: hashConfiguration(receipt.config),
+      hint: "Take the receipt as the run wrote it; settings are changed on the command line.",
+    });
+  return receipt;
+}
+
+/** Compares a run, as it goes, with what a receipt says of it. */
+export class ReceiptCheck {
+  readonly #receipt: Receipt;
+
+  constructor(receipt: Receipt) {
+    this.#receipt = receipt;
+  }
+
+  /** What differs first in the steps and saves up to `step`, in words; null where nothing does. */
+  upTo({ steps, saves }: ReceiptRows, step: number): string | null {
+    const { blockSteps, steps: said, saves: saidSaves } = this.#receipt;
+    const here = foldSteps(steps, blockSteps);
+    for (const [i, row] of here.entries()) {
+      const names = differing(said[i] ?? "", row);
+      const last = (i + 1) * blockSteps;
+      if (names.length > 0)
+        return `${names.join(", ")} of ${blockSteps === 1 ? `step ${last}` : `steps ${last - blockSteps + 1} to ${last}`}`;
+      const differences = savesBetween(saidSaves, last - blockSteps, last).flatMap(([at, save]) =>
+        Object.entries(save)
+          .filter(([name, sha256]) => (name === allFiles ? hashSave(saves[at] ?? {}) : saves[at]?.[name]) !== sha256)
+          .map(([name]) => `${name} of the state after step ${at}`),
+      );
+      if (last <= step && differences.length > 0) return differences.join(", ");
+    }
+    return null;
+  }
+
+  /** The first row of scores that differs. */
+  scores(rows: readonly object[] = []): string | null {
+    const said = this.#receipt.scores ?? [];
+    const at = said.findIndex((row, i) => JSON.stringify(row) !== JSON.stringify(rows[i]));
+    return at < 0 ? null : `the evaluation: ${JSON.stringify(said[at])} in the receipt, ${JSON.stringify(rows[at] ?? null)} here`;
+  }
+}
+
+function savesBetween(saves: Receipt["saves"], after: number, upTo: number): [string, Readonly<Record<string, string>>][] {
+  return Object.entries(saves).filter(([step]) => Number(step) > after && Number(step) <= upTo);
+}
+
+/** What of two rows differs, in words. */
+function differing(row: string, other: string): string[] {
+  const [, ...a] = row.split(" ");
+  const [, ...b] = other.split(" ");
+  return digests.filter((_, i) => a[i] !== b[i]).map((name) => (name === "gradNorm" ? "gradient norm" : name));
+}
+
+/** Inputs that differ, or are there on one side only. */
+export function differingInputs(said: InputHashes, here: InputHashes): string[] {
+  return [...new Set([...Object.keys(said), ...Object.keys(here)])].filter((name) => name !== "configuration" && said[name] !== here[name]);
+}
+
+/** A configuration with `{package}` in place of the folder of this package, which others have elsewhere. */
+export function portable(config: Config): object {
+  return JSON.parse(JSON.stringify(config), (_, value: unknown) => {
+    if (typeof value !== "string" || !value.includes("/")) return value;
+    const place = resolve(value);
+    return place.startsWith(packageFolder) ? `{package}/${relative(packageFolder, place).replaceAll("\\", "/")}` : value;
+  }) as object;
+}

@@ -1,0 +1,127 @@
+/** What a training run holds: data only. Its logs are `Journal`, its saved states `States`. */
+import { join } from "node:path";
+import type { AgentContext, Method } from "../agent/methods/method.ts";
+import type { Config } from "../config/index.ts";
+import type { QuestionSampler } from "../data/question-sampler.ts";
+import type { Device, MemoryReport } from "../device/device.ts";
+import type { BatchGenerator } from "../generate/scheduler.ts";
+import type { GeneratorCounts } from "../generate/types.ts";
+import type { PhaseClock } from "../log/phase-clock.ts";
+import type { AdamW } from "../optim/adamw.ts";
+import type { LossScaler } from "../optim/loss-scaler.ts";
+import type { LearningRateSchedule } from "../optim/schedule.ts";
+import type { Metrics } from "../rl/metrics.ts";
+import type { Question, ScoredTrajectory } from "../rl/trajectory.ts";
+import type { UpdateStats } from "../rl/update-stats.ts";
+import type { SearchEngine } from "../search/search-engine.ts";
+import type { Simulate } from "../setup/open-agents.ts";
+import type { Endpoint } from "../setup/open-endpoint.ts";
+import type { Model } from "../setup/open-model.ts";
+import { ZeroSearchError } from "../util/errors.ts";
+import type { InputHashes } from "./inputs.ts";
+import type { Reward } from "./reward.ts";
+import type { RunData } from "./run-data.ts";
+
+/** What a step is made with; one's own in place of what the configuration names. */
+export interface StepParts {
+  /** How the policy answers: `rollout.method`. */
+  readonly method: Method;
+  /** What answers its queries: `search.engine`. */
+  readonly engine: SearchEngine;
+  /** What an answer is paid: `reward.kind`. */
+  readonly reward: Reward;
+}
+
+export interface Run extends StepParts {
+  /** Resolved, with every Hub id at the commit that is used. */
+  readonly config: Config;
+  readonly device: Device;
+  readonly policy: Model;
+  /** Null where no simulator runs in this process. */
+  readonly simulatorModel: Model | null;
+  /** Held only where the loss has a KL term. */
+  readonly reference: Model | null;
+  readonly generator: BatchGenerator;
+  readonly simulate: Simulate;
+  /** Where the simulator runs behind one. */
+  readonly endpoint: Endpoint | null;
+  readonly context: AgentContext;
+  readonly optimizer: AdamW;
+  /** Of the loss, in f16. */
+  readonly lossScaler: LossScaler | null;
+  readonly schedule: LearningRateSchedule;
+  readonly data: RunData;
+  readonly questions: QuestionSampler<Question>;
+  readonly clock: PhaseClock;
+  /** Fires when the run is to stop: rollouts under way are given up; an update, its validation and a save are finished. */
+  readonly signal: AbortSignal;
+  /** `buildId` of this program. */
+  readonly build: string;
+  readonly inputs: InputHashes;
+}
+
+/** What a step needs of a run. */
+export type StepRun = StepParts &
+  Pick<
+    Run,
+    | "config"
+    | "device"
+    | "policy"
+    | "reference"
+    | "generator"
+    | "endpoint"
+    | "context"
+    | "optimizer"
+    | "schedule"
+    | "questions"
+    | "clock"
+    | "signal"
+  >;
+
+/** What one step made. */
+export interface StepResult {
+  readonly step: number;
+  readonly scored: readonly ScoredTrajectory[];
+  readonly updates: readonly UpdateStats[];
+  readonly metrics: Metrics;
+  readonly costs: StepCosts;
+  /** Names of what it was made with. */
+  readonly made: Readonly<Record<keyof StepParts, string>>;
+}
+
+/** What a step took. */
+export interface StepCosts {
+  /** Seconds by phase. */
+  readonly times: Readonly<Record<string, number>>;
+  /** What the generator did, by model. */
+  readonly counts: ReadonlyMap<string, GeneratorCounts>;
+  readonly memory: MemoryReport;
+  /** What was asked of the simulator's endpoint, where there is one. */
+  readonly endpoint: Readonly<Record<string, number>>;
+}
+
+/** What the step that ends here took: to be asked before anything else is computed. */
+export function stepCosts({ clock, generator, device, endpoint }: Pick<Run, "clock" | "generator" | "device" | "endpoint">): StepCosts {
+  return { times: clock.take(), counts: generator.takeCounts(), memory: device.memory(), endpoint: endpoint?.takeCounts() ?? {} };
+}
+
+/** Folder of a run's logs. */
+export function logFolder({ output, name }: Config): string {
+  return join(output.runs, name);
+}
+
+/** Folder of a run's saved states. */
+export function statesFolder({ output, name }: Config): string {
+  return join(output.checkpoints, name);
+}
+
+/** The error that ends a run whose update was refused. Weights and moments are as they were before it. */
+export function diverged(step: number, { gradNorm }: UpdateStats): ZeroSearchError {
+  return new ZeroSearchError({
+    where: `step ${step}`,
+    what: "the gradient norm is not finite: training has diverged",
+    expected: "a number",
+    got: String(gradNorm),
+    hint: "Nothing of this step was kept. Go on from the last saved state with a lower learning rate: --resume RUN optimizer.learningRate=...",
+  });
+}

@@ -1,0 +1,189 @@
+/**
+ * The saved states of a run: what the policy has learnt (all weights as a Hugging Face folder, or a LoRA adapter as PEFT's), AdamW's moments,
+ * and where the run stands.
+ */
+import { basename, join } from "node:path";
+import {
+  cleanCheckpoints,
+  latestCheckpoint,
+  openCheckpoint,
+  resumeWarnings,
+  savedHashes,
+  saveCheckpoint,
+  stepName,
+  type Checkpoint,
+  type RunState,
+} from "../checkpoint/run-state.ts";
+import { loadTensors, saveTensors } from "../checkpoint/hugging-face.ts";
+import type { TrainCommand } from "../config/index.ts";
+import type { LossScalerState } from "../optim/loss-scaler.ts";
+import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
+import type { Recorded } from "./journal.ts";
+import { loadPolicy, savePolicy } from "./policy-files.ts";
+import { logFolder, statesFolder, type Run, type StepParts } from "./run.ts";
+
+const POLICY = "policy";
+const OPTIMIZER = "optimizer.safetensors";
+
+/** A state that was just saved. */
+export interface Saved {
+  readonly step: number;
+  /** SHA-256 of the policy's weights, by file. */
+  readonly weights: Readonly<Record<string, string>>;
+}
+
+/** What states are made of, and checked against. */
+export type StatesRun = Pick<Run, "config" | "device" | "policy" | "optimizer" | "lossScaler" | "build" | "inputs" | keyof StepParts>;
+
+export class States {
+  readonly folder: string;
+  readonly #run: StatesRun;
+  #saved: number | null = null;
+
+  constructor(run: StatesRun) {
+    this.#run = run;
+    this.folder = statesFolder(run.config);
+  }
+
+  /**
+   * Puts policy, optimiser and loss scale back to where a state left them.
+   * @throws FileError where the state's moments are of another kind; ConfigError where it was made with another method, engine or reward.
+   */
+  async restore(checkpoint: Checkpoint): Promise<Saved> {
+    const { policy, optimizer, lossScaler } = this.#run;
+    const { state, folder } = checkpoint;
+    checkMade(this.#run, state, folder);
+    const moments = String(state.extra["moments"] ?? "f32");
+    if (moments !== optimizer.moments)
+      throw new FileError({
+        where: folder,
+        what: "its moments are of another kind",
+        expected: `optimizer.moments=${optimizer.moments}`,
+        got: moments,
+        hint: `Go on with optimizer.moments=${moments}, or start a new run from ${join(folder, POLICY)}.`,
+      });
+    await loadPolicy(policy, checkpoint.part(POLICY));
+    await loadTensors(checkpoint.part(OPTIMIZER), optimizer.stateTensors());
+    optimizer.resume(state.updates);
+    // Absent where the run was in f32 until now: the scale then starts as in a new run.
+    const scale = state.extra["lossScale"];
+    if (scale !== undefined) lossScaler?.resume(scale as unknown as LossScalerState);
+    this.#saved = state.step;
+    return { step: state.step, weights: await savedWeights(folder) };
+  }
+
+  /** Whether a step is one after which the state is saved: every `saveEvery`, a new best, the last. */
+  due({ step, history }: Recorded): boolean {
+    const { saveEvery, steps } = this.#run.config.train;
+    return step === steps || step === history.best?.step || (saveEvery > 0 && step % saveEvery === 0);
+  }
+
+  /**
+   * Saves the state after a recorded step, whole or not at all. Null where it is saved already.
+   * @throws FileError when the disk is full: older states stay. ZeroSearchError when the weights have moved on since that step.
+   */
+  async save(recorded: Recorded): Promise<Saved | null> {
+    const { step } = recorded;
+    const { config, device, policy, optimizer, lossScaler, build, inputs } = this.#run;
+    if (this.#saved === step) return null;
+    if (recorded.updates !== optimizer.step)
+      throw new ZeroSearchError({
+        where: `saving step ${step}`,
+        what: "the policy has been updated since that step was recorded",
+        expected: `${recorded.updates} updates`,
+        got: String(optimizer.step),
+        hint: "Record a step, and save what was recorded, before the next one is trained.",
+      });
+    recorded.sync();
+    const plain = (value: unknown): RunState["extra"][string] => JSON.parse(JSON.stringify(value)) as RunState["extra"][string];
+    const folder = await saveCheckpoint({
+      folder: this.folder,
+      keep: config.train.keepCheckpoints,
+      state: {
+        step,
+        updates: optimizer.step,
+        seed: config.seed,
+        device: device.description,
+        build,
+        best: recorded.history.best,
+        logBytes: recorded.logBytes,
+        extra: {
+          memory: plain(recorded.history),
+          receipt: plain(recorded.receipt),
+          made: plain(recorded.made),
+          inputs: plain(inputs),
+          moments: optimizer.moments,
+          ...(lossScaler === null ? {} : { lossScale: { ...lossScaler.state() } }),
+        },
+      },
+      parts: [
+        { name: POLICY, write: (path) => savePolicy(policy, path, "f32") },
+        { name: OPTIMIZER, write: (path) => saveTensors(path, optimizer.stateTensors()) },
+      ],
+    });
+    this.#saved = step;
+    return { step, weights: await savedWeights(folder) };
+  }
+
+  /** Puts the policy of one saved step back. */
+  async restorePolicy(step: number): Promise<void> {
+    await loadPolicy(this.#run.policy, (await openCheckpoint(join(this.folder, stepName(step)))).part(POLICY));
+  }
+}
+
+function savedWeights(folder: string): Promise<Record<string, string>> {
+  return savedHashes(folder, /^policy\/.*\.safetensors$/);
+}
+
+/** A run goes on with the method, the engine and the reward that it was trained with, not with others of the same place. */
+function checkMade({ method, engine, reward, inputs, config }: StatesRun, { extra }: RunState, where: string): void {
+  const before = (extra["made"] ?? {}) as Readonly<Record<string, string>>;
+  const hashes = (extra["inputs"] ?? {}) as Readonly<Record<string, string>>;
+  const now = {
+    method: [method.name, "rollout.method"],
+    engine: [engine.name, "search.engine"],
+    reward: [reward.name, "reward.kind"],
+  } as const;
+  for (const [part, [name, key]] of Object.entries(now)) {
+    const was = before[part];
+    if (was !== undefined && was !== name)
+      throw new ConfigError({
+        where,
+        what: `this run was trained with another ${part}`,
+        expected: was,
+        got: name,
+        hint: `Give it as ${key}, or to openTraining({ ${part} }).`,
+      });
+    if (hashes[key] !== undefined && hashes[key] !== inputs[key])
+      throw new ConfigError({
+        where: key,
+        what: `the file of this run's ${part} has changed since the state was saved`,
+        expected: `SHA-256 ${hashes[key]}`,
+        got: inputs[key] ?? "no such file",
+        hint: `Put the old file back, or start a new run from ${config.output.checkpoints}.`,
+      });
+  }
+}
+
+/** The state that a resumed run goes on from; null where it has none yet. `say` is told what a person should know. */
+export async function findState(
+  { config, changed }: TrainCommand,
+  now: Pick<RunState, "build" | "device">,
+  say: (note: string) => void,
+): Promise<Checkpoint | null> {
+  for (const { key, before, after } of changed)
+    say(`warning: ${key} was ${JSON.stringify(before)} when this run was started, now it is ${JSON.stringify(after)}`);
+  const folder = statesFolder(config);
+  for (const place of [folder, logFolder(config)]) {
+    for (const name of await cleanCheckpoints(place))
+      say(`Cleaned up ${join(place, name)}, which a program that was killed left half written.`);
+  }
+  const checkpoint = await latestCheckpoint(folder);
+  if (checkpoint !== null) for (const warning of resumeWarnings(checkpoint.state, now)) say(`warning: ${warning}`);
+  say(
+    checkpoint === null
+      ? `Run ${basename(folder)} has no saved state yet: it starts again.`
+      : `Going on after step ${checkpoint.state.step} from ${checkpoint.folder}.`,
+  );
+  return checkpoint;
+}

@@ -1,0 +1,115 @@
+/** Receipts of whole runs: the same on any number of threads and however a run was interrupted; every changed input is named. */
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { buildIfStale, settingsFor, shortRun, start, train, type Ended } from "../helpers/program.ts";
+import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
+
+let folder: string;
+let models: string;
+let receipt: string;
+
+beforeAll(async () => {
+  buildIfStale();
+  folder = mkdtempSync(join(tmpdir(), "zerosearch-receipt-"));
+  models = join(folder, "models");
+  cpSync(await tinyQuickstart(), models, { recursive: true });
+  const { code, stderr } = await train([
+    ...shortRun,
+    ...settingsFor(models, folder),
+    "name=given",
+    "device.threads=2",
+    "train.saveEvery=2",
+  ]);
+  expect([code, stderr]).toEqual([0, ""]);
+  receipt = join(folder, "runs", "given", "receipt.json");
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function reproduce(...args: string[]): Promise<Ended> {
+  return start(process.execPath, [join(root, "bin", "zerosearch.js"), "reproduce", ...args]);
+}
+
+const last = ({ stdout }: Ended): string => stdout.trimEnd().split("\n").at(-1) ?? "";
+
+describe("reproduce", () => {
+  it("says the same, on another number of threads", async () => {
+    const ended = await reproduce(receipt, "device.threads=1");
+    expect([ended.code, ended.stderr]).toEqual([0, ""]);
+    expect(last(ended)).toMatch(/^the same: 5 of 5 steps, the weights of [34] saved states and the evaluation$/);
+  });
+
+  it("says the same of the first steps alone", async () => {
+    const ended = await reproduce(receipt, "--steps", "2");
+    expect([ended.code, last(ended)]).toEqual([0, "the same: 2 of 5 steps, the weights of 1 saved states"]);
+  });
+
+  it("names the first step that differs, and exits with 1", async () => {
+    const edited = join(folder, "edited.json");
+    const text = readFileSync(receipt, "utf8");
+    const row = /"3 [0-9a-f]{12} ([0-9a-f]{12}) /.exec(text)!;
+    writeFileSync(edited, text.replace(row[0], row[0].replace(row[1]!, "0123456789ab")));
+    const ended = await reproduce(edited);
+    expect([ended.code, last(ended)]).toEqual([1, "not the same: rewards of step 3"]);
+  });
+
+  it.each([
+    ["model.policy/config.json", "policy/config.json"],
+    ["model.policy/model.safetensors", "policy/model.safetensors"],
+    ["model.policy/tokenizer.json", "policy/tokenizer.json"],
+    ["model.policy/tokenizer_config.json", "policy/tokenizer_config.json"],
+    ["simulator.path/config.json", "simulator/config.json"],
+    ["simulator.path/model.safetensors", "simulator/model.safetensors"],
+    ["data.train", "world/train.jsonl"],
+    ["data.validation", "world/validation.jsonl"],
+    ["data.test", "world/test.jsonl"],
+    ["data.corpus", "world/corpus.jsonl"],
+  ])("names %s where one byte of it has changed", async (name, path) => {
+    const file = join(models, path);
+    const bytes = readFileSync(file);
+    const changed = Buffer.from(bytes);
+    changed[bytes.length >> 1]! ^= 1;
+    writeFileSync(file, changed);
+    try {
+      const ended = await reproduce(receipt);
+      expect([ended.code, last(ended)]).toEqual([
+        1,
+        `not the same: other inputs than the receipt's: ${name}; --anyway runs it all the same`,
+      ]);
+    } finally {
+      writeFileSync(file, bytes);
+    }
+  });
+
+  it("runs with other data where it is told to, and names the first step that it matters in", async () => {
+    const file = join(models, "world", "corpus.jsonl");
+    const bytes = readFileSync(file);
+    writeFileSync(file, Buffer.concat([bytes, Buffer.from(`${JSON.stringify({ id: "more", text: "one passage more" })}\n`)]));
+    try {
+      // The corpus is searched in validations only: no step differs.
+      const ended = await reproduce(receipt, "--anyway", "--steps", "2");
+      expect(ended.code).toBe(1);
+      expect(last(ended)).toMatch(/^not the same: other inputs than the receipt's: data\.corpus; the same: 2 of 5 steps/);
+    } finally {
+      writeFileSync(file, bytes);
+    }
+  });
+});
+
+describe("the receipt of a run that was stopped and resumed", () => {
+  it("is that of a run that was not, but for its name and folders", async () => {
+    const args = [...shortRun, ...settingsFor(models, folder), "train.saveEvery=2", "name=stopped"];
+    const stopped = await train(args, {
+      onOutput: (stdout, kill) => {
+        if (/^step 3\/5/m.test(stdout)) kill("SIGKILL");
+      },
+    });
+    expect(stopped.signal).toBe("SIGKILL");
+    const resumed = await train([...settingsFor(models, folder).slice(-2), "--resume", "stopped"]);
+    expect([resumed.code, resumed.stderr]).toEqual([0, ""]);
+    const read = (name: string): Record<string, unknown> => JSON.parse(readFileSync(join(folder, "runs", name, "receipt.json"), "utf8"));
+    const [whole, other] = [read("given"), read("stopped")];
+    for (const part of ["steps", "saves", "scores", "blockSteps"]) expect(other[part], part).toEqual(whole[part]);
+  });
+});
