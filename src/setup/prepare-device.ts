@@ -153,7 +153,7 @@ async function learn(config: Config, copy: Copy): Promise<void> {
 /** Micro-batches of all sizes that a run may have, and how each goes through a model. */
 function microBatches({ train, rollout, model }: Config) {
   const { maxContextTokens: context, temperature } = rollout;
-  const most = Math.min(Math.max(train.microBatchTokens, context), train.questionsPerStep * train.groupSize * context);
+  const most = Math.min(train.microBatchTokens, train.questionsPerStep * train.groupSize * context);
   return [...trainedRows.filter((rows) => rows < most), most].map((tokens) => ({
     rollouts: Array.from({ length: Math.ceil(tokens / longest) }, (_, question) => {
       const own = Math.min(longest, tokens - question * longest);

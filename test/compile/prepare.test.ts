@@ -21,6 +21,8 @@ import { backward } from "../../src/tensor/backward.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { withTape } from "../../src/tensor/tape.ts";
 import { fromHost, full } from "../../src/tensor/tensor.ts";
+import { readOverride, resolveConfig } from "../../src/config/index.ts";
+import { modelProgram } from "../../src/setup/prepare-device.ts";
 import { programOf } from "../helpers/model-program.ts";
 import { feed } from "../helpers/paged.ts";
 import { randomIds, tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
@@ -140,3 +142,23 @@ describe.each(targets.filter(({ name }) => name === "no tier" || name === "a lar
     );
   },
 );
+
+it("covers every rank of an adapter whose layers differ", async () => {
+  const { capabilities } = targets[0]!;
+  const options = { capabilities, precision: "f32" } as const;
+  const asked = async (ranks: readonly number[]): Promise<string> => {
+    const device = new DryWebGpuDevice(options);
+    const decoder = tinyDecoder(configs["larger qwen2"]!, device);
+    const pair = (layer: number) => ({ rank: ranks[layer]!, scale: 1 });
+    decoder.addAdapter("a", { rank: 8, alpha: 8, pair });
+    const matmuls: number[] = [];
+    const noting = new DryWebGpuDevice({
+      ...options,
+      onDispatch: ({ kernel, uints = [] }) => kernel === "matmul" && matmuls.push(uints[1]!, uints[2]!),
+    });
+    const config = resolveConfig(["data.train=none", "model.policy=none", "simulator.path=none"].map(readOverride));
+    await modelProgram(config, { policy: { decoder, adapter: "a" }, simulator: null, reference: null }, { trains: false })(noting);
+    return [3, 24].filter((rank) => matmuls.includes(rank)).join();
+  };
+  expect([await asked([3, 3]), await asked([3, 24]), await asked([24, 24])]).toEqual(["3", "3,24", "24"]);
+});

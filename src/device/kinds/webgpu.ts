@@ -1,6 +1,7 @@
 /** GPUs through WebGPU in the table of devices. */
 import { dawn, loadWgsl } from "../dawn.ts";
 import { formatBytes } from "../../util/bytes.ts";
+import { DeviceError } from "../../util/errors.ts";
 import type { Device } from "../device.ts";
 import { gpuMemory, type Machine, type Memory } from "../gpu-memory.ts";
 import { gpuRateKey, optionsOf, type DeviceKind, type DeviceSettings, type Offer } from "../kind.ts";
@@ -9,7 +10,7 @@ import { capabilitiesOf } from "../webgpu/adapter.ts";
 import type { Capabilities } from "../webgpu/capabilities.ts";
 import { createWebGpuDevice } from "../webgpu/create-webgpu.ts";
 import { DryWebGpuDevice } from "../webgpu/dry-device.ts";
-import type { WebGpuDevice } from "../webgpu/webgpu-device.ts";
+import { WebGpuDevice } from "../webgpu/webgpu-device.ts";
 
 export const webgpu = {
   name: "webgpu",
@@ -94,7 +95,9 @@ interface PlannedGpu {
 }
 
 async function gpuUnder(device: Device, settings: DeviceSettings, machine: Machine): Promise<PlannedGpu> {
-  const { adapter, capabilities } = device as WebGpuDevice;
+  if (!(device instanceof WebGpuDevice))
+    throw new DeviceError({ where: "webgpu device", what: "another device was given", got: device.kind });
+  const { adapter, capabilities } = device;
   const gpu = { ...adapter, fullName: adapter.name, capabilities };
   return { gpu, memory: givenMemory(settings) ?? (await gpuMemory(gpu, machine)), notes: [] };
 }
