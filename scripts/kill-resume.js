@@ -83,18 +83,15 @@ export function compareRuns(folder, name, other) {
   if (weights.length === 0) differ("policy/: it has no weights");
   for (const file of weights) compareFile(stepName(last), "policy", file);
   compareFile(stepName(last), "optimizer.safetensors");
-  for (const file of ["metrics.jsonl", "rollouts.jsonl"]) {
-    const rows = (run) =>
-      readFileSync(inFolder(run, "runs", file), "utf8")
-        .split("\n")
-        .map(withoutTimes);
+  // A run without test questions has no evaluation.
+  const text = (run, file) => (existsSync(inFolder(run, "runs", file)) ? readFileSync(inFolder(run, "runs", file), "utf8") : "");
+  for (const file of ["metrics.jsonl", "rollouts.jsonl", "judged.jsonl"]) {
+    const rows = (run) => text(run, file).split("\n").map(withoutTimes);
     const [left, right] = [rows(name), rows(other)];
     const row = left.findIndex((text, i) => text !== right[i]);
     if (row >= 0 || left.length !== right.length) differ(`${file}, row ${row + 1}:\n${left[row]}\n${right[row]}`);
   }
-  const evaluation = (run) =>
-    existsSync(inFolder(run, "runs", "evaluation.json")) ? readFileSync(inFolder(run, "runs", "evaluation.json"), "utf8") : "";
-  if (evaluation(name) !== evaluation(other)) differ("evaluation.json");
+  if (text(name, "evaluation.json") !== text(other, "evaluation.json")) differ("evaluation.json");
   for (const file of weights) compareFile("policy", file);
   for (const run of [name, other]) {
     const numbers = readFileSync(inFolder(run, "runs", "metrics.jsonl"), "utf8")

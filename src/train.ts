@@ -17,11 +17,12 @@ import { trainCommand, type TrainCommand } from "./config/index.ts";
 import { learningRate } from "./optim/schedule.ts";
 import { refuseWhatCannotFit } from "./plan/dry-run.ts";
 import { scoreTrajectories } from "./rl/advantage.ts";
-import { rolloutMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
+import { rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
 import { splitUpdates } from "./rl/mini-batches.ts";
 import type { TokenLogProbs } from "./rl/packing.ts";
-import type { ScoredTrajectory } from "./rl/trajectory.ts";
-import { tokenLogProbs, update, type ForwardSettings, type UpdateStats } from "./rl/update.ts";
+import type { Scored } from "./rl/trajectory.ts";
+import { tokenLogProbs, update, type ForwardSettings } from "./rl/update.ts";
+import type { UpdateStats } from "./rl/update-stats.ts";
 import { Journal, type JournalOptions, type Recorded, type Validation } from "./run/journal.ts";
 import { validate } from "./run/judge.ts";
 import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/open-run.ts";
@@ -40,7 +41,7 @@ export interface StepOptions extends Partial<StepParts> {
 export async function trainStep(run: StepRun, step: number, options: StepOptions = {}): Promise<StepResult> {
   const { config, policy, optimizer, clock } = run;
   const { method = run.method, engine = run.engine, reward = run.reward } = options;
-  const { train, rollout, algorithm } = config;
+  const { train, algorithm } = config;
 
   // The questions of this step: Q of an epoch's shuffle, named by seed and epoch.
   const asked = run.questions.step(step);
@@ -57,7 +58,6 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   // Update the policy, mini-batch by mini-batch, on the tokens it sampled itself. The loss is a mean over the tokens of a mini-batch.
   const { clipLow, clipHigh, klCoef, entropyCoef } = algorithm;
   const forward = {
-    temperature: rollout.temperature,
     microBatchTokens: train.microBatchTokens,
     cacheDtype: config.model.cacheDtype,
     recompute: train.recompute,
@@ -73,7 +73,12 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
     updates.push(stats);
   }
 
-  const metrics = { ...rolloutMetrics(scored), ...curriculumMetrics(engine, step), ...updateMetrics(updates) };
+  const metrics = {
+    ...rolloutMetrics(scored),
+    ...searchMetrics(trajectories),
+    ...curriculumMetrics(engine, step),
+    ...updateMetrics(updates),
+  };
   return { step, scored, updates, metrics, costs: stepCosts(run), made: { method: method.name, engine: engine.name, reward: reward.name } };
 }
 
@@ -85,7 +90,7 @@ function curriculumMetrics(engine: Partial<SimulatorEngine>, step: number): Metr
 /** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */
 async function referenceLogProbs(
   { reference, clock }: StepRun,
-  batch: readonly ScoredTrajectory[],
+  batch: readonly Scored[],
   settings: ForwardSettings,
 ): Promise<TokenLogProbs | null> {
   if (reference === null) return null;

@@ -1,4 +1,4 @@
-// policy_loss: with ratio = e^(logProb - old) and r = reference - logProb, per token of lossMask w != 0:
+// policy_loss: with ratio = e^(logProb - old) and r = reference - logProb, per token of weight w != 0:
 //   loss = -min(ratio A, clip(ratio, 1 - clipLow, 1 + clipHigh) A) + klCoef (e^r - r - 1) - entropyCoef H
 //   dLogProb = scale w (-A ratio, or 0 where the clipped side is the smaller; + klCoef (1 - e^r)),   dEntropy = -scale w entropyCoef
 //
@@ -9,7 +9,7 @@
 //           4 k3 to the reference   5 entropy   7 tokens; 6 is the running maximum of |logProb - old|
 // Items     phase 0: CHUNK tokens, whose stats go to shared scratch; phase 1: one item adds them in order
 // Numerics  f64. Both log-ratios are clamped to [-20, 20] before e^; beyond, they pass no gradient
-// Limits    a token of lossMask 0 gets gradients of 0 and adds to no stat, whatever its other values. Without a reference k3 is 0
+// Limits    a token of weight 0 gets gradients of 0 and adds to no stat, whatever its other values. Without a reference k3 is 0
 import { dim, tensor, sharedScratch, colsOf, rowPtr } from "./lib/call";
 
 const CHUNK: i32 = 1024;
@@ -25,13 +25,13 @@ export function policy_loss_work(args: usize, phase: i32, item: i32, scratch: us
   if (phase == 1) { addStats(args); return; }
   const low: f64 = 1 - dim(args, 0), high: f64 = 1 + dim(args, 1), klCoef = dim(args, 2), entropyCoef = dim(args, 3), scale = dim(args, 4);
   const logProb = rowPtr(tensor(args, 5, 0), 0), old = rowPtr(tensor(args, 5, 1), 0), entropy = rowPtr(tensor(args, 5, 3), 0);
-  const advantage = rowPtr(tensor(args, 5, 4), 0), mask = rowPtr(tensor(args, 5, 5), 0);
+  const advantage = rowPtr(tensor(args, 5, 4), 0), weight = rowPtr(tensor(args, 5, 5), 0);
   const reference = tensor(args, 5, 2) ? rowPtr(tensor(args, 5, 2), 0) : 0;
   const dLogProb = rowPtr(tensor(args, 5, 6), 0), dEntropy = rowPtr(tensor(args, 5, 7), 0);
   let lossSum: f64 = 0, lows: f64 = 0, highs: f64 = 0, k1: f64 = 0, k3: f64 = 0, entropySum: f64 = 0, largest: f64 = 0, tokens: f64 = 0;
   const end = min(colsOf(tensor(args, 5, 0)), (item + 1) * CHUNK);
   for (let n = item * CHUNK; n < end; n++) {
-    const i = <usize>n << 2, w = <f64>load<f32>(mask + i);
+    const i = <usize>n << 2, w = <f64>load<f32>(weight + i);
     if (w == 0) { store<f32>(dLogProb + i, 0); store<f32>(dEntropy + i, 0); continue; }
     const A = <f64>load<f32>(advantage + i), lp = <f64>load<f32>(logProb + i), H = <f64>load<f32>(entropy + i);
     const difference = lp - <f64>load<f32>(old + i), ratio = NativeMath.exp(max(<f64>-20, min(<f64>20, difference)));

@@ -1,4 +1,4 @@
-// policy_loss, first stage: with ratio = e^(logProb - old) and r = reference - logProb, per token of lossMask w != 0:
+// policy_loss, first stage: with ratio = e^(logProb - old) and r = reference - logProb, per token of weight w != 0:
 //   loss = -min(ratio A, clip(ratio, 1 - clipLow, 1 + clipHigh) A) + klCoef (e^r - r - 1)
 //   dLogProb = scale w (-A ratio, or 0 where the clipped side is the smaller; + klCoef (1 - e^r))
 // The entropy bonus is policy_loss_entropy's; policy_loss_stats adds both to the stats.
@@ -12,14 +12,14 @@
 // Numerics  f32 a token, sums in pairs. Both log-ratios are clamped to [-20, 20] before e^; beyond, they pass no gradient. k3 by its series
 //           near 0, where e^r - r - 1 would cancel. NaN at a token that counts reaches the sums and its gradient: the tests for it look
 //           at bits, since min, max and clamp may drop it
-// Limits    a token of lossMask 0 gets a gradient of 0 and adds to no sum, whatever its other values
+// Limits    a token of weight 0 gets a gradient of 0 and adds to no sum, whatever its other values
 struct Params { tokens: u32, zero: u32, low: f32, high: f32, kl_coef: f32, scale: f32 }
 
 @group(0) @binding(0) var<storage, read> log_prob: array<f32>;
 @group(0) @binding(1) var<storage, read> old_log_prob: array<f32>;
 @group(0) @binding(2) var<storage, read> reference: array<f32>;
 @group(0) @binding(3) var<storage, read> advantage: array<f32>;
-@group(0) @binding(4) var<storage, read> loss_mask: array<f32>;
+@group(0) @binding(4) var<storage, read> weight: array<f32>;
 @group(0) @binding(5) var<storage, read_write> d_log_prob: array<f32>;
 @group(0) @binding(6) var<storage, read_write> sums: array<vec2<f32>>;
 @group(0) @binding(7) var<uniform> p: Params;
@@ -77,7 +77,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   for (var k = 0u; k < CHUNK / 64u; k++) {
     let n = chunk * CHUNK + 64u * k + t;
     if (n >= p.tokens) { break; }
-    let w = loss_mask[n];
+    let w = weight[n];
     if ((bitcast<u32>(w) & 0x7fffffffu) == 0u) { d_log_prob[n] = 0.0; continue; }
 
     let difference = log_prob[n] - old_log_prob[n];

@@ -1,13 +1,13 @@
-// policy_loss, entropy stage: dEntropy[n] = -scale w entropyCoef, and the sums of entropy and of w entropy over tokens of lossMask w != 0
+// policy_loss, entropy stage: dEntropy[n] = -scale w entropyCoef, and the sums of entropy and of w entropy over tokens of weight w != 0
 //
-// Shapes    entropy, loss_mask, d_entropy [1, N]   sums: slots 5 and 8 of policy_loss's
+// Shapes    entropy, weight, d_entropy [1, N]   sums: slots 5 and 8 of policy_loss's
 // Dispatch  one workgroup per chunk of CHUNK tokens, 4 an invocation
 // Numerics  sums in pairs of f32 (value, rest)
-// Limits    a token of lossMask 0 gets a gradient of 0 and adds to no sum, whatever its entropy
+// Limits    a token of weight 0 gets a gradient of 0 and adds to no sum, whatever its entropy
 struct Params { tokens: u32, zero: u32, slope: f32 } // slope = -scale entropyCoef
 
 @group(0) @binding(0) var<storage, read> entropy: array<f32>;
-@group(0) @binding(1) var<storage, read> loss_mask: array<f32>;
+@group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read_write> d_entropy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> sums: array<vec2<f32>>;
 @group(0) @binding(4) var<uniform> p: Params;
@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   for (var k = 0u; k < CHUNK / 64u; k++) {
     let n = chunk * CHUNK + 64u * k + t;
     if (n >= p.tokens) { break; }
-    let w = loss_mask[n];
+    let w = weight[n];
     if ((bitcast<u32>(w) & 0x7fffffffu) == 0u) { d_entropy[n] = 0.0; continue; }
     d_entropy[n] = p.slope * w;
     plain = add_pairs(plain, vec2<f32>(entropy[n], 0.0));

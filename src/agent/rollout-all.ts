@@ -1,5 +1,5 @@
 /** All rollouts of a step, or of an evaluation, at once. */
-import type { Question, Trajectory } from "../rl/trajectory.ts";
+import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import { abortReason } from "../util/abort.ts";
 import type { TrajectoryKey } from "../generate/types.ts";
 import type { AgentContext, Method } from "./methods/method.ts";
@@ -13,7 +13,7 @@ export interface RolloutAllOptions {
   /** Fires to give up all rollouts; the call then rejects with its reason. */
   readonly signal?: AbortSignal;
   /** Called as each rollout ends, in the order in which they end. */
-  readonly onFinished?: ((trajectory: Trajectory, finished: number) => void) | undefined;
+  readonly onFinished?: ((trajectory: SearchTrajectory, finished: number) => void) | undefined;
 }
 
 /** The tasks of one training step: `groupSize` rollouts of each question, in order. `index` names the question for its random numbers. */
@@ -41,7 +41,7 @@ export async function rolloutAll(
   method: Method,
   context: AgentContext,
   options: RolloutAllOptions = {},
-): Promise<Trajectory[]> {
+): Promise<SearchTrajectory[]> {
   // One controller for each rollout: a signal warns about more than ten listeners.
   const controllers = tasks.map(() => new AbortController());
   let failure: { readonly reason: unknown } | null = null;
@@ -55,7 +55,7 @@ export async function rolloutAll(
   if (signal?.aborted === true) throw abortReason(signal);
   signal?.addEventListener("abort", onAbort, { once: true });
   let finished = 0;
-  const runs = tasks.map(async ({ question, key }, index): Promise<Trajectory> => {
+  const runs = tasks.map(async ({ question, key }, index): Promise<SearchTrajectory> => {
     const own = (controllers[index] as AbortController).signal;
     if (own.aborted) throw abortReason(own);
     const trajectory = await method.run(question, { ...context, key, signal: own });
@@ -66,7 +66,7 @@ export async function rolloutAll(
   try {
     const outcomes = await Promise.allSettled(runs);
     if (failure !== null) throw (failure as { readonly reason: unknown }).reason;
-    return outcomes.map((outcome) => (outcome as PromiseFulfilledResult<Trajectory>).value);
+    return outcomes.map((outcome) => (outcome as PromiseFulfilledResult<SearchTrajectory>).value);
   } finally {
     signal?.removeEventListener("abort", onAbort);
   }

@@ -5,14 +5,14 @@
  * Source: ZeroSearch (arXiv 2505.04588) 3.1. Ids that were sampled are trained on as they are, never decoded and encoded again.
  */
 import type { Sequence } from "../generate/types.ts";
-import type { Question, SearchRecord, Trajectory, TrajectoryStatus } from "../rl/trajectory.ts";
+import type { Question, SearchRecord, SearchTrajectory, TrajectoryStatus } from "../rl/trajectory.ts";
 import { generateUnlessAborted } from "../generate/generate-unless-aborted.ts";
 import type { TextCodec } from "../text/text-codec.ts";
-import { ours, type Prompt } from "../text/prompt.ts";
 import { ConfigError, RequestError } from "../util/errors.ts";
 import { containsAnswer } from "../util/normalise-answer.ts";
+import { neutralise, type Action, type Dialect, type PromptValues } from "./dialects/dialect.ts";
 import type { AgentSettings, MethodContext } from "./methods/method.ts";
-import { correction, neutralise, observation, observationClose, observationOpen, parseAction, type Action } from "./protocol.ts";
+import { promptIds } from "./prompts.ts";
 import { Transcript } from "./transcript.ts";
 
 /**
@@ -21,20 +21,20 @@ import { Transcript } from "./transcript.ts";
  * "noAnswer" otherwise.
  * @throws RequestError when the prompt does not fit, and whatever the engine throws.
  */
-export async function rollout(question: Question, context: MethodContext): Promise<Trajectory> {
-  const { settings, tokenizer, style, key } = context;
-  const sequence = open(style.policyPrompt(neutralise(question.question)), context);
+export async function rollout(question: Question, dialect: Dialect, context: MethodContext): Promise<SearchTrajectory> {
+  const { settings, tokenizer, key } = context;
+  const sequence = open(dialect, { question: question.question }, context);
   try {
-    const transcript = new Transcript(sequence.ids.length);
-    const finish = (status: TrajectoryStatus, answer: string | null = null): Trajectory =>
-      transcript.finish(sequence, key, question, status, answer);
+    const transcript = new Transcript(sequence.ids.length, key, settings.sampling);
+    const finish = (status: TrajectoryStatus, answer: string | null = null): SearchTrajectory =>
+      transcript.finish(sequence, question, status, answer);
     for (let turn = 0; ; turn++) {
       if (roomOf(sequence, settings) < 1) return finish("length");
-      const { action, outOfTokens } = await takeTurn(sequence, transcript, context);
+      const { action, outOfTokens } = await takeTurn(sequence, transcript, dialect, context);
       if (action.kind === "answer") return finish("answered", action.text);
       if (action.kind === "invalid") transcript.invalidActions++;
       if (turn === settings.maxTurns) return finish(outOfTokens ? "length" : "noAnswer");
-      const reply = await respond(action, turn, roomOf(sequence, settings), question, transcript, context);
+      const reply = await respond(action, turn, roomOf(sequence, settings), question, transcript, dialect, context);
       if (reply === null) return finish("length");
       sequence.append(reply);
       transcript.given(reply, tokenizer.decode(reply, { continuation: true }));
@@ -44,22 +44,22 @@ export async function rollout(question: Question, context: MethodContext): Promi
   }
 }
 
-/** One generation from a prompt, without search: the direct and RAG baselines. `searches` were made for the prompt. */
+/** One generation from the dialect's prompt, without search: the direct and RAG baselines. `searches` were made for its `documents`. */
 export async function answerOnce(
-  prompt: Prompt,
-  searches: readonly SearchRecord[],
   question: Question,
+  dialect: Dialect,
   context: MethodContext,
-): Promise<Trajectory> {
-  const sequence = open(prompt, context);
+  { documents, searches = [] }: { readonly documents?: string; readonly searches?: readonly SearchRecord[] } = {},
+): Promise<SearchTrajectory> {
+  const sequence = open(dialect, { question: question.question, ...(documents === undefined ? {} : { documents }) }, context);
   try {
-    const transcript = new Transcript(sequence.ids.length);
+    const transcript = new Transcript(sequence.ids.length, context.key, context.settings.sampling);
     transcript.searches.push(...searches);
-    if (roomOf(sequence, context.settings) < 1) return transcript.finish(sequence, context.key, question, "length", null);
-    const { action, outOfTokens } = await takeTurn(sequence, transcript, context);
-    if (action.kind === "answer") return transcript.finish(sequence, context.key, question, "answered", action.text);
+    if (roomOf(sequence, context.settings) < 1) return transcript.finish(sequence, question, "length", null);
+    const { action, outOfTokens } = await takeTurn(sequence, transcript, dialect, context);
+    if (action.kind === "answer") return transcript.finish(sequence, question, "answered", action.text);
     transcript.invalidActions++;
-    return transcript.finish(sequence, context.key, question, outOfTokens ? "length" : "noAnswer", null);
+    return transcript.finish(sequence, question, outOfTokens ? "length" : "noAnswer", null);
   } finally {
     sequence.close();
   }
@@ -70,6 +70,7 @@ export async function askEngine(
   query: string,
   turn: number,
   question: Question,
+  dialect: Pick<Dialect, "tags">,
   { engine, key, signal }: MethodContext,
 ): Promise<SearchRecord> {
   const { documents, kind, noiseProbability } = await engine.search({
@@ -80,7 +81,7 @@ export async function askEngine(
     turn,
     ...(signal === undefined ? {} : { signal }),
   });
-  const shown = neutralise(documents).trim();
+  const shown = neutralise(documents, dialect).trim();
   return {
     turn,
     query,
@@ -92,15 +93,17 @@ export async function askEngine(
 }
 
 /**
- * The ids of an observation: at most `limit`, cut from the right but always closed, never inside a character.
+ * The ids of an observation, whose documents are neutralised here: at most `limit`, cut from the right but always closed, never inside a
+ * character.
  * @throws ConfigError when the tags alone need more.
  */
-export function observationIds(documents: string, tokenizer: TextCodec, limit: number): number[] {
-  const parts = observation(documents);
+export function observationIds(documents: string, dialect: Dialect, tokenizer: TextCodec, limit: number): number[] {
+  const parts = dialect.observe(neutralise(documents, dialect));
   const whole = tokenizer.encodePrompt(parts);
   if (whole.length <= limit) return whole;
-  const close = tokenizer.encodePrompt([ours(observationClose)]);
-  const frame = frameOf(tokenizer);
+  const end = parts.findIndex(({ foreign }) => foreign) + 1;
+  const close = tokenizer.encodePrompt(parts.slice(end));
+  const frame = frameOf(dialect, tokenizer);
   if (limit < frame)
     throw new ConfigError({
       where: "rollout.maxObservationTokens",
@@ -108,20 +111,22 @@ export function observationIds(documents: string, tokenizer: TextCodec, limit: n
       expected: `${frame} or more`,
       got: String(limit),
     });
-  const open = tokenizer.encodePrompt(parts.slice(0, -1));
+  const open = tokenizer.encodePrompt(parts.slice(0, end));
   let length = limit - close.length;
   while (length > frame - close.length && tokenizer.decode(open.slice(0, length), { continuation: true }).endsWith("\ufffd")) length--;
   return [...open.slice(0, length), ...close];
 }
 
-/** Tokens of an observation's tags. */
-function frameOf(tokenizer: TextCodec): number {
-  return tokenizer.encodePrompt([ours(observationOpen)]).length + tokenizer.encodePrompt([ours(observationClose)]).length;
+/** Tokens of what stands around an observation's documents. */
+function frameOf(dialect: Dialect, tokenizer: TextCodec): number {
+  const parts = dialect.observe("");
+  const at = parts.findIndex(({ foreign }) => foreign);
+  return tokenizer.encodePrompt(parts.slice(0, at)).length + tokenizer.encodePrompt(parts.slice(at + 1)).length;
 }
 
-function open(prompt: Prompt, { generator, tokenizer, settings, style, key }: MethodContext): Sequence {
+function open(dialect: Dialect, values: PromptValues, { generator, tokenizer, settings, prompts, key }: MethodContext): Sequence {
   const { model, adapter, seed, purpose, maxContextTokens = Infinity } = settings;
-  const ids = tokenizer.encodePrompt(prompt, style.encoding);
+  const ids = promptIds(dialect, values, prompts, tokenizer);
   if (ids.length >= maxContextTokens) {
     throw new RequestError({
       where: `rollout of question ${key.question}`,
@@ -145,12 +150,18 @@ interface Turn {
   readonly outOfTokens: boolean;
 }
 
-async function takeTurn(sequence: Sequence, transcript: Transcript, { settings, stop, tokenizer, signal }: MethodContext): Promise<Turn> {
+async function takeTurn(
+  sequence: Sequence,
+  transcript: Transcript,
+  dialect: Dialect,
+  { settings, stops, tokenizer, signal }: MethodContext,
+): Promise<Turn> {
+  const stop = stops(dialect.stops);
   const maxNewTokens = Math.min(settings.maxNewTokens, roomOf(sequence, settings));
   const generated = await generateUnlessAborted(sequence, { stop, maxNewTokens, sampling: settings.sampling }, signal);
   const text = tokenizer.decode(generated.ids, { continuation: true });
   transcript.sampled(generated, text);
-  return { action: parseAction(text), outOfTokens: generated.reason === "length" };
+  return { action: dialect.parse(text), outOfTokens: generated.reason === "length" };
 }
 
 /** What is appended after a turn that did not answer, or null when it would leave no room for a token of the policy. */
@@ -160,18 +171,19 @@ async function respond(
   room: number,
   question: Question,
   transcript: Transcript,
+  dialect: Dialect,
   context: MethodContext,
 ): Promise<number[] | null> {
   const { tokenizer, settings } = context;
   let reply: number[];
   if (action.kind === "search") {
     // A search whose observation cannot fit is not made: nobody would read it.
-    if (room <= frameOf(tokenizer)) return null;
-    const record = await askEngine(action.query, turn, question, context);
+    if (room <= frameOf(dialect, tokenizer)) return null;
+    const record = await askEngine(action.query, turn, question, dialect, context);
     transcript.searches.push(record);
-    reply = observationIds(record.documents, tokenizer, settings.maxObservationTokens);
+    reply = observationIds(record.documents, dialect, tokenizer, settings.maxObservationTokens);
   } else {
-    reply = tokenizer.encodePrompt([ours(correction)]);
+    reply = tokenizer.encodePrompt(dialect.correction);
   }
   return reply.length < room ? reply : null;
 }

@@ -2,10 +2,9 @@
  * The record of one rollout while it grows: what each token is (sampled or given), its log-probability, and the text for people.
  * It mirrors the ids of a `Sequence` and checks that they stay aligned.
  */
-import type { Generated, Sequence } from "../generate/types.ts";
-import type { Question, SearchRecord, Trajectory, TrajectoryStatus } from "../rl/trajectory.ts";
+import type { Generated, SamplingSettings, Sequence, TrajectoryKey } from "../generate/types.ts";
+import type { Question, SearchRecord, SearchTrajectory, TrajectoryStatus } from "../rl/trajectory.ts";
 import { RequestError } from "../util/errors.ts";
-import type { TrajectoryKey } from "../generate/types.ts";
 
 export class Transcript {
   readonly searches: SearchRecord[] = [];
@@ -13,11 +12,15 @@ export class Transcript {
   invalidActions = 0;
   text = "";
   readonly #promptLength: number;
+  readonly #key: TrajectoryKey;
+  readonly #sampling: SamplingSettings;
   readonly #lossMask: number[];
   readonly #logProbs: number[];
 
-  constructor(promptLength: number) {
+  constructor(promptLength: number, key: TrajectoryKey, sampling: SamplingSettings) {
     this.#promptLength = promptLength;
+    this.#key = key;
+    this.#sampling = sampling;
     this.#lossMask = new Array<number>(promptLength).fill(0);
     this.#logProbs = new Array<number>(promptLength).fill(0);
   }
@@ -42,7 +45,7 @@ export class Transcript {
   }
 
   /** @throws RequestError when the sequence does not hold exactly what was recorded. */
-  finish(sequence: Sequence, key: TrajectoryKey, question: Question, status: TrajectoryStatus, answer: string | null): Trajectory {
+  finish(sequence: Sequence, question: Question, status: TrajectoryStatus, answer: string | null): SearchTrajectory {
     const ids = [...sequence.ids];
     if (ids.length !== this.#lossMask.length) {
       throw new RequestError({
@@ -53,11 +56,10 @@ export class Transcript {
       });
     }
     return {
-      step: key.step,
-      questionIndex: key.question,
-      rollout: key.rollout,
+      key: this.#key,
       question,
       promptLength: this.#promptLength,
+      sampling: this.#sampling,
       ids,
       lossMask: this.#lossMask,
       logProbs: this.#logProbs,

@@ -1,4 +1,8 @@
 /** `zerosearch evaluate`: judges a policy as a training run does before and after, without training. */
+import { rmSync } from "node:fs";
+import { basename, join } from "node:path";
+import { methods } from "../agent/methods/index.ts";
+import { checkPromptsFit } from "../agent/prompts.ts";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import {
   argumentsHelp,
@@ -8,11 +12,16 @@ import {
   readYaml,
   resolveConfig,
   type ArgumentSpec,
+  type Config,
 } from "../config/index.ts";
-import { evaluationJson } from "../log/report.ts";
+import { judge, type JudgedRow } from "../evaluation/judge.ts";
+import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
+import { JsonLines } from "../log/json-lines.ts";
+import { openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
-import { documentedRows, evaluationText, judge } from "../run/judge.ts";
-import { openRollouts, openRunData } from "../run/open-run.ts";
+import { openSimulator, simulatorPositions, type Simulate } from "../setup/open-agents.ts";
+import { openEndpoint } from "../setup/open-endpoint.ts";
+import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
 
@@ -24,6 +33,10 @@ const spec: ArgumentSpec = {
     device: { value: "KIND", doc: "Short for device.kind=KIND." },
     when: { value: "WHEN", doc: "What the rows say of the policy: before or after training (after)." },
     json: { value: "FILE", doc: "Writes the rows there, as evaluation.json of a run." },
+    out: {
+      value: "FOLDER",
+      doc: "Writes evaluation.json there, and judged.jsonl: every question with its whole trajectory and its scores.",
+    },
   },
   settings: true,
 };
@@ -36,39 +49,77 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
   const device = options.get("device");
   const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
-  const config = resolveConfig([...readYaml(options.get("config") ?? packagedConfig("quickstart")), ...overrides]);
+  const config = resolveConfig([...readYaml(options.get("config") ?? packagedConfig("quickstart")), ...overrides], "evaluate");
   const when = options.get("when") ?? "after";
   if (when !== "before" && when !== "after") {
     throw new ConfigError({ where: "--when", what: "wrong value", expected: "before or after", got: when });
   }
-  const closing = new Closing();
   const interrupt = new AbortController();
   const onSignal = (): void => {
     interrupt.abort(new Error("interrupted"));
   };
   process.once("SIGINT", onSignal);
-  closing.add(onSignal, () => process.off("SIGINT", onSignal));
   try {
-    const parts = await openRollouts(config, await openRunData(config, closing), closing, { trains: false });
-    const { policy, simulatorModel } = parts;
-    const adapter = config.lora.from === null ? "" : ` with the LoRA adapter ${config.lora.from}`;
-    process.stdout.write(`policy ${config.model.policy}${adapter} | seed ${config.seed}\n`);
-    await prepareDevice(parts.device, config, { policy, simulator: simulatorModel, reference: null }, { trains: false });
-    const evaluation = await judge({ ...parts, config, signal: interrupt.signal }, when);
-    if (evaluation === null) {
-      throw new ConfigError({
-        where: "zerosearch evaluate",
-        what: "there is nothing to judge by",
-        expected: "data.test and data.corpus",
-        got: "none",
-      });
-    }
-    process.stdout.write(`${evaluationText([evaluation], parts.data.test)}\n`);
-    const json = options.get("json");
-    if (json !== undefined) await writeFileAtomic(json, evaluationJson(documentedRows(evaluation.rows)));
+    await evaluate(config, { when, json: options.get("json"), out: options.get("out"), signal: interrupt.signal });
   } catch (error) {
     if (!interrupt.signal.aborted) throw error;
     process.exitCode = 130;
+  } finally {
+    process.off("SIGINT", onSignal);
+  }
+}
+
+interface Wanted {
+  readonly when: When;
+  readonly json: string | undefined;
+  readonly out: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+async function evaluate(config: Config, { when, json, out, signal }: Wanted): Promise<void> {
+  const { evaluation, rollout, lora, seed } = config;
+  const closing = new Closing();
+  try {
+    const { questions, engine } = await openTest(config);
+    closing.add(engine, (one) => one.close());
+    const endpoint = evaluation.robustness ? await openEndpoint(config) : null;
+    const inProcess = evaluation.robustness && config.simulator.path !== null;
+    const opened = await openPolicy(config, { simulatorPositions: inProcess ? simulatorPositions(config, questions) : null, closing });
+    const { policy, simulator, generator } = opened;
+    process.stdout.write(
+      `policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}\n`,
+    );
+    const simulate: Simulate | undefined =
+      endpoint?.simulate ?? (simulator === null ? undefined : openSimulator(config, generator, simulator));
+    if (evaluation.robustness && simulate === undefined)
+      process.stdout.write("no simulator is configured: how the policy takes useless documents is not measured\n");
+    const context = opened.judging(engine);
+    const baselines = evaluation.baselines ? [methods.direct, methods.rag] : [];
+    for (const { dialect } of [methods.zerosearch, ...baselines])
+      if (dialect !== undefined) checkPromptsFit(questions, dialect, context, Math.min(rollout.maxContextTokens, policy.maxPositions));
+    await prepareDevice(opened.device, config, opened, { trains: false });
+    const file = out === undefined ? null : join(out, "judged.jsonl");
+    if (file !== null) rmSync(file, { force: true });
+    const log = file === null ? null : closing.add(new JsonLines<JudgedRow>(file), (one) => one.close());
+    const judged = await judge({
+      method: methods.zerosearch,
+      baselines,
+      engines: [engine],
+      questions,
+      context,
+      model: basename(policy.source),
+      when,
+      step: null,
+      seed,
+      samples: evaluation.bootstrapSamples,
+      simulated: simulate === undefined ? null : { useful: simulate(0), noisy: simulate(1) },
+      onJudged: (row) => log?.append([row]),
+      signal,
+    });
+    log?.sync();
+    process.stdout.write(`${evaluationText([judged], questions)}\n`);
+    for (const to of [json, ...(out === undefined ? [] : [join(out, "evaluation.json")])])
+      if (to !== undefined) await writeFileAtomic(to, evaluationJson(judged.rows));
   } finally {
     await closing.close();
   }

@@ -31,7 +31,7 @@ export interface Arguments {
 
 /** @throws ConfigError for an unknown option (with the nearest one), a missing value, or a word too many. */
 export function parseArguments(argv: readonly string[], spec: ArgumentSpec): Arguments {
-  const known: Readonly<Record<string, OptionSpec>> = { ...spec.options, help };
+  const known: Readonly<Record<string, OptionSpec>> = { ...spec.options, help: helpOf(spec) };
   const options = new Map<string, string>();
   const words: string[] = [];
   const settings: string[] = [];
@@ -67,7 +67,7 @@ export function parseArguments(argv: readonly string[], spec: ArgumentSpec): Arg
 
 /** Usage, options and their meaning. */
 export function argumentsHelp(spec: ArgumentSpec): string {
-  const entries = Object.entries({ ...spec.options, help }).map(
+  const entries = Object.entries({ ...spec.options, help: helpOf(spec) }).map(
     ([name, { value, doc }]) => [`--${name}${value === undefined ? "" : ` ${value}`}`, doc] as const,
   );
   const width = Math.max(...entries.map(([left]) => left.length));
@@ -75,7 +75,9 @@ export function argumentsHelp(spec: ArgumentSpec): string {
   return `${spec.summary}\n\nUsage: ${usage}\n\n${entries.map(([left, doc]) => `  ${left.padEnd(width)}  ${doc}`).join("\n")}\n`;
 }
 
-const help: OptionSpec = { doc: "Prints this page." };
+function helpOf({ settings }: ArgumentSpec): OptionSpec {
+  return settings === true ? { value: "[all]", doc: "Prints this page; `--help all` shows every setting." } : { doc: "Prints this page." };
+}
 
 function unknownOption(spec: ArgumentSpec, argument: string, name: string, known: readonly string[]): ConfigError {
   const guess = nearest(name, known);

@@ -2,8 +2,11 @@
 import { ConfigError } from "../util/errors.ts";
 import type { Config } from "./schema.ts";
 
-export function checkTogether(config: Config, locate: (path: readonly string[]) => string): ConfigError[] {
-  const { device, rollout, train, evaluation, data, curriculum, model, algorithm, simulator } = config;
+/** What a configuration is for. */
+export type Purpose = "train" | "evaluate";
+
+export function checkTogether(config: Config, purpose: Purpose, locate: (path: readonly string[]) => string): ConfigError[] {
+  const { device, rollout, train, search, evaluation, data, curriculum, model, algorithm, simulator } = config;
   const mistakes: ConfigError[] = [];
   const need = (right: boolean, key: string, what: string, expected: string, got: string | number, hint?: string) => {
     if (!right) mistakes.push(new ConfigError({ where: locate(key.split(".")), what: `${key} ${what}`, expected, got: String(got), hint }));
@@ -62,12 +65,30 @@ export function checkTogether(config: Config, locate: (path: readonly string[]) 
     "null where algorithm.klCoef is 0",
     JSON.stringify(model.referencePolicy),
   );
+  const trains = purpose === "train";
   need(
-    (simulator.path === null) !== (simulator.endpoint === null),
+    !trains || data.train !== null,
+    "data.train",
+    "is missing",
+    "a path",
+    "null",
+    "Give it in a file (--config FILE) or as data.train=...",
+  );
+  const judges = data.test !== null || data.validation !== null;
+  const engines = [...(trains ? [search.engine] : []), ...(judges ? [evaluation.engine] : [])];
+  need(
+    simulator.path === null || simulator.endpoint === null,
     "simulator.path",
-    simulator.path === null ? "is missing" : "and simulator.endpoint are both given",
+    "and simulator.endpoint are both given",
     "one of them: a model in this process, or a server",
-    simulator.path === null ? "null" : JSON.stringify(simulator.path),
+    JSON.stringify(simulator.path),
+  );
+  need(
+    !engines.includes("simulated") || simulator.path !== null || simulator.endpoint !== null,
+    "simulator.path",
+    "is missing",
+    "one of them: a model in this process, or a server (simulator.endpoint)",
+    "null",
   );
   need(
     simulator.adapter === null || simulator.path !== null,
@@ -76,7 +97,6 @@ export function checkTogether(config: Config, locate: (path: readonly string[]) 
     "null with simulator.endpoint: the server has its own",
     JSON.stringify(simulator.adapter),
   );
-  const judged = data.test !== null || data.validation !== null;
-  need(!judged || data.corpus !== null, "data.corpus", "is missing", `a path: ${evaluation.engine} has nothing to search`, "null");
+  need(!engines.includes("bm25") || data.corpus !== null, "data.corpus", "is missing", "a path: bm25 has nothing to search", "null");
   return mistakes;
 }

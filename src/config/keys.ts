@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { configSchema } from "./schema.ts";
 
-export type KeyType = "integer" | "number" | "string" | "boolean";
+export type KeyType = "integer" | "number" | "string" | "boolean" | "object";
 
 export interface Key {
   /** Dotted, as it is written on the command line. */
@@ -14,6 +14,10 @@ export interface Key {
   readonly path: boolean;
   /** Whether the value is a model: a path, or a Hub id. */
   readonly model: boolean;
+  /** Names of a table that the value may be instead of a path. */
+  readonly names: readonly string[];
+  /** Shown by `--help all` only. */
+  readonly rare: boolean;
   /** Undefined where the key must be given. */
   readonly default: unknown;
   /** What values are right, in words: "an integer from 1". */
@@ -41,6 +45,8 @@ interface JsonSchema {
   readonly pattern?: string;
   readonly path?: boolean;
   readonly model?: boolean;
+  readonly names?: readonly string[];
+  readonly rare?: boolean;
 }
 
 const root = z.toJSONSchema(configSchema, { io: "input" }) as JsonSchema;
@@ -73,6 +79,8 @@ function describeKey(section: string, name: string, schema: JsonSchema): Key {
     nullable,
     path,
     model: schema.model === true,
+    names: schema.names ?? [],
+    rare: schema.rare === true,
     default: schema.default,
     expected: describeRange(schema, path) + (nullable ? ", or null" : ""),
     doc: schema.description ?? "",
@@ -81,6 +89,8 @@ function describeKey(section: string, name: string, schema: JsonSchema): Key {
 
 function describeRange(schema: JsonSchema, path: boolean): string {
   if (schema.enum !== undefined) return schema.enum.length === 1 ? `"${schema.enum[0] ?? ""}"` : `one of ${schema.enum.join(", ")}`;
+  if (schema.names !== undefined) return `one of ${schema.names.join(", ")}, or a module such as ./my-module.js`;
+  if (schema.type === "object") return "a map of settings";
   if (path) return schema.model === true ? "a folder, or a Hub id such as Qwen/Qwen2.5-3B" : "a path";
   if (schema.pattern !== undefined) return "a name of letters, digits, '.', '_' and '-'";
   if (schema.type === "boolean") return "true or false";

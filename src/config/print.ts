@@ -1,5 +1,4 @@
 /** Configurations as text: the file saved with a run, the help page, what changed between two. */
-import { createHash } from "node:crypto";
 import { stringify } from "yaml";
 import { keys, sections, type Key } from "./keys.ts";
 import type { Config } from "./schema.ts";
@@ -19,31 +18,14 @@ export interface ChangedKey {
 export function changedKeys(before: Config, after: Config): ChangedKey[] {
   return keys
     .map(({ key }) => ({ key, before: valueOf(before, key), after: valueOf(after, key) }))
-    .filter((change) => change.before !== change.after);
+    .filter((change) => JSON.stringify(change.before) !== JSON.stringify(change.after));
 }
 
-/** SHA-256 of what the results depend on: all keys but the run's name, its folders, the device and how often it is saved. */
-export function hashConfig(config: Config): string {
-  const asides = [
-    "name",
-    "output.runs",
-    "output.checkpoints",
-    "device.kind",
-    "device.readInterval",
-    "device.adapter",
-    "device.threads",
-    "train.saveEvery",
-    "train.keepCheckpoints",
-  ];
-  const lines = keys.filter(({ key }) => !asides.includes(key)).map(({ key }) => `${key}=${JSON.stringify(valueOf(config, key))}\n`);
-  return createHash("sha256").update(lines.join("")).digest("hex");
-}
-
-/** All keys in their sections, with default, range and meaning, wrapped to `width` columns. */
-export function keysHelp(width = 100): string {
+/** The keys that people set, or all, in their sections, with default, range and meaning, wrapped to `width` columns. */
+export function keysHelp({ all = false, width = 100 }: { readonly all?: boolean; readonly width?: number } = {}): string {
   const groups = [{ name: "", doc: "" }, ...sections].map(({ name, doc }) => {
     const title = name === "" ? [] : wrap(`${name}: ${doc}`, width, "");
-    const rows = keys.filter((key) => key.section === name).flatMap((key) => keyHelp(key, width));
+    const rows = keys.filter((key) => key.section === name && (all || !key.rare)).flatMap((key) => keyHelp(key, width));
     return [...title, ...rows].join("\n");
   });
   return groups.join("\n\n") + "\n";

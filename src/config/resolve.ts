@@ -3,10 +3,13 @@ import { isAbsolute, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { z } from "zod";
 import { ConfigError } from "../util/errors.ts";
-import { checkTogether } from "./check-together.ts";
-import { findKey, keys } from "./keys.ts";
+import { checkTogether, type Purpose } from "./check-together.ts";
+import { findKey, keys, type Key } from "./keys.ts";
+import { nearest } from "./nearest.ts";
+import { newValue } from "./renames.ts";
 import { configSchema, type Config } from "./schema.ts";
-import { isTree, mergeTrees, type Source, type Tree } from "./source.ts";
+import { mergeTrees, type Source } from "./source.ts";
+import { isTree, type Tree } from "./tree.ts";
 import { unknownKey } from "./unknown-key.ts";
 
 /** Where this package is installed; `{package}` in a path stands for it. */
@@ -15,9 +18,10 @@ export const packageFolder = fileURLToPath(new URL("../../", import.meta.url));
 /**
  * Merges the sources, later ones over earlier ones, fills in defaults and checks every value and what must fit together.
  * Relative paths are relative to the working directory.
+ * @param purpose - what must be there: judging needs neither training questions nor a simulator
  * @throws ConfigError with all mistakes: the first one in full, the others below it.
  */
-export function resolveConfig(sources: readonly Source[]): Config {
+export function resolveConfig(sources: readonly Source[], purpose: Purpose = "train"): Config {
   const tree = mergeTrees(sources.map((source) => source.tree));
   const locate = (path: readonly string[]) =>
     sources
@@ -26,7 +30,7 @@ export function resolveConfig(sources: readonly Source[]): Config {
       .at(-1) ?? "configuration";
   const parsed = configSchema.safeParse(expandPaths(tree));
   if (!parsed.success) throw united(unknownFirst(parsed.error.issues).flatMap((issue) => explain(issue, tree, locate)));
-  const mistakes = checkTogether(parsed.data, locate);
+  const mistakes = checkTogether(parsed.data, purpose, locate);
   if (mistakes.length > 0) throw united(mistakes);
   return parsed.data;
 }
@@ -64,9 +68,16 @@ function explain(issue: z.core.$ZodIssue, tree: Tree, locate: (path: readonly st
       what: `wrong value for ${name}`,
       expected: key.expected,
       got: JSON.stringify(value),
-      hint: key.doc,
+      hint: hintFor(key, value),
     }),
   ];
+}
+
+function hintFor({ key, names, doc }: Key, value: unknown): string {
+  const renamed = newValue(key, value);
+  if (renamed !== undefined) return `${String(value)} is called ${renamed} now`;
+  const guess = typeof value === "string" ? nearest(value, names) : undefined;
+  return guess === undefined ? doc : `did you mean ${guess}? ${doc}`;
 }
 
 /** A misspelt key often makes another one missing: the cause comes before the consequence. */
@@ -95,7 +106,9 @@ function expandPaths(tree: Tree): Tree {
         if (typeof value !== "string" || !value.startsWith("{package}")) return {};
         const full = join(packageFolder, value.slice("{package}".length));
         const short = relative(process.cwd(), full);
-        const shown = short.startsWith("..") || isAbsolute(short) ? full : short;
+        const below = !short.startsWith("..") && !isAbsolute(short);
+        // What may be a name as well must look like a path.
+        const shown = !below ? full : key.names.length > 0 ? `./${short}` : short;
         return path.reduceRight<unknown>((inner, part) => ({ [part]: inner }), shown) as Tree;
       }),
   ]);

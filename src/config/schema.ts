@@ -5,35 +5,24 @@
  */
 import { z } from "zod";
 import { deviceNames } from "../device/devices.ts";
+import {
+  choice,
+  flag,
+  model,
+  nameOrFile,
+  optionalModel,
+  optionalPath,
+  optionalText,
+  path,
+  rare,
+  real,
+  section,
+  whole,
+} from "../util/fields.ts";
 
-const whole = (value: number, { min = 0, max = Number.MAX_SAFE_INTEGER }: Range, doc: string) =>
-  z.number().int().min(min).max(max).default(value).describe(doc);
-const real = (value: number, { min = 0, max }: Range, doc: string) => {
-  const number = z.number().min(min);
-  return (max === undefined ? number : number.max(max)).default(value).describe(doc);
-};
-const choice = <const T extends readonly [string, ...string[]]>(options: T, doc: string) =>
-  z
-    .enum(options)
-    .default(options[0] as never)
-    .describe(doc);
-const flag = (value: boolean, doc: string) => z.boolean().default(value).describe(doc);
-const path = (doc: string) => z.string().min(1).meta({ description: doc, path: true });
-/** A folder, or a Hub id. */
-const model = (doc: string) => z.string().min(1).meta({ description: doc, path: true, model: true });
-const optionalModel = (doc: string) => z.string().min(1).nullable().default(null).meta({ description: doc, path: true, model: true });
-const optionalText = (doc: string) => z.string().min(1).nullable().default(null).describe(doc);
-const optionalPath = (doc: string) => z.string().min(1).nullable().default(null).meta({ description: doc, path: true });
-const section = <T extends z.ZodRawShape>(doc: string, shape: T) =>
-  z
-    .strictObject(shape)
-    .prefault({} as never)
-    .describe(doc);
-
-interface Range {
-  readonly min?: number;
-  readonly max?: number;
-}
+/** Names of the tables that a setting chooses from. */
+export const engineNames = ["simulated", "bm25"] as const;
+export const methodNames = ["zerosearch", "direct", "rag"] as const;
 
 export const configSchema = z.strictObject({
   name: z
@@ -46,9 +35,11 @@ export const configSchema = z.strictObject({
   output: section("Where a run writes.", {
     runs: path("Folder of the logs, one folder a run.").default("runs"),
     checkpoints: path("Folder of the saved states, one folder a run.").default("checkpoints"),
-    dtype: choice(
-      ["f32", "bf16", "f16"],
-      "Type of the weights in the policy that a run leaves to be used; its saved states are f32, so that they go on exactly.",
+    dtype: rare(
+      choice(
+        ["f32", "bf16", "f16"],
+        "Type of the weights in the policy that a run leaves to be used; its saved states are f32, so that they go on exactly.",
+      ),
     ),
   }),
 
@@ -64,24 +55,30 @@ export const configSchema = z.strictObject({
       .default(null)
       .describe("Part of the name of the GPU to take, where there are several; null takes the first. zerosearch doctor lists them."),
     threads: whole(0, { max: 256 }, "CPU threads; 0 takes all. The results do not depend on it."),
-    blas: choice(
-      ["wasm", "openblas"],
-      "Matrix products on the CPU; openblas is faster, but its sums depend on the batch, so runs then repeat to a tolerance only.",
+    blas: rare(
+      choice(
+        ["wasm", "openblas"],
+        "Matrix products on the CPU; openblas is faster, but its sums depend on the batch, so runs then repeat to a tolerance only.",
+      ),
     ),
     precision: choice(
       ["f32", "f16"],
       "Type that the operands of matrix products are rounded to; sums, the rest and the trained weights are f32. f16 needs a GPU, is faster there, and scales the loss so that small gradients survive.",
     ),
-    readInterval: whole(
-      0,
-      { max: 256 },
-      "Decode steps between two reads of what was sampled; 0 takes the device's own: 1 on the CPU, more on a GPU. The results do not depend on it.",
+    readInterval: rare(
+      whole(
+        0,
+        { max: 256 },
+        "Decode steps between two reads of what was sampled; 0 takes the device's own: 1 on the CPU, more on a GPU. The results do not depend on it.",
+      ),
     ),
     memoryGiB: real(0, {}, "Memory of the GPU in GiB, which --dry-run measures against; 0 asks the system, where it tells."),
-    maxShardMiB: whole(
-      0,
-      { max: 65536 },
-      "Largest single allocation of a tensor in MiB, larger tensors are split by rows; 0 takes the device's own limit.",
+    maxShardMiB: rare(
+      whole(
+        0,
+        { max: 65536 },
+        "Largest single allocation of a tensor in MiB, larger tensors are split by rows; 0 takes the device's own limit.",
+      ),
     ),
   }),
 
@@ -96,22 +93,32 @@ export const configSchema = z.strictObject({
         ["f32", "f16", "bf16"],
         "Storage type of the weights that are only read: simulator, reference policy and, with LoRA, the policy's own. Weights that learn, their gradients and LoRA adapters are f32.",
       ),
-      cacheDtype: choice(["f32", "f16", "bf16"], "Storage type of the KV cache."),
+      cacheDtype: rare(choice(["f32", "f16", "bf16"], "Storage type of the KV cache.")),
     },
   ),
 
   lora: section("Trains a LoRA adapter (arXiv 2106.09685) instead of all weights: y = W x + alpha/rank B A x.", {
     rank: whole(0, { max: 1024 }, "Rank of the adapter; 0 trains all weights."),
     alpha: z.number().gt(0).default(32).describe("The adapter's product is scaled by alpha / rank."),
-    targets: z
-      .string()
-      .min(1)
-      .default("q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj")
-      .describe("Linear layers of each block that get an adapter, by name, with commas between."),
+    targets: rare(
+      z
+        .string()
+        .min(1)
+        .default("q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj")
+        .describe("Linear layers of each block that get an adapter, by name, with commas between."),
+    ),
     from: optionalModel("PEFT adapter that the policy starts from, a folder or a Hub id; rank, alpha and targets are then its own."),
   }),
 
-  simulator: section("The model that plays the search engine: one in this process, or one behind an endpoint.", {
+  search: section("What answers the policy's queries in training.", {
+    engine: nameOrFile(
+      engineNames,
+      "The search engine of training: a simulator (section simulator), a real one (its own section), or a module that exports one.",
+    ),
+    settings: rare(z.record(z.string(), z.json()).default({}).describe("Settings for a search engine that is a module of your own.")),
+  }),
+
+  simulator: section("Search engine `simulated`: a model that plays it, in this process or behind an endpoint.", {
     path: optionalModel("The simulator in this process. With LoRA, the policy's own model: they share one copy of the weights."),
     adapter: optionalModel("PEFT adapter of the simulator, a folder or a Hub id."),
     endpoint: optionalText(
@@ -119,36 +126,38 @@ export const configSchema = z.strictObject({
     ),
     endpointModel: z.string().default("").describe("Name of the model at the endpoint."),
     endpointKey: optionalText("Environment variable that holds the endpoint's API key; the key itself is never written anywhere."),
-    endpointConcurrency: whole(64, { min: 1, max: 4096 }, "Requests under way at the endpoint at a time."),
-    endpointTimeout: real(120, { min: 0.1 }, "Seconds after which a request to the endpoint is given up and tried again."),
-    endpointRetries: whole(4, { max: 100 }, "Times a request is tried again, at growing intervals, before the run stops with an error."),
+    endpointConcurrency: rare(whole(64, { min: 1, max: 4096 }, "Requests under way at the endpoint at a time.")),
+    endpointTimeout: rare(real(120, { min: 0.1 }, "Seconds after which a request to the endpoint is given up and tried again.")),
+    endpointRetries: rare(
+      whole(4, { max: 100 }, "Times a request is tried again, at growing intervals, before the run stops with an error."),
+    ),
     prompt: choice(
-      ["paper", "prompted", "short"],
+      ["paper", "prompted", "quickstart"],
       "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, or the short one of the quickstart's simulator.",
     ),
     documents: whole(5, { min: 1, max: 100 }, "Documents kept of each set; text after them is cut."),
     maxNewTokens: whole(600, { min: 1 }, "Tokens one set of documents may take."),
     temperature: real(0.8, { max: 10 }, "Sampling temperature; 0 is greedy."),
-    topK: whole(0, {}, "Sample among the k likeliest tokens; 0 is off."),
-    topP: z
-      .number()
-      .gt(0)
-      .max(1)
-      .default(1)
-      .describe("Sample among the likeliest tokens that hold this share of the probability; 1 is off."),
+    topK: rare(whole(0, {}, "Sample among the k likeliest tokens; 0 is off.")),
+    topP: rare(
+      z.number().gt(0).max(1).default(1).describe("Sample among the likeliest tokens that hold this share of the probability; 1 is off."),
+    ),
+  }),
+
+  bm25: section("Search engine `bm25`: SQLite's FTS5 over data.corpus, embedded.", {
+    documents: whole(5, { min: 1, max: 100 }, "Documents a search returns."),
   }),
 
   rollout: section("How the policy searches and answers, in training and in evaluation.", {
+    method: nameOrFile(methodNames, "How the policy answers in training: a method by name, or a module that exports one."),
     prompt: choice(
       ["paper", "quickstart"],
       "What the policy is told: the paper's instruction and the question, or the question alone as the quickstart's policy knows it.",
     ),
     maxTurns: whole(5, { max: 256 }, "Searches a rollout may make; one last generation without search follows."),
     maxNewTokens: whole(500, { min: 1 }, "Tokens the policy may write in one turn."),
-    maxObservationTokens: whole(
-      2048,
-      { min: 1 },
-      "Tokens of one observation, tags included; longer documents are cut, the closing tag is kept.",
+    maxObservationTokens: rare(
+      whole(2048, { min: 1 }, "Tokens of one observation, tags included; longer documents are cut, the closing tag is kept."),
     ),
     maxContextTokens: whole(
       4096,
@@ -166,13 +175,10 @@ export const configSchema = z.strictObject({
       .max(10)
       .default(1)
       .describe("Sampling temperature in training; log-probabilities are those at this temperature. Evaluation is greedy."),
-    topK: whole(0, {}, "Sample among the k likeliest tokens; 0 is off. Log-probabilities are over all tokens all the same."),
-    topP: z
-      .number()
-      .gt(0)
-      .max(1)
-      .default(1)
-      .describe("Sample among the likeliest tokens that hold this share of the probability; 1 is off."),
+    topK: rare(whole(0, {}, "Sample among the k likeliest tokens; 0 is off. Log-probabilities are over all tokens all the same.")),
+    topP: rare(
+      z.number().gt(0).max(1).default(1).describe("Sample among the likeliest tokens that hold this share of the probability; 1 is off."),
+    ),
   }),
 
   train: section("The training loop; docs/batch-sizes.md explains how its sizes belong together.", {
@@ -187,7 +193,7 @@ export const configSchema = z.strictObject({
     microBatchTokens: whole(16384, { min: 1 }, "Tokens in one forward and backward pass: sets memory and speed, not the result."),
     recompute: flag(false, "Compute each block's activations again in the backward pass: less memory, about a third more time."),
     saveEvery: whole(50, {}, "Steps between saved states; 0 saves at the end (and at Ctrl-C) only."),
-    keepCheckpoints: whole(2, { min: 1 }, "Newest saved states kept besides the best one."),
+    keepCheckpoints: rare(whole(2, { min: 1 }, "Newest saved states kept besides the best one.")),
     validateEvery: whole(10, {}, "Steps between validations, which also choose the best state; 0 never validates."),
   }),
 
@@ -201,12 +207,12 @@ export const configSchema = z.strictObject({
       ["constant", "cosine"],
       "The learning rate after warm-up: constant, or falling in a half cosine to finalFraction of itself.",
     ),
-    finalFraction: real(0, { max: 1 }, "Share of the learning rate left at the last update, with the cosine schedule."),
+    finalFraction: rare(real(0, { max: 1 }, "Share of the learning rate left at the last update, with the cosine schedule.")),
     warmupSteps: whole(10, {}, "Optimiser updates over which the learning rate rises from 0 in a straight line."),
-    beta1: real(0.9, { max: 0.999999 }, "Decay of the mean of gradients."),
-    beta2: real(0.999, { max: 0.999999 }, "Decay of the mean of squared gradients."),
-    eps: z.number().gt(0).max(1).default(1e-8).describe("Added to the root of the second moment."),
-    weightDecay: real(0.01, { max: 1 }, "Decoupled weight decay of the matrices; norms and biases have none."),
+    beta1: rare(real(0.9, { max: 0.999999 }, "Decay of the mean of gradients.")),
+    beta2: rare(real(0.999, { max: 0.999999 }, "Decay of the mean of squared gradients.")),
+    eps: rare(z.number().gt(0).max(1).default(1e-8).describe("Added to the root of the second moment.")),
+    weightDecay: rare(real(0.01, { max: 1 }, "Decoupled weight decay of the matrices; norms and biases have none.")),
     maxGradNorm: real(1, {}, "Gradients are scaled down to this norm; 0 never."),
   }),
 
@@ -215,7 +221,7 @@ export const configSchema = z.strictObject({
       ["grpo", "rloo", "reinforce"],
       "Where advantages come from; grpo: the reward minus its group's mean (arXiv 2402.03300); rloo: minus the mean of the others (2402.14740); reinforce: the reward itself.",
     ),
-    normalizeByStd: flag(true, "Divide grpo's advantages by the standard deviation of the group's rewards."),
+    normalizeByStd: rare(flag(true, "Divide grpo's advantages by the standard deviation of the group's rewards.")),
     clipLow: real(0.2, { max: 1 }, "The ratio has no further effect below 1 - clipLow where the advantage is negative."),
     clipHigh: real(0.2, {}, "The ratio has no further effect above 1 + clipHigh where the advantage is positive."),
     klCoef: real(0.001, {}, "Weight of the k3 estimate of KL to the reference policy in the loss; 0 holds no reference policy."),
@@ -225,31 +231,30 @@ export const configSchema = z.strictObject({
   curriculum: section("The share of searches answered with noise: start + (base^(i/m) - 1)/(base - 1) (end - start) at step i of m.", {
     start: real(0, { max: 1 }, "Probability of noise at the start."),
     end: real(0.5, { max: 1 }, "Probability of noise at the end."),
-    base: z.number().gt(0).max(1e6).default(4).describe("How late the noise comes: larger is later; 1 is a straight line."),
+    base: rare(z.number().gt(0).max(1e6).default(4).describe("How late the noise comes: larger is later; 1 is a straight line.")),
   }),
 
   reward: section("What a rollout is paid.", {
-    kind: choice(
+    kind: nameOrFile(
       ["f1", "em", "subem"],
-      "Score of the policy's answer against the right ones: token F1, exact match, or containing one (easy to cheat by long answers).",
+      "Score of the policy's answer against the right ones: token F1, exact match, or containing one (easy to cheat by long answers); or a module that exports a reward.",
     ),
   }),
 
   data: section("Question files: JSONL rows {id, question, golden_answers, data_source}. Corpus: JSONL rows {id, text}.", {
-    train: path("Questions to train on."),
+    train: optionalPath("Questions to train on."),
     validation: optionalPath("Questions that choose the best state, neither trained on nor tested on."),
     test: optionalPath("Questions of the evaluation before and after training; null leaves it out."),
     corpus: optionalPath("Passages that the real search engine of validation and evaluation searches."),
   }),
 
   evaluation: section("Validation and the evaluation before and after training: greedy, with a real search engine.", {
-    engine: choice(["bm25"], "The search engine; bm25 is SQLite's FTS5 over data.corpus, embedded."),
-    documents: whole(5, { min: 1, max: 100 }, "Documents a search returns."),
+    engine: nameOrFile(["bm25", "simulated"], "The search engine that judges: by name, or a module that exports one."),
     questions: whole(0, {}, "Questions of the evaluation, the first ones of data.test; 0 takes all."),
-    validationQuestions: whole(0, {}, "Questions of a validation, the first ones of data.validation; 0 takes all."),
-    robustness: flag(true, "Also measure whether the policy searches again after useless documents, on simulated searches."),
-    baselines: flag(true, "Evaluate direct answers and one-search RAG with the same models as well."),
-    bootstrapSamples: whole(2000, { min: 100, max: 100000 }, "Resamples of the 95 % intervals."),
+    validationQuestions: rare(whole(0, {}, "Questions of a validation, the first ones of data.validation; 0 takes all.")),
+    robustness: rare(flag(true, "Also measure whether the policy searches again after useless documents, on simulated searches.")),
+    baselines: rare(flag(true, "Evaluate direct answers and one-search RAG with the same models as well.")),
+    bootstrapSamples: rare(whole(2000, { min: 100, max: 100000 }, "Resamples of the 95 % intervals.")),
   }),
 });
 

@@ -4,11 +4,9 @@ import { dirname, resolve } from "node:path";
 import { LineCounter, isMap, isNode, isScalar, parseDocument } from "yaml";
 import { ConfigError, FileError } from "../util/errors.ts";
 import { findKey } from "./keys.ts";
+import { withNewNames } from "./renames.ts";
+import { isTree, type Tree } from "./tree.ts";
 import { unknownKey } from "./unknown-key.ts";
-
-export interface Tree {
-  readonly [key: string]: unknown;
-}
 
 /** Some of the values, as written. */
 export interface Source {
@@ -68,8 +66,9 @@ export function readYaml(file: string, above: readonly string[] = []): readonly 
   return [...readYaml(base, [...above, place]), source];
 }
 
-/** A configuration that a program has saved, as a source; `where` names its place. */
-export function savedSource(tree: Tree, where: string): Source {
+/** A configuration that a program has saved, with names that may be old ones, as a source; `where` names its place. */
+export function savedSource(saved: Tree, where: string): Source {
+  const tree = withNewNames(saved);
   return {
     tree,
     locate: (path) =>
@@ -92,12 +91,22 @@ export function readOverride(argument: string): Source {
   let value: unknown = text;
   if (key.nullable && text === "null") value = null;
   else if ((key.type === "integer" || key.type === "number") && text.trim() !== "" && !Number.isNaN(Number(text))) value = Number(text);
+  else if (key.type === "object") value = readMap(text) ?? text;
   else if (key.type === "boolean" && (text === "true" || text === "false")) value = text === "true";
   const path = name.split(".");
   return {
     tree: path.reduceRight<unknown>((inner, part) => ({ [part]: inner }), value) as Tree,
     locate: (asked) => (asked.length <= path.length && asked.every((part, i) => part === path[i]) ? where : undefined),
   };
+}
+
+/** A map as JSON; undefined where the text is none. */
+function readMap(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Values of later sources replace those of earlier ones, key by key. */
@@ -112,10 +121,6 @@ function merge(below: Tree, above: Tree): Tree {
     merged[key] = isTree(old) && isTree(value) ? merge(old, value) : value;
   }
   return merged;
-}
-
-export function isTree(value: unknown): value is Tree {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function readText(file: string): string {

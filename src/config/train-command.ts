@@ -6,7 +6,7 @@ import { changedKeys, keysHelp, printConfig, type ChangedKey } from "./print.ts"
 import { packageFolder, resolveConfig } from "./resolve.ts";
 import { newestRunName, noSuchRun, runConfigFile } from "./run-name.ts";
 import type { Config } from "./schema.ts";
-import { readOverride, readYaml, type Source } from "./source.ts";
+import { readOverride, readYaml, savedSource, type Source } from "./source.ts";
 
 export const trainSpec: ArgumentSpec = {
   program: "node train.js",
@@ -43,7 +43,7 @@ export interface TrainCommand {
  */
 export function readTrainCommand(argv: readonly string[]): TrainCommand | { readonly print: string } {
   const { options, settings } = parseArguments(argv, trainSpec);
-  if (options.has("help")) return { print: trainHelp() };
+  if (options.has("help")) return { print: trainHelp(options.get("help") === "all") };
   const device = options.get("device");
   const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
   const file = options.get("config");
@@ -73,14 +73,14 @@ export function packagedConfig(name: string): string {
   return short.startsWith("..") ? full : short;
 }
 
-/** The whole help page of the trainer. */
-export function trainHelp(): string {
+/** The help page of the trainer, with the settings that people set, or all. */
+export function trainHelp(all = false): string {
   return `${argumentsHelp(trainSpec)}
 Settings, as key=value on the command line or in a YAML file (which may start from another by \`extends: FILE\`;
 {package} in a path stands for the folder ZeroSearch is installed in):
 
-${keysHelp()}
-Example: node train.js --config configs/smoke.yaml seed=2 train.steps=10
+${keysHelp({ all })}
+${all ? "" : "These are the settings that most people set; --help all shows all of them.\n"}Example: node train.js --config configs/smoke.yaml seed=2 train.steps=10
 `;
 }
 
@@ -100,7 +100,7 @@ function resume(run: string, file: string | undefined, overrides: readonly Sourc
   const name = run === "" ? newestRunName(folder, asked.name) : run;
   const savedFile = join(folder, name, runConfigFile);
   if (!existsSync(savedFile)) throw noSuchRun(folder, name);
-  const saved = readYaml(savedFile);
+  const saved = readYaml(savedFile).map(({ tree }) => savedSource(tree, savedFile));
   const before = resolveConfig(saved);
   const after: Config = { ...resolveConfig([...(file === undefined ? saved : readYaml(file)), ...overrides]), name };
   return { config: after, resume: true, changed: changedKeys({ ...before, name }, after) };

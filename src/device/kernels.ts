@@ -88,14 +88,14 @@ export const kernels = {
     outputs: ["dhidden =", "dweight? +="],
   },
   /**
-   * Clipped policy loss (PPO), k3 KL to a reference and entropy bonus over N policy tokens; a token of lossMask 0 has no say,
-   * whatever its other values (NaN included). stats (1 x 8, +=): sums over masked tokens of loss, clip-low hits, clip-high hits,
+   * Clipped policy loss (PPO), k3 KL to a reference and entropy bonus over N policy tokens; a token of weight 0 has no say,
+   * whatever its other values (NaN included). stats (1 x 8, +=): sums over tokens of other weights of loss, clip-low hits, clip-high hits,
    * k1 old-to-new, k3 to reference, entropy, |logProb - oldLogProb| maximum (max, not sum), token count.
-   * loss = scale * sum_n mask * (-min(ratio A, clip(ratio) A) + klCoef k3 - entropyCoef H). Gradients are those of the loss.
+   * loss = scale * sum_n weight * (-min(ratio A, clip(ratio) A) + klCoef k3 - entropyCoef H). Gradients are those of the loss.
    */
   policy_loss: {
     dims: ["clipLow", "clipHigh", "klCoef", "entropyCoef", "scale"],
-    inputs: ["logProb", "oldLogProb", "referenceLogProb?", "entropy", "advantage", "lossMask"],
+    inputs: ["logProb", "oldLogProb", "referenceLogProb?", "entropy", "advantage", "weight"],
     outputs: ["dLogProb =", "dEntropy =", "stats +="],
   },
   /** loss = scale * sum_n weight[n] * -logProb[n]; tokens of weight 0 have no say. stats (1 x 2, +=): weighted loss sum, weight sum. */

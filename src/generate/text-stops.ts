@@ -12,3 +12,14 @@ export function compileTextStops(texts: readonly string[], { eosIds, tokenBytes 
   const encoder = new TextEncoder();
   return compileStops({ stops: texts.map((text) => encoder.encode(text)), eosIds, tokenBytes, vocabulary });
 }
+
+/** `compileTextStops` that compiles a list of texts once: sequences with the same stops share one table, of which the device keeps one copy. */
+export function compileStopsOnce(codec: StoppingCodec, vocabulary: number): (texts: readonly string[]) => StopTable {
+  const tables = new Map<string, StopTable>();
+  return (texts) => {
+    const key = JSON.stringify(texts);
+    let table = tables.get(key);
+    if (table === undefined) tables.set(key, (table = compileTextStops(texts, codec, vocabulary)));
+    return table;
+  };
+}

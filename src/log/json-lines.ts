@@ -1,12 +1,12 @@
 /**
- * Append-only JSONL logs with a step in every row. A row is whole or absent: a write that fails is taken back, and what a killed
+ * Append-only JSONL logs. A row is whole or absent: a write that fails is taken back, and what a killed
  * program left half written is cut off when the run goes on.
  */
 import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { FileError } from "../util/errors.ts";
 
-export class JsonLines<Row extends { readonly step: number }> {
+export class JsonLines<Row extends object> {
   readonly file: string;
   readonly #handle: number;
   #bytes: number;

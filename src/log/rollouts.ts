@@ -1,11 +1,13 @@
 /** Every rollout of a run, one row each in `rollouts.jsonl`: what was seen, what was sampled, what it earned. */
-import type { ScoredTrajectory } from "../rl/trajectory.ts";
+import type { Scored, SearchTrajectory } from "../rl/trajectory.ts";
 import { JsonLines } from "./json-lines.ts";
 
-/** A row. `ids`, `lossMask` and `logProbs` are aligned and cover the whole sequence. */
-export interface RolloutRow {
+/** A row: the trajectory, field for field, with the step by which the log is cut, and what it earned. */
+export interface RolloutRow extends SearchTrajectory {
   readonly step: number;
-  readonly [key: string]: unknown;
+  readonly reward: number;
+  /** One for all policy tokens, or one per token of `ids`, 0 where lossMask is 0. */
+  readonly advantage: number | readonly number[];
 }
 
 export class RolloutLog {
@@ -21,7 +23,7 @@ export class RolloutLog {
   }
 
   /** The rollouts of a step, all or none. */
-  append(scored: readonly ScoredTrajectory[]): void {
+  append(scored: readonly Scored<SearchTrajectory>[]): void {
     this.#lines.append(scored.map(rolloutRow));
   }
 
@@ -34,22 +36,8 @@ export class RolloutLog {
   }
 }
 
-export function rolloutRow({ trajectory, reward, advantage }: ScoredTrajectory): RolloutRow {
-  const { step, questionIndex, rollout, question, ids, promptLength, lossMask, logProbs, text, ...outcome } = trajectory;
-  return {
-    step,
-    questionIndex,
-    rollout,
-    questionId: question.id,
-    question: question.question,
-    goldenAnswers: question.goldenAnswers,
-    reward,
-    advantage,
-    ...outcome,
-    text,
-    promptLength,
-    ids,
-    lossMask,
-    logProbs,
-  };
+export function rolloutRow({ trajectory, reward, advantage }: Scored<SearchTrajectory>): RolloutRow {
+  const { ids, lossMask, logProbs, ...rest } = trajectory;
+  const logged = typeof advantage === "number" ? advantage : ids.map((_, t) => (lossMask[t] === 1 ? (advantage[t] as number) : 0));
+  return { step: trajectory.key.step, reward, advantage: logged, ...rest, ids, lossMask, logProbs };
 }

@@ -16,8 +16,8 @@ export interface PolicyLossInputs {
   /** [N], from the same `logProb` op. */
   readonly entropy: Tensor;
   readonly advantage: Tensor;
-  /** [N] f32: 1 on tokens the policy sampled, 0 elsewhere. */
-  readonly lossMask: Tensor;
+  /** [N] f32: what each token weighs in the loss, lossMask included; 0 leaves a token out. */
+  readonly weight: Tensor;
 }
 
 export interface PolicyLossOptions {
@@ -27,24 +27,24 @@ export interface PolicyLossOptions {
   readonly clipHigh: number;
   readonly klCoef?: number;
   readonly entropyCoef?: number;
-  /** Factor on the sum over tokens: 1 / (policy tokens of the whole optimiser batch) gives the token mean, however it is split. */
+  /** Factor on the sum over tokens: 1 / (policy tokens of the whole optimiser batch) with weights of 1 gives the token mean, however it is split. */
   readonly scale: number;
   /** [1, 8] f32 to add the statistics to, over micro-batches; new and zero unless told. */
   readonly stats?: Tensor;
 }
 
-/** Columns of the statistics. All are sums over unmasked tokens, but for the maximum; `loss` is scaled. */
+/** Columns of the statistics. All are sums over tokens of weight other than 0, but for the maximum; `loss` is weighted and scaled, the others are not. */
 export const policyLossStats = ["loss", "clippedLow", "clippedHigh", "k1", "k3", "entropy", "logProbDifferenceMax", "tokens"] as const;
 
 /**
- * loss = scale * sum_n lossMask[n] * (-min(ratio A, clip(ratio, 1 - clipLow, 1 + clipHigh) A) + klCoef k3 - entropyCoef H), with
+ * loss = scale * sum_n weight[n] * (-min(ratio A, clip(ratio, 1 - clipLow, 1 + clipHigh) A) + klCoef k3 - entropyCoef H), with
  * ratio = exp(logProb - oldLogProb), k3 = exp(ref - logProb) - 1 - (ref - logProb). All inputs [N] -> statistics [1, 8]
- * (`policyLossStats`). A loss: `backward` may start here. A masked token has no say, whatever its other values (NaN too).
+ * (`policyLossStats`). A loss: `backward` may start here. A token of weight 0 has no say, whatever its other values (NaN too).
  * Differentiable in logProb and entropy.
  * @throws ShapeError
  */
 export function policyLoss(inputs: PolicyLossInputs, options: PolicyLossOptions): Tensor {
-  const { logProb, oldLogProb, entropy, advantage, lossMask } = inputs;
+  const { logProb, oldLogProb, entropy, advantage, weight } = inputs;
   const reference = inputs.referenceLogProb ?? null;
   const { clipLow, clipHigh, klCoef = 0, entropyCoef = 0, scale } = options;
   expectVector("policy_loss", "logProb", logProb);
@@ -52,7 +52,7 @@ export function policyLoss(inputs: PolicyLossInputs, options: PolicyLossOptions)
     oldLogProb,
     entropy,
     advantage,
-    lossMask,
+    weight,
     ...(reference === null ? {} : { referenceLogProb: reference }),
   })) {
     expectShape("policy_loss", name, tensor, logProb.shape);
@@ -72,7 +72,7 @@ export function policyLoss(inputs: PolicyLossInputs, options: PolicyLossOptions)
       reference === null ? null : reference.storage,
       entropy.storage,
       advantage.storage,
-      lossMask.storage,
+      weight.storage,
     ],
     [dLogProb.storage, dEntropy.storage, stats.storage],
   );

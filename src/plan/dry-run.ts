@@ -36,7 +36,7 @@ export async function dryRun(config: Config, step: TrainStep, onto?: Target): Pr
 
 /** The questions that decide how long the simulator's prompts can be. People plan before they have them. */
 async function questionsOf({ data }: Config): Promise<{ questions: readonly Question[]; notes: readonly string[] }> {
-  const files = [data.train, ...(data.test === null ? [] : [data.test])];
+  const files = [data.train, data.test].filter((file) => file !== null);
   const there = files.filter((file) => existsSync(file));
   const missing = files.filter((file) => !there.includes(file));
   const notes = missing.map((file) => `${file} is not here: the simulator's prompts are planned without its questions`);

@@ -2,6 +2,7 @@
  * A run's program on a device that only counts: its models are opened and its step is taken, with a method whose rollouts are the largest that
  * the configuration allows. Every allocation is that of the program itself.
  */
+import { methods } from "../agent/methods/index.ts";
 import type { Method } from "../agent/methods/method.ts";
 import type { Config } from "../config/index.ts";
 import { QuestionSampler } from "../data/question-sampler.ts";
@@ -127,7 +128,7 @@ export async function rehearse(
     const context = trainingContext(config, generator, policy, engine);
     const run: StepRun = {
       ...{ config, device, generator, policy, reference, optimizer, context, clock, engine },
-      method: worst(config, generator, models, context.stop),
+      method: worst(config, generator, models, context.stops(methods.zerosearch.dialect.stops)),
       reward: () => 1,
       endpoint: null,
       questions: new QuestionSampler(questions, questionsPerStep, config.seed),
@@ -193,12 +194,12 @@ function worst(config: Config, generator: BatchGenerator, { policy, simulator }:
   let rollouts = 0;
   return {
     name: "worst",
-    run: async (_, { key }) => {
-      const length = lengths[rollouts++];
+    run: async (question, { key, settings: { sampling } }) => {
+      const length = lengths[rollouts++] ?? 0;
       await (decoded ??= decode());
-      return length === undefined
-        ? blankRollout(1, 0, key)
-        : blankRollout(length, Math.min(length, Math.max(1, Math.round(length * share))), key);
+      const sampled = Math.min(length, Math.max(1, Math.round(length * share)));
+      const nothing = { status: "answered", answer: null, searches: [], invalidActions: 0, turns: 1, text: "" } as const;
+      return { ...blankRollout(Math.max(1, length), sampled, key, sampling), question, ...nothing };
     },
   };
 }

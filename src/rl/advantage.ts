@@ -1,11 +1,11 @@
 /**
- * From rewards to advantages: one number per rollout, broadcast over its policy tokens.
+ * From rewards to advantages: one number per rollout, for all of its policy tokens.
  *
  * Sources: GRPO, Shao et al. 2024 (arXiv 2402.03300); without the division by std, Liu et al. 2025 (Dr. GRPO, arXiv 2503.20783);
  * RLOO, Ahmadian et al. 2024 (arXiv 2402.14740); REINFORCE as ZeroSearch uses it: the reward itself, no baseline.
  */
 import { ConfigError, ShapeError } from "../util/errors.ts";
-import type { ScoredTrajectory, Trajectory } from "./trajectory.ts";
+import type { Scored, Trajectory } from "./trajectory.ts";
 
 export const advantageNames = ["grpo", "rloo", "reinforce"] as const;
 export type AdvantageName = (typeof advantageNames)[number];
@@ -52,15 +52,15 @@ export function groupAdvantages(rewards: readonly number[], settings: AdvantageS
 }
 
 /**
- * Scores trajectories in their order. Groups are keyed by (step, question slot), never by a field of the data set: two rows may
+ * Scores trajectories in their order. Groups are keyed by (step, question) of their keys, never by a field of the data set: two rows may
  * share an id, and one row may be asked twice.
  * @throws ShapeError when the two lists differ in length or a reward is not finite.
  */
-export function scoreTrajectories(
-  trajectories: readonly Trajectory[],
+export function scoreTrajectories<T extends Trajectory>(
+  trajectories: readonly T[],
   rewards: readonly number[],
   settings: AdvantageSettings,
-): ScoredTrajectory[] {
+): Scored<T>[] {
   if (trajectories.length !== rewards.length) {
     throw new ShapeError({
       where: "advantage",
@@ -79,13 +79,13 @@ export function scoreTrajectories(
   return trajectories.map((trajectory, i) => ({ trajectory, reward: rewards[i] as number, advantage: advantages[i] as number }));
 }
 
-/** Indices of the members of each group, by (step, question slot), in order of first appearance. */
+/** Indices of the members of each group, by (step, question), in order of first appearance. */
 export function groupIndices(trajectories: readonly Trajectory[]): Map<string, number[]> {
   const groups = new Map<string, number[]>();
-  trajectories.forEach(({ step, questionIndex }, index) => {
-    const key = `${step}/${questionIndex}`;
-    const members = groups.get(key);
-    if (members === undefined) groups.set(key, [index]);
+  trajectories.forEach(({ key: { step, question } }, index) => {
+    const name = `${step}/${question}`;
+    const members = groups.get(name);
+    if (members === undefined) groups.set(name, [index]);
     else members.push(index);
   });
   return groups;

@@ -1,81 +1,59 @@
 /** The numbers of a training step, by name. A mean over nothing is left out rather than reported as 0. */
 import { groupIndices } from "./advantage.ts";
-import type { ScoredTrajectory, SearchRecord, Trajectory } from "./trajectory.ts";
+import { policyTokens } from "./mini-batches.ts";
+import type { Scored, SearchRecord, SearchTrajectory } from "./trajectory.ts";
 import type { UpdateStats } from "./update-stats.ts";
 
 export type Metrics = Record<string, number>;
 
-/** Of the rollouts of one step. */
-export function rolloutMetrics(scored: readonly ScoredTrajectory[]): Metrics {
+/** Of the rollouts of one step, whatever their task. */
+export function rolloutMetrics(scored: readonly Scored[]): Metrics {
   const trajectories = scored.map(({ trajectory }) => trajectory);
   const rewards = scored.map(({ reward }) => reward);
   const groups = [...groupIndices(trajectories).values()];
-  const metrics: Metrics = {};
-  const put = (name: string, value: number | undefined): void => {
-    if (value !== undefined) metrics[name] = value;
-  };
+  const lengths = trajectories.map(({ ids }) => ids.length);
+  return present({
+    "reward/mean": mean(rewards),
+    "reward/std": deviation(rewards),
+    "reward/min": rewards.length === 0 ? undefined : Math.min(...rewards),
+    "reward/max": rewards.length === 0 ? undefined : Math.max(...rewards),
+    "reward/zero_std_groups": share(groups, (group) => group.every((index) => rewards[index] === rewards[group[0] as number])),
+    "rollout/tokens": mean(lengths),
+    "rollout/tokens_max": lengths.length === 0 ? undefined : Math.max(...lengths),
+    "rollout/prompt_tokens": mean(trajectories.map(({ promptLength }) => promptLength)),
+    "rollout/policy_tokens": mean(trajectories.map(policyTokens)),
+  });
+}
 
-  put("reward/mean", mean(rewards));
-  put("reward/std", deviation(rewards));
-  put("reward/min", rewards.length === 0 ? undefined : Math.min(...rewards));
-  put("reward/max", rewards.length === 0 ? undefined : Math.max(...rewards));
-  put(
-    "reward/zero_std_groups",
-    share(groups, (group) => group.every((index) => rewards[index] === rewards[group[0] as number])),
-  );
-
-  put("rollout/searches", mean(trajectories.map(({ searches }) => searches.length)));
-  put("rollout/turns", mean(trajectories.map(({ turns }) => turns)));
-  put("rollout/valid", share(trajectories, isValid));
-  put(
-    "rollout/answered",
-    share(trajectories, ({ status }) => status === "answered"),
-  );
-  put(
-    "rollout/length",
-    share(trajectories, ({ status }) => status === "length"),
-  );
-  put("rollout/invalid_actions", mean(trajectories.map(({ invalidActions }) => invalidActions)));
-  put("rollout/tokens", mean(trajectories.map(({ ids }) => ids.length)));
-  put("rollout/tokens_max", trajectories.length === 0 ? undefined : Math.max(...trajectories.map(({ ids }) => ids.length)));
-  put("rollout/prompt_tokens", mean(trajectories.map(({ promptLength }) => promptLength)));
-  put("rollout/policy_tokens", mean(trajectories.map(({ lossMask }) => lossMask.reduce((sum, mask) => sum + mask, 0))));
-  const searching = trajectories.filter(({ searches }) => searches.length > 0);
-  const again = ({ searches }: Trajectory): boolean => searches.length > 1;
-  put(
-    "rollout/again_with_gold",
-    share(
-      searching.filter(({ searches }) => searches[0]?.containsGold === true),
-      again,
-    ),
-  );
-  put(
-    "rollout/again_without_gold",
-    share(
-      searching.filter(({ searches }) => searches[0]?.containsGold === false),
-      again,
-    ),
-  );
-
+/** Of rollouts of the search agent, besides. */
+export function searchMetrics(trajectories: readonly SearchTrajectory[]): Metrics {
+  const again = ({ searches }: SearchTrajectory): boolean => searches.length > 1;
+  const startedWithGold = (gold: boolean): SearchTrajectory[] => trajectories.filter(({ searches }) => searches[0]?.containsGold === gold);
   const simulated = trajectories.flatMap(({ searches }) => searches).filter(({ kind }) => kind !== "real");
   const leak = (kind: SearchRecord["kind"]): number | undefined =>
     share(
       simulated.filter((search) => search.kind === kind),
       ({ containsGold }) => containsGold,
     );
-  put("simulator/searches", simulated.length);
-  put("simulator/noise_probability", mean(simulated.flatMap(({ noiseProbability }) => noiseProbability ?? [])));
-  put(
-    "simulator/noise_share",
-    share(simulated, ({ kind }) => kind === "noisy"),
-  );
-  put("simulator/leak_useful", leak("useful"));
-  put("simulator/leak_noisy", leak("noisy"));
-  return metrics;
+  return present({
+    "rollout/searches": mean(trajectories.map(({ searches }) => searches.length)),
+    "rollout/turns": mean(trajectories.map(({ turns }) => turns)),
+    "rollout/valid": share(trajectories, isValid),
+    "rollout/answered": share(trajectories, ({ status }) => status === "answered"),
+    "rollout/length": share(trajectories, ({ status }) => status === "length"),
+    "rollout/invalid_actions": mean(trajectories.map(({ invalidActions }) => invalidActions)),
+    "rollout/again_with_gold": share(startedWithGold(true), again),
+    "rollout/again_without_gold": share(startedWithGold(false), again),
+    "simulator/searches": simulated.length,
+    "simulator/noise_probability": mean(simulated.flatMap(({ noiseProbability }) => noiseProbability ?? [])),
+    "simulator/noise_share": share(simulated, ({ kind }) => kind === "noisy"),
+    "simulator/leak_useful": leak("useful"),
+    "simulator/leak_noisy": leak("noisy"),
+  });
 }
 
 /** Whether a rollout kept to the format: it answered, and every turn before was a search. */
-export function isValid({ status, invalidActions }: Trajectory): boolean {
+export function isValid({ status, invalidActions }: SearchTrajectory): boolean {
   return status === "answered" && invalidActions === 0;
 }
 
@@ -112,6 +90,10 @@ export function updateMetrics(updates: readonly UpdateStats[]): Metrics {
     "train/loss_scale": last.lossScale,
     "train/overflow_steps": last.overflows,
   };
+}
+
+function present(metrics: Readonly<Record<string, number | undefined>>): Metrics {
+  return Object.fromEntries(Object.entries(metrics).filter((entry): entry is [string, number] => entry[1] !== undefined));
 }
 
 function mean(values: readonly number[]): number | undefined {

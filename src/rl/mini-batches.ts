@@ -1,18 +1,18 @@
 /**
  * How the rollouts of a step are cut: into optimiser batches (each one update), and those into micro-batches (each one forward and
- * backward). Only the first cut may change the result: the loss is the mean over the policy tokens of the whole optimiser batch,
- * so every micro-batch is scaled by 1 / their number.
+ * backward). Only the first cut may change the result: what a token weighs in the loss is decided over the whole optimiser batch
+ * (`loss-weights.ts`).
  */
 import { ConfigError } from "../util/errors.ts";
 import { groupIndices } from "./advantage.ts";
-import type { ScoredTrajectory, Trajectory } from "./trajectory.ts";
+import type { Scored, Trajectory } from "./trajectory.ts";
 
 /**
  * Consecutive parts, as equal as they can be: of whole groups where there are at least as many groups as updates, of rollouts
  * otherwise. The order is kept; the questions of a step are in random order already.
  * @throws ConfigError for more updates than rollouts.
  */
-export function splitUpdates(rows: readonly ScoredTrajectory[], updates: number): ScoredTrajectory[][] {
+export function splitUpdates<T extends Trajectory>(rows: readonly Scored<T>[], updates: number): Scored<T>[][] {
   if (!Number.isInteger(updates) || updates < 1 || updates > rows.length) {
     throw new ConfigError({
       where: "train.updatesPerStep",
@@ -27,24 +27,32 @@ export function splitUpdates(rows: readonly ScoredTrajectory[], updates: number)
     units
       .slice(Math.round((part * units.length) / updates), Math.round(((part + 1) * units.length) / updates))
       .flat()
-      .map((index) => rows[index] as ScoredTrajectory),
+      .map((index) => rows[index] as Scored<T>),
   );
 }
 
-/** Tokens the policy sampled, over all rows: what the loss is averaged over. */
-export function lossTokens(rows: readonly ScoredTrajectory[]): number {
-  return rows.reduce((sum, { trajectory }) => sum + trajectory.lossMask.reduce((own, mask) => own + mask, 0), 0);
+/** How many tokens the policy sampled. */
+export function policyTokens({ lossMask }: Trajectory): number {
+  return lossMask.reduce((sum, mask) => sum + mask, 0);
+}
+
+/** Tokens the policy sampled, over all rows. */
+export function lossTokens(rows: readonly Scored[]): number {
+  return rows.reduce((sum, { trajectory }) => sum + policyTokens(trajectory), 0);
+}
+
+/** The advantage of token `t` of a rollout. */
+export function advantageAt({ advantage }: Scored, t: number): number {
+  return typeof advantage === "number" ? advantage : (advantage[t] as number);
 }
 
 /**
- * Whether a rollout has any gradient. With advantage 0 the policy loss and its gradient are exactly 0, so without KL and entropy
- * terms its forward and backward may be left out; its tokens still count in the mean.
+ * Whether a rollout has any gradient. Where all its advantages are 0 the policy loss and its gradient are exactly 0, so without KL
+ * and entropy terms its forward and backward may be left out; its tokens still count in the loss weights.
  */
-export function hasGradient(
-  { trajectory, advantage }: ScoredTrajectory,
-  { klCoef, entropyCoef }: { readonly klCoef: number; readonly entropyCoef: number },
-): boolean {
-  return trajectory.lossMask.includes(1) && (advantage !== 0 || klCoef !== 0 || entropyCoef !== 0);
+export function hasGradient(row: Scored, { klCoef, entropyCoef }: { readonly klCoef: number; readonly entropyCoef: number }): boolean {
+  const always = klCoef !== 0 || entropyCoef !== 0;
+  return row.trajectory.lossMask.some((mask, t) => mask === 1 && (always || advantageAt(row, t) !== 0));
 }
 
 /** Tokens a rollout takes in a forward: those before its last policy token; what follows predicts nothing that is scored. */
@@ -52,16 +60,21 @@ export function forwardTokens({ lossMask }: Trajectory): number {
   return Math.max(0, lossMask.lastIndexOf(1));
 }
 
-/** Consecutive micro-batches of at most `maxTokens` forward tokens each. A rollout that is longer stands alone: a sequence is never split. */
-export function microBatches(rows: readonly ScoredTrajectory[], maxTokens: number): ScoredTrajectory[][] {
+/**
+ * Consecutive micro-batches of at most `maxTokens` forward tokens each, all sampled at one temperature. A rollout that is longer stands
+ * alone: a sequence is never split.
+ */
+export function microBatches<T extends Trajectory>(rows: readonly Scored<T>[], maxTokens: number): Scored<T>[][] {
   if (!(maxTokens >= 1))
     throw new ConfigError({ where: "train.microBatchTokens", what: "too few tokens", expected: "1 or more", got: String(maxTokens) });
-  const batches: ScoredTrajectory[][] = [];
-  let open: ScoredTrajectory[] = [];
+  const batches: Scored<T>[][] = [];
+  let open: Scored<T>[] = [];
   let tokens = 0;
   for (const row of rows) {
     const own = forwardTokens(row.trajectory);
-    if (open.length > 0 && tokens + own > maxTokens) {
+    const [first = row] = open;
+    const differs = row.trajectory.sampling.temperature !== first.trajectory.sampling.temperature;
+    if (open.length > 0 && (differs || tokens + own > maxTokens)) {
       batches.push(open);
       open = [];
       tokens = 0;

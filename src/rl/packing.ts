@@ -1,12 +1,15 @@
 /**
  * From trajectories to the arrays of one micro-batch: sequences end to end, and of their N hidden states only the M rows that
- * predict a token the policy sampled. Nothing that stands at a masked position gets this far.
+ * predict a token the policy sampled. Nothing that stands at a masked position gets this far; if it did, it would weigh 0.
  */
-import { ShapeError } from "../util/errors.ts";
-import { forwardTokens } from "./mini-batches.ts";
-import type { ScoredTrajectory, Trajectory } from "./trajectory.ts";
+import { ConfigError, ShapeError } from "../util/errors.ts";
+import type { TokenWeights } from "./loss-weights.ts";
+import { advantageAt, forwardTokens } from "./mini-batches.ts";
+import type { Scored, Trajectory } from "./trajectory.ts";
 
 export interface MicroBatch {
+  /** Of all its rollouts; above 0. */
+  readonly temperature: number;
   /** Ids of each sequence, up to the last that predicts a scored token: N in all. */
   readonly sequences: readonly (readonly number[])[];
   /** [M]: the packed token whose hidden state predicts each scored token (the one before it). */
@@ -17,56 +20,89 @@ export interface MicroBatch {
   readonly oldLogProb: Float32Array;
   /** [M]: log-probability under the reference policy, if there is one. */
   readonly referenceLogProb: Float32Array | null;
-  /** [M]: the rollout's advantage. */
   readonly advantage: Float32Array;
-  /** [M]: all ones: only scored tokens are here. */
-  readonly lossMask: Float32Array;
+  /** [M]: lossMask x the weight in the loss. */
+  readonly weight: Float32Array;
 }
 
 /** Log-probabilities of a rollout's policy tokens, in order, under another model than the one that sampled. */
 export type TokenLogProbs = ReadonlyMap<Trajectory, Float32Array>;
 
+export interface PackOptions {
+  /** Of every trajectory here, when the loss has a KL term. */
+  readonly reference?: TokenLogProbs | null;
+  /** What a policy token weighs in the loss; 1 unless told. */
+  readonly weight?: TokenWeights["weight"];
+  /** Whether token `t` is among the M: those the policy sampled unless told. */
+  readonly gather?: (trajectory: Trajectory, t: number) => boolean;
+}
+
 /**
- * @param reference - of every trajectory here, when the loss has a KL term
- * @throws ShapeError when a trajectory's arrays do not fit each other, or it has no policy token.
+ * @param batch - sampled at one temperature (`microBatches`); at least one
+ * @throws ShapeError when a trajectory's arrays do not fit each other or the batch, or it has no policy token; ConfigError for a
+ * temperature of 0.
  */
-export function packMicroBatch(batch: readonly ScoredTrajectory[], reference: TokenLogProbs | null = null): MicroBatch {
+export function packMicroBatch(
+  batch: readonly Scored[],
+  { reference = null, weight = () => 1, gather = ({ lossMask }, t) => lossMask[t] === 1 }: PackOptions = {},
+): MicroBatch {
   const rows: number[] = [],
     targets: number[] = [],
     old: number[] = [],
     advantages: number[] = [],
+    weights: number[] = [],
     referenced: number[] = [];
   const sequences: number[][] = [];
+  const temperature = batch[0]?.trajectory.sampling.temperature as number;
   let first = 0;
-  for (const { trajectory, advantage } of batch) {
-    check(trajectory, advantage);
+  for (const row of batch) {
+    check(row, temperature);
+    const { trajectory } = row;
     const { ids, lossMask, logProbs } = trajectory;
     const length = forwardTokens(trajectory);
     const before = rows.length;
     for (let t = 1; t <= length; t++) {
-      if (lossMask[t] !== 1) continue;
+      if (!gather(trajectory, t)) continue;
       rows.push(first + t - 1);
       targets.push(ids[t] as number);
       old.push(logProbs[t] as number);
-      advantages.push(advantage);
+      advantages.push(advantageAt(row, t));
+      weights.push((lossMask[t] as number) * weight(row, t));
     }
     if (reference !== null) referenced.push(...referenceOf(trajectory, reference, rows.length - before));
     sequences.push(ids.slice(0, length));
     first += length;
   }
   return {
+    temperature,
     sequences,
     rows: Uint32Array.from(rows),
     targets: Uint32Array.from(targets),
     oldLogProb: Float32Array.from(old),
     referenceLogProb: reference === null ? null : Float32Array.from(referenced),
     advantage: Float32Array.from(advantages),
-    lossMask: new Float32Array(rows.length).fill(1),
+    weight: Float32Array.from(weights),
   };
 }
 
-function check({ ids, lossMask, logProbs, promptLength, step, questionIndex, rollout }: Trajectory, advantage: number): void {
-  const where = `trajectory ${step}/${questionIndex}/${rollout}`;
+function check(row: Scored, temperature: number): void {
+  const { key, ids, lossMask, logProbs, promptLength, sampling } = row.trajectory;
+  const where = `trajectory ${key.step}/${key.question}/${key.rollout}`;
+  if (!(sampling.temperature > 0))
+    throw new ConfigError({
+      where,
+      what: "training needs sampling",
+      expected: "a temperature above 0",
+      got: String(sampling.temperature),
+      hint: "At 0 every rollout of a group would be the same.",
+    });
+  if (sampling.temperature !== temperature)
+    throw new ShapeError({
+      where,
+      what: "a micro-batch has one temperature",
+      expected: String(temperature),
+      got: String(sampling.temperature),
+    });
   if (lossMask.length !== ids.length || logProbs.length !== ids.length) {
     throw new ShapeError({
       where,
@@ -75,6 +111,13 @@ function check({ ids, lossMask, logProbs, promptLength, step, questionIndex, rol
       got: `${lossMask.length} and ${logProbs.length}`,
     });
   }
+  if (typeof row.advantage !== "number" && row.advantage.length !== ids.length)
+    throw new ShapeError({
+      where,
+      what: "advantages do not fit ids",
+      expected: `one, or ${ids.length}`,
+      got: String(row.advantage.length),
+    });
   const first = lossMask.indexOf(1);
   if (first < 1)
     throw new ShapeError({
@@ -92,9 +135,15 @@ function check({ ids, lossMask, logProbs, promptLength, step, questionIndex, rol
         expected: "a number",
         got: String(logProbs[t]),
       });
+    const advantage = advantageAt(row, t);
+    if (mask === 1 && !Number.isFinite(advantage))
+      throw new ShapeError({
+        where,
+        what: `the advantage of policy token ${t} is not finite`,
+        expected: "a number",
+        got: String(advantage),
+      });
   });
-  if (!Number.isFinite(advantage))
-    throw new ShapeError({ where, what: "the advantage is not finite", expected: "a number", got: String(advantage) });
 }
 
 function referenceOf(trajectory: Trajectory, reference: TokenLogProbs, count: number): Float32Array {

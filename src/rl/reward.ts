@@ -1,12 +1,12 @@
 /**
  * Scores of an answer against its golden answers: F1 (the paper's reward), exact match, and containment, each under its own name.
- * An answer is what the policy itself wrote inside its answer tag (`Trajectory.answer`); text of the prompt or of documents never gets here.
+ * An answer is what the policy itself wrote inside its answer tag (`SearchTrajectory.answer`); text of the prompt or of documents never gets here.
  *
  * Source: ZeroSearch (arXiv 2505.04588) 3.4; Rajpurkar et al. 2016. The released ZeroSearch code calls containment "EM".
  */
 import { ConfigError, DataError } from "../util/errors.ts";
 import { normaliseAnswer } from "../util/normalise-answer.ts";
-import type { Trajectory } from "./trajectory.ts";
+import type { SearchTrajectory } from "./trajectory.ts";
 
 export const rewardNames = ["f1", "em", "subem"] as const;
 export type RewardName = (typeof rewardNames)[number];
@@ -63,7 +63,7 @@ export function scoreAnswer(answer: string | null, goldenAnswers: readonly strin
 }
 
 /** The reward of one rollout. @throws ConfigError for an unknown name, DataError without golden answers. */
-export function reward(trajectory: Trajectory, name: RewardName = "f1"): number {
+export function reward(trajectory: SearchTrajectory, name: RewardName = "f1"): number {
   if (!rewardNames.includes(name))
     throw new ConfigError({ where: "reward", what: "unknown reward", expected: rewardNames.join(", "), got: JSON.stringify(name) });
   return scoreAnswer(trajectory.answer, trajectory.question.goldenAnswers)[name];

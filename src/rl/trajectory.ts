@@ -1,4 +1,5 @@
 /** The types of a rollout, for all rooms. No code here. */
+import type { SamplingSettings, TrajectoryKey } from "../generate/types.ts";
 
 /** A question row. */
 export interface Question {
@@ -30,18 +31,26 @@ export type TrajectoryStatus =
   | "length" // ran out of room or of tokens in a turn
   | "noAnswer"; // all turns used, no answer
 
-/** One rollout of one question. ids, lossMask and logProbs are aligned and cover the whole sequence, prompt included. */
+/**
+ * What an update needs of a rollout, whatever its task. `ids`, `lossMask` and `logProbs` are aligned and cover the whole sequence,
+ * prompt included.
+ */
 export interface Trajectory {
-  readonly step: number;
-  readonly questionIndex: number;
-  readonly rollout: number;
-  readonly question: Question;
+  /** Rollouts of one step and question are a group. */
+  readonly key: TrajectoryKey;
   readonly promptLength: number;
   readonly ids: readonly number[];
-  /** 1 on tokens the policy sampled, 0 on prompt, documents, corrections. The only mask there is. */
+  /** 1 on tokens the policy sampled, 0 on all that was put in: prompt, observations, corrections. The only mask there is. */
   readonly lossMask: readonly number[];
-  /** Log-probability under the sampling policy; 0 where lossMask is 0. */
+  /** Log-probability under the sampling policy at `sampling.temperature`; not read where lossMask is 0. */
   readonly logProbs: readonly number[];
+  /** How its tokens were sampled. An update computes log-probabilities at this temperature. */
+  readonly sampling: SamplingSettings;
+}
+
+/** A rollout of the search agent: one question, answered with searches. */
+export interface SearchTrajectory extends Trajectory {
+  readonly question: Question;
   readonly status: TrajectoryStatus;
   /** The text inside the answer tag that the policy itself wrote, or null. */
   readonly answer: string | null;
@@ -52,9 +61,10 @@ export interface Trajectory {
   readonly text: string;
 }
 
-/** A trajectory with what the update needs. A reward is never overwritten by an advantage. */
-export interface ScoredTrajectory {
-  readonly trajectory: Trajectory;
+/** A trajectory and what it earned. A reward is never overwritten by an advantage. */
+export interface Scored<T extends Trajectory = Trajectory> {
+  readonly trajectory: T;
   readonly reward: number;
-  readonly advantage: number;
+  /** One for all tokens the policy sampled, or one per token of `ids`, read where lossMask is 1. */
+  readonly advantage: number | ArrayLike<number>;
 }

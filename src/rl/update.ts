@@ -2,8 +2,7 @@
  * One update of the policy on one optimiser batch: for each micro-batch a forward, the clipped policy loss (PPO's, with GRPO's
  * advantages) and a backward; then one clipped AdamW step.
  *
- * Sources: Schulman et al. 2017 (arXiv 1707.06347) equation 7; Shao et al. 2024 (arXiv 2402.03300); token mean over the whole batch:
- * Yu et al. 2025 (DAPO, arXiv 2503.14476).
+ * Sources: Schulman et al. 2017 (arXiv 1707.06347) equation 7; Shao et al. 2024 (arXiv 2402.03300).
  */
 import type { Device, Dtype } from "../device/device.ts";
 import { packBatch } from "../nn/batch.ts";
@@ -16,17 +15,14 @@ import { keep, withScope } from "../tensor/scope.ts";
 import { withoutTape, withTape } from "../tensor/tape.ts";
 import { fromHost, full, type Tensor } from "../tensor/tensor.ts";
 import { ConfigError } from "../util/errors.ts";
-import { hasGradient, lossTokens, microBatches } from "./mini-batches.ts";
+import { tokenMean, type LossWeights } from "./loss-weights.ts";
+import { hasGradient, lossTokens, microBatches, policyTokens } from "./mini-batches.ts";
 import { packMicroBatch, type MicroBatch, type TokenLogProbs } from "./packing.ts";
-import type { ScoredTrajectory, Trajectory } from "./trajectory.ts";
+import type { Scored, Trajectory } from "./trajectory.ts";
 import { lossMeans, ratioStats, type UpdateStats } from "./update-stats.ts";
 
-export type { UpdateStats };
-
-/** How log-probabilities are computed: as the sampler did. */
+/** How log-probabilities are computed: as the sampler did, at the temperature of each trajectory. */
 export interface ForwardSettings {
-  /** The temperature of sampling; above 0. */
-  readonly temperature: number;
   /** Tokens in one forward. */
   readonly microBatchTokens: number;
   /** Type of the cache that sampling used; f32 unless told. */
@@ -42,6 +38,8 @@ export interface UpdateSettings extends ForwardSettings {
   readonly clipHigh: number;
   readonly klCoef: number;
   readonly entropyCoef: number;
+  /** What each token weighs in the loss; `tokenMean` unless told. */
+  readonly lossWeights?: LossWeights;
 }
 
 /** `AdamW` of `src/optim/`: clips and steps; then tells how it went. */
@@ -58,17 +56,16 @@ export interface UpdateOptimizer {
 /**
  * Updates the policy once on `batch`.
  * @param reference - log-probabilities under the reference policy (`tokenLogProbs`), needed where klCoef is not 0
- * @throws ConfigError for a temperature of 0 or a missing reference, ShapeError for trajectories that do not fit.
+ * @throws ConfigError for a trajectory of temperature 0 or a missing reference, ShapeError for trajectories that do not fit.
  */
 export async function update(
   policy: Decoder,
   optimizer: UpdateOptimizer,
-  batch: readonly ScoredTrajectory[],
+  batch: readonly Scored[],
   settings: UpdateSettings,
   learningRate: number,
   reference: TokenLogProbs | null = null,
 ): Promise<UpdateStats> {
-  checkTemperature(settings);
   if (settings.klCoef !== 0 && reference === null)
     throw new ConfigError({
       where: "update",
@@ -77,10 +74,10 @@ export async function update(
       got: `klCoef ${settings.klCoef}`,
     });
   const { device } = policy;
-  const tokens = lossTokens(batch);
+  const { scale, weight } = (settings.lossWeights ?? tokenMean)(batch);
   const trained = batch.filter((row) => hasGradient(row, settings));
   const micros = microBatches(trained, settings.microBatchTokens).map((rows) =>
-    packMicroBatch(rows, settings.klCoef === 0 ? null : reference),
+    packMicroBatch(rows, { reference: settings.klCoef === 0 ? null : reference, weight }),
   );
   if (micros.length === 0) return stepOnly(policy, optimizer, batch, settings, learningRate);
   const stats = keep(full(device, [1, policyLossStats.length], 0, { label: "policy loss statistics" }));
@@ -89,7 +86,7 @@ export async function update(
     zeroGradients(policy, settings);
     const { lossScale } = optimizer;
     const logProbs = micros.map((micro) => {
-      const values = accumulate(policy, micro, settings, lossScale / Math.max(1, tokens), stats);
+      const values = accumulate(policy, micro, settings, lossScale * scale, stats);
       kept.push(values);
       return values;
     });
@@ -106,7 +103,7 @@ export async function update(
       ...ratioStats(micros, values),
       ...scaleStats(optimizer, lossScale, outcome, means.loss),
       learningRate,
-      tokens,
+      tokens: lossTokens(batch),
       trainedRollouts: trained.length,
       trainedTokens: micros.reduce((sum, { targets }) => sum + targets.length, 0),
       microBatches: micros.length,
@@ -125,7 +122,6 @@ export async function tokenLogProbs(
   trajectories: readonly Trajectory[],
   settings: ForwardSettings,
 ): Promise<TokenLogProbs> {
-  checkTemperature(settings);
   const result = new Map<Trajectory, Float32Array>();
   const sampled = trajectories
     .filter(({ lossMask }) => lossMask.includes(1))
@@ -139,7 +135,7 @@ export async function tokenLogProbs(
     for (const [i, rows] of batches.entries()) {
       let at = 0;
       for (const { trajectory } of rows) {
-        const count = trajectory.lossMask.reduce((sum, mask) => sum + mask, 0);
+        const count = policyTokens(trajectory);
         result.set(trajectory, (values[i] as Float32Array).slice(at, at + count));
         at += count;
       }
@@ -154,7 +150,7 @@ export async function tokenLogProbs(
 async function stepOnly(
   policy: Decoder,
   optimizer: UpdateOptimizer,
-  batch: readonly ScoredTrajectory[],
+  batch: readonly Scored[],
   settings: UpdateSettings,
   learningRate: number,
 ): Promise<UpdateStats> {
@@ -226,7 +222,7 @@ function accumulate(policy: Decoder, micro: MicroBatch, settings: UpdateSettings
           oldLogProb: vector(micro.oldLogProb, "oldLogProb"),
           referenceLogProb: micro.referenceLogProb === null ? null : vector(micro.referenceLogProb, "referenceLogProb"),
           advantage: vector(micro.advantage, "advantage"),
-          lossMask: vector(micro.lossMask, "lossMask"),
+          weight: vector(micro.weight, "weight"),
         },
         { clipLow, clipHigh, klCoef, entropyCoef, scale, stats },
       );
@@ -243,7 +239,7 @@ function accumulate(policy: Decoder, micro: MicroBatch, settings: UpdateSettings
 function score(
   model: Decoder,
   micro: MicroBatch,
-  { temperature, cacheDtype, adapter, recompute }: ForwardSettings,
+  { cacheDtype, adapter, recompute }: ForwardSettings,
 ): { readonly logProb: Tensor; readonly entropy: Tensor } {
   const { device } = model;
   const vector = vectorsOn(device, micro.targets.length);
@@ -253,21 +249,10 @@ function score(
       ...(cacheDtype === undefined ? {} : { cacheDtype }),
       adapter,
     });
-    return logProb(gatherRows(hidden, vector(micro.rows, "rows")), model.headWeight, vector(micro.targets, "targets"), temperature);
+    return logProb(gatherRows(hidden, vector(micro.rows, "rows")), model.headWeight, vector(micro.targets, "targets"), micro.temperature);
   });
 }
 
 function vectorsOn(device: Device, length: number): (values: Float32Array | Uint32Array, label: string) => Tensor {
   return (values, label) => fromHost(device, values, [length], { label });
-}
-
-function checkTemperature({ temperature }: ForwardSettings): void {
-  if (!(temperature > 0))
-    throw new ConfigError({
-      where: "rollout.temperature",
-      what: "training needs sampling",
-      expected: "a temperature above 0",
-      got: String(temperature),
-      hint: "At 0 every rollout of a group would be the same.",
-    });
 }

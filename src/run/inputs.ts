@@ -31,9 +31,9 @@ export async function hashInputs(config: Config): Promise<InputHashes> {
 function inputFiles(config: Config): { readonly name: string; readonly file: string }[] {
   return keys
     .filter(({ path, section }) => path && section !== "output")
-    .flatMap(({ key }) => {
+    .flatMap(({ key, names }) => {
       const value = key.split(".").reduce<unknown>((inner, part) => (inner as Readonly<Record<string, unknown>>)[part], config);
-      if (typeof value !== "string" || !existsSync(value)) return [];
+      if (typeof value !== "string" || names.includes(value) || !existsSync(value)) return [];
       if (!statSync(value).isDirectory()) return [{ name: key, file: value }];
       const files = readdirSync(value).filter((name) => modelFile.test(name));
       return files.sort().map((name) => ({ name: `${key}/${name}`, file: join(value, name) }));

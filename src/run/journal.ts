@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import type { Checkpoint } from "../checkpoint/run-state.ts";
 import { Progress, type Fields } from "../log/progress.ts";
-import type { ValidationPoint } from "../log/report.ts";
-import type { Trajectory } from "../rl/trajectory.ts";
+import type { ValidationPoint } from "./parting-note.ts";
+import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { digestStep, makeReceipt, portable, receiptFile, type ReceiptRows, type StepDigest } from "./receipt.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
 import { logFolder, type Run, type StepResult } from "./run.ts";
@@ -164,7 +164,7 @@ export class Journal {
   }
 
   /** For `onFinished`: on a terminal, shows how far a part of a step is, beside the numbers of the step before. */
-  showing(what: string, total: number): (trajectory: Trajectory, finished: number) => void {
+  showing(what: string, total: number): (trajectory: SearchTrajectory, finished: number) => void {
     return (_, finished) => {
       if (process.stdout.isTTY) this.#progress?.update(this.#done, { [what]: `${finished}/${total}`, ...this.#shown });
     };

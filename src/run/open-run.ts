@@ -1,8 +1,9 @@
 /** Opens what a training run needs: data, device, models, engines, and the run's name. */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { AgentContext } from "../agent/methods/method.ts";
-import { zerosearch } from "../agent/methods/zerosearch.ts";
+import type { AgentContext, Method } from "../agent/methods/method.ts";
+import { methods } from "../agent/methods/index.ts";
+import { checkPromptsFit } from "../agent/prompts.ts";
 import { observationIds } from "../agent/rollout.ts";
 import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { buildId, type Checkpoint } from "../checkpoint/run-state.ts";
@@ -16,22 +17,20 @@ import type { Question } from "../rl/trajectory.ts";
 import type { SimulatorEngine } from "../search/simulation.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
-import { openGenerator, openSimulator, simulatorPositions, trainingContext, type Simulate } from "../setup/open-agents.ts";
-import { locateConfigModels } from "../setup/locate-models.ts";
-import { openDevice } from "../setup/open-device.ts";
+import { openSimulator, simulatorPositions, trainingContext, type Simulate } from "../setup/open-agents.ts";
 import { openLearner } from "../setup/open-learner.ts";
 import { openEndpoint, type Endpoint } from "../setup/open-endpoint.ts";
 import type { Model } from "../setup/open-model.ts";
-import { locatedModels, openModels } from "../setup/open-models.ts";
+import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { hashInputs } from "./inputs.ts";
-import { checkPromptsFit, openData, type RunData } from "./run-data.ts";
-import { namedReward } from "./reward.ts";
+import { openData, type RunData } from "./run-data.ts";
+import { openReward } from "./reward.ts";
 import type { Run, StepParts } from "./run.ts";
 import { findState, States } from "./states.ts";
 
-/** What rollouts need: to train on, or to judge by. */
-export interface RolloutParts {
+/** What a run's rollouts need. */
+interface RolloutParts {
   /** The configuration with every Hub id at the commit that is used: to save with a run. */
   readonly pinned: Config;
   /** The configuration with folders in place of Hub ids. */
@@ -40,7 +39,7 @@ export interface RolloutParts {
   readonly policy: Model;
   /** Null where the simulator runs behind an endpoint. */
   readonly simulatorModel: Model | null;
-  /** Held only where there is a loss, and it has a KL term. */
+  /** Held only where the loss has a KL term. */
   readonly reference: Model | null;
   readonly generator: BatchGenerator;
   readonly simulate: Simulate;
@@ -100,18 +99,20 @@ export async function openParts(
   closing: Closing,
   refuse?: Refuse,
 ): Promise<Omit<Run, "config"> & { readonly pinned: Config }> {
-  const data = await openRunData(config, closing);
+  const data = await openData(config);
+  if (data.engine !== null) closing.add(data.engine, (engine) => engine.close());
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
-  const { opened, simulator, ...parts } = await openRollouts(config, data, closing, { trains: true, refuse });
+  const { method = methods.zerosearch } = options;
+  const { opened, simulator, ...parts } = await openRollouts(config, data, method, closing, refuse);
   await refuseDamagedWeights(parts.policy);
   const { schedule, learningRate, warmupSteps, finalFraction } = config.optimizer;
   const totalSteps = config.train.steps * config.train.updatesPerStep;
   return {
     ...parts,
     ...openLearner(config, parts, closing),
-    method: options.method ?? zerosearch,
+    method,
     engine: options.engine ?? simulator,
-    reward: options.reward ?? namedReward(config.reward.kind),
+    reward: options.reward ?? (await openReward(config.reward.kind)),
     questions,
     schedule: { kind: schedule, peak: learningRate, warmupSteps, finalFraction, totalSteps },
     clock: new PhaseClock(),
@@ -126,50 +127,34 @@ export async function prepareRun({ device, config, policy, simulatorModel, refer
   await prepareDevice(device, config, { policy, simulator: simulatorModel, reference }, { trains: true });
 }
 
-/** The run's questions and its real search engine. */
-export async function openRunData(config: Config, closing: Closing): Promise<RunData> {
-  const data = await openData(config);
-  if (data.engine !== null) closing.add(data.engine, (engine) => engine.close());
-  return data;
-}
-
-/** Device, models, generator and engines. Where the policy is judged only (`trains` false), nothing learns and no reference is held. */
-export async function openRollouts(
+/** Device, models, generator and engines. */
+async function openRollouts(
   config: Config,
   data: RunData,
+  { dialect }: Method,
   closing: Closing,
-  { trains, refuse }: { readonly trains: boolean; readonly refuse?: Refuse | undefined },
+  refuse: Refuse | undefined,
 ): Promise<RolloutParts> {
   const { rollout } = config;
   const endpoint = await openEndpoint(config);
-  const models = await locateConfigModels(config);
-  const device = closing.add<Device>(await openDevice(config.device), (opened) => opened.destroy());
-  const longest = simulatorPositions(config, [...data.train, ...data.test]);
-  await refuse?.(models.opened, [...data.train, ...data.test], device);
-  const located = await locatedModels(models, config);
-  const roles = await openModels(models.opened, located, { simulatorPositions: longest, trains }, device, closing);
-  const { policy, simulator: simulatorModel, reference } = roles;
-  const generator = closing.add(openGenerator(config, device, policy, simulatorModel), (opened) => opened.dispose());
+  const asked = [...data.train, ...data.test];
+  const opened = await openPolicy(config, {
+    trains: true,
+    simulatorPositions: simulatorPositions(config, asked),
+    ...(refuse === undefined ? {} : { check: (located: Config, device: Device) => refuse(located, asked, device) }),
+    closing,
+  });
+  const { policy, simulator: simulatorModel, generator } = opened;
   const simulate = endpoint === null ? openSimulator(config, generator, simulatorModel as Model) : endpoint.simulate;
   const simulator = simulate();
   const context = trainingContext(config, generator, policy, simulator);
-  checkPromptsFit(data, context.style, policy.tokenizer, Math.min(rollout.maxContextTokens, policy.maxPositions));
-  // Throws where the tags alone need more.
-  if (rollout.maxTurns > 0) observationIds("", policy.tokenizer, rollout.maxObservationTokens);
-  return {
-    pinned: models.pinned,
-    opened: models.opened,
-    device,
-    policy,
-    simulatorModel,
-    reference,
-    generator,
-    simulate,
-    simulator,
-    endpoint,
-    context,
-    data,
-  };
+  if (dialect !== undefined) {
+    const limit = Math.min(rollout.maxContextTokens, policy.maxPositions);
+    checkPromptsFit([...data.train, ...data.validation, ...data.test], dialect, context, limit);
+    // Throws where the tags alone need more.
+    if (rollout.maxTurns > 0) observationIds("", dialect, policy.tokenizer, rollout.maxObservationTokens);
+  }
+  return { ...opened, simulatorModel, simulate, simulator, endpoint, context, data };
 }
 
 /** Claims a name and leaves the configuration under it at once, so that a run killed before its first step can be resumed. */

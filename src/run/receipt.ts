@@ -10,6 +10,7 @@ import { readFile } from "node:fs/promises";
 import { relative, resolve } from "node:path";
 import { z } from "zod";
 import { packageFolder, type Config } from "../config/index.ts";
+import type { Scored } from "../rl/trajectory.ts";
 import { FileError } from "../util/errors.ts";
 import type { InputHashes } from "./inputs.ts";
 
@@ -49,23 +50,12 @@ export type Receipt = z.infer<typeof receiptSchema>;
 const mostRows = 512;
 const mostSaves = 128;
 
-interface Digested {
-  readonly trajectory: {
-    readonly step: number;
-    readonly questionIndex: number;
-    readonly rollout: number;
-    readonly ids: readonly number[];
-    readonly lossMask: readonly number[];
-  };
-  readonly reward: number;
-}
-
-export function digestStep(scored: readonly Digested[], gradNorms: readonly number[]): StepDigest {
+export function digestStep(scored: readonly Pick<Scored, "trajectory" | "reward">[], gradNorms: readonly number[]): StepDigest {
   const ids = createHash("sha256");
   for (const { trajectory } of scored) {
-    const { step, questionIndex, rollout, lossMask } = trajectory;
+    const { key, lossMask } = trajectory;
     ids
-      .update(Uint32Array.of(step, questionIndex, rollout, trajectory.ids.length))
+      .update(Uint32Array.of(key.step, key.question, key.rollout, trajectory.ids.length))
       .update(Uint32Array.from(trajectory.ids))
       .update(Uint8Array.from(lossMask));
   }

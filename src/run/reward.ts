@@ -1,26 +1,36 @@
 /** What a rollout is paid: a score by name, or a function of one's own. */
-import { reward as scored, type RewardName } from "../rl/reward.ts";
-import type { Trajectory } from "../rl/trajectory.ts";
+import { reward as scored, rewardNames } from "../rl/reward.ts";
+import type { SearchTrajectory } from "../rl/trajectory.ts";
+import { loadModule } from "../setup/user-module.ts";
 import { ConfigError, ZeroSearchError } from "../util/errors.ts";
 
 /** The reward of one rollout: a finite number, larger is better. Its `name` is kept with the run. */
-export type Reward = (trajectory: Trajectory) => number | Promise<number>;
+export type Reward = (trajectory: SearchTrajectory) => number | Promise<number>;
 
-/** The reward that `reward.kind` names. */
-export function namedReward(kind: RewardName): Reward {
-  const pay: Reward = (trajectory) => scored(trajectory, kind);
-  return Object.defineProperty(pay, "name", { value: kind });
+/** The reward that `reward.kind` names: a score, or a module of the user's own. @throws as `loadModule` */
+export async function openReward(kind: string): Promise<Reward> {
+  const known = rewardNames.find((name) => name === kind);
+  if (known !== undefined) return named(known, (trajectory) => scored(trajectory, known));
+  return loadModule(kind, {
+    key: "reward.kind",
+    what: "a function that is given a trajectory and returns a number, or a promise of one",
+    take: (exported, name) => (typeof exported === "function" ? named(name, exported as Reward) : null),
+  });
+}
+
+function named(name: string, pay: Reward): Reward {
+  return Object.defineProperty<Reward>((trajectory) => pay(trajectory), "name", { value: name });
 }
 
 /**
  * The rewards of rollouts, in their order.
  * @throws ZeroSearchError where the reward throws or is no finite number, naming the rollout.
  */
-export async function payAll(reward: Reward, trajectories: readonly Trajectory[]): Promise<number[]> {
+export async function payAll(reward: Reward, trajectories: readonly SearchTrajectory[]): Promise<number[]> {
   return Promise.all(
     trajectories.map(async (trajectory) => {
-      const { step, questionIndex, rollout } = trajectory;
-      const where = `reward ${reward.name || "(a function without a name)"} of rollout ${step}/${questionIndex}/${rollout}`;
+      const { step, question, rollout } = trajectory.key;
+      const where = `reward ${reward.name || "(a function without a name)"} of rollout ${step}/${question}/${rollout}`;
       let paid: unknown;
       try {
         paid = await reward(trajectory);

@@ -11,7 +11,7 @@ import type { AdamW } from "../optim/adamw.ts";
 import type { LossScaler } from "../optim/loss-scaler.ts";
 import type { LearningRateSchedule } from "../optim/schedule.ts";
 import type { Metrics } from "../rl/metrics.ts";
-import type { Question, ScoredTrajectory } from "../rl/trajectory.ts";
+import type { Question, Scored, SearchTrajectory } from "../rl/trajectory.ts";
 import type { UpdateStats } from "../rl/update-stats.ts";
 import type { SearchEngine } from "../search/search-engine.ts";
 import type { Simulate } from "../setup/open-agents.ts";
@@ -81,7 +81,7 @@ export type StepRun = StepParts &
 /** What one step made. */
 export interface StepResult {
   readonly step: number;
-  readonly scored: readonly ScoredTrajectory[];
+  readonly scored: readonly Scored<SearchTrajectory>[];
   readonly updates: readonly UpdateStats[];
   readonly metrics: Metrics;
   readonly costs: StepCosts;

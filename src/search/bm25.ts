@@ -129,7 +129,7 @@ export function matchExpression(query: string): string {
 
 function checkTopK(topK: number): void {
   if (!Number.isInteger(topK) || topK < 1)
-    throw new ConfigError({ where: "evaluation.documents", what: "wrong number of documents", expected: "1 or more", got: String(topK) });
+    throw new ConfigError({ where: "bm25.documents", what: "wrong number of documents", expected: "1 or more", got: String(topK) });
 }
 
 async function build(client: Client, passages: Iterable<Passage> | AsyncIterable<Passage>, fingerprint: string): Promise<number> {

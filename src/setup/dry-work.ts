@@ -1,26 +1,12 @@
 /** What is asked of a device that computes nothing: rollouts that only have a size, and sequences that decode as long as they are wanted. */
-import type { GenerateRequest, Sequence, TrajectoryKey } from "../generate/types.ts";
+import type { GenerateRequest, SamplingSettings, Sequence, TrajectoryKey } from "../generate/types.ts";
 import type { Trajectory } from "../rl/trajectory.ts";
 
 /** One of `length` tokens and one that the last of them predicts, of which the policy sampled the last `sampled`. */
-export function blankRollout(length: number, sampled: number, { step, question, rollout }: TrajectoryKey): Trajectory {
+export function blankRollout(length: number, sampled: number, key: TrajectoryKey, sampling: SamplingSettings): Trajectory {
   const ids = new Array<number>(length + 1).fill(0);
-  return {
-    step,
-    questionIndex: question,
-    rollout,
-    question: { id: String(question), question: "", goldenAnswers: [""], dataSource: "" },
-    promptLength: 1,
-    ids,
-    lossMask: ids.map((_, t) => (t > length - sampled ? 1 : 0)),
-    logProbs: ids.map(() => 0),
-    status: "answered",
-    answer: null,
-    searches: [],
-    invalidActions: 0,
-    turns: 1,
-    text: "",
-  };
+  const lossMask = ids.map((_, t) => (t > length - sampled ? 1 : 0));
+  return { key, promptLength: 1, ids, lossMask, logProbs: ids.map(() => 0), sampling };
 }
 
 /**

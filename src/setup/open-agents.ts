@@ -1,7 +1,10 @@
 /** Policy, simulator and search engines put together into what rollouts need. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parse } from "yaml";
 import type { AgentContext } from "../agent/methods/method.ts";
-import { chatStyle, paperStyle, templateStyle, turnStops, type PromptStyle } from "../agent/protocol.ts";
-import type { Config } from "../config/index.ts";
+import type { PromptSettings } from "../agent/prompts.ts";
+import { packageFolder, type Config } from "../config/index.ts";
 import * as quickstartPrompts from "../data/quickstart/prompts.ts";
 import type { Device } from "../device/device.ts";
 import { blocksFor } from "../generate/block-manager.ts";
@@ -19,7 +22,7 @@ import {
   tunedSimulatorTemplate,
   type SimulatorTemplate,
 } from "../search/simulator-prompt.ts";
-import { compileTextStops } from "../generate/text-stops.ts";
+import { compileStopsOnce, compileTextStops } from "../generate/text-stops.ts";
 import { promptText, type Prompt } from "../text/prompt.ts";
 import type { Model } from "./open-model.ts";
 
@@ -96,15 +99,19 @@ const chatTokens = 256;
 
 /** What the simulator is asked. */
 export function simulatorTemplateOf(prompt: Config["simulator"]["prompt"]): SimulatorTemplate {
-  if (prompt === "short") return simulatorTemplate(quickstartPrompts.shortSimulatorPrompt);
+  if (prompt === "quickstart") return simulatorTemplate(quickstartPrompts.shortSimulatorPrompt);
   return prompt === "prompted" ? promptedSimulatorTemplate : tunedSimulatorTemplate;
 }
 
 /** The prompts of the configuration, through the policy's chat template where it has one. */
-export function promptStyle({ rollout }: Config, { chatTemplate }: Pick<Model, "chatTemplate">): PromptStyle {
-  if (rollout.prompt === "quickstart") return templateStyle(quickstartPrompts);
-  if (chatTemplate === null) return paperStyle;
-  return chatStyle(paperStyle, (content) => chatTemplate.renderPrompt([{ role: "user", content }]));
+export function promptSettings({ rollout }: Config, { chatTemplate }: Pick<Model, "chatTemplate">): PromptSettings {
+  if (rollout.prompt !== "paper") {
+    const file = join(packageFolder, "configs", "prompts", `${rollout.prompt}.yaml`);
+    return { templates: parse(readFileSync(file, "utf8")) as Record<string, string> };
+  }
+  // As raw text it begins as the policy's tokenizer begins a text.
+  if (chatTemplate === null) return { encoding: { begin: true } };
+  return { chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }]) };
 }
 
 /** What training rollouts share. */
@@ -113,8 +120,8 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
   return {
     generator,
     tokenizer: policy.tokenizer,
-    stop: compileTextStops(turnStops, policy.tokenizer, policy.decoder.config.vocabulary),
-    style: promptStyle(config, policy),
+    stops: compileStopsOnce(policy.tokenizer, policy.decoder.config.vocabulary),
+    prompts: promptSettings(config, policy),
     engine,
     settings: {
       model: policyName,
@@ -130,7 +137,7 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
   };
 }
 
-/** The same for an evaluation with a search engine: greedy. The stop table is the same one, of which the device keeps one copy. */
+/** The same for an evaluation with a search engine: greedy. The stop tables are the same ones, of which the device keeps one copy each. */
 export function evaluationContext(training: AgentContext, engine: SearchEngine): AgentContext {
   return { ...training, engine, settings: { ...training.settings, purpose: "evaluation", sampling: { temperature: 0, topK: 0, topP: 1 } } };
 }
@@ -144,7 +151,7 @@ export function openSimulator(config: Config, generator: BatchGenerator, model: 
   const { simulator } = config;
   // The quickstart's simulator knows its prompt as it is; other raw text begins as the tokenizer begins a text.
   const form =
-    simulator.prompt === "short"
+    simulator.prompt === "quickstart"
       ? {}
       : chatTemplate === null
         ? { encoding: { begin: true } }

@@ -152,14 +152,14 @@ async function learn(config: Config, copy: Copy): Promise<void> {
 
 /** Micro-batches of all sizes that a run may have, and how each goes through a model. */
 function microBatches({ train, rollout, model }: Config) {
-  const { maxContextTokens: context, temperature } = rollout;
+  const { maxContextTokens: context, temperature, topK, topP } = rollout;
   const most = Math.min(train.microBatchTokens, train.questionsPerStep * train.groupSize * context);
   return [...trainedRows.filter((rows) => rows < most), most].map((tokens) => ({
     rollouts: Array.from({ length: Math.ceil(tokens / longest) }, (_, question) => {
       const own = Math.min(longest, tokens - question * longest);
-      return blankRollout(own, own, { step: 0, question, rollout: 0 });
+      return blankRollout(own, own, { step: 0, question, rollout: 0 }, { temperature, topK, topP });
     }),
-    settings: { temperature, microBatchTokens: tokens, cacheDtype: model.cacheDtype, recompute: train.recompute },
+    settings: { microBatchTokens: tokens, cacheDtype: model.cacheDtype, recompute: train.recompute },
   }));
 }
 

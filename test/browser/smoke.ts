@@ -95,7 +95,7 @@ async function policy(device: Device): Promise<Record<string, readonly number[]>
     oldLogProb: vector([-0.6, -0.75, -2.5, -0.3]),
     entropy: vector([0.9, 1.1, 0.4, 0.2]),
     advantage: vector([1, -0.5, 2, NaN]),
-    lossMask: vector([1, 1, 1, 0]),
+    weight: vector([1, 1, 1, 0]),
   };
   const { tape, value } = withTape(() => policyLoss(inputs, { clipLow: 0.2, clipHigh: 0.2, scale: 1 / 3 }));
   backward(tape, value);

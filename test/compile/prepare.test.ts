@@ -99,7 +99,7 @@ async function learn(
         const chosen = gatherRows(hidden, fromHost(device, new Uint32Array(n), [n]));
         const tokens = logProb(chosen, decoder.headWeight, fromHost(device, new Uint32Array(n), [n]), 0.8);
         return policyLoss(
-          { ...tokens, oldLogProb: vector(), advantage: vector(), lossMask: vector(), referenceLogProb: withReference ? vector() : null },
+          { ...tokens, oldLogProb: vector(), advantage: vector(), weight: vector(), referenceLogProb: withReference ? vector() : null },
           { clipLow: 0.2, clipHigh: 0.2, klCoef: withReference ? 0.1 : 0, entropyCoef: withReference ? 0.01 : 0, scale: 1 },
         );
       });

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openTraining, type Trajectory } from "../../src/index.ts";
+import { openTraining, type SearchTrajectory } from "../../src/index.ts";
 import { packagedConfig } from "../../src/config/index.ts";
 import { drawKind } from "../../src/search/curriculum.ts";
 import { completion, openChatServer, type ChatServer, type Reply } from "../helpers/chat-server.ts";
@@ -53,11 +53,11 @@ const open = (name: string, ...settings: string[]) =>
   });
 
 /** The steps of a run, and what was logged of them. */
-async function run(name: string, ...settings: string[]): Promise<Trajectory[]> {
+async function run(name: string, ...settings: string[]): Promise<SearchTrajectory[]> {
   asked = 0;
   const training = await open(name, ...settings);
   try {
-    const all: Trajectory[] = [];
+    const all: SearchTrajectory[] = [];
     for await (const { scored } of training.steps()) all.push(...scored.map(({ trajectory }) => trajectory));
     return all;
   } finally {
@@ -79,9 +79,8 @@ describe("a run whose simulator is behind an endpoint", () => {
       expect(shown).toContain(`Doc 2: ${kind === "useful" ? "Useful" : "Noisy"}\nDoc 3: end`);
       expect(shown).not.toContain("cut");
       if (!/[<[\ufffd]/.test(query)) expect(shown).toContain(`Doc 1: ${query}`.trim());
-      const at = { step: one.step, question: one.questionIndex, rollout: one.rollout };
       // From 0.25 to 1 over two steps.
-      expect(kind).toBe(drawKind(1, at, turn, one.step === 2 ? 1 : 0.5));
+      expect(kind).toBe(drawKind(1, one.key, turn, one.key.step === 2 ? 1 : 0.5));
     }
     const rows = readRows(join(folder, "runs", "first", "metrics.jsonl"));
     const sum = (name: string): number => rows.reduce((total, row) => total + Number(row[`time/simulator_${name}`]), 0);

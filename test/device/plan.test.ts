@@ -46,7 +46,7 @@ function configOf(policy: string, simulator: string, ...settings: string[]): Con
 }
 
 const small = [
-  "simulator.prompt=short",
+  "simulator.prompt=quickstart",
   "simulator.maxNewTokens=40",
   "rollout.maxNewTokens=20",
   "rollout.maxObservationTokens=60",

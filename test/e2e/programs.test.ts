@@ -103,8 +103,21 @@ describe("npx zerosearch", () => {
   });
 });
 
-describe("the example", () => {
-  it("trains three steps through the public API", async () => {
+describe("the examples", () => {
+  it("learn another task than search, in two turns, from what the policy sampled and not from what it was shown", async () => {
+    const { code, stdout, stderr } = await start(process.execPath, [join(root, "dist", "examples", "not-search.js")]);
+    expect([code, stderr]).toEqual([0, ""]);
+    // In angle brackets where lossMask is 1: neither the box that was asked for nor what lay in the box that was opened.
+    const line = /^step \d+: reward (\d\.\d{3}), mismatch 0, open box\d <\w+> (?:ruby|opal|jade|onyx|nothing) <\w+>$/;
+    const lines = stdout.trimEnd().split("\n");
+    for (const text of lines) expect(text).toMatch(line);
+    const rewards = lines.map((text) => Number(line.exec(text)?.[1]));
+    expect(rewards).toHaveLength(60);
+    expect(rewards[0]).toBeLessThan(0.25);
+    expect(Math.min(...rewards.slice(-5))).toBeGreaterThan(0.7);
+  });
+
+  it("train the quickstart's policy for three steps", async () => {
     const { code, stdout, stderr } = await start(process.execPath, [
       join(root, "dist", "examples", "three-steps.js"),
       ...settingsFor(models, folder),

@@ -5,10 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compareRuns, killAndResume } from "../../scripts/kill-resume.js";
+import type { JudgedRow } from "../../src/evaluation/judge.ts";
 import { createDevice } from "../../src/device/create.ts";
 import { shuffled } from "../../src/data/question-sampler.ts";
 import { tokenLogProbs } from "../../src/rl/update.ts";
-import type { Trajectory } from "../../src/rl/trajectory.ts";
+import type { RolloutRow } from "../../src/log/rollouts.ts";
 import { openModel } from "../../src/setup/open-model.ts";
 import { buildIfStale, readRows, settingsFor, shortRun, train, type Ended } from "../helpers/program.ts";
 import { tinyQuickstart } from "../helpers/tiny-quickstart.ts";
@@ -65,14 +66,17 @@ describe("a run", () => {
     const rollouts = readRows(runs("whole", "rollouts.jsonl"));
     expect(rollouts).toHaveLength(5 * 16);
     for (const row of rollouts) {
-      for (const key of ["step", "questionIndex", "rollout", "reward", "advantage", "promptLength", "invalidActions", "turns"])
+      for (const key of ["step", "reward", "advantage", "promptLength", "invalidActions", "turns"])
         expect(row[key], key).toBeTypeOf("number");
-      for (const key of ["questionId", "question", "text", "status"]) expect(row[key], key).toBeTypeOf("string");
-      const { ids, lossMask, logProbs, goldenAnswers, searches, promptLength } = row as unknown as Trajectory & { goldenAnswers: string[] };
+      for (const key of ["text", "status"]) expect(row[key], key).toBeTypeOf("string");
+      const { key, ids, lossMask, logProbs, question, searches, promptLength, sampling } = row as unknown as RolloutRow;
+      expect(Object.keys(key)).toEqual(["step", "question", "rollout"]);
+      expect(key.step).toBe(row["step"]);
+      expect(sampling).toEqual({ temperature: 1, topK: 0, topP: 1 });
       expect([lossMask.length, logProbs.length]).toEqual([ids.length, ids.length]);
       expect(lossMask.slice(0, promptLength).every((mask) => mask === 0)).toBe(true);
       expect(lossMask[promptLength]).toBe(1);
-      expect(goldenAnswers.length).toBeGreaterThan(0);
+      expect(question.goldenAnswers.length).toBeGreaterThan(0);
       for (const search of searches)
         expect(Object.keys(search).sort()).toEqual(["containsGold", "documents", "kind", "noiseProbability", "query", "turn"]);
     }
@@ -102,6 +106,37 @@ describe("a run", () => {
       ]);
       expect(row).toMatchObject({ n: 8, dataset: "quickstart", engine: row["method"] === "direct" ? "none" : "bm25" });
       expect(row["f1Low"]).toBeLessThanOrEqual(row["f1"] as number);
+    }
+  });
+
+  it("leaves judged.jsonl: each question of each method, before and after, in order, with all that its answer was", () => {
+    const rows = readRows(runs("whole", "judged.jsonl")) as unknown as JudgedRow[];
+    const methods = ["direct", "rag", "zerosearch"];
+    expect(rows.map((row) => [row.when, row.method, row.key.question])).toEqual(
+      ["before", "after"].flatMap((when) => methods.flatMap((method) => Array.from({ length: 8 }, (_, i) => [when, method, i]))),
+    );
+    const asked = readRows(join(models, "world", "test.jsonl"));
+    const { best } = JSON.parse(readFileSync(states("whole", "step-000005", "state.json"), "utf8")) as { best: { step: number } };
+    for (const row of rows) {
+      const { ids, lossMask, logProbs, searches, promptLength, status } = row;
+      const { id, question, golden_answers: goldenAnswers } = asked[row.key.question]!;
+      expect(row.question).toMatchObject({ id, question, goldenAnswers, dataSource: "quickstart" });
+      expect(row.engine).toBe(row.method === "direct" ? "none" : "bm25");
+      expect(row.step).toBe(row.when === "before" ? 0 : best.step);
+      expect(row.answer === null).toBe(status !== "answered");
+      expect(row.sampling.temperature).toBe(0);
+      expect([lossMask.length, logProbs.length]).toEqual([ids.length, ids.length]);
+      expect(lossMask.indexOf(1)).toBe(promptLength);
+      expect(searches.every(({ documents, query }) => documents.length > 0 && typeof query === "string")).toBe(true);
+      expect(row.text).toBeTypeOf("string");
+    }
+    // The scores of the rows are those of the tables.
+    const table = JSON.parse(readFileSync(runs("whole", "evaluation.json"), "utf8")) as Record<string, unknown>[];
+    for (const { when, method, f1, em, searches } of table) {
+      const own = rows.filter((row) => row.when === when && row.method === method);
+      const mean = (value: (row: JudgedRow) => number): number => own.reduce((sum, row) => sum + value(row), 0) / own.length;
+      expect([mean((row) => row.f1), mean((row) => row.em)]).toEqual([f1, em]);
+      expect(mean((row) => row.searches.length)).toBe(searches);
     }
   });
 
@@ -143,7 +178,7 @@ describe("the sampler and the trainer", () => {
   });
 
   it("give the same ones from the logged ids in a fresh batch of other composition, on one thread", async () => {
-    const rows = readRows(runs("whole", "rollouts.jsonl")) as unknown as Trajectory[];
+    const rows = readRows(runs("whole", "rollouts.jsonl")) as unknown as RolloutRow[];
     const device = await createDevice({ threads: 1 });
     try {
       let compared = 0;
@@ -152,7 +187,7 @@ describe("the sampler and the trainer", () => {
         const { decoder } = await openModel(weights, device, { dtype: "f32", maxPositions: 560, trainable: false });
         const ofStep = rows.filter((row) => row.step === step);
         const mixed = shuffled(ofStep.length, `mix ${step}`).map((index) => ofStep[index]!);
-        const again = await tokenLogProbs(decoder, mixed, { temperature: 1, microBatchTokens: 700 + 50 * step });
+        const again = await tokenLogProbs(decoder, mixed, { microBatchTokens: 700 + 50 * step });
         for (const trajectory of mixed) {
           const logged = trajectory.logProbs.filter((_, t) => trajectory.lossMask[t] === 1);
           expect([...again.get(trajectory)!]).toEqual(logged);
@@ -191,10 +226,11 @@ describe("other ways of computing", () => {
 describe("a run that has ended", () => {
   it("is judged again when resumed, and goes on when it is given more steps", async () => {
     const resume = ["--resume", "again", `output.runs=${join(folder, "runs")}`];
-    const before = readFileSync(runs("again", "evaluation.json"), "utf8");
+    const left = (): string[] => ["evaluation.json", "judged.jsonl"].map((file) => readFileSync(runs("again", file), "utf8"));
+    const before = left();
     const ended = await train(resume);
     expect([ended.code, ended.stderr]).toEqual([0, ""]);
-    expect(readFileSync(runs("again", "evaluation.json"), "utf8")).toBe(before);
+    expect(left()).toEqual(before);
     const more = await train([...resume, "train.steps=6"]);
     expect([more.code, more.stderr]).toEqual([0, ""]);
     expect(more.stdout).toMatch(/^warning: train.steps was 5 when this run was started, now it is 6$/m);

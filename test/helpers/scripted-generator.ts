@@ -21,7 +21,7 @@ import { RequestError } from "../../src/util/errors.ts";
 export const eosId = 256;
 /** Tokens of several bytes, so that a tag may close inside one and the same text has several spellings in ids. */
 const wide = ["</search>\n", "answer", "><", "Doc "];
-const vocabulary = 257 + wide.length;
+export const vocabulary = 257 + wide.length;
 const utf8 = new TextEncoder();
 
 export const wideId = (text: string): number => {

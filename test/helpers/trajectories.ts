@@ -1,5 +1,5 @@
 /** Small trajectories for tests of `rl/`. */
-import type { ScoredTrajectory, SearchRecord, Trajectory } from "../../src/rl/trajectory.ts";
+import type { Scored, SearchRecord, SearchTrajectory } from "../../src/rl/trajectory.ts";
 
 export interface TrajectorySpec {
   readonly ids: readonly number[];
@@ -9,10 +9,11 @@ export interface TrajectorySpec {
   readonly step?: number;
   readonly question?: number;
   readonly rollout?: number;
-  readonly status?: Trajectory["status"];
+  readonly status?: SearchTrajectory["status"];
   readonly invalidActions?: number;
   readonly turns?: number;
   readonly searches?: readonly SearchRecord[];
+  readonly temperature?: number;
 }
 
 export function trajectoryOf({
@@ -26,17 +27,17 @@ export function trajectoryOf({
   invalidActions = 0,
   turns = 1,
   searches = [],
-}: TrajectorySpec): Trajectory {
+  temperature = 1,
+}: TrajectorySpec): SearchTrajectory {
   const lossMask = Array.from(mask, Number);
   return {
-    step,
-    questionIndex: question,
-    rollout,
+    key: { step, question, rollout },
     question: { id: `q${question}`, question: "?", goldenAnswers: ["x"], dataSource: "test" },
     promptLength: lossMask.indexOf(1),
     ids,
     lossMask,
     logProbs: logProbs ?? lossMask.map((m) => -m),
+    sampling: { temperature, topK: 0, topP: 1 },
     status,
     answer: status === "answered" ? "x" : null,
     searches,
@@ -46,7 +47,7 @@ export function trajectoryOf({
   };
 }
 
-export const scoredOf = (spec: TrajectorySpec, advantage: number, reward = 0): ScoredTrajectory => ({
+export const scoredOf = (spec: TrajectorySpec, advantage: Scored["advantage"], reward = 0): Scored<SearchTrajectory> => ({
   trajectory: trajectoryOf(spec),
   reward,
   advantage,

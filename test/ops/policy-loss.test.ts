@@ -19,7 +19,7 @@ async function run(
   const others = {
     oldLogProb: vector((row) => row.old),
     advantage: vector((row) => row.advantage),
-    lossMask: vector((row) => row.mask ?? 1),
+    weight: vector((row) => row.mask ?? 1),
     referenceLogProb: rows[0]?.reference === undefined ? null : vector((row) => row.reference ?? NaN),
   };
   logProb.requiresGrad = entropy.requiresGrad = true;
@@ -86,7 +86,7 @@ describe.each(deviceVariants)("policyLoss on $name", ({ options }) => {
         oldLogProb: vector((r) => r.old),
         entropy: vector((r) => r.entropy!),
         advantage: vector((r) => r.advantage),
-        lossMask: vector((r) => r.mask!),
+        weight: vector((r) => r.mask!),
       };
       inputs.logProb.requiresGrad = true;
       const { tape, value } = withTape(() => policyLoss(inputs, { ...clip, scale: 1 / 6, entropyCoef: 0.01, stats }));
@@ -138,7 +138,7 @@ describe.each(deviceVariants)("policyLoss on $name", ({ options }) => {
               referenceLogProb: t.reference,
               entropy: t.entropy,
               advantage: t.advantage,
-              lossMask: t.mask,
+              weight: t.mask,
             },
             { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.05, entropyCoef: 0.01, scale: 1 / N },
           ),

@@ -174,7 +174,7 @@ export const referenceKernels: Record<KernelName, ReferenceKernel> = {
       }
     }
   },
-  policy_loss: (dims, [logProb, oldLogProb, reference, entropy, advantage, lossMask], [dLogProb, dEntropy, stats]) => {
+  policy_loss: (dims, [logProb, oldLogProb, reference, entropy, advantage, weight], [dLogProb, dEntropy, stats]) => {
     const [low, high, klCoef, entropyCoef, scale] = ["clipLow", "clipHigh", "klCoef", "entropyCoef", "scale"].map((name) =>
       dim(dims, name),
     ) as [number, number, number, number, number];
@@ -182,7 +182,7 @@ export const referenceKernels: Record<KernelName, ReferenceKernel> = {
     need(logProb).values.forEach((value, n) => {
       need(dLogProb).values[n] = 0;
       need(dEntropy).values[n] = 0;
-      if (need(lossMask).values[n] === 0) return;
+      if (need(weight).values[n] === 0) return;
       const [A, H] = [need(advantage).values[n]!, need(entropy).values[n]!];
       const logRatio = value - need(oldLogProb).values[n]!;
       const ratio = Math.exp(logRatio);

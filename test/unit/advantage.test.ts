@@ -9,21 +9,13 @@ const close = (actual: number[], expected: number[], digits = 12): void => {
   expect(actual).toHaveLength(expected.length);
   actual.forEach((value, i) => expect(value).toBeCloseTo(expected[i] as number, digits));
 };
-const at = (step: number, questionIndex: number, rollout: number, id = "same"): Trajectory => ({
-  step,
-  questionIndex,
-  rollout,
-  question: { id, question: "?", goldenAnswers: ["x"], dataSource: "t" },
+const at = (step: number, question: number, rollout: number): Trajectory => ({
+  key: { step, question, rollout },
   promptLength: 0,
   ids: [],
   lossMask: [],
   logProbs: [],
-  status: "noAnswer",
-  answer: null,
-  searches: [],
-  invalidActions: 0,
-  turns: 1,
-  text: "",
+  sampling: { temperature: 1, topK: 0, topP: 1 },
 });
 
 describe("advantages of a group", () => {
@@ -60,7 +52,7 @@ describe("advantages of a group", () => {
 });
 
 describe("groups", () => {
-  it("are rollouts of one question slot of one step, whatever their order and the rows' ids", () => {
+  it("are rollouts of one question of one step, whatever their order", () => {
     const trajectories = [at(1, 0, 0), at(1, 1, 0), at(2, 0, 0), at(1, 0, 1), at(1, 1, 1), at(2, 0, 1)];
     const scored = scoreTrajectories(trajectories, [1, 0.5, 0, 0, 0.5, 1], { ...grpo, normalizeByStd: false });
     expect(scored.map(({ advantage }) => advantage)).toEqual([0.5, 0, -0.5, -0.5, 0, 0.5]);

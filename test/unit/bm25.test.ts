@@ -124,6 +124,6 @@ describe("bm25", () => {
     await writeFile(path, "");
     await expect(Bm25Search.fromCorpus(path, 1)).rejects.toThrow("the corpus is empty");
     await expect(Bm25Search.fromCorpus(join(folder, "missing"), 1)).rejects.toThrow(FileError);
-    await expect(Bm25Search.inMemory(corpus, 0)).rejects.toThrow("evaluation.documents");
+    await expect(Bm25Search.inMemory(corpus, 0)).rejects.toThrow("bm25.documents");
   });
 });

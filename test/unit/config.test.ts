@@ -1,19 +1,22 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "../../src/config/arguments.ts";
 import { keys } from "../../src/config/keys.ts";
 import { editDistance, nearest } from "../../src/config/nearest.ts";
-import { changedKeys, hashConfig, keysHelp, printConfig } from "../../src/config/print.ts";
+import { changedKeys, keysHelp, printConfig } from "../../src/config/print.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
 import { claimRunName, newestRunName } from "../../src/config/run-name.ts";
-import { readOverride, readYaml } from "../../src/config/source.ts";
+import { readOverride, readYaml, savedSource } from "../../src/config/source.ts";
 import { packagedConfig, readTrainCommand, type TrainCommand } from "../../src/config/train-command.ts";
 import { advantageNames } from "../../src/rl/advantage.ts";
 import { rewardNames } from "../../src/rl/reward.ts";
 import { ConfigError } from "../../src/util/errors.ts";
 
+const root = fileURLToPath(new URL("../../", import.meta.url));
 const needed = ["model.policy=p", "simulator.path=s", "data.train=t"];
 const configOf = (...settings: string[]) => resolveConfig([...needed, ...settings].map(readOverride));
 
@@ -44,7 +47,8 @@ describe("a configuration", () => {
     const config = configOf();
     expect(config.train.groupSize).toBe(5);
     expect(config.data.test).toBeNull();
-    expect(keys.filter((key) => key.default === undefined).map((key) => key.key)).toEqual(["model.policy", "data.train"]);
+    expect(keys.filter((key) => key.default === undefined).map((key) => key.key)).toEqual(["model.policy"]);
+    expect(() => configOf("data.train=null")).toThrow(/data\.train is missing; expected a path/);
     expect(() => configOf("simulator.path=null")).toThrow(
       /simulator\.path is missing; expected one of them: a model in this process, or a server/,
     );
@@ -54,7 +58,8 @@ describe("a configuration", () => {
 
   it("has defaults that pass its own checks, and a sentence for every key", () => {
     for (const key of keys) {
-      if (key.default !== undefined && key.default !== null) expect(configOf(`${key.key}=${String(key.default)}`)).toEqual(configOf());
+      const text = typeof key.default === "object" ? JSON.stringify(key.default) : String(key.default);
+      if (key.default !== undefined && key.default !== null) expect(configOf(`${key.key}=${text}`)).toEqual(configOf());
       expect(key.doc, key.key).toMatch(/^[A-Z].*\.$/);
       expect(key.expected, key.key).not.toContain("undefined");
     }
@@ -63,7 +68,7 @@ describe("a configuration", () => {
   it("offers exactly the advantages and rewards there are", () => {
     const offered = (name: string) => keys.find((key) => key.key === name)?.expected;
     expect(offered("algorithm.name")).toBe(`one of ${advantageNames.join(", ")}`);
-    expect(offered("reward.kind")).toBe(`one of ${rewardNames.join(", ")}`);
+    expect(offered("reward.kind")).toBe(`one of ${rewardNames.join(", ")}, or a module such as ./my-module.js`);
   });
 
   it("takes later sources over earlier ones, key by key", () => {
@@ -158,21 +163,60 @@ describe("a mistake in a configuration", () => {
 
 describe("printing", () => {
   it("lists every key with default and range in --help", () => {
-    const help = keysHelp();
+    const help = keysHelp({ all: true });
     for (const key of keys) expect(help).toContain(`  ${key.key} = `);
+    const short = keysHelp();
+    const shown = keys.filter(({ key }) => short.includes(`  ${key} = `));
+    expect(shown).toEqual(keys.filter(({ rare }) => !rare));
+    expect(shown.length).toBeLessThanOrEqual(60);
+    expect(shown.length).toBeGreaterThan(40);
     expect(help).toContain("data.corpus = null   a path, or null");
     expect(Math.max(...help.split("\n").map((line) => line.length))).toBeLessThanOrEqual(120);
   });
 
-  it("finds the keys that differ", () => {
-    expect(changedKeys(configOf(), configOf("train.steps=3"))).toEqual([{ key: "train.steps", before: 200, after: 3 }]);
+  it("says what an old name is called now, and reads it in what an old run has saved", () => {
+    expect(messageOf(() => configOf("rollout.maxNewTokensPerTurn=9"))).toMatch(
+      /^argument rollout\.maxNewTokensPerTurn=9: rollout\.maxNewTokensPerTurn has another name now; expected rollout\.maxNewTokens/,
+    );
+    const file = yaml("evaluation: { documents: 3 }\n");
+    expect(messageOf(() => resolveConfig([...readYaml(file), ...needed.map(readOverride)]))).toMatch(
+      /a\.yaml:1:15: evaluation\.documents has another name now; expected bm25\.documents/,
+    );
+    expect(messageOf(() => configOf("simulator.prompt=short"))).toContain("short is called quickstart now");
+    for (const name of ["quickstart", "quickstart-lora"]) {
+      const saved = parse(readFileSync(join(root, "test", "fixtures", `saved-${name}.yaml`), "utf8")) as Record<string, unknown>;
+      const read = resolveConfig([savedSource(saved, name)]);
+      expect(read).toMatchObject({ simulator: { prompt: "quickstart" }, rollout: { maxNewTokens: 56 }, bm25: { documents: 3 } });
+      expect({ ...read, name }).toEqual({ ...resolveConfig(readYaml(join(root, "configs", `${name}.yaml`))), name });
+    }
   });
 
-  it("hashes what results depend on, not the name or the device", () => {
-    expect(hashConfig(configOf("name=other", "device.threads=2", "device.readInterval=4"))).toBe(hashConfig(configOf()));
-    expect(hashConfig(configOf("device.precision=f16"))).not.toBe(hashConfig(configOf()));
-    expect(hashConfig(configOf("seed=2"))).not.toBe(hashConfig(configOf()));
-    expect(hashConfig(configOf("device.blas=openblas"))).not.toBe(hashConfig(configOf()));
+  it("takes a name of a table or a module, and guesses what a misspelt name meant", () => {
+    for (const file of ["./mine.js", "../mine.ts", "/abs/mine.mjs"]) expect(configOf(`reward.kind=${file}`).reward.kind).toBe(file);
+    expect(configOf("reward.kind={package}/a.js").reward.kind).toBe("./a.js");
+    for (const file of ["mine.js", "./mine", "./mine.json", ""])
+      expect(() => configOf(`reward.kind=${file}`)).toThrow(/wrong value for reward\.kind/);
+    expect(messageOf(() => configOf("search.engine=simulate"))).toMatch(
+      /expected one of simulated, bm25, or a module.*\n.*did you mean simulated\?/,
+    );
+    expect(configOf('search.settings={"url":"x","n":2}').search.settings).toEqual({ url: "x", n: 2 });
+    expect(() => configOf("search.settings=x")).toThrow(/expected a map of settings/);
+  });
+
+  it("asks for what a program needs: judging needs neither training questions nor a simulator", () => {
+    const judging = ["model.policy=p", "data.test=t", "data.corpus=c"].map(readOverride);
+    expect(resolveConfig(judging, "evaluate").data.train).toBeNull();
+    expect(() => resolveConfig(judging)).toThrow(/simulator\.path is missing|data\.train is missing/);
+    expect(() => resolveConfig(["model.policy=p", "data.test=t"].map(readOverride), "evaluate")).toThrow(/data\.corpus is missing/);
+    expect(() => resolveConfig([...judging, readOverride("evaluation.engine=simulated")], "evaluate")).toThrow(
+      /simulator\.path is missing/,
+    );
+    const real = ["model.policy=p", "data.train=t", "data.corpus=c", "search.engine=bm25"].map(readOverride);
+    expect(resolveConfig(real).simulator.path).toBeNull();
+  });
+
+  it("finds the keys that differ", () => {
+    expect(changedKeys(configOf(), configOf("train.steps=3"))).toEqual([{ key: "train.steps", before: 200, after: 3 }]);
   });
 });
 

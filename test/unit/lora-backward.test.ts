@@ -57,9 +57,9 @@ function learn(targets: readonly LinearName[] | undefined, recompute = false): {
       withScope(() => {
         const hidden = decoder.forward(batch, { recompute, ...(targets === undefined ? {} : { adapter: "policy" }) });
         const scored = logProb(gatherRows(hidden, rows), decoder.headWeight, next);
-        const [oldLogProb, advantage, lossMask] = vectors as [(typeof vectors)[0], (typeof vectors)[0], (typeof vectors)[0]];
+        const [oldLogProb, advantage, weight] = vectors as [(typeof vectors)[0], (typeof vectors)[0], (typeof vectors)[0]];
         return policyLoss(
-          { ...scored, oldLogProb, advantage, lossMask, referenceLogProb: null },
+          { ...scored, oldLogProb, advantage, weight, referenceLogProb: null },
           { clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0, scale: 1 },
         );
       }),

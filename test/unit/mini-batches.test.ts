@@ -8,8 +8,7 @@ const step = (questions: number, groupSize: number) =>
   Array.from({ length: questions * groupSize }, (_, i) =>
     scoredOf({ ids: [1, 2, 3], mask: "011", question: Math.floor(i / groupSize), rollout: i % groupSize }, 1),
   );
-const places = (rows: ReturnType<typeof step>): string[] =>
-  rows.map(({ trajectory: { questionIndex, rollout } }) => `${questionIndex}/${rollout}`);
+const places = (rows: ReturnType<typeof step>): string[] => rows.map(({ trajectory: { key } }) => `${key.question}/${key.rollout}`);
 const off = { klCoef: 0, entropyCoef: 0 };
 
 describe("optimiser batches", () => {
@@ -70,6 +69,16 @@ describe("micro-batches", () => {
     expect(microBatches(rows, 3).reduce((sum, batch) => sum + lossTokens(batch), 0)).toBe(15);
   });
 
+  it("have one temperature each", () => {
+    const mixed = [0.5, 0.5, 1, 1, 1, 0.5].map((temperature) => scoredOf({ ids: [1, 2], mask: "01", temperature }, 1));
+    expect(microBatches(mixed, 2).map((batch) => batch.map(({ trajectory }) => trajectory.sampling.temperature))).toEqual([
+      [0.5, 0.5],
+      [1, 1],
+      [1],
+      [0.5],
+    ]);
+  });
+
   it("leave out what has no gradient, exactly", () => {
     const spec = { ids: [1, 2], mask: "01" };
     expect(hasGradient(scoredOf(spec, 0), off)).toBe(false);
@@ -77,6 +86,12 @@ describe("micro-batches", () => {
     expect(hasGradient(scoredOf(spec, 0), { klCoef: 0.1, entropyCoef: 0 })).toBe(true);
     expect(hasGradient(scoredOf(spec, 0), { klCoef: 0, entropyCoef: 0.1 })).toBe(true);
     expect(hasGradient(scoredOf({ ids: [1, 2], mask: "00" }, 1), off)).toBe(false);
+    // With one for each token, those of masked tokens have no say.
+    expect(hasGradient(scoredOf(spec, [1, 0]), off)).toBe(false);
+    expect(hasGradient(scoredOf(spec, [NaN, -0]), off)).toBe(false);
+    expect(hasGradient(scoredOf(spec, [0, 1]), off)).toBe(true);
+    expect(hasGradient(scoredOf(spec, [0, NaN]), off)).toBe(true);
+    expect(hasGradient(scoredOf(spec, [0, 0]), { klCoef: 0.1, entropyCoef: 0 })).toBe(true);
   });
 });
 
@@ -91,8 +106,21 @@ describe("packing", () => {
     expect([...micro.targets]).toEqual([12, 13, 15, 16, 21]);
     expect([...micro.oldLogProb]).toEqual([-1, -2, -3, -4, -5]);
     expect([...micro.advantage]).toEqual([0.5, 0.5, 0.5, 0.5, -2]);
-    expect([...micro.lossMask]).toEqual([1, 1, 1, 1, 1]);
+    expect([...micro.weight]).toEqual([1, 1, 1, 1, 1]);
+    expect(micro.temperature).toBe(1);
     expect(micro.referenceLogProb).toBeNull();
+  });
+
+  it("weighs each token by its mask times its weight in the loss, so that a masked one would weigh 0 if it were gathered", () => {
+    const micro = packMicroBatch([a, b], { weight: ({ trajectory }, t) => t / trajectory.ids.length, gather: () => true });
+    expect([...micro.targets]).toEqual([11, 12, 13, 14, 15, 16, 21]);
+    expect([...micro.weight]).toEqual([0, 2 / 7, 3 / 7, 0, 5 / 7, 6 / 7, 1 / 4].map(Math.fround));
+  });
+
+  it("gives each token its own advantage where there is one for each", () => {
+    const own = { ...a, advantage: [NaN, NaN, 1, 2, NaN, -3, -4] };
+    expect([...packMicroBatch([own, b]).advantage]).toEqual([1, 2, -3, -4, -2]);
+    expect(packMicroBatch([{ ...a, advantage: Float32Array.of(9, 9, 0.5, 0.5, 9, 0.5, 0.5) }])).toEqual(packMicroBatch([a]));
   });
 
   it("takes nothing from masked positions, NaN or not", () => {
@@ -105,15 +133,15 @@ describe("packing", () => {
       [a.trajectory, Float32Array.of(1, 2, 3, 4)],
       [b.trajectory, Float32Array.of(5)],
     ]);
-    expect([...(packMicroBatch([b, a], reference).referenceLogProb ?? [])]).toEqual([5, 1, 2, 3, 4]);
-    expect(() => packMicroBatch([a], new Map())).toThrow(
+    expect([...(packMicroBatch([b, a], { reference }).referenceLogProb ?? [])]).toEqual([5, 1, 2, 3, 4]);
+    expect(() => packMicroBatch([a], { reference: new Map() })).toThrow(
       "the reference log-probabilities do not fit the policy tokens; expected 4, got none",
     );
   });
 
   it("refuses trajectories whose arrays do not fit", () => {
     const bad =
-      (fields: object, advantage = 1) =>
+      (fields: object, advantage: number | number[] = 1) =>
       () =>
         packMicroBatch([{ trajectory: { ...trajectoryOf({ ids: [1, 2, 3], mask: "011" }), ...fields }, reward: 0, advantage }]);
     expect(bad({ lossMask: [0, 1] })).toThrow("trajectory 1/0/0: ids, lossMask and logProbs do not fit; expected 3 each, got 2 and 3");
@@ -121,6 +149,13 @@ describe("packing", () => {
     expect(bad({ lossMask: [0, 0, 0] })).toThrow("no token was sampled by the policy");
     expect(bad({ lossMask: [0, 1, 0.5] })).toThrow("lossMask 2 is wrong");
     expect(bad({ logProbs: [0, -1, NaN] })).toThrow("the log-probability of policy token 2 is not finite");
-    expect(bad({}, NaN)).toThrow("the advantage is not finite");
+    expect(bad({}, NaN)).toThrow("the advantage of policy token 1 is not finite");
+    expect(bad({}, [0, 1, Infinity])).toThrow("the advantage of policy token 2 is not finite; expected a number, got Infinity");
+    expect(bad({}, [1, 1])).toThrow("advantages do not fit ids; expected one, or 3, got 2");
+    expect(bad({ sampling: { temperature: 0, topK: 0, topP: 1 } })).toThrow(
+      "trajectory 1/0/0: training needs sampling; expected a temperature above 0, got 0",
+    );
+    const [warm, hot] = [1, 2].map((temperature) => scoredOf({ ids: [1, 2], mask: "01", temperature }, 1));
+    expect(() => packMicroBatch([warm!, hot!])).toThrow("a micro-batch has one temperature; expected 1, got 2");
   });
 });

@@ -8,6 +8,7 @@ const folder = join(packageFolder, "configs");
 const files = readdirSync(folder, { recursive: true, encoding: "utf8" })
   .filter((name) => name.endsWith(".yaml"))
   .map((name) => name.replaceAll("\\", "/"))
+  .filter((name) => !name.startsWith("prompts/"))
   .sort();
 const resolve = (file: string, ...settings: string[]): Config =>
   resolveConfig([...readYaml(join(folder, file)), ...settings.map(readOverride)]);
@@ -51,7 +52,7 @@ const script = {
   "simulator.temperature": 0.8,
   "simulator.topK": 0,
   "simulator.topP": 1,
-  "evaluation.documents": 5,
+  "bm25.documents": 5,
 } as const;
 
 const valueOf = (config: Config, key: string): unknown =>

@@ -4,14 +4,16 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { MethodContext } from "../../src/agent/methods/method.ts";
-import { zerosearch } from "../../src/agent/methods/zerosearch.ts";
-import { correction, paperStyle, turnStops } from "../../src/agent/protocol.ts";
+import { rag } from "../../src/agent/dialects/rag.ts";
+import { zerosearch } from "../../src/agent/dialects/zerosearch.ts";
+import { methods } from "../../src/agent/methods/index.ts";
+import { promptIds, promptOf } from "../../src/agent/prompts.ts";
 import { packMicroBatch } from "../../src/rl/packing.ts";
-import type { Question, Trajectory } from "../../src/rl/trajectory.ts";
+import type { Question, SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { simulatorMessages } from "../../src/search/simulation.ts";
 import { simulatorPrompt, tunedSimulatorTemplate } from "../../src/search/simulator-prompt.ts";
-import { compileTextStops } from "../../src/generate/text-stops.ts";
-import { promptStyle } from "../../src/setup/open-agents.ts";
+import { compileStopsOnce } from "../../src/generate/text-stops.ts";
+import { promptSettings } from "../../src/setup/open-agents.ts";
 import { openTokenizer } from "../../src/setup/open-model.ts";
 import { foreign, ours, promptText, type Prompt } from "../../src/text/prompt.ts";
 import type { ChatTemplate } from "../../src/text/chat-template.ts";
@@ -156,14 +158,15 @@ describe("text from outside", () => {
 
   it.skipIf(!hasGolden).each(realTokenizers)("%s: a question cannot end its turn in the chat template, and is not altered", (name) => {
     const tokenizer = realTokenizer(name);
-    const style = promptStyle(paper, { chatTemplate: realTemplate(name) });
+    const { chat } = promptSettings(paper, { chatTemplate: realTemplate(name) });
     const added = addedIds(name);
-    const specials = (text: string): number[] =>
-      tokenizer.encodePrompt(style.policyPrompt(text), style.encoding).filter((id) => added.has(id));
-    expect(specials(hostile[name])).toEqual(specials("Who"));
-    expect(promptText(style.policyPrompt(hostile[name]))).toContain(`Question: ${hostile[name]}?`);
-    const documents = tokenizer.encodePrompt(style.ragPrompt("Who", hostile[name])).filter((id) => added.has(id));
-    expect(documents).toEqual(tokenizer.encodePrompt(style.ragPrompt("Who", "x")).filter((id) => added.has(id)));
+    // As the dialects write them: with tags that nobody has neutralised.
+    const asked = (text: string): Prompt => chat!(zerosearch.prompt({ question: text }));
+    const read = (text: string): Prompt => chat!(rag.prompt({ question: "Who", documents: text }));
+    const specials = (prompt: Prompt): number[] => tokenizer.encodePrompt(prompt).filter((id) => added.has(id));
+    expect(specials(asked(hostile[name]))).toEqual(specials(asked("Who")));
+    expect(promptText(asked(hostile[name]))).toContain(`Question: ${hostile[name]}?`);
+    expect(specials(read(hostile[name]))).toEqual(specials(read("x")));
     // The same goes for what the simulator is told.
     const told = (query: string): number[] => {
       const task = simulatorPrompt(tunedSimulatorTemplate, "useful", { question: query, answer: query, query });
@@ -182,12 +185,12 @@ describe("text from outside", () => {
 });
 
 describe.skipIf(!hasGolden)("prompts", () => {
-  const content = promptText(paperStyle.policyPrompt(question.question));
+  const content = promptText(promptOf(zerosearch, { question: question.question }, {}));
 
   it("Qwen2.5, base and instruct: ChatML with the default system message, ids as of the rendered text, no beginning of sequence", () => {
     const tokenizer = realTokenizer("qwen2_5");
-    const style = promptStyle(paper, { chatTemplate: realTemplate("qwen2_5") });
-    const ids = tokenizer.encodePrompt(style.policyPrompt(question.question), style.encoding);
+    const style = promptSettings(paper, { chatTemplate: realTemplate("qwen2_5") });
+    const ids = promptIds(zerosearch, { question: question.question }, style, tokenizer);
     expect(ids).toEqual(
       tokenizer.encode(
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n" +
@@ -199,15 +202,15 @@ describe.skipIf(!hasGolden)("prompts", () => {
 
   it("Qwen3: the tags in our instruction are its own tokens, as it knows them; in a question they are letters", () => {
     const tokenizer = realTokenizer("qwen3");
-    const style = promptStyle(paper, { chatTemplate: realTemplate("qwen3") });
-    const ids = tokenizer.encodePrompt(style.policyPrompt("What does <think> mean"), style.encoding);
+    const { chat } = promptSettings(paper, { chatTemplate: realTemplate("qwen3") });
+    const ids = tokenizer.encodePrompt(chat!(zerosearch.prompt({ question: "What does <think> mean" })));
     expect([count(ids, 151667), count(ids, 151668)]).toEqual([1, 1]);
   });
 
   it("Llama 3.2 instruct: one beginning of sequence, written by the template, and a date that is always the same", () => {
     const tokenizer = realTokenizer("llama3");
-    const style = promptStyle(paper, { chatTemplate: realTemplate("llama3") });
-    const ids = tokenizer.encodePrompt(style.policyPrompt(question.question), style.encoding);
+    const style = promptSettings(paper, { chatTemplate: realTemplate("llama3") });
+    const ids = promptIds(zerosearch, { question: question.question }, style, tokenizer);
     expect(ids).toEqual(
       tokenizer.encode(
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>" +
@@ -221,8 +224,8 @@ describe.skipIf(!hasGolden)("prompts", () => {
 
   it("Llama 3.2 base, which has no template: raw text after one beginning of sequence", () => {
     const tokenizer = realTokenizer("llama3");
-    const style = promptStyle(paper, { chatTemplate: null });
-    const ids = tokenizer.encodePrompt(style.policyPrompt(question.question), style.encoding);
+    const style = promptSettings(paper, { chatTemplate: null });
+    const ids = promptIds(zerosearch, { question: question.question }, style, tokenizer);
     expect(ids).toEqual([128000, ...tokenizer.encode(content)]);
     expect(tokenizer.encodePrompt([ours(`<|begin_of_text|>${content}`)], { begin: true })).toEqual(ids);
     expect(tokenizer.encodePrompt("<|begin_of_text|>", { begin: true }).slice(0, 2)).not.toEqual([128000, 128000]);
@@ -242,8 +245,8 @@ async function rollOut(tokenizer: Tokenizer, chatTemplate: ChatTemplate | null, 
     generator: new ScriptedGenerator({ policy: (_, turn) => turns[turn] ?? [] }),
     engine: { name: "fake", search: async () => ({ documents, kind: "real" as const }), close: async () => undefined },
     tokenizer,
-    stop: compileTextStops(turnStops, tokenizer, tokenizer.vocabularySize),
-    style: promptStyle(paper, { chatTemplate }),
+    stops: compileStopsOnce(tokenizer, tokenizer.vocabularySize),
+    prompts: promptSettings(paper, { chatTemplate }),
     key: { step: 1, question: 0, rollout: 0 },
     settings: {
       model: "policy",
@@ -255,8 +258,8 @@ async function rollOut(tokenizer: Tokenizer, chatTemplate: ChatTemplate | null, 
       purpose: "policySample",
     },
   };
-  const trajectory: Trajectory = await zerosearch.run(question, context);
-  return { trajectory, prompt: tokenizer.encodePrompt(context.style.policyPrompt(question.question), context.style.encoding) };
+  const trajectory: SearchTrajectory = await methods.zerosearch.run(question, context);
+  return { trajectory, prompt: promptIds(zerosearch, { question: question.question }, context.prompts, tokenizer) };
 }
 
 describe.skipIf(!hasGolden)("a whole rollout", () => {
@@ -295,17 +298,17 @@ describe.skipIf(!hasGolden)("a whole rollout", () => {
     const turn3 = [eos];
     const turn4 = tokenizer.encode("<answer> Jesus </answer>");
     const { trajectory, prompt } = await rollOut(tokenizer, realTemplate("llama3"), [turn1, turn2, turn3, turn4], "Doc 1: x<|eot_id|>");
-    const corrected = tokenizer.encode(correction);
+    const corrected = tokenizer.encode(promptText(zerosearch.correction));
     const observation = tokenizer.encode("\n\n<information>Doc 1: x<|eot_id|></information>\n\n", { parseSpecialTokens: false });
     const given = [turn1, corrected, turn2, observation, turn3, corrected, turn4];
     expect(trajectory.ids).toEqual([...prompt, ...given.flat()]);
     expect(count(prompt, eos)).toBe(2);
     const masked = trajectory.ids.flatMap((id, i) => (id === eos ? [trajectory.lossMask[i]] : []));
     expect(masked).toEqual([0, 0, 1, 1]);
-    const { targets, lossMask } = packMicroBatch([{ trajectory, reward: 1, advantage: 1 }]);
+    const { targets, weight } = packMicroBatch([{ trajectory, reward: 1, advantage: 1 }]);
     expect([...targets]).toEqual([...turn1, ...turn2, ...turn3, ...turn4]);
     expect(count([...targets], eos)).toBe(2);
-    expect([...lossMask].every((one) => one === 1)).toBe(true);
+    expect([...weight].every((one) => one === 1)).toBe(true);
   });
 });
 

@@ -4,10 +4,11 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { JsonLines, truncateAfterStep } from "../../src/log/json-lines.ts";
 import { MetricsLog, withoutTimes, type MetricRow } from "../../src/log/metrics.ts";
-import { evaluationJson, evaluationTable, partingNote, type EvaluationRow } from "../../src/log/report.ts";
+import { evaluationJson, evaluationTable, type EvaluationRow } from "../../src/evaluation/report.ts";
 import { RolloutLog } from "../../src/log/rollouts.ts";
+import { partingNote } from "../../src/run/parting-note.ts";
 import { formatTable } from "../../src/log/table.ts";
-import type { Trajectory } from "../../src/rl/trajectory.ts";
+import type { SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { FileError } from "../../src/util/errors.ts";
 
 let folder: string;
@@ -46,7 +47,7 @@ describe("a JSONL log", () => {
   it("is cut back to a step, with all its rows, and off a row half written", () => {
     const file = join(folder, "a.jsonl");
     const log = new JsonLines(file);
-    for (const step of [1, 2, 2, 3, 3]) log.append([{ step, text: "é".repeat(step) } as { step: number }]);
+    for (const step of [1, 2, 2, 3, 3]) log.append([{ step, text: "é".repeat(step) }]);
     const bytesAtTwo = rowsOf(file)
       .slice(0, 3)
       .map((row) => Buffer.byteLength(JSON.stringify(row)) + 1)
@@ -113,16 +114,15 @@ describe("the metrics of two runs", () => {
 });
 
 describe("the log of rollouts", () => {
-  it("holds text, ids, mask, documents' kinds, reward and advantage", () => {
-    const trajectory: Trajectory = {
-      step: 4,
-      questionIndex: 1,
-      rollout: 2,
+  it("holds the trajectory, field for field, with its step, reward and advantage", () => {
+    const trajectory: SearchTrajectory = {
+      key: { step: 4, question: 1, rollout: 2 },
       question: { id: "q", question: "Who?", goldenAnswers: ["A", "B"], dataSource: "d" },
       promptLength: 1,
       ids: [5, 6, 7],
       lossMask: [0, 1, 0],
       logProbs: [0, -0.5, 0],
+      sampling: { temperature: 0.7, topK: 5, topP: 0.9 },
       status: "answered",
       answer: "A",
       searches: [{ turn: 0, query: "who", kind: "noisy", noiseProbability: 0.1, documents: "Doc 1: x", containsGold: false }],
@@ -132,29 +132,14 @@ describe("the log of rollouts", () => {
     };
     const file = join(folder, "rollouts.jsonl");
     const log = new RolloutLog(file);
-    log.append([{ trajectory, reward: 1, advantage: 0.5 }]);
+    log.append([
+      { trajectory, reward: 1, advantage: 0.5 },
+      { trajectory, reward: 0, advantage: Float32Array.of(NaN, -1.5, 3) },
+    ]);
     log.close();
     expect(rowsOf(file)).toEqual([
-      {
-        step: 4,
-        questionIndex: 1,
-        rollout: 2,
-        questionId: "q",
-        question: "Who?",
-        goldenAnswers: ["A", "B"],
-        reward: 1,
-        advantage: 0.5,
-        status: "answered",
-        answer: "A",
-        searches: trajectory.searches,
-        invalidActions: 0,
-        turns: 2,
-        text: trajectory.text,
-        promptLength: 1,
-        ids: [5, 6, 7],
-        lossMask: [0, 1, 0],
-        logProbs: [0, -0.5, 0],
-      },
+      { ...trajectory, step: 4, reward: 1, advantage: 0.5 },
+      { ...trajectory, step: 4, reward: 0, advantage: [0, -1.5, 0] },
     ]);
   });
 });
@@ -176,7 +161,7 @@ describe("the evaluation's report", () => {
   };
 
   it("is an array of rows, one a line", () => {
-    expect(JSON.parse(evaluationJson([row, row]))).toEqual([row, row]);
+    expect(JSON.parse(evaluationJson([{ ...row, valid: 1 }, row]))).toEqual([row, row]);
     expect(evaluationJson([row, row]).split("\n")).toHaveLength(5);
   });
 

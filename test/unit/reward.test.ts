@@ -1,17 +1,16 @@
 import { describe, expect, it } from "vitest";
 import { exactMatch, f1, reward, scoreAnswer, subExactMatch } from "../../src/rl/reward.ts";
-import type { Trajectory } from "../../src/rl/trajectory.ts";
+import type { SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { containsAnswer, normaliseAnswer } from "../../src/util/normalise-answer.ts";
 
-const answered = (answer: string | null, goldenAnswers: string[]): Trajectory => ({
-  step: 1,
-  questionIndex: 0,
-  rollout: 0,
+const answered = (answer: string | null, goldenAnswers: string[]): SearchTrajectory => ({
+  key: { step: 1, question: 0, rollout: 0 },
   question: { id: "q", question: "?", goldenAnswers, dataSource: "t" },
   promptLength: 0,
   ids: [],
   lossMask: [],
   logProbs: [],
+  sampling: { temperature: 1, topK: 0, topP: 1 },
   status: answer === null ? "noAnswer" : "answered",
   answer,
   searches: [],

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { rolloutMetrics, updateMetrics } from "../../src/rl/metrics.ts";
+import { rolloutMetrics, searchMetrics, updateMetrics } from "../../src/rl/metrics.ts";
 import type { SearchRecord } from "../../src/rl/trajectory.ts";
 import type { UpdateStats } from "../../src/rl/update-stats.ts";
 import { scoredOf } from "../helpers/trajectories.ts";
@@ -29,7 +29,7 @@ describe("metrics of rollouts", () => {
         0.5,
       ),
     ];
-    const metrics = rolloutMetrics(scored);
+    const metrics = { ...rolloutMetrics(scored), ...searchMetrics(scored.map(({ trajectory }) => trajectory)) };
     expect(metrics).toMatchObject({
       "reward/mean": 0.5,
       "reward/min": 0,
@@ -57,7 +57,8 @@ describe("metrics of rollouts", () => {
   });
 
   it("leave out what has nothing to be a mean of", () => {
-    const metrics = rolloutMetrics([scoredOf({ ids: [1, 2], mask: "01", searches: [search("real", true)] }, 0, 1)]);
+    const scored = scoredOf({ ids: [1, 2], mask: "01", searches: [search("real", true)] }, 0, 1);
+    const metrics = { ...rolloutMetrics([scored]), ...searchMetrics([scored.trajectory]) };
     expect(metrics["simulator/searches"]).toBe(0);
     for (const name of ["reward/std", "simulator/noise_share", "simulator/leak_useful", "rollout/again_without_gold"])
       expect(metrics).not.toHaveProperty(name);

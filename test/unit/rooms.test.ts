@@ -21,6 +21,7 @@ const all = [
   "config",
   "data",
   "device",
+  "evaluation",
   "generate",
   "hub",
   "log",
@@ -57,6 +58,8 @@ const rooms: Readonly<Record<string, Room>> = {
   text: { imports: [], browser: true },
   search: { imports: ["generate", "text"], touches: ["fetch"] },
   agent: { imports: ["search", "generate", "text"], browser: true },
+  /** Methods, engines and question sets in, rows and judged records out: nothing of a run. */
+  evaluation: { imports: ["agent", "search", "data", "log"] },
   config: { imports: ["device"] },
   data: { imports: ["text"] },
   log: { imports: ["text"], touches: clock },
@@ -94,6 +97,7 @@ const rooms: Readonly<Record<string, Room>> = {
       "contract",
       "data",
       "device",
+      "evaluation",
       "generate",
       "hub",
       "log",
@@ -137,6 +141,7 @@ const rooms: Readonly<Record<string, Room>> = {
 /** Files whose types any room may name. */
 const commonTypes = [
   "src/rl/trajectory.ts",
+  "src/generate/types.ts",
   "src/tensor/tensor.ts",
   "src/tensor/dtype.ts",
   "src/device/device.ts",

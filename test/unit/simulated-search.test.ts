@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { turnStops, paperStyle } from "../../src/agent/protocol.ts";
 import { groupTasks, rolloutAll } from "../../src/agent/rollout-all.ts";
-import { zerosearch } from "../../src/agent/methods/zerosearch.ts";
+import { methods } from "../../src/agent/methods/index.ts";
 import { drawKind } from "../../src/search/curriculum.ts";
 import { keepDocuments, SimulatedSearch, simulatorStop, type SimulatedSearchOptions } from "../../src/search/simulated.ts";
 import {
@@ -142,12 +141,12 @@ describe("simulated search", () => {
       { delay: ({ model, key: k }) => (model === "policy" ? k.rollout % 2 : 8) },
     );
     const engine = new SimulatedSearch({ generator, model: "simulator", tokenizer: byteCodec, stop, seed: 3, noise: 0.5, topK: 2 });
-    const trajectories = await rolloutAll(groupTasks(asked, 4, 1), zerosearch, {
+    const trajectories = await rolloutAll(groupTasks(asked, 4, 1), methods.zerosearch, {
       generator,
       engine,
       tokenizer: byteCodec,
-      stop: stopsOf(turnStops),
-      style: paperStyle,
+      stops: stopsOf,
+      prompts: {},
       settings: {
         model: "policy",
         maxTurns: 3,
@@ -158,15 +157,15 @@ describe("simulated search", () => {
         purpose: "policySample",
       },
     });
-    const searches = trajectories.flatMap(({ searches: own, questionIndex, rollout }) =>
-      own.map((search) => ({ ...search, questionIndex, rollout })),
+    const searches = trajectories.flatMap(({ searches: own, key: { question, rollout } }) =>
+      own.map((search) => ({ ...search, question, rollout })),
     );
     expect(searches).toHaveLength(32 - 1); // 11 + 2 * 10 of 32 rollouts
-    for (const { questionIndex, rollout, turn, kind, documents, containsGold, noiseProbability } of searches) {
+    for (const { question, rollout, turn, kind, documents, containsGold, noiseProbability } of searches) {
       expect(documents).toBe(
-        `Doc 1: Question number ${questionIndex}?|gold${questionIndex}|query ${questionIndex} ${rollout} ${turn}|${kind === "useful" ? "Useful" : "Noisy"}`,
+        `Doc 1: Question number ${question}?|gold${question}|query ${question} ${rollout} ${turn}|${kind === "useful" ? "Useful" : "Noisy"}`,
       );
-      expect(kind).toBe(drawKind(3, { step: 1, question: questionIndex, rollout }, turn, 0.5));
+      expect(kind).toBe(drawKind(3, { step: 1, question, rollout }, turn, 0.5));
       expect({ containsGold, noiseProbability }).toEqual({ containsGold: false, noiseProbability: 0.5 }); // the fake's bars join its words
     }
     // All first searches are under way together, of both kinds.

@@ -1,9 +1,11 @@
 /** Direct answer: one generation from memory, no search. */
+import { direct as dialect } from "../dialects/direct.ts";
 import { answerOnce } from "../rollout.ts";
-import { neutralise } from "../protocol.ts";
 import type { Method } from "./method.ts";
 
 export const direct: Method = {
   name: "direct",
-  run: (question, context) => answerOnce(context.style.directPrompt(neutralise(question.question)), [], question, context),
+  dialect,
+  searches: false,
+  run: (question, context) => answerOnce(question, dialect, context),
 };

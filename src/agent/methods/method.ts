@@ -1,10 +1,11 @@
 /** What every way of answering is: one question in, one trajectory out. */
 import type { Generator, SamplingSettings, StopTable, TrajectoryKey } from "../../generate/types.ts";
-import type { Question, Trajectory } from "../../rl/trajectory.ts";
+import type { Question, SearchTrajectory } from "../../rl/trajectory.ts";
 import type { SearchEngine } from "../../search/search-engine.ts";
 import type { TextCodec } from "../../text/text-codec.ts";
 import type { Purpose } from "../../util/philox.ts";
-import type { PromptStyle } from "../protocol.ts";
+import type { Dialect } from "../dialects/dialect.ts";
+import type { PromptSettings } from "../prompts.ts";
 
 export interface AgentSettings {
   /** The policy's name in the generator, and its LoRA adapter if it has one. */
@@ -28,9 +29,9 @@ export interface AgentSettings {
 export interface AgentContext {
   readonly generator: Generator;
   readonly tokenizer: TextCodec;
-  /** Ends a turn at the texts `turnStops`, in their order, and at the end-of-sequence ids. */
-  readonly stop: StopTable;
-  readonly style: PromptStyle;
+  /** The table that ends a turn at these texts, in their order, and at the end-of-sequence ids (`compileStopsOnce`). */
+  readonly stops: (texts: readonly string[]) => StopTable;
+  readonly prompts: PromptSettings;
   readonly engine: SearchEngine;
   readonly settings: AgentSettings;
 }
@@ -42,8 +43,13 @@ export interface MethodContext extends AgentContext {
   readonly signal?: AbortSignal;
 }
 
+/** One file each in this folder, one line each in `index.ts`. */
 export interface Method {
   readonly name: string;
+  /** What it speaks: where given, its prompts are checked against the policy's context before a run begins. */
+  readonly dialect?: Dialect;
+  /** False where it never asks an engine. */
+  readonly searches?: boolean;
   /** @throws whatever the engine or the generator throws: a failed search is never turned into text. */
-  run(question: Question, context: MethodContext): Promise<Trajectory>;
+  run(question: Question, context: MethodContext): Promise<SearchTrajectory>;
 }

@@ -2,16 +2,14 @@
  * The prompts of the quickstart's tiny models. `{question}`, `{answer}`, `{query}` and `{documents}` are placeholders. The long prompts of the paper stay the
  * default everywhere else: 0.9 M parameters have no use for 100 tokens of instruction that never change.
  */
+import { readFileSync } from "node:fs";
+import { parse } from "yaml";
 import { fillTemplate } from "../../util/template.ts";
 
-/** The policy that may search (the paper's instruction, shortened to nothing but the question). */
-export const policyPrompt = "Question: {question}\n";
-
-/** The Direct baseline: no search, the answer at once. */
-export const directPrompt = "Direct question: {question}\n";
-
-/** The RAG baseline: documents found with the whole question stand in the prompt. */
-export const ragPrompt = "{documents}\nAnswer from the documents: {question}\n";
+/** What the policy is told, by dialect: the file that a run with `rollout.prompt=quickstart` reads too. */
+const templates = parse(readFileSync(new URL("../../../configs/prompts/quickstart.yaml", import.meta.url), "utf8")) as Readonly<
+  Record<"zerosearch" | "direct" | "rag", string>
+>;
 
 /** The paper's simulator prompt, exact. `{kind}` is useful or noisy, `{Kind}` the same capitalised. */
 export const fullSimulatorPrompt = `You are the Google search engine.
@@ -59,9 +57,9 @@ export function observationText(documents: readonly string[]): string {
   return `\n\n<information>${formatDocuments(documents)}</information>\n\n`;
 }
 
-/** The three prompts of the policy as functions, in the form that the agent's methods take. Questions and documents arrive neutralised. */
+/** The three prompts of the policy. */
 export const quickstartStyle = {
-  policyPrompt: (question: string): string => fillTemplate(policyPrompt, { question }),
-  directPrompt: (question: string): string => fillTemplate(directPrompt, { question }),
-  ragPrompt: (question: string, documents: string): string => fillTemplate(ragPrompt, { question, documents }),
+  policyPrompt: (question: string): string => fillTemplate(templates.zerosearch, { question }),
+  directPrompt: (question: string): string => fillTemplate(templates.direct, { question }),
+  ragPrompt: (question: string, documents: string): string => fillTemplate(templates.rag, { question, documents }),
 };

@@ -87,7 +87,7 @@ describe("policy_loss", () => {
     expectGradient((values) => loss({ ...lp, values }, entropy), lp.values, dLogProb!, 1e-5, "dLogProb");
     expectGradient((values) => loss(lp, { ...entropy, values }), entropy.values, dEntropy!, 1e-5, "dEntropy");
   });
-  it("does not hear a token of lossMask 0, NaN included", async () => {
+  it("does not hear a token of weight 0, NaN included", async () => {
     const dims = { ...plain, klCoef: 0.1, entropyCoef: 0.1 },
       mask = vector([1, 0, 1]),
       other = (x: number): (Values | null)[] =>

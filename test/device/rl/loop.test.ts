@@ -1,7 +1,6 @@
 /** The loop on the real generator: a policy and a simulator, both tiny and random, on one device. */
 import { describe, expect, it } from "vitest";
 import { zerosearch } from "../../../src/agent/methods/zerosearch.ts";
-import { templateStyle, turnStops } from "../../../src/agent/protocol.ts";
 import { groupTasks, rolloutAll, type RolloutTask } from "../../../src/agent/rollout-all.ts";
 import { BatchGenerator } from "../../../src/generate/scheduler.ts";
 import type { DecoderConfig } from "../../../src/nn/config.ts";
@@ -9,12 +8,13 @@ import { Decoder } from "../../../src/nn/decoder.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
 import { scoreTrajectories } from "../../../src/rl/advantage.ts";
 import { splitUpdates } from "../../../src/rl/mini-batches.ts";
-import type { Trajectory } from "../../../src/rl/trajectory.ts";
-import { update, type UpdateStats } from "../../../src/rl/update.ts";
+import type { SearchTrajectory } from "../../../src/rl/trajectory.ts";
+import { update } from "../../../src/rl/update.ts";
+import type { UpdateStats } from "../../../src/rl/update-stats.ts";
 import { drawKind } from "../../../src/search/curriculum.ts";
 import { simulatorTemplate } from "../../../src/search/simulator-prompt.ts";
 import { SimulatedSearch, simulatorStop } from "../../../src/search/simulated.ts";
-import { compileTextStops } from "../../../src/generate/text-stops.ts";
+import { compileStopsOnce } from "../../../src/generate/text-stops.ts";
 import type { TextCodec } from "../../../src/text/text-codec.ts";
 import { promptText } from "../../../src/text/prompt.ts";
 import { useDevice } from "../../helpers/device.ts";
@@ -58,9 +58,8 @@ const codec: TextCodec = {
   decode: (ids, { skipSpecialTokens = false } = {}) =>
     ids.map((id) => (id === eosId ? (skipSpecialTokens ? "" : "<eos>") : vocabulary[id])).join(""),
 };
-const stops = (texts: readonly string[]) => compileTextStops(texts, { eosIds: [eosId], tokenBytes }, V);
-const turnStop = stops(turnStops),
-  documentStop = stops([simulatorStop(2)]);
+const stops = compileStopsOnce({ eosIds: [eosId], tokenBytes }, V);
+const documentStop = stops([simulatorStop(2)]);
 
 const config: DecoderConfig = {
   architecture: "LlamaForCausalLM",
@@ -91,7 +90,7 @@ describe("the loop on a real generator", () => {
   const cpu = useDevice();
   const temperature = 1.1;
 
-  async function rollOut(policy: Decoder, simulator: Decoder, tasks: readonly RolloutTask[], maxRows: number): Promise<Trajectory[]> {
+  async function rollOut(policy: Decoder, simulator: Decoder, tasks: readonly RolloutTask[], maxRows: number): Promise<SearchTrajectory[]> {
     const generator = new BatchGenerator({
       device: cpu(),
       models: { policy: { decoder: policy }, simulator: { decoder: simulator, frozen: true } },
@@ -114,8 +113,8 @@ describe("the loop on a real generator", () => {
         generator,
         engine,
         tokenizer: codec,
-        stop: turnStop,
-        style: templateStyle({ policyPrompt: "{question}\n", directPrompt: "", ragPrompt: "" }),
+        stops,
+        prompts: { templates: { zerosearch: "{question}\n" } },
         settings: {
           model: "policy",
           maxTurns: 3,
@@ -139,8 +138,8 @@ describe("the loop on a real generator", () => {
       if (parameter.shape.length > 1) parameter.write((await parameter.readFloats()).map((x) => 3 * x));
     const tasks = groupTasks(asked, 8, 4);
     const trajectories = await rollOut(policy, simulator, tasks, 64);
-    const searches = trajectories.flatMap(({ searches: own, questionIndex, rollout, step }) =>
-      own.map(({ kind, turn }) => ({ kind, drawn: drawKind(5, { step, question: questionIndex, rollout }, turn, 0.5) })),
+    const searches = trajectories.flatMap(({ searches: own, key }) =>
+      own.map(({ kind, turn }) => ({ kind, drawn: drawKind(5, key, turn, 0.5) })),
     );
     expect(searches.length).toBeGreaterThan(5);
     for (const { kind, drawn } of searches) expect(kind).toBe(drawn);
@@ -156,13 +155,7 @@ describe("the loop on a real generator", () => {
     const stats: UpdateStats[] = [];
     for (const part of splitUpdates(scored, 2)) {
       stats.push(
-        await update(
-          policy,
-          optimizer,
-          part,
-          { temperature, microBatchTokens: 500, clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0 },
-          1e-2,
-        ),
+        await update(policy, optimizer, part, { microBatchTokens: 500, clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0 }, 1e-2),
       );
     }
     expect(stats[0]).toMatchObject({ logProbDifferenceMax: 0, ratioMax: 1, ratioMean: 1 });
@@ -188,8 +181,8 @@ describe("the loop on a real generator", () => {
       generator,
       engine,
       tokenizer: codec,
-      stop: turnStop,
-      style: templateStyle({ policyPrompt: "{question}\n", directPrompt: "", ragPrompt: "" }),
+      stops,
+      prompts: { templates: { zerosearch: "{question}\n" } },
       settings: {
         model: "policy",
         maxTurns: 3,

@@ -6,8 +6,9 @@ import { Decoder } from "../../../src/nn/decoder.ts";
 import { linearNames } from "../../../src/nn/block.ts";
 import { writeNormal } from "../../../src/nn/initialise.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
-import type { ScoredTrajectory, Trajectory } from "../../../src/rl/trajectory.ts";
-import { tokenLogProbs, update, type ForwardSettings, type UpdateStats } from "../../../src/rl/update.ts";
+import type { Scored, Trajectory } from "../../../src/rl/trajectory.ts";
+import { tokenLogProbs, update, type ForwardSettings } from "../../../src/rl/update.ts";
+import type { UpdateStats } from "../../../src/rl/update-stats.ts";
 import { liveTensors } from "../../../src/tensor/tensor.ts";
 import { streamKey } from "../../../src/util/philox.ts";
 import { testDevice, useDevice } from "../../helpers/device.ts";
@@ -90,7 +91,7 @@ describe("LoRA on one copy of the weights", () => {
         rollout: key.rollout,
       }),
     );
-  const settings: ForwardSettings = { temperature: 1, microBatchTokens: 500 };
+  const settings: ForwardSettings = { microBatchTokens: 500 };
 
   /** Largest |recorded - recomputed under `adapter`|. */
   async function mismatch(decoder: Decoder, rows: readonly Trajectory[], adapter: string | undefined): Promise<number> {
@@ -224,7 +225,7 @@ describe("LoRA on one copy of the weights", () => {
     adapter: string | undefined,
     how: Partial<ForwardSettings> = {},
   ): Promise<UpdateStats> {
-    const scored: ScoredTrajectory[] = rows.map((trajectory, i) => ({ trajectory, reward: 0, advantage: i % 2 === 0 ? 1 : -1 }));
+    const scored: Scored[] = rows.map((trajectory, i) => ({ trajectory, reward: 0, advantage: i % 2 === 0 ? 1 : -1 }));
     const loss = { clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0 };
     return update(decoder, optimizer, scored, { ...settings, ...how, ...loss, adapter }, 1e-2);
   }

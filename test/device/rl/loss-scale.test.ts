@@ -8,8 +8,9 @@ import { latestCheckpoint } from "../../../src/checkpoint/run-state.ts";
 import { Decoder } from "../../../src/nn/decoder.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
 import { LossScaler } from "../../../src/optim/loss-scaler.ts";
-import type { ScoredTrajectory } from "../../../src/rl/trajectory.ts";
-import { update, type UpdateSettings, type UpdateStats } from "../../../src/rl/update.ts";
+import type { Scored } from "../../../src/rl/trajectory.ts";
+import { update, type UpdateSettings } from "../../../src/rl/update.ts";
+import type { UpdateStats } from "../../../src/rl/update-stats.ts";
 import type { Recorded } from "../../../src/run/journal.ts";
 import { States, type StatesRun } from "../../../src/run/states.ts";
 import { fineTuneStep } from "../../../src/sft/fine-tune.ts";
@@ -20,8 +21,8 @@ import { trajectoryOf } from "../../helpers/trajectories.ts";
 import { SlowReads } from "../generate/slow-reads.ts";
 
 const config = tinyConfigs.qwen2;
-const settings: UpdateSettings = { temperature: 0.8, microBatchTokens: 150, clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0.01 };
-const batch: ScoredTrajectory[] = Array.from({ length: 6 }, (_, i) => {
+const settings: UpdateSettings = { microBatchTokens: 150, clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0.01 };
+const batch: Scored[] = Array.from({ length: 6 }, (_, i) => {
   const word = (n: number, m: number): number => philox([7, i], [n, 0, 0, 0])[0] % m;
   const mask = `${"0".repeat(3 + word(0, 9))}${"1".repeat(2 + word(1, 20))}${"0".repeat(5 + word(2, 30))}${"1".repeat(1 + word(3, 20))}`;
   const trajectory = trajectoryOf({
@@ -29,6 +30,7 @@ const batch: ScoredTrajectory[] = Array.from({ length: 6 }, (_, i) => {
     mask,
     question: i >> 1,
     rollout: i & 1,
+    temperature: 0.8,
   });
   const logProbs = trajectory.lossMask.map((bit) => (bit === 1 ? -Math.log(config.vocabulary) : 0));
   return { trajectory: { ...trajectory, logProbs }, reward: 0, advantage: i % 2 === 0 ? 1 : -1 };

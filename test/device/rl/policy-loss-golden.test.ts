@@ -36,7 +36,7 @@ describe("policy loss", () => {
             ? vector(tokens.map(({ reference = 1 }) => Math.log(reference)))
             : null,
           advantage: vector(tokens.map(({ advantage }) => advantage)),
-          lossMask: vector(tokens.map(({ mask = 1 }) => mask)),
+          weight: vector(tokens.map(({ mask = 1 }) => mask)),
         },
         { ...defaults, ...options },
       ),

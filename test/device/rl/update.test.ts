@@ -2,9 +2,10 @@ import { describe, expect, it } from "vitest";
 import type { DecoderConfig } from "../../../src/nn/config.ts";
 import { Decoder } from "../../../src/nn/decoder.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
+import { constantLength } from "../../../src/rl/loss-weights.ts";
 import { microBatches } from "../../../src/rl/mini-batches.ts";
 import type { TokenLogProbs } from "../../../src/rl/packing.ts";
-import type { ScoredTrajectory, Trajectory } from "../../../src/rl/trajectory.ts";
+import type { Scored, Trajectory } from "../../../src/rl/trajectory.ts";
 import { tokenLogProbs, update, type UpdateSettings } from "../../../src/rl/update.ts";
 import { liveTensors, type Tensor } from "../../../src/tensor/tensor.ts";
 import { philox } from "../../../src/util/philox.ts";
@@ -31,13 +32,16 @@ const config: DecoderConfig = {
   qkNorm: false,
   extra: {},
 };
-const settings: UpdateSettings = { temperature: 0.8, microBatchTokens: 10_000, clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0 };
+const settings: UpdateSettings = { microBatchTokens: 10_000, clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0 };
+
+const temperature = 0.8;
 
 /** Rollouts of 20 to 90 tokens with two turns each; ids drawn, log-probabilities not known yet. */
 const drawn: Trajectory[] = Array.from({ length: 8 }, (_, i) => {
   const word = (n: number, m: number): number => philox([1, i], [n, 0, 0, 0])[0] % m;
   const mask = `${"0".repeat(3 + word(0, 9))}${"1".repeat(2 + word(1, 20))}${"0".repeat(5 + word(2, 30))}${"1".repeat(1 + word(3, 20))}`;
-  return trajectoryOf({ ids: Array.from(mask, (_c, t) => word(10 + t, config.vocabulary)), mask, question: i >> 1, rollout: i & 1 });
+  const ids = Array.from(mask, (_c, t) => word(10 + t, config.vocabulary));
+  return trajectoryOf({ ids, mask, question: i >> 1, rollout: i & 1, temperature });
 });
 const advantages = [1, -1, 0.5, -0.5, 0, 0, 0.7, -0.7];
 
@@ -61,17 +65,17 @@ describe("update", () => {
   }
 
   /** The drawn rollouts with the log-probabilities that `policy` gives them, each scored in a batch of its own. */
-  async function sampledBy(policy: Decoder, fill = 0): Promise<Trajectory[]> {
-    const values = await tokenLogProbs(policy, drawn, { ...settings, microBatchTokens: 1 });
-    return drawn.map((trajectory) => {
+  async function sampledBy(policy: Decoder, fill = 0, from = drawn): Promise<Trajectory[]> {
+    const values = await tokenLogProbs(policy, from, { ...settings, microBatchTokens: 1 });
+    return from.map((trajectory) => {
       let at = 0;
       const own = values.get(trajectory) as Float32Array;
       return { ...trajectory, logProbs: trajectory.lossMask.map((mask) => (mask === 1 ? (own[at++] as number) : fill)) };
     });
   }
 
-  const scored = (trajectories: readonly Trajectory[], given = advantages): ScoredTrajectory[] =>
-    trajectories.map((trajectory, i) => ({ trajectory, reward: 0, advantage: given[i] as number }));
+  const scored = (trajectories: readonly Trajectory[], given: readonly Scored["advantage"][] = advantages): Scored[] =>
+    trajectories.map((trajectory, i) => ({ trajectory, reward: 0, advantage: given[i] as Scored["advantage"] }));
 
   async function weights(policy: Decoder): Promise<Float32Array[]> {
     return Promise.all([...policy.parameters().values()].map((parameter) => parameter.readFloats()));
@@ -238,11 +242,68 @@ describe("update", () => {
     expect(results[1]).toEqual(results[0]);
   });
 
-  it("refuses greedy samples", async () => {
+  it("computes each rollout at the temperature it was sampled at: two in one batch have the gradients of each alone", async () => {
+    const mixed = drawn.map((trajectory, i) => ({ ...trajectory, sampling: { temperature: i % 3 === 0 ? 0.5 : 1.5, topK: 0, topP: 1 } }));
+    // The same scale for a part as for the whole.
+    const own = { ...settings, lossWeights: constantLength(10) };
+    const gradients: Float32Array[][] = [];
+    for (const part of [[0.5, 1.5], [0.5], [1.5]]) {
+      const { policy, optimizer, dispose } = await setUp();
+      const rows = scored(await sampledBy(policy, 0, mixed)).map((row) => ({
+        ...row,
+        advantage: part.includes(row.trajectory.sampling.temperature) ? row.advantage : 0,
+      }));
+      const stats = await update(policy, optimizer, rows, own, 1e-3);
+      expect(stats).toMatchObject({ logProbDifferenceMax: 0, ratioMax: 1, microBatches: part.length === 1 ? 1 : 4 });
+      gradients.push(await Promise.all([...policy.parameters().values()].map((one) => (one.grad as Tensor).readFloats())));
+      dispose();
+    }
+    const [both, cold, hot] = gradients as [Float32Array[], Float32Array[], Float32Array[]];
+    const sum = cold.map((values, i) => values.map((value, n) => value + (hot[i]?.[n] as number)));
+    const zero = cold.map((values) => new Float32Array(values.length));
+    expect(largest(both, sum)).toBeLessThan(1e-6 * largest(both, zero));
+    expect(largest(cold, zero)).toBeGreaterThan(0.1 * largest(both, zero));
+    expect(largest(hot, zero)).toBeGreaterThan(0.1 * largest(both, zero));
+  });
+
+  it("takes an advantage for each token: equal ones are one number to the bit, and NaN at masked tokens changes no bit", async () => {
+    const results: Float32Array[][] = [];
+    const spread = (advantage: number, mask: readonly number[], fill: number): number[] => mask.map((m) => (m === 1 ? advantage : fill));
+    for (const fill of [null, 0, NaN, Infinity]) {
+      const { policy, optimizer, dispose } = await setUp(1);
+      const given = drawn.map(({ lossMask }, i) =>
+        fill === null ? (advantages[i] as number) : spread(advantages[i] as number, lossMask, fill),
+      );
+      const stats = await update(policy, optimizer, scored(await sampledBy(policy), given), settings, 1e-3);
+      expect(stats.trainedRollouts).toBe(6);
+      results.push(await weights(policy));
+      dispose();
+    }
+    for (const other of results.slice(1)) expect(other).toEqual(results[0]);
+  });
+
+  it("moves each token by its own advantage", async () => {
     const { policy, optimizer, dispose } = await setUp();
-    await expect(update(policy, optimizer, [], { ...settings, temperature: 0 }, 1e-3)).rejects.toThrow(
-      "training needs sampling; expected a temperature above 0, got 0",
-    );
+    const [trajectory] = (await sampledBy(policy)) as [Trajectory];
+    const first = trajectory.lossMask.indexOf(1);
+    // Up with the first policy token, down with the last.
+    const advantage = trajectory.lossMask.map((_, t) => (t === first ? 1 : t === trajectory.ids.length - 1 ? -1 : 0));
+    const stats = await update(policy, optimizer, [{ trajectory, reward: 0, advantage }], settings, 1e-3);
+    expect(stats.loss).toBeCloseTo(0, 7);
+    expect(stats.gradNorm).toBeGreaterThan(0);
+    const after = (await tokenLogProbs(policy, [trajectory], settings)).get(trajectory) as Float32Array;
+    expect(after[0]).toBeGreaterThan(trajectory.logProbs[first] as number);
+    expect(after.at(-1)).toBeLessThan(trajectory.logProbs.at(-1) as number);
+    dispose();
+  });
+
+  it("refuses a greedy sample, by name", async () => {
+    const { policy, optimizer, dispose } = await setUp();
+    const greedy = trajectoryOf({ ids: [1, 2], mask: "01", question: 3, rollout: 1, temperature: 0 });
+    for (const advantage of [1, 0])
+      await expect(update(policy, optimizer, [{ trajectory: greedy, reward: 0, advantage }], settings, 1e-3)).rejects.toThrow(
+        "trajectory 1/3/1: training needs sampling; expected a temperature above 0, got 0",
+      );
     dispose();
   });
 });

@@ -36,7 +36,6 @@ async function firstStep(device: "cpu" | "webgpu", ...settings: string[]): Promi
     const tasks = groupTasks(parts.questions.step(1), groupSize, 1);
     const trajectories = await rolloutAll(tasks, zerosearch, parts.context, {});
     const recomputed = await tokenLogProbs(parts.policy.decoder, trajectories, {
-      temperature: config.rollout.temperature,
       microBatchTokens: config.train.microBatchTokens,
       cacheDtype: config.model.cacheDtype,
     });

@@ -8,7 +8,7 @@ const policySlots = 9;
 const pairBytes = 8;
 
 export const policyLoss: KernelHost = (context, { dims, inputs, outputs: [dLogProb, dEntropy, stats] }) => {
-  const [logProb, oldLogProb, reference, entropy, advantage, lossMask] = inputs;
+  const [logProb, oldLogProb, reference, entropy, advantage, weight] = inputs;
   const tokens = logProb!.cols;
   const chunks = Math.ceil(tokens / chunkTokens);
   const { clipLow, clipHigh, klCoef, entropyCoef, scale } = dims as Record<
@@ -25,7 +25,7 @@ export const policyLoss: KernelHost = (context, { dims, inputs, outputs: [dLogPr
       oldLogProb!.buffers[0]!,
       (reference ?? oldLogProb)!.buffers[0]!,
       advantage!.buffers[0]!,
-      lossMask!.buffers[0]!,
+      weight!.buffers[0]!,
       dLogProb!.buffers[0]!,
       sums,
     ],
@@ -35,7 +35,7 @@ export const policyLoss: KernelHost = (context, { dims, inputs, outputs: [dLogPr
   });
   context.dispatch({
     kernel: "policy_loss_entropy",
-    buffers: [entropy!.buffers[0]!, lossMask!.buffers[0]!, dEntropy!.buffers[0]!, sums],
+    buffers: [entropy!.buffers[0]!, weight!.buffers[0]!, dEntropy!.buffers[0]!, sums],
     uints: [tokens, zero],
     floats: [-scale * entropyCoef],
     grid,

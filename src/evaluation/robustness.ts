@@ -2,10 +2,10 @@
  * What the policy does with the first documents it gets: after a set that holds nothing useful it should search again, after one
  * that tells the answer it should not have to. The curriculum exists to teach the difference.
  */
+import type { AgentContext, Method } from "../agent/methods/method.ts";
+import type { RolloutAllOptions } from "../agent/rollout-all.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { evaluate, type JudgedTrajectory } from "./evaluate.ts";
-import type { AgentContext, Method } from "./methods/method.ts";
-import type { RolloutAllOptions } from "./rollout-all.ts";
 
 export interface RobustnessSummary {
   /** Which sets came first, by what they held: not by how they were asked for. */

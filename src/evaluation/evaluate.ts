@@ -1,13 +1,13 @@
 /** How well a policy answers with a search engine: every question once, greedy, every row counted. */
+import type { AgentContext, Method } from "../agent/methods/method.ts";
+import { evaluationTasks, rolloutAll, type RolloutAllOptions } from "../agent/rollout-all.ts";
 import { isValid } from "../rl/metrics.ts";
 import { scoreAnswer, type Scores } from "../rl/reward.ts";
-import type { Question, Trajectory } from "../rl/trajectory.ts";
+import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import { bootstrapInterval, mean } from "../util/stats.ts";
-import { evaluationTasks, rolloutAll, type RolloutAllOptions } from "./rollout-all.ts";
-import type { AgentContext, Method } from "./methods/method.ts";
 
 export interface JudgedTrajectory {
-  readonly trajectory: Trajectory;
+  readonly trajectory: SearchTrajectory;
   readonly scores: Scores;
 }
 
@@ -25,15 +25,27 @@ export interface EvaluationSummary {
   readonly valid: number;
 }
 
+export interface EvaluateOptions extends RolloutAllOptions {
+  /** Called with each result in the order of the questions, as soon as those before it have ended. */
+  readonly onJudged?: (judged: JudgedTrajectory) => void;
+}
+
 /** Answers every question by `method`; results in the order of the questions. Keys are (0, index, 0): nothing random is drawn when greedy. */
 export async function evaluate(
   questions: readonly Question[],
   method: Method,
   context: AgentContext,
-  options: RolloutAllOptions = {},
+  { onJudged, ...options }: EvaluateOptions = {},
 ): Promise<JudgedTrajectory[]> {
-  const trajectories = await rolloutAll(evaluationTasks(questions), method, context, options);
-  return trajectories.map((trajectory) => ({ trajectory, scores: scoreAnswer(trajectory.answer, trajectory.question.goldenAnswers) }));
+  const judged: JudgedTrajectory[] = [];
+  let told = 0;
+  const onFinished: RolloutAllOptions["onFinished"] = (trajectory, finished) => {
+    judged[trajectory.key.question] = { trajectory, scores: scoreAnswer(trajectory.answer, trajectory.question.goldenAnswers) };
+    for (let next = judged[told]; next !== undefined; next = judged[++told]) onJudged?.(next);
+    options.onFinished?.(trajectory, finished);
+  };
+  await rolloutAll(evaluationTasks(questions), method, context, { ...options, onFinished });
+  return judged;
 }
 
 /** @throws DataError when there is nothing to summarise. */

@@ -1,0 +1,68 @@
+/** How a dialect's prompt is put to one policy: in whose words, and through which chat template. */
+import type { Question } from "../rl/trajectory.ts";
+import { promptText, type Prompt, type PromptEncoding } from "../text/prompt.ts";
+import type { TextCodec } from "../text/text-codec.ts";
+import { ConfigError, DataError } from "../util/errors.ts";
+import { neutralise, type Dialect, type PromptValues } from "./dialects/dialect.ts";
+
+export interface PromptSettings {
+  /** A set of prompts: template texts by the names of dialects. Without one each dialect has its own words. */
+  readonly templates?: Readonly<Record<string, string>>;
+  /** A chat template that takes the prompt as one user message; what the policy writes after it is one assistant turn. */
+  readonly chat?: (userText: Prompt) => Prompt;
+  /** How the prompt becomes ids; without a beginning-of-sequence token unless given. A chat template writes its own. */
+  readonly encoding?: PromptEncoding;
+}
+
+/** The first prompt of a dialect; what comes from outside is neutralised here. @throws ConfigError where the set has no text for it. */
+export function promptOf(dialect: Dialect, values: PromptValues, { templates, chat }: PromptSettings): Prompt {
+  const template = templates?.[dialect.name];
+  if (templates !== undefined && template === undefined)
+    throw new ConfigError({
+      where: "rollout.prompt",
+      what: `this set of prompts has none for the dialect ${dialect.name}`,
+      expected: Object.keys(templates).join(", "),
+      got: dialect.name,
+      hint: "rollout.prompt=paper asks in each dialect's own words.",
+    });
+  const { question, documents } = values;
+  const harmless = {
+    question: neutralise(question, dialect),
+    ...(documents === undefined ? {} : { documents: neutralise(documents, dialect) }),
+  };
+  const prompt = dialect.prompt(harmless, template);
+  return chat === undefined ? prompt : chat(prompt);
+}
+
+/** Its ids. @throws as `promptOf` */
+export function promptIds(dialect: Dialect, values: PromptValues, settings: PromptSettings, tokenizer: TextCodec): number[] {
+  return tokenizer.encodePrompt(promptOf(dialect, values, settings), settings.encoding);
+}
+
+/**
+ * Checks that every question's prompt leaves the policy room for at least one token of the `limit` of a rollout: hours into a run is
+ * no time to find out.
+ * @throws DataError for the first that does not; as `promptOf`.
+ */
+export function checkPromptsFit(
+  questions: readonly Question[],
+  dialect: Dialect,
+  { prompts, tokenizer }: { readonly prompts: PromptSettings; readonly tokenizer: TextCodec },
+  limit: number,
+): void {
+  const bytes = new TextEncoder();
+  for (const { id, question } of questions) {
+    const prompt = promptOf(dialect, { question }, prompts);
+    // A token is at least a byte, so most prompts need not be encoded.
+    if (bytes.encode(promptText(prompt)).length < limit) continue;
+    const { length } = tokenizer.encodePrompt(prompt, prompts.encoding);
+    if (length < limit) continue;
+    throw new DataError({
+      where: `question ${id}`,
+      what: "its prompt leaves no room in the context",
+      expected: `fewer than ${limit} tokens`,
+      got: String(length),
+      hint: "Raise rollout.maxContextTokens (at most the model's own context), or leave the question out.",
+    });
+  }
+}

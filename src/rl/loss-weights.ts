@@ -1,0 +1,49 @@
+/**
+ * What each token weighs in the loss of one update: scale * sum over policy tokens of weight * loss. The four ways in use differ in
+ * nothing else. All look at the whole optimiser batch, so that no cut into micro-batches changes the loss.
+ *
+ * Sources: token mean, Yu et al. 2025 (DAPO, arXiv 2503.14476); mean over rollouts of the token mean, Shao et al. 2024 (GRPO, arXiv
+ * 2402.03300); a constant, Liu et al. 2025 (Dr. GRPO, arXiv 2503.20783).
+ */
+import { ConfigError } from "../util/errors.ts";
+import { lossTokens, policyTokens } from "./mini-batches.ts";
+import type { Scored } from "./trajectory.ts";
+
+export interface TokenWeights {
+  /** Factor on the sum over tokens. */
+  readonly scale: number;
+  /** Of token `t` of a rollout; asked for where lossMask is 1. 0 leaves the token out. */
+  readonly weight: (row: Scored, t: number) => number;
+}
+
+/** From the whole optimiser batch. */
+export type LossWeights = (batch: readonly Scored[]) => TokenWeights;
+
+const one = (): number => 1;
+
+/** The mean over all policy tokens: a long rollout counts for more than a short one. */
+export const tokenMean: LossWeights = (batch) => ({ scale: 1 / Math.max(1, lossTokens(batch)), weight: one });
+
+/** The mean over rollouts of the sum over a rollout's policy tokens. Rollouts without one do not count. */
+export const sequenceMeanTokenSum: LossWeights = (batch) => ({ scale: 1 / Math.max(1, speaking(batch)), weight: one });
+
+/** The mean over rollouts of the mean over a rollout's policy tokens: every rollout counts the same. Those without one do not count. */
+export const sequenceMeanTokenMean: LossWeights = (batch) => {
+  const weights = new Map(batch.map(({ trajectory }) => [trajectory, 1 / policyTokens(trajectory)]));
+  return { scale: 1 / Math.max(1, speaking(batch)), weight: ({ trajectory }) => weights.get(trajectory) as number };
+};
+
+/**
+ * The sum over all policy tokens over rollouts x `tokens`, the same for each update: how long a rollout is changes no other token's weight.
+ * @param tokens - a rollout's longest length, say
+ */
+export const constantLength = (tokens: number): LossWeights => {
+  if (!(tokens > 0 && Number.isFinite(tokens)))
+    throw new ConfigError({ where: "constantLength", what: "nothing to divide by", expected: "tokens above 0", got: String(tokens) });
+  return (batch) => ({ scale: 1 / (Math.max(1, batch.length) * tokens), weight: one });
+};
+
+/** Rollouts with a policy token. */
+function speaking(batch: readonly Scored[]): number {
+  return batch.filter(({ trajectory }) => trajectory.lossMask.includes(1)).length;
+}

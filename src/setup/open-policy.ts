@@ -1,0 +1,70 @@
+/** Opens a policy: device, weights, tokenizer, adapter, and the generator that it answers on. A run opens its own here too. */
+import type { AgentContext } from "../agent/methods/method.ts";
+import type { Config } from "../config/index.ts";
+import type { Device } from "../device/device.ts";
+import type { BatchGenerator } from "../generate/scheduler.ts";
+import type { SearchEngine } from "../search/search-engine.ts";
+import { Closing } from "./closing.ts";
+import { locateConfigModels } from "./locate-models.ts";
+import { evaluationContext, openGenerator, trainingContext } from "./open-agents.ts";
+import { openDevice } from "./open-device.ts";
+import { locatedModels, openModels, type Models } from "./open-models.ts";
+
+export interface OpenPolicyOptions {
+  /** True where it is to learn: the reference policy is opened too, if the loss asks for one. */
+  readonly trains?: boolean;
+  /** The longest sequence of the configuration's simulator, which is opened on the same generator if it is a model; null: it is not. */
+  readonly simulatorPositions?: number | null;
+  /** Told what is about to be loaded, with folders in place of Hub ids: to refuse it. */
+  readonly check?: (config: Config, device: Device) => Promise<void>;
+  /** Where what is opened is to be closed, in place of `close`. */
+  readonly closing?: Closing;
+}
+
+export interface OpenedPolicy extends Models {
+  /** The configuration with every Hub id at the commit that is used. */
+  readonly pinned: Config;
+  /** The configuration with folders in place of Hub ids. */
+  readonly opened: Config;
+  readonly device: Device;
+  readonly generator: BatchGenerator;
+  /** What rollouts that are judged share: greedy, with `engine`. */
+  judging(engine: SearchEngine): AgentContext;
+  /** Gives everything back. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the policy of a configuration and nothing else: neither questions nor a simulator are looked at.
+ * @throws ConfigError, FileError, DeviceError: whatever is wrong with what the configuration names.
+ */
+export async function openPolicy(
+  config: Config,
+  { trains = false, simulatorPositions = null, check, closing = new Closing() }: OpenPolicyOptions = {},
+): Promise<OpenedPolicy> {
+  const wanted: Config = {
+    ...config,
+    model: { ...config.model, ...(trains ? {} : { referencePolicy: null }) },
+    simulator: { ...config.simulator, ...(simulatorPositions === null ? { path: null, adapter: null } : {}) },
+  };
+  try {
+    const models = await locateConfigModels(wanted);
+    const device = closing.add<Device>(await openDevice(config.device), (opened) => opened.destroy());
+    await check?.(models.opened, device);
+    const folders = await locatedModels(models, wanted);
+    const roles = await openModels(models.opened, folders, { simulatorPositions: simulatorPositions ?? 0, trains }, device, closing);
+    const generator = closing.add(openGenerator(config, device, roles.policy, roles.simulator), (one) => one.dispose());
+    return {
+      ...roles,
+      pinned: models.pinned,
+      opened: models.opened,
+      device,
+      generator,
+      judging: (engine) => evaluationContext(trainingContext(config, generator, roles.policy, engine), engine),
+      close: () => closing.close(),
+    };
+  } catch (error) {
+    await closing.close();
+    throw error;
+  }
+}

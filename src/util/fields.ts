@@ -1,0 +1,48 @@
+/** Kinds of settings: what a configuration's sections, and those of search engines, are written with. */
+import { z } from "zod";
+
+export const whole = (value: number, { min = 0, max = Number.MAX_SAFE_INTEGER }: Range, doc: string) =>
+  z.number().int().min(min).max(max).default(value).describe(doc);
+export const real = (value: number, { min = 0, max }: Range, doc: string) => {
+  const number = z.number().min(min);
+  return (max === undefined ? number : number.max(max)).default(value).describe(doc);
+};
+export const choice = <const T extends readonly [string, ...string[]]>(options: T, doc: string) =>
+  z
+    .enum(options)
+    .default(options[0] as never)
+    .describe(doc);
+export const flag = (value: boolean, doc: string) => z.boolean().default(value).describe(doc);
+export const path = (doc: string) => z.string().min(1).meta({ description: doc, path: true });
+/** A folder, or a Hub id. */
+export const model = (doc: string) => z.string().min(1).meta({ description: doc, path: true, model: true });
+export const optionalModel = (doc: string) =>
+  z.string().min(1).nullable().default(null).meta({ description: doc, path: true, model: true });
+export const optionalText = (doc: string) => z.string().min(1).nullable().default(null).describe(doc);
+export const optionalPath = (doc: string) => z.string().min(1).nullable().default(null).meta({ description: doc, path: true });
+export const section = <T extends z.ZodRawShape>(doc: string, shape: T) =>
+  z
+    .strictObject(shape)
+    .prefault({} as never)
+    .describe(doc);
+
+interface Range {
+  readonly min?: number;
+  readonly max?: number;
+}
+
+/** One of `names`, or a module of the user's own: a path that begins with `./`, `../`, `/` or `{package}`. */
+export const nameOrFile = (names: readonly [string, ...string[]], doc: string) =>
+  z
+    .string()
+    .refine((value) => names.includes(value) || isModuleFile(value))
+    .default(names[0])
+    .meta({ description: doc, path: true, names });
+
+/** Whether a value names a module file, and no entry of a table. */
+export function isModuleFile(value: string): boolean {
+  return /^(\.{1,2}\/|\/|[A-Za-z]:[\\/]|\{package\}).*\.(js|mjs|ts|mts)$/.test(value);
+}
+
+/** A setting that few people touch: shown by `--help all` only. */
+export const rare = <T extends z.ZodType>(field: T): T => field.meta({ ...field.meta(), rare: true });
