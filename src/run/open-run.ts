@@ -13,7 +13,6 @@ import { deviceKind } from "../device/devices.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import type { Question } from "../rl/trajectory.ts";
-import type { Engine } from "../search/search-engine.ts";
 import { ConfigError } from "../util/errors.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
