@@ -1,9 +1,9 @@
 /** The search engines of a configuration, each opened once. */
-import { enginesUsed, isModuleFile, type Config, type Purpose } from "../config/index.ts";
+import { enginesUsed, type Config, type Purpose } from "../config/index.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { steadyClock } from "../log/phase-clock.ts";
 import type { EngineContext, EngineKind, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
-import { engines } from "../search/engines.ts";
+import { engineKind } from "../search/engines.ts";
 import type { Engine } from "../search/search-engine.ts";
 import type { Closing } from "./closing.ts";
 import { curriculum, simulatorName } from "./open-agents.ts";
@@ -71,14 +71,16 @@ export class Engines {
 
 /** Whether an engine needs a model of this process. */
 function runsHere(config: Config, name: string): boolean {
-  return name === "simulated" && engines.simulated.runsHere?.(config.simulator) === true;
+  const kind = engineKind(name);
+  return kind?.runsHere?.(config[kind.section]) === true;
 }
 
+/** An engine of the table, or a module's. */
 async function openNamed(config: Config, name: string, context: EngineContext): Promise<OpenedEngine> {
-  if (name === "simulated") return engines.simulated.open(config.simulator, context);
-  if (!isModuleFile(name)) return engines.bm25.open(config.bm25, context);
-  const kind = await loadModule<Pick<EngineKind<unknown>, "open">>(name, {
-    key: "search.engine",
+  const known = engineKind(name);
+  if (known !== undefined) return known.open(config[known.section], context);
+  const own = await loadModule<Pick<EngineKind<unknown>, "open">>(name, {
+    key: name === config.search.engine ? "search.engine" : "evaluation.engine",
     what: "an engine ({name, search, close}), or {open(settings, context)} that returns a promise of {engine}",
     take: (exported) => {
       if (hasFunctions(exported, "open")) return exported as EngineKind<unknown>;
@@ -86,5 +88,5 @@ async function openNamed(config: Config, name: string, context: EngineContext): 
       return isEngine ? { open: () => Promise.resolve({ engine: exported as Engine }) } : null;
     },
   });
-  return kind.open(config.search.settings, context);
+  return own.open(config.search.settings, context);
 }
