@@ -98,11 +98,7 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
     const baselines = evaluation.baselines ? [methods.direct, methods.rag] : [];
     for (const { dialect } of [methods.zerosearch, ...baselines])
       if (dialect !== undefined) checkPromptsFit(questions, dialect, context, Math.min(rollout.maxContextTokens, policy.maxPositions));
-    const models = [
-      { name: "policy", model: policy, learns: false },
-      ...(simulator === null ? [] : [{ name: "simulator", model: simulator, learns: false }]),
-    ];
-    await prepareDevice(opened.device, models, config.model.cacheDtype);
+    await prepareDevice(opened.device, config, opened, { trains: false });
     const file = out === undefined ? null : join(out, "judged.jsonl");
     if (file !== null) rmSync(file, { force: true });
     const log = file === null ? null : closing.add(new JsonLines<JudgedRow>(file), (one) => one.close());

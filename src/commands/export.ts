@@ -3,8 +3,9 @@ import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/argu
 import { describeFound, findModel, type ModelKind } from "../hub/find-model.ts";
 import { exportModel } from "../checkpoint/merge.ts";
 import { readAdapterConfig } from "../checkpoint/peft.ts";
-import { formatBytes, formatCount, formatDuration, Progress } from "../log/progress.ts";
+import { formatCount, formatDuration, Progress } from "../log/progress.ts";
 import { DownloadBar } from "../setup/download-progress.ts";
+import { formatBytes } from "../util/bytes.ts";
 import { ConfigError } from "../util/errors.ts";
 
 const dtypes = ["f32", "bf16", "f16"] as const;

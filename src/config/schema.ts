@@ -4,6 +4,7 @@
  * where it has one; a file in `configs/` holds only what differs.
  */
 import { z } from "zod";
+import { deviceNames } from "../device/devices.ts";
 import { choice, flag, model, nameOrFile, optionalModel, optionalPath, path, rare, real, section, whole } from "../util/fields.ts";
 import { bm25Settings, engineNames, simulatorSettings } from "../search/settings.ts";
 
@@ -31,7 +32,7 @@ export const configSchema = z.strictObject({
 
   device: section("What computes.", {
     kind: choice(
-      ["auto", "cpu", "webgpu"],
+      ["auto", ...deviceNames],
       "The device; auto takes a GPU if there is one, else the CPU, and says which; a software adapter is taken by webgpu only.",
     ),
     adapter: z

@@ -58,6 +58,24 @@ export interface Run extends StepParts {
   readonly inputs: InputHashes;
 }
 
+/** What a step needs of a run. */
+export type StepRun = StepParts &
+  Pick<
+    Run,
+    | "config"
+    | "device"
+    | "policy"
+    | "reference"
+    | "generator"
+    | "engines"
+    | "context"
+    | "optimizer"
+    | "schedule"
+    | "questions"
+    | "clock"
+    | "signal"
+  >;
+
 /** What one step made. */
 export interface StepResult {
   readonly step: number;

@@ -15,13 +15,15 @@ import { kernelHosts } from "./kernels/index.ts";
 import { specialisationKey, type Specialisation } from "./pipelines.ts";
 import { WebGpuStorage } from "./storage.ts";
 
-export interface DryDeviceOptions {
+export interface DryWebGpuOptions {
   readonly capabilities: Capabilities;
   readonly precision: "f32" | "f16";
   /** The largest binding unless told. */
   readonly maxShardBytes?: number | undefined;
   /** Whether calls that may be fused are: false unless told. */
   readonly fuse?: boolean | undefined;
+  /** Whether a read takes a while, in which what waits for nothing has its turn, as with the real device: false unless told. */
+  readonly slowReads?: boolean | undefined;
   /** Decode steps between two reads. Default 16, as that of the real device. */
   readonly readInterval?: number | undefined;
   /** Sees every dispatch that would run. */
@@ -33,21 +35,20 @@ export interface DryDeviceOptions {
   readonly observer?: MemoryObserver | undefined;
 }
 
-export class DryDevice implements Device {
+export class DryWebGpuDevice implements Device {
   readonly kind = "webgpu";
   readonly description = "webgpu: nothing is computed";
   readonly readInterval: number;
-  readonly batchInvariant = true;
   readonly precision: "f32" | "f16";
   /** What first exceeded the memory there is. */
   overflow: { readonly what: string; readonly bytes: number; readonly inUse: number } | undefined;
-  private readonly options: DryDeviceOptions;
+  private readonly options: DryWebGpuOptions;
   private readonly found = new Map<string, Specialisation>();
   private readonly context: CallContext;
   private readonly fusion: Fusion;
   private readonly pool: BufferPool;
 
-  constructor(options: DryDeviceOptions) {
+  constructor(options: DryWebGpuOptions) {
     const { capabilities, precision, notes = true } = options;
     this.options = options;
     this.precision = precision;
@@ -162,6 +163,7 @@ export class DryDevice implements Device {
   /** Zeros. */
   async read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
     this.fusion.flush();
+    if (this.options.slowReads === true) await new Promise((resolve) => setTimeout(resolve, 0));
     const length = rows * storage.cols;
     if (storage.dtype === "f32") return new Float32Array(length);
     return storage.dtype === "u32" ? new Uint32Array(length) : new Uint16Array(length);

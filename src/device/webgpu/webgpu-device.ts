@@ -1,7 +1,7 @@
 /** The device on a GPU: Dawn in Node, or the browser's own WebGPU. Kernels are WGSL; recording is eager, waiting only for reads. */
 import { DeviceError } from "../../util/errors.ts";
 import { checkCall, signatures } from "../check-call.ts";
-import type { Device, Dtype, HostArray, MemoryReport, ModelShapes, Replay, Storage, Usage } from "../device.ts";
+import type { Device, DeviceProgram, Dtype, HostArray, MemoryReport, Replay, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { Arena, BufferPool, buffersOf, type PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
@@ -10,7 +10,6 @@ import { CallContext } from "./context.ts";
 import { Downloads } from "./downloads.ts";
 import { Fusion } from "./fusion.ts";
 import { kernelHosts } from "./kernels/index.ts";
-import { modelCalls } from "./model-calls.ts";
 import { Pipelines } from "./pipelines.ts";
 import { collect, prepareAll } from "./prepare.ts";
 import { Recorder, type Captured, type RecorderCounts } from "./recorder.ts";
@@ -43,7 +42,6 @@ const poisonWord = 0x7fff7fff; // NaN as f32, f16 and bf16
 
 export class WebGpuDevice implements Device {
   readonly kind = "webgpu";
-  readonly batchInvariant = true;
   readonly description: string;
   readonly readInterval: number;
   readonly precision: "f32" | "f16";
@@ -276,13 +274,12 @@ export class WebGpuDevice implements Device {
     };
   }
 
-  async prepare(shapes: ModelShapes, onProgress?: (done: number, total: number) => void): Promise<void> {
+  async prepare(program: DeviceProgram, onProgress?: (done: number, total: number) => void): Promise<void> {
     this.checkAlive("prepare");
     const { capabilities, precision, parts } = this;
     if (!parts.precompile) return;
-    const wanted = collect({ capabilities, precision, maxShardBytes: parts.maxShardBytes, fuse: parts.fuse }, (dry) => {
-      modelCalls(dry, shapes, capabilities.maxBinding);
-    });
+    const { maxShardBytes, fuse, readInterval } = parts;
+    const wanted = await collect({ capabilities, precision, maxShardBytes, fuse, readInterval }, program);
     await prepareAll(this.pipelines, wanted.values(), onProgress);
     this.checkAlive("prepare");
   }
