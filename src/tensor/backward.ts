@@ -4,7 +4,7 @@
  * order, so the same program gives the same bits.
  */
 import { ShapeError, ZeroSearchError } from "../util/errors.ts";
-import { currentScope, keep } from "./scope.ts";
+import { keep } from "./scope.ts";
 import { formatShape, sameShape } from "./shape.ts";
 import { withoutTape, type Tape } from "./tape.ts";
 import { empty, full, runKernel, type Tensor } from "./tensor.ts";
@@ -208,11 +208,7 @@ export function backward(tape: Tape, root: Tensor, options: BackwardOptions = {}
       expected: `a seed ${formatShape(root.shape)}`,
       got: seed === undefined ? "none" : formatShape(seed.shape),
     });
-  if (root.scope === tape.memory) {
-    const outer = currentScope();
-    if (outer === null) keep(root);
-    else outer.adopt(root);
-  }
+  tape.memory.handOver(root);
   const walk = new Walk(tape, options.into ?? null);
   try {
     if (seed !== undefined) walk.seed(root, seed);
