@@ -45,6 +45,7 @@ export class WebGpuStorage implements GpuStorage {
   readonly derived = new Map<string, Derived>();
   /** Whose it is: a device takes no other's. */
   readonly owner: object;
+  /** Changes whenever the contents do. */
   version = 0;
   released = false;
 
