@@ -11,28 +11,14 @@ const templates = parse(readFileSync(new URL("../../../configs/prompts/quickstar
   Record<"zerosearch" | "direct" | "rag", string>
 >;
 
-/** The paper's simulator prompt, exact. `{kind}` is useful or noisy, `{Kind}` the same capitalised. */
-export const fullSimulatorPrompt = `You are the Google search engine.
-Given a query, you need to generate five {kind} documents for the query.
-
-The user is trying to answer the question: "{question}" whose answer is {answer}.
-Each document should contain about 30 words, and these documents should contain {kind} information.
-
-Query: {query}
-{Kind} Output:
-`;
-
-/** The simulator prompt of the quickstart: the same facts in the same order. */
+/** The simulator prompt of the quickstart: the facts of the paper's, in the same order. `{Kind}` is Useful or Noisy. */
 export const shortSimulatorPrompt = `Question: "{question}" answer: {answer}
 Query: {query}
 {Kind} Output:
 `;
 
-/** Which simulator prompt to use. */
-export type SimulatorPromptForm = "short" | "full";
-
 /** What the simulator is asked. */
-export interface SimulatorRequest {
+interface SimulatorRequest {
   readonly question: string;
   readonly answer: string;
   readonly query: string;
@@ -40,11 +26,8 @@ export interface SimulatorRequest {
 }
 
 /** The simulator's prompt for one request. */
-export function simulatorPrompt(request: SimulatorRequest, form: SimulatorPromptForm = "short"): string {
-  const { question, answer, query } = request;
-  const kind = request.useful ? "useful" : "noisy";
-  const Kind = request.useful ? "Useful" : "Noisy";
-  return fillTemplate(form === "short" ? shortSimulatorPrompt : fullSimulatorPrompt, { question, answer, query, kind, Kind });
+export function simulatorPrompt({ question, answer, query, useful }: SimulatorRequest): string {
+  return fillTemplate(shortSimulatorPrompt, { question, answer, query, Kind: useful ? "Useful" : "Noisy" });
 }
 
 /** Documents as they are shown to the policy and as the simulator writes them: "Doc 1: ..." lines. */
