@@ -14,13 +14,10 @@ export const sample: KernelHost = (context, { inputs, outputs }) => {
   const [logits, settings, keys, positions] = inputs as Present;
   const [ids, logProb] = outputs as Present;
   const [R, V] = [logits.rows, logits.cols];
-  if (V > mostLogits)
-    throw new DeviceError({
-      where: "kernel sample",
-      what: "the vocabulary is too large",
-      expected: `at most ${mostLogits}`,
-      got: String(V),
-    });
+  if (V > mostLogits) {
+    const expected = `at most ${mostLogits}`;
+    throw new DeviceError({ where: "kernel sample", what: "the vocabulary is too large", expected, got: String(V) });
+  }
   const sums = Math.ceil(V / sumLogits);
   const most = Math.min(R, mostRows);
   const parts = context.scratch(most * softmaxBlocks(V) * statsBytes);
