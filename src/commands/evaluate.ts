@@ -4,16 +4,7 @@ import { basename, join } from "node:path";
 import { methods } from "../agent/methods/index.ts";
 import { checkPromptsFit } from "../agent/prompts.ts";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
-import {
-  argumentsHelp,
-  packagedConfig,
-  parseArguments,
-  readOverride,
-  readYaml,
-  resolveConfig,
-  type ArgumentSpec,
-  type Config,
-} from "../config/index.ts";
+import { packagedConfig, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
@@ -24,6 +15,7 @@ import { openEndpoint } from "../setup/open-endpoint.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
+import { readArguments, say, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch evaluate",
@@ -42,11 +34,9 @@ const spec: ArgumentSpec = {
 };
 
 export async function main(argv: readonly string[]): Promise<void> {
-  const { options, settings } = parseArguments(argv, spec);
-  if (options.has("help")) {
-    process.stdout.write(argumentsHelp(spec));
-    return;
-  }
+  const read = readArguments(argv, spec);
+  if (read === null) return;
+  const { options, settings } = read;
   const device = options.get("device");
   const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
   const config = resolveConfig([...readYaml(options.get("config") ?? packagedConfig("quickstart")), ...overrides], "evaluate");
@@ -54,19 +44,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (when !== "before" && when !== "after") {
     throw new ConfigError({ where: "--when", what: "wrong value", expected: "before or after", got: when });
   }
-  const interrupt = new AbortController();
-  const onSignal = (): void => {
-    interrupt.abort(new Error("interrupted"));
-  };
-  process.once("SIGINT", onSignal);
-  try {
-    await evaluate(config, { when, json: options.get("json"), out: options.get("out"), signal: interrupt.signal });
-  } catch (error) {
-    if (!interrupt.signal.aborted) throw error;
-    process.exitCode = 130;
-  } finally {
-    process.off("SIGINT", onSignal);
-  }
+  await untilInterrupted((signal) => evaluate(config, { when, json: options.get("json"), out: options.get("out"), signal }));
 }
 
 interface Wanted {
@@ -86,13 +64,11 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
     const inProcess = evaluation.robustness && config.simulator.path !== null;
     const opened = await openPolicy(config, { simulatorPositions: inProcess ? simulatorPositions(config, questions) : null, closing });
     const { policy, simulator, generator } = opened;
-    process.stdout.write(
-      `policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}\n`,
-    );
+    say(`policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}`);
     const simulate: Simulate | undefined =
       endpoint?.simulate ?? (simulator === null ? undefined : openSimulator(config, generator, simulator));
     if (evaluation.robustness && simulate === undefined)
-      process.stdout.write("no simulator is configured: how the policy takes useless documents is not measured\n");
+      say("no simulator is configured: how the policy takes useless documents is not measured");
     const context = opened.judging(engine);
     const baselines = evaluation.baselines ? [methods.direct, methods.rag] : [];
     for (const { dialect } of [methods.zerosearch, ...baselines])
@@ -121,7 +97,7 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
       signal,
     });
     log?.sync();
-    process.stdout.write(`${evaluationText([judged], questions)}\n`);
+    say(evaluationText([judged], questions));
     for (const to of [json, ...(out === undefined ? [] : [join(out, "evaluation.json")])])
       if (to !== undefined) await writeFileAtomic(to, evaluationJson(judged.rows));
   } finally {
