@@ -4,14 +4,15 @@ import { basename, join } from "node:path";
 import { methods } from "../agent/methods/index.ts";
 import { checkPromptsFit } from "../agent/prompts.ts";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
-import { packagedConfig, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
+import { enginesUsed, packagedConfig, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
 import { openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
-import { openSimulator, simulatorPositions, type Simulate } from "../setup/open-agents.ts";
-import { openEndpoint } from "../setup/open-endpoint.ts";
+import { simulatorPositions } from "../setup/open-agents.ts";
+import { Engines } from "../setup/open-engines.ts";
+import { openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
@@ -58,31 +59,28 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
   const { evaluation, rollout, lora, seed } = config;
   const closing = new Closing();
   try {
-    const { questions, engine } = await openTest(config);
-    closing.add(engine, (one) => one.close());
-    const endpoint = evaluation.robustness ? await openEndpoint(config) : null;
-    const inProcess = evaluation.robustness && config.simulator.path !== null;
+    const questions = await openTest(config);
+    const engines = await Engines.open(config, "evaluate", closing);
+    const inProcess = config.simulator.path !== null && enginesUsed(config, "evaluate").includes("simulated");
     const opened = await openPolicy(config, { simulatorPositions: inProcess ? simulatorPositions(config, questions) : null, closing });
     const { policy, simulator, generator } = opened;
     say(`policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}`);
-    const simulate: Simulate | undefined =
-      endpoint?.simulate ?? (simulator === null ? undefined : openSimulator(config, generator, simulator));
-    if (evaluation.robustness && simulate === undefined)
+    if (simulator !== null) await engines.add(config, generator, simulator, closing);
+    const engine = engines.get(evaluation.engine);
+    const { simulate } = engines;
+    if (evaluation.robustness && simulate === null)
       say("no simulator is configured: how the policy takes useless documents is not measured");
     const context = opened.judging(engine);
-    const baselines = evaluation.baselines ? [methods.direct, methods.rag] : [];
-    for (const { dialect } of [methods.zerosearch, ...baselines])
+    const method = await openMethod(rollout.method);
+    const baselines = evaluation.baselines ? [methods.direct, methods.rag].filter((one) => one !== method) : [];
+    for (const { dialect } of [method, ...baselines])
       if (dialect !== undefined) checkPromptsFit(questions, dialect, context, Math.min(rollout.maxContextTokens, policy.maxPositions));
-    const models = [
-      { name: "policy", model: policy, learns: false },
-      ...(simulator === null ? [] : [{ name: "simulator", model: simulator, learns: false }]),
-    ];
-    await prepareDevice(opened.device, models, config.model.cacheDtype);
+    await prepareDevice(opened.device, config, opened, { trains: false });
     const file = out === undefined ? null : join(out, "judged.jsonl");
     if (file !== null) rmSync(file, { force: true });
     const log = file === null ? null : closing.add(new JsonLines<JudgedRow>(file), (one) => one.close());
     const judged = await judge({
-      method: methods.zerosearch,
+      method,
       baselines,
       engines: [engine],
       questions,
@@ -92,7 +90,7 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
       step: null,
       seed,
       samples: evaluation.bootstrapSamples,
-      simulated: simulate === undefined ? null : { useful: simulate(0), noisy: simulate(1) },
+      simulated: !evaluation.robustness || simulate === null ? null : { useful: simulate(0), noisy: simulate(1) },
       onJudged: (row) => log?.append([row]),
       signal,
     });

@@ -3,8 +3,9 @@ import type { ArgumentSpec } from "../config/arguments.ts";
 import { describeFound, findModel, type ModelKind } from "../hub/find-model.ts";
 import { exportModel } from "../checkpoint/merge.ts";
 import { readAdapterConfig } from "../checkpoint/peft.ts";
-import { formatBytes, formatCount, formatDuration, Progress } from "../log/progress.ts";
+import { formatCount, formatDuration, Progress } from "../log/progress.ts";
 import { DownloadBar } from "../setup/download-progress.ts";
+import { formatBytes } from "../util/bytes.ts";
 import { ConfigError } from "../util/errors.ts";
 import { readArguments, say, untilInterrupted } from "./program.ts";
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { argumentsHelp, packageFolder, parseArguments, type ArgumentSpec } from "../config/index.ts";
 import { loadCountryRecords, makeCountries } from "../data/quickstart/countries.ts";
 import { makeWorld } from "../data/quickstart/world.ts";
+import { deviceNames } from "../device/devices.ts";
 import { BatchGenerator } from "../generate/scheduler.ts";
 import { formatTable } from "../log/table.ts";
 import { simulatorStop } from "../search/simulated.ts";
@@ -18,6 +19,8 @@ import { measureSimulator, type SimulatorMeasure } from "./quickstart/measure-si
 import { moreTuning } from "./quickstart/more-tuning.ts";
 import { recipe } from "./quickstart/recipe.ts";
 
+const deviceKinds = ["auto", ...deviceNames] as const;
+
 const spec: ArgumentSpec = {
   program: "zerosearch quickstart build|measure|tune",
   summary:
@@ -28,7 +31,7 @@ const spec: ArgumentSpec = {
     from: { value: "FOLDER", doc: "tune: the policy to start from (<out>/policy)." },
     to: { value: "FOLDER", doc: "tune: the folder of the tuned policy." },
     tokens: { value: "N", doc: "tune: tokens to train on (1000000)." },
-    device: { value: "KIND", doc: "measure, tune: auto, webgpu or cpu (auto); build computes on the CPU." },
+    device: { value: "KIND", doc: `measure, tune: ${deviceKinds.join(", ")} (auto); build computes on the CPU.` },
     fresh: { doc: "Starts again from nothing." },
   },
   settings: false,
@@ -79,8 +82,9 @@ export async function main(argv: readonly string[]): Promise<void> {
 type DeviceKind = NonNullable<DeviceSettings["kind"]>;
 
 function deviceKind(given = "auto"): DeviceKind {
-  if (given === "auto" || given === "webgpu" || given === "cpu") return given;
-  throw new ConfigError({ where: "--device", what: "wrong value", expected: "auto, webgpu or cpu", got: given });
+  const kind = deviceKinds.find((name) => name === given);
+  if (kind !== undefined) return kind;
+  throw new ConfigError({ where: "--device", what: "wrong value", expected: deviceKinds.join(", "), got: given });
 }
 
 async function measure(out: string, kind: DeviceKind): Promise<void> {

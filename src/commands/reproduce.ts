@@ -1,11 +1,11 @@
 /** `zerosearch reproduce`: runs a receipt again, and says "the same", or what differs first. */
 import { readOverride, resolveConfig, savedSource, type ArgumentSpec } from "../config/index.ts";
 import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
-import { openRun, prepareRun, type OpenedRun } from "../run/open-run.ts";
+import { prepareRun, type OpenedRun } from "../run/open-run.ts";
 import { codeInputs, hashInputs, type InputHashes } from "../run/inputs.ts";
 import { ReceiptCheck, differingInputs, readReceipt, type Receipt } from "../run/receipt.ts";
 import { locateConfigModels } from "../setup/locate-models.ts";
-import { Training } from "../train.ts";
+import { openTrainingRun, Training } from "../train.ts";
 import { ConfigError } from "../util/errors.ts";
 import { readArguments, say } from "./program.ts";
 
@@ -45,7 +45,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const onSignal = (): void => interrupt.abort(new Error("interrupted"));
   process.once("SIGINT", onSignal);
   const named = { ...config, name: `${config.name}-reproduced` };
-  const opened = await openRun({ config: named, resume: false, changed: [] }, { signal: interrupt.signal });
+  const opened = await openTrainingRun({ config: named, resume: false, changed: [] }, { signal: interrupt.signal });
   try {
     const difference = await compare(receipt, opened, most);
     if (difference !== null) say(`not the same: ${difference}`);

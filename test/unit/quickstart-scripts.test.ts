@@ -155,7 +155,7 @@ describe("simulator examples", () => {
   const holds = (example: Made): boolean => example.documents.some((text) => containsWords(text, example.answer));
   const share = (list: readonly Made[], test: (example: Made) => boolean): number => list.filter(test).length / list.length;
 
-  it("write a prompt shorter than the paper's, in which nothing but its own placeholders is filled", () => {
+  it("put their values where the prompt has its places, whatever they spell", () => {
     const request = { question: "Q {answer}?", answer: "A", query: "$& x", useful: false };
     expect(simulatorPrompt(request)).toBe('Question: "Q {answer}?" answer: A\nQuery: $& x\nNoisy Output:\n');
   });

@@ -1,7 +1,7 @@
 /** An adapter in words: features, limits, and which tiers of kernels it gets and why not the others. */
 import { tiersOf } from "../../device/facts.ts";
 import type { FoundAdapter } from "../../device/probe.ts";
-import { formatBytes } from "../../log/progress.ts";
+import { formatBytes } from "../../util/bytes.ts";
 
 /** The first is the adapter itself, the others say more of it. */
 export function adapterLines(adapter: FoundAdapter): string[] {

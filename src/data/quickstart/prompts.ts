@@ -6,16 +6,11 @@ import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { fillTemplate } from "../../util/template.ts";
 
-/** What the policy is told, by dialect: the file that a run with `rollout.prompt=quickstart` reads too. */
-const templates = parse(readFileSync(new URL("../../../configs/prompts/quickstart.yaml", import.meta.url), "utf8")) as Readonly<
-  Record<"zerosearch" | "direct" | "rag", string>
->;
-
-/** The simulator prompt of the quickstart: the facts of the paper's, in the same order. `{Kind}` is Useful or Noisy. */
-export const shortSimulatorPrompt = `Question: "{question}" answer: {answer}
-Query: {query}
-{Kind} Output:
-`;
+/** What policy and simulator are told: the file that a run with `rollout.prompt=quickstart` and `simulator.prompt=quickstart` reads too. */
+const templates = parse(readFileSync(new URL("../../../configs/prompts/quickstart.yaml", import.meta.url), "utf8")) as {
+  readonly policy: Readonly<Record<"zerosearch" | "direct" | "rag", string>>;
+  readonly simulator: string;
+};
 
 /** What the simulator is asked. */
 interface SimulatorRequest {
@@ -27,7 +22,7 @@ interface SimulatorRequest {
 
 /** The simulator's prompt for one request. */
 export function simulatorPrompt({ question, answer, query, useful }: SimulatorRequest): string {
-  return fillTemplate(shortSimulatorPrompt, { question, answer, query, Kind: useful ? "Useful" : "Noisy" });
+  return fillTemplate(templates.simulator, { question, answer, query, Kind: useful ? "Useful" : "Noisy" });
 }
 
 /** Documents as they are shown to the policy and as the simulator writes them: "Doc 1: ..." lines. */
@@ -42,7 +37,7 @@ export function observationText(documents: readonly string[]): string {
 
 /** The three prompts of the policy. */
 export const quickstartStyle = {
-  policyPrompt: (question: string): string => fillTemplate(templates.zerosearch, { question }),
-  directPrompt: (question: string): string => fillTemplate(templates.direct, { question }),
-  ragPrompt: (question: string, documents: string): string => fillTemplate(templates.rag, { question, documents }),
+  policyPrompt: (question: string): string => fillTemplate(templates.policy.zerosearch, { question }),
+  directPrompt: (question: string): string => fillTemplate(templates.policy.direct, { question }),
+  ragPrompt: (question: string, documents: string): string => fillTemplate(templates.policy.rag, { question, documents }),
 };

@@ -101,7 +101,7 @@ export async function openBlas(threads: number): Promise<Blas> {
 }
 
 /** Takes the memory that OpenBLAS would take, and computes nothing. */
-export function hollowBlas(): Blas {
+export function dryBlas(): Blas {
   return new OpenBlas("OpenBLAS", null);
 }
 

@@ -6,7 +6,7 @@ import { availableParallelism } from "node:os";
 import { DeviceError } from "../../util/errors.ts";
 import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
-import { hollowBlas, openBlas, type Blas } from "./blas.ts";
+import { dryBlas, openBlas, type Blas } from "./blas.ts";
 import { checkCall, signatures } from "../check-call.ts";
 import { CpuMemory, type Overflow } from "./memory.ts";
 import { compileKernels, loadKernelsFromDist, type KernelExports, type KernelLoader, type SimdBuild } from "./module.ts";
@@ -47,16 +47,16 @@ export async function createCpuDevice(options: CpuDeviceOptions = {}): Promise<D
 }
 
 /** A device that counts what the same calls would take of a CPU device, and computes nothing: what is read are zeros. */
-export interface HollowCpuDevice extends Device {
+export interface DryCpuDevice extends Device {
   /** Bytes that a real one can have at most, and what first exceeded them; from there on it counts as if there were no limit. */
   readonly limit: number;
   readonly overflow: Overflow | undefined;
 }
 
 /** As `createCpuDevice`: address by address, scratch by scratch, what a device with these options would do; nothing else is taken. */
-export async function createHollowCpuDevice(options: CpuDeviceOptions = {}, observer?: MemoryObserver): Promise<HollowCpuDevice> {
+export async function createDryCpuDevice(options: CpuDeviceOptions = {}, observer?: MemoryObserver): Promise<DryCpuDevice> {
   const { threads, memorySizes } = sizesOf(options);
-  const blas = options.blas === "openblas" ? hollowBlas() : null;
+  const blas = options.blas === "openblas" ? dryBlas() : null;
   const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
   const memory = new CpuMemory({ ...memorySizes, poison: false, hollow: true, observer });
   const kernels = await instantiate(module, memory);
@@ -94,12 +94,11 @@ interface Parts {
   readonly spin: number;
 }
 
-class CpuDevice implements HollowCpuDevice {
+class CpuDevice implements DryCpuDevice {
   readonly kind = "cpu";
   readonly description: string;
   readonly readInterval = 1;
   readonly precision = "f32";
-  readonly batchInvariant: boolean;
   readonly #memory: CpuMemory;
   readonly #kernels: KernelExports;
   readonly #pool: ThreadPool | null;
@@ -116,7 +115,6 @@ class CpuDevice implements HollowCpuDevice {
     this.#blas = blas;
     this.#spin = spin;
     this.description = description;
-    this.batchInvariant = blas === null;
     // a shared buffer that has grown still is the same memory
     this.#dims = new Float64Array(memory.memory.buffer, memory.args, 16);
   }

@@ -59,7 +59,7 @@ export async function createWebGpuDevice(options: WebGpuOptions): Promise<WebGpu
 
 /** The tier whose absence mends what failed; the most demanding one that was in use if no single one does; null if none was. */
 async function culprit(options: WebGpuOptions, facts: AdapterFacts, off: TiersOff, failure: SelfTestFailure): Promise<Tier | null> {
-  const candidates = suspects(failure, options.precision ?? "f32", (tier) =>
+  const candidates = await suspects(failure, options.precision ?? "f32", (tier) =>
     capabilitiesOf(facts, new Set([...off.keys(), ...(tier === null ? [] : [tier])])),
   );
   for (const tier of candidates) {
