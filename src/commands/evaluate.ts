@@ -4,17 +4,7 @@ import { basename, join } from "node:path";
 import { methods } from "../agent/methods/index.ts";
 import { checkPromptsFit } from "../agent/prompts.ts";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
-import {
-  argumentsHelp,
-  enginesUsed,
-  packagedConfig,
-  parseArguments,
-  readOverride,
-  readYaml,
-  resolveConfig,
-  type ArgumentSpec,
-  type Config,
-} from "../config/index.ts";
+import { enginesUsed, packagedConfig, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
@@ -26,6 +16,7 @@ import { openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
+import { readArguments, say, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch evaluate",
@@ -44,11 +35,9 @@ const spec: ArgumentSpec = {
 };
 
 export async function main(argv: readonly string[]): Promise<void> {
-  const { options, settings } = parseArguments(argv, spec);
-  if (options.has("help")) {
-    process.stdout.write(argumentsHelp(spec));
-    return;
-  }
+  const read = readArguments(argv, spec);
+  if (read === null) return;
+  const { options, settings } = read;
   const device = options.get("device");
   const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
   const config = resolveConfig([...readYaml(options.get("config") ?? packagedConfig("quickstart")), ...overrides], "evaluate");
@@ -56,19 +45,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (when !== "before" && when !== "after") {
     throw new ConfigError({ where: "--when", what: "wrong value", expected: "before or after", got: when });
   }
-  const interrupt = new AbortController();
-  const onSignal = (): void => {
-    interrupt.abort(new Error("interrupted"));
-  };
-  process.once("SIGINT", onSignal);
-  try {
-    await evaluate(config, { when, json: options.get("json"), out: options.get("out"), signal: interrupt.signal });
-  } catch (error) {
-    if (!interrupt.signal.aborted) throw error;
-    process.exitCode = 130;
-  } finally {
-    process.off("SIGINT", onSignal);
-  }
+  await untilInterrupted((signal) => evaluate(config, { when, json: options.get("json"), out: options.get("out"), signal }));
 }
 
 interface Wanted {
@@ -87,14 +64,12 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
     const inProcess = config.simulator.path !== null && enginesUsed(config, "evaluate").includes("simulated");
     const opened = await openPolicy(config, { simulatorPositions: inProcess ? simulatorPositions(config, questions) : null, closing });
     const { policy, simulator, generator } = opened;
-    process.stdout.write(
-      `policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}\n`,
-    );
+    say(`policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}`);
     if (simulator !== null) await engines.add(config, generator, simulator, closing);
     const engine = engines.get(evaluation.engine);
     const { simulate } = engines;
     if (evaluation.robustness && simulate === null)
-      process.stdout.write("no simulator is configured: how the policy takes useless documents is not measured\n");
+      say("no simulator is configured: how the policy takes useless documents is not measured");
     const context = opened.judging(engine);
     const method = await openMethod(rollout.method);
     const baselines = evaluation.baselines ? [methods.direct, methods.rag].filter((one) => one !== method) : [];
@@ -120,7 +95,7 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
       signal,
     });
     log?.sync();
-    process.stdout.write(`${evaluationText([judged], questions)}\n`);
+    say(evaluationText([judged], questions));
     for (const to of [json, ...(out === undefined ? [] : [join(out, "evaluation.json")])])
       if (to !== undefined) await writeFileAtomic(to, evaluationJson(judged.rows));
   } finally {

@@ -13,6 +13,7 @@ import { compileTextStops } from "../generate/text-stops.ts";
 import { openDevice, type DeviceSettings } from "../setup/open-device.ts";
 import { openModel } from "../setup/open-model.ts";
 import { ConfigError, FileError } from "../util/errors.ts";
+import { say } from "./program.ts";
 import { buildQuickstart } from "./quickstart/build.ts";
 import { measureSimulator, type SimulatorMeasure } from "./quickstart/measure-simulator.ts";
 import { moreTuning } from "./quickstart/more-tuning.ts";
@@ -45,9 +46,6 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
   const out = options.get("out") ?? join(packageFolder, "checkpoints", "quickstart");
   const work = options.get("work") ?? `${out}.work`;
-  const say = (text: string): void => {
-    process.stdout.write(`${text}\n`);
-  };
   const kind = deviceKind(options.get("device"));
   if (action === "build") {
     if (options.has("fresh")) await rm(work, { recursive: true, force: true });
@@ -58,20 +56,16 @@ export async function main(argv: readonly string[]): Promise<void> {
     } finally {
       await device.destroy();
     }
-    await measure(out, "cpu", say);
+    await measure(out, "cpu");
     say(`The quickstart's files are in ${out}. ${work} may be deleted.`);
   } else if (action === "measure") {
-    await measure(out, kind, say);
+    await measure(out, kind);
   } else if (action === "tune") {
     const to = options.get("to");
     const tokens = Number(options.get("tokens") ?? 1e6);
     if (to === undefined || !(tokens >= 1)) {
-      throw new ConfigError({
-        where: "zerosearch quickstart tune",
-        what: "wrong arguments",
-        expected: "--to FOLDER, and --tokens above 0",
-        got: rest.join(" ") || "none",
-      });
+      const [expected, got] = ["--to FOLDER, and --tokens above 0", rest.join(" ") || "none"];
+      throw new ConfigError({ where: "zerosearch quickstart tune", what: "wrong arguments", expected, got });
     }
     const device = await openDevice({ kind }, say);
     try {
@@ -93,7 +87,7 @@ function deviceKind(given = "auto"): DeviceKind {
   throw new ConfigError({ where: "--device", what: "wrong value", expected: deviceKinds.join(", "), got: given });
 }
 
-async function measure(out: string, kind: DeviceKind, say: (text: string) => void): Promise<void> {
+async function measure(out: string, kind: DeviceKind): Promise<void> {
   const folder = join(out, "simulator");
   if (!existsSync(folder)) throw new FileError({ where: folder, what: "is missing", hint: "run: npx zerosearch quickstart build" });
   const device = await openDevice({ kind }, say);
@@ -102,15 +96,8 @@ async function measure(out: string, kind: DeviceKind, say: (text: string) => voi
   try {
     const world = makeWorld(makeCountries(loadCountryRecords()), { seed: recipe.seed });
     const stop = compileTextStops([simulatorStop(3)], tokenizer, decoder.config.vocabulary);
-    const rows = await measureSimulator(world, {
-      generator,
-      model: "simulator",
-      tokenizer,
-      stop,
-      temperature: recipe.simulatorTemperature,
-      maxNewTokens: 96,
-      seed: recipe.seed,
-    });
+    const { seed, simulatorTemperature: temperature } = recipe;
+    const rows = await measureSimulator(world, { generator, model: "simulator", tokenizer, stop, temperature, maxNewTokens: 96, seed });
     say(
       formatTable<SimulatorMeasure>(
         [

@@ -79,19 +79,12 @@ export function withTape<T>(fn: () => T): { readonly tape: Tape; readonly value:
   const tape = new Tape();
   try {
     const value = during(tape, () => tape.memory.run(fn));
-    for (const item of ownedIn(value)) release(tape, item);
+    for (const item of ownedIn(value)) tape.memory.handOver(item);
     return { tape, value };
   } catch (error) {
     tape.dispose();
     throw error;
   }
-}
-
-function release(tape: Tape, item: Owned): void {
-  if (item.scope !== tape.memory) return;
-  const outer = currentScope();
-  if (outer === null) tape.memory.forget(item);
-  else outer.adopt(item);
 }
 
 /** Runs `fn` without recording. */

@@ -13,7 +13,7 @@ const templates = parse(readFileSync(new URL("../../../configs/prompts/quickstar
 };
 
 /** What the simulator is asked. */
-export interface SimulatorRequest {
+interface SimulatorRequest {
   readonly question: string;
   readonly answer: string;
   readonly query: string;
@@ -21,11 +21,8 @@ export interface SimulatorRequest {
 }
 
 /** The simulator's prompt for one request. */
-export function simulatorPrompt(request: SimulatorRequest): string {
-  const { question, answer, query } = request;
-  const kind = request.useful ? "useful" : "noisy";
-  const Kind = request.useful ? "Useful" : "Noisy";
-  return fillTemplate(templates.simulator, { question, answer, query, kind, Kind });
+export function simulatorPrompt({ question, answer, query, useful }: SimulatorRequest): string {
+  return fillTemplate(templates.simulator, { question, answer, query, Kind: useful ? "Useful" : "Noisy" });
 }
 
 /** Documents as they are shown to the policy and as the simulator writes them: "Doc 1: ..." lines. */

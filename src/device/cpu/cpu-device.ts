@@ -41,13 +41,8 @@ export async function createCpuDevice(options: CpuDeviceOptions = {}): Promise<D
   const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
   const memory = new CpuMemory({ ...memorySizes, poison: options.poison ?? false });
   const kernels = await instantiate(module, memory);
-  const pool = await ThreadPool.start({
-    module,
-    memory: memory.memory,
-    control: memory.control,
-    scratches: memory.scratches.slice(1),
-    spin,
-  });
+  const { control, scratches } = memory;
+  const pool = await ThreadPool.start({ module, memory: memory.memory, control, scratches: scratches.slice(1), spin });
   return new CpuDevice({ memory, kernels, pool, blas, description: describe(threads, build, blas), spin });
 }
 
@@ -184,20 +179,16 @@ class CpuDevice implements DryCpuDevice {
     if (signature === undefined) throw new DeviceError({ where: "run", what: `there is no kernel ${kernel}` });
     const values: Readonly<Record<string, number>> = dims;
     checkCall(signature, values, inputs, outputs);
-    const ins = inputs.map((storage) => (storage === null ? null : this.#own(storage, `kernel ${kernel}`)));
-    const outs = outputs.map((storage) => (storage === null ? null : this.#own(storage, `kernel ${kernel}`)));
+    const own = (storage: Storage | null): CpuStorage | null => (storage === null ? null : this.#own(storage, `kernel ${kernel}`));
+    const [ins, outs] = [inputs.map(own), outputs.map(own)];
     const execute = (id: number, list: readonly number[], storages: readonly (CpuStorage | null)[]): void =>
       this.#execute(id, kernel, list, storages);
     if (!this.#blas?.run({ memory: this.#memory, kernel, dims: values, inputs: ins, outputs: outs, execute })) {
       if (this.#kernels.hasKernel(signature.id) === 0)
         throw new DeviceError({ where: `kernel ${kernel}`, what: "the CPU device does not have this kernel" });
       const packed = preparePanels(this.#memory, kernel, values, ins);
-      this.#execute(
-        signature.id,
-        kernel,
-        signature.dims.map((name) => values[name] ?? 0),
-        [...ins, ...outs],
-      );
+      const list = signature.dims.map((name) => values[name] ?? 0);
+      execute(signature.id, list, [...ins, ...outs]);
       packed?.();
     }
     for (const output of outs) output?.written();

@@ -1,6 +1,6 @@
 /** A storage of the WebGPU device: padded rows in one buffer per shard. */
 import { DeviceError } from "../../util/errors.ts";
-import { dtypeBytes, type Dtype, type Usage } from "../device.ts";
+import { dtypeBytes, type Dtype, type Storage, type Usage } from "../device.ts";
 import type { GpuBuffer, GpuStorage } from "./kernel.ts";
 
 /** Fewest rows of a shard where they fit: sums over rows are taken in chunks of so many, which a shard must not cut. */
@@ -13,20 +13,14 @@ export function strideOf(cols: number, dtype: Dtype): number {
 }
 
 /** Rows of a shard: all, or the largest power of two whose bytes are within `maxShardBytes` (raised to 256 rows where a binding holds them). */
-export function rowsPerShardOf(rows: number, rowBytes: number, maxShardBytes: number, maxBinding: number): number {
+function rowsPerShardOf(rows: number, rowBytes: number, maxShardBytes: number, maxBinding: number): number {
   if (rows * rowBytes <= maxShardBytes) return rows;
   const most = 2 ** Math.floor(Math.log2(Math.max(1, maxShardBytes / rowBytes)));
   const fits = 2 ** Math.floor(Math.log2(Math.max(1, maxBinding / rowBytes)));
   return Math.min(rows, Math.max(most, Math.min(leastRows, fits)));
 }
 
-export interface StorageShape {
-  readonly rows: number;
-  readonly cols: number;
-  readonly dtype: Dtype;
-  readonly usage: Usage;
-  readonly label: string;
-}
+type StorageShape = Pick<Storage, "rows" | "cols" | "dtype" | "usage" | "label">;
 
 /** A repacked copy, valid while the storage has the version it was made of. */
 interface Derived {
@@ -46,6 +40,7 @@ export class WebGpuStorage implements GpuStorage {
   readonly derived = new Map<string, Derived>();
   /** Whose it is: a device takes no other's. */
   readonly owner: object;
+  /** Changes whenever the contents do. */
   version = 0;
   released = false;
 
