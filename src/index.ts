@@ -10,8 +10,6 @@ export type { Saved, States } from "./run/states.ts";
 export type { Reward } from "./run/reward.ts";
 export { openModel, openTokenizer, type Model } from "./setup/open-model.ts";
 export { openPolicy, type OpenedPolicy, type OpenPolicyOptions } from "./setup/open-policy.ts";
-export { saveRates, type Rates } from "./plan/rates.ts";
-export { cpuRateKey, gpuRateKey } from "./device/kind.ts";
 
 export { createDevice, type DeviceOptions } from "./device/create.ts";
 export type { Device, Dtype, MemoryReport, Storage } from "./device/device.ts";

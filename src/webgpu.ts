@@ -6,7 +6,8 @@
  * const sources = new Map(Object.entries(await (await fetch("wgsl.json")).json())); // zerosearch/wgsl.json
  * const device = await createWebGpuDevice({ gpu: navigator.gpu, sources });
  */
-export { createWebGpuDevice, type WebGpuOptions } from "./device/webgpu/create-webgpu.ts";
+export { createWebGpuDevice } from "./device/webgpu/create-webgpu.ts";
+export type { Gpu, WebGpuOptions } from "./device/webgpu/options.ts";
 export type { Device, Dtype, MemoryReport, Storage } from "./device/device.ts";
 export { empty, fromHost, full, Parameter, Tensor } from "./tensor/tensor.ts";
 export { backward } from "./tensor/backward.ts";
