@@ -44,10 +44,21 @@ export { compileStops } from "./generate/stop-automaton.ts";
 export { BatchGenerator } from "./generate/scheduler.ts";
 export type { Generated, GenerateRequest, Generator, SamplingSettings, Sequence, StopTable, TrajectoryKey } from "./generate/types.ts";
 
-export type { SearchEngine, SearchRequest, SearchResult } from "./search/search-engine.ts";
-export { keepDocuments, SimulatedSearch, simulatorStop } from "./search/simulated.ts";
-export { EndpointSearch } from "./search/endpoint.ts";
-export { ChatClient, type ChatCounts } from "./search/chat-client.ts";
+export { ask } from "./search/search-engine.ts";
+export type {
+  Engine,
+  SearchDocument,
+  SearchEngine,
+  SearchRequest,
+  SearchResult,
+  Simulator,
+  SimulatorRequest,
+} from "./search/search-engine.ts";
+export { parseDocuments, renderDocuments } from "./search/documents.ts";
+export { engines } from "./search/engines.ts";
+export type { EngineContext, EngineKind, LocalModel, OpenedEngine, Simulate } from "./search/engine-kind.ts";
+export { keepDocuments, SimulatedSearch, simulatorStop, type SimulatedSearchOptions } from "./search/simulated.ts";
+export { FirstSearch } from "./search/first-search.ts";
 export { promptedSimulatorTemplate, simulatorTemplate, tunedSimulatorTemplate } from "./search/simulator-prompt.ts";
 export { Bm25Search } from "./search/bm25.ts";
 export { noiseProbability, type NoiseSchedule } from "./search/curriculum.ts";

@@ -29,7 +29,7 @@ import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/
 import { payAll } from "./run/reward.ts";
 import { diverged, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
 import type { States } from "./run/states.ts";
-import type { SimulatorEngine } from "./search/simulation.ts";
+import type { Engine } from "./search/search-engine.ts";
 
 /** One's own in place of what the run was opened with. */
 export interface StepOptions extends Partial<StepParts> {
@@ -83,8 +83,8 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
 }
 
 /** The probability of noise at this step, where the engine is a simulator. */
-function curriculumMetrics(engine: Partial<SimulatorEngine>, step: number): Metrics {
-  return engine.noiseProbability === undefined ? {} : { "curriculum/noise_probability": engine.noiseProbability(step) };
+function curriculumMetrics(engine: Engine, step: number): Metrics {
+  return "simulate" in engine ? { "curriculum/noise_probability": engine.noiseProbability(step) } : {};
 }
 
 /** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */

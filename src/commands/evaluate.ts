@@ -6,6 +6,7 @@ import { checkPromptsFit } from "../agent/prompts.ts";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import {
   argumentsHelp,
+  enginesUsed,
   packagedConfig,
   parseArguments,
   readOverride,
@@ -19,8 +20,8 @@ import { evaluationJson, evaluationText, type When } from "../evaluation/report.
 import { JsonLines } from "../log/json-lines.ts";
 import { openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
-import { openSimulator, simulatorPositions, type Simulate } from "../setup/open-agents.ts";
-import { openEndpoint } from "../setup/open-endpoint.ts";
+import { simulatorPositions } from "../setup/open-agents.ts";
+import { Engines } from "../setup/open-engines.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
@@ -80,18 +81,18 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
   const { evaluation, rollout, lora, seed } = config;
   const closing = new Closing();
   try {
-    const { questions, engine } = await openTest(config);
-    closing.add(engine, (one) => one.close());
-    const endpoint = evaluation.robustness ? await openEndpoint(config) : null;
-    const inProcess = evaluation.robustness && config.simulator.path !== null;
+    const questions = await openTest(config);
+    const engines = await Engines.open(config, "evaluate", closing);
+    const inProcess = config.simulator.path !== null && enginesUsed(config, "evaluate").includes("simulated");
     const opened = await openPolicy(config, { simulatorPositions: inProcess ? simulatorPositions(config, questions) : null, closing });
     const { policy, simulator, generator } = opened;
     process.stdout.write(
       `policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}\n`,
     );
-    const simulate: Simulate | undefined =
-      endpoint?.simulate ?? (simulator === null ? undefined : openSimulator(config, generator, simulator));
-    if (evaluation.robustness && simulate === undefined)
+    if (simulator !== null) await engines.add(config, generator, simulator, closing);
+    const engine = engines.get(evaluation.engine);
+    const { simulate } = engines;
+    if (evaluation.robustness && simulate === null)
       process.stdout.write("no simulator is configured: how the policy takes useless documents is not measured\n");
     const context = opened.judging(engine);
     const baselines = evaluation.baselines ? [methods.direct, methods.rag] : [];
@@ -112,7 +113,7 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
       step: null,
       seed,
       samples: evaluation.bootstrapSamples,
-      simulated: simulate === undefined ? null : { useful: simulate(0), noisy: simulate(1) },
+      simulated: !evaluation.robustness || simulate === null ? null : { useful: simulate(0), noisy: simulate(1) },
       onJudged: (row) => log?.append([row]),
       signal,
     });

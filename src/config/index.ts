@@ -2,7 +2,8 @@
 export { argumentsHelp, parseArguments, type Arguments, type ArgumentSpec } from "./arguments.ts";
 export { nearest } from "./nearest.ts";
 export { changedKeys, printConfig, type ChangedKey } from "./print.ts";
-export type { Purpose } from "./check-together.ts";
+export { enginesUsed, type Purpose } from "./check-together.ts";
+export { isModuleFile } from "../util/fields.ts";
 export { packageFolder, resolveConfig } from "./resolve.ts";
 export { claimRunName, newestRunName, runConfigFile } from "./run-name.ts";
 export { type Config } from "./schema.ts";

@@ -7,7 +7,7 @@ import { markOf, parseHubId, type ModelKind } from "../hub/source.ts";
 import { loadConfig } from "../checkpoint/hugging-face.ts";
 import { readAdapterConfig } from "../checkpoint/peft-config.ts";
 import { adapterPairs, addedAs } from "../checkpoint/peft-modules.ts";
-import type { Config } from "../config/index.ts";
+import { enginesUsed, type Config } from "../config/index.ts";
 import { linearNames } from "../nn/block.ts";
 import { parameterShapes, type DecoderConfig } from "../nn/config.ts";
 import { Decoder } from "../nn/decoder.ts";
@@ -33,10 +33,11 @@ export interface PlannedWeights {
 export async function readModels(config: Config, simulatorPositions: number): Promise<PlannedWeights[]> {
   const { model, simulator, lora, algorithm } = config;
   const find = async (key: string, source: string): Promise<LocatedModel> => ({ source, folder: await locate(key, source, "model") });
+  const simulates = enginesUsed(config, "train").includes("simulated");
   const referencePolicy = algorithm.klCoef === 0 ? null : model.referencePolicy;
   const located: LocatedModels = {
     policy: await find("model.policy", model.policy),
-    simulator: simulator.path === null ? null : await find("simulator.path", simulator.path),
+    simulator: !simulates || simulator.path === null ? null : await find("simulator.path", simulator.path),
     referencePolicy: referencePolicy === null ? null : await find("model.referencePolicy", referencePolicy),
   };
   const from = lora.from === null ? null : await locate("lora.from", lora.from, "adapter");

@@ -30,6 +30,7 @@ import {
   usualSimulatorTokens,
 } from "../setup/open-agents.ts";
 import { learningParameters, type Model } from "../setup/open-model.ts";
+import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
 import { openCopies, type Models } from "../setup/open-models.ts";
 import type { Ledger } from "./ledger.ts";
@@ -130,7 +131,7 @@ export async function rehearse(
       ...{ config, device, generator, policy, reference, optimizer, context, clock, engine },
       method: worst(config, generator, models, context.stops(methods.zerosearch.dialect.stops)),
       reward: () => 1,
-      endpoint: null,
+      engines: new Engines(),
       questions: new QuestionSampler(questions, questionsPerStep, config.seed),
       schedule: { kind: "constant", peak: 0, warmupSteps: 0, finalFraction: 1, totalSteps: 1 },
       signal: new AbortController().signal,

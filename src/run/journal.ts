@@ -75,7 +75,7 @@ export class Journal {
     const state = restored?.checkpoint.state;
     const done = state?.step ?? 0;
     const journal = new Journal(run, await openRunLogs(run.config, done, state?.logBytes ?? {}, say), done, progress);
-    if (run.endpoint !== null) run.endpoint.say = (text) => journal.say(text);
+    run.engines.say = (text) => journal.say(text);
     if (restored === null || state === undefined) return journal;
     journal.#history = state.extra["memory"] as unknown as RunHistory;
     const rows = state.extra["receipt"] as unknown as ReceiptRows | undefined;
@@ -189,7 +189,7 @@ export class Journal {
 }
 
 /** What a row of metrics says besides the step's own metrics; `measured` is what a clock or the system says. */
-function rowOf({ metrics, costs: { times, counts, memory, endpoint } }: StepResult): {
+function rowOf({ metrics, costs: { times, counts, memory, engines } }: StepResult): {
   readonly values: Readonly<Record<string, number>>;
   readonly measured: Readonly<Record<string, number>>;
 } {
@@ -211,7 +211,7 @@ function rowOf({ metrics, costs: { times, counts, memory, endpoint } }: StepResu
       step: seconds,
       tokens_per_second: tokens / seconds,
       ...Object.fromEntries(prefilled),
-      ...endpoint,
+      ...engines,
       memory_bytes: memory.inUse,
       memory_peak_bytes: memory.peak,
     },

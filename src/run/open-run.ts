@@ -7,19 +7,18 @@ import { checkPromptsFit } from "../agent/prompts.ts";
 import { observationIds } from "../agent/rollout.ts";
 import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { buildId, type Checkpoint } from "../checkpoint/run-state.ts";
-import { claimRunName, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
+import { claimRunName, enginesUsed, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
 import { QuestionSampler } from "../data/question-sampler.ts";
 import type { Device } from "../device/device.ts";
 import { deviceKind } from "../device/devices.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import type { Question } from "../rl/trajectory.ts";
-import type { SimulatorEngine } from "../search/simulation.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
-import { openSimulator, simulatorPositions, trainingContext, type Simulate } from "../setup/open-agents.ts";
+import { simulatorPositions, trainingContext } from "../setup/open-agents.ts";
+import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
-import { openEndpoint, type Endpoint } from "../setup/open-endpoint.ts";
 import type { Model } from "../setup/open-model.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
@@ -42,11 +41,7 @@ interface RolloutParts {
   /** Held only where the loss has a KL term. */
   readonly reference: Model | null;
   readonly generator: BatchGenerator;
-  readonly simulate: Simulate;
-  /** `simulate()`: noise by the curriculum. */
-  readonly simulator: SimulatorEngine;
-  /** Where the simulator runs behind one. */
-  readonly endpoint: Endpoint | null;
+  readonly engines: Engines;
   readonly context: AgentContext;
   readonly data: RunData;
 }
@@ -100,10 +95,9 @@ export async function openParts(
   refuse?: Refuse,
 ): Promise<Omit<Run, "config"> & { readonly pinned: Config }> {
   const data = await openData(config);
-  if (data.engine !== null) closing.add(data.engine, (engine) => engine.close());
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
   const { method = methods.zerosearch } = options;
-  const { opened, simulator, ...parts } = await openRollouts(config, data, method, closing, refuse);
+  const { opened, ...parts } = await openRollouts(config, data, method, closing, refuse);
   await refuseDamagedWeights(parts.policy);
   const { schedule, learningRate, warmupSteps, finalFraction } = config.optimizer;
   const totalSteps = config.train.steps * config.train.updatesPerStep;
@@ -111,7 +105,7 @@ export async function openParts(
     ...parts,
     ...openLearner(config, parts, closing),
     method,
-    engine: options.engine ?? simulator,
+    engine: options.engine ?? parts.context.engine,
     reward: options.reward ?? (await openReward(config.reward.kind)),
     questions,
     schedule: { kind: schedule, peak: learningRate, warmupSteps, finalFraction, totalSteps },
@@ -136,25 +130,24 @@ async function openRollouts(
   refuse: Refuse | undefined,
 ): Promise<RolloutParts> {
   const { rollout } = config;
-  const endpoint = await openEndpoint(config);
+  const engines = await Engines.open(config, "train", closing);
   const asked = [...data.train, ...data.test];
   const opened = await openPolicy(config, {
     trains: true,
-    simulatorPositions: simulatorPositions(config, asked),
+    simulatorPositions: enginesUsed(config, "train").includes("simulated") ? simulatorPositions(config, asked) : null,
     ...(refuse === undefined ? {} : { check: (located: Config, device: Device) => refuse(located, asked, device) }),
     closing,
   });
   const { policy, simulator: simulatorModel, generator } = opened;
-  const simulate = endpoint === null ? openSimulator(config, generator, simulatorModel as Model) : endpoint.simulate;
-  const simulator = simulate();
-  const context = trainingContext(config, generator, policy, simulator);
+  if (simulatorModel !== null) await engines.add(config, generator, simulatorModel, closing);
+  const context = trainingContext(config, generator, policy, engines.get(config.search.engine));
   if (dialect !== undefined) {
     const limit = Math.min(rollout.maxContextTokens, policy.maxPositions);
     checkPromptsFit([...data.train, ...data.validation, ...data.test], dialect, context, limit);
     // Throws where the tags alone need more.
     if (rollout.maxTurns > 0) observationIds("", dialect, policy.tokenizer, rollout.maxObservationTokens);
   }
-  return { ...opened, simulatorModel, simulate, simulator, endpoint, context, data };
+  return { ...opened, simulatorModel, engines, context, data };
 }
 
 /** Claims a name and leaves the configuration under it at once, so that a run killed before its first step can be resumed. */

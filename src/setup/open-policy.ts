@@ -3,7 +3,7 @@ import type { AgentContext } from "../agent/methods/method.ts";
 import type { Config } from "../config/index.ts";
 import type { Device } from "../device/device.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
-import type { SearchEngine } from "../search/search-engine.ts";
+import type { Engine } from "../search/search-engine.ts";
 import { Closing } from "./closing.ts";
 import { locateConfigModels } from "./locate-models.ts";
 import { evaluationContext, openGenerator, trainingContext } from "./open-agents.ts";
@@ -29,7 +29,7 @@ export interface OpenedPolicy extends Models {
   readonly device: Device;
   readonly generator: BatchGenerator;
   /** What rollouts that are judged share: greedy, with `engine`. */
-  judging(engine: SearchEngine): AgentContext;
+  judging(engine: Engine): AgentContext;
   /** Gives everything back. */
   close(): Promise<void>;
 }

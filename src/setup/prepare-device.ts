@@ -96,11 +96,10 @@ async function rollOut(config: Config, { decoder, adapter }: Copy): Promise<void
   const { cacheDtype } = config.model;
   const { vocabulary } = decoder.config;
   const maxRows = rowsFor(decodeRows(config), 2);
-  const kvCacheBytes = KvCache.bytesFor(decoder.config, 2 * maxRows + longest / 64, cacheDtype);
+  const cacheBytes = KvCache.bytesFor(decoder.config, 2 * maxRows + longest / 64, cacheDtype);
   const generator = new BatchGenerator({
     device,
-    models: { it: { decoder } },
-    kvCacheBytes,
+    models: { it: { decoder, cacheBytes } },
     cacheDtype,
     maxRows,
     readInterval: 1,

@@ -75,7 +75,7 @@ describe("a run whose simulator is behind an endpoint", () => {
     const first = await run("first");
     const searches = first.flatMap((one) => one.searches.map((search) => ({ ...search, one })));
     expect(searches.length).toBeGreaterThan(10);
-    for (const { query, kind, documents: shown, turn, one } of searches) {
+    for (const { query, kind, text: shown, turn, one } of searches) {
       expect(shown).toContain(`Doc 2: ${kind === "useful" ? "Useful" : "Noisy"}\nDoc 3: end`);
       expect(shown).not.toContain("cut");
       if (!/[<[\ufffd]/.test(query)) expect(shown).toContain(`Doc 1: ${query}`.trim());

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { loadCountryRecords, makeCountries } from "../../src/data/quickstart/countries.ts";
 import { DocumentMaker, defaultNoiseShares, hopAnswers, makeHops } from "../../src/data/quickstart/documents.ts";
 import { Cast, inventedSource } from "../../src/data/quickstart/invented.ts";
-import { fullSimulatorPrompt, simulatorPrompt } from "../../src/data/quickstart/prompts.ts";
+import { simulatorPrompt } from "../../src/data/quickstart/prompts.ts";
 import { makeRandom } from "../../src/data/quickstart/random.ts";
 import { defaultSentenceShares } from "../../src/data/quickstart/relations.ts";
 import { defaultSpoil, skillOptions } from "../../src/data/quickstart/policy-options.ts";
@@ -12,7 +12,6 @@ import { SimulatorScript, simulatorOptions } from "../../src/data/quickstart/scr
 import { splitAtDecision } from "../../src/data/quickstart/thoughts.ts";
 import { containsAny, containsWords } from "../../src/data/quickstart/words.ts";
 import { makeWorld } from "../../src/data/quickstart/world.ts";
-import { tunedSimulatorTemplate } from "../../src/search/simulator-prompt.ts";
 
 const world = makeWorld(makeCountries(loadCountryRecords()));
 const source = inventedSource(world);
@@ -209,13 +208,9 @@ describe("simulator examples", () => {
   const holds = (example: Made): boolean => example.documents.some((text) => containsWords(text, example.answer));
   const share = (list: readonly Made[], test: (example: Made) => boolean): number => list.filter(test).length / list.length;
 
-  it("write the paper's prompt exactly when asked to, and a shorter one by default", () => {
-    expect(fullSimulatorPrompt).toBe(tunedSimulatorTemplate.useful);
+  it("put their values where the prompt has its places, whatever they spell", () => {
     const request = { question: "Q {answer}?", answer: "A", query: "$& x", useful: false };
     expect(simulatorPrompt(request)).toBe('Question: "Q {answer}?" answer: A\nQuery: $& x\nNoisy Output:\n');
-    expect(simulatorPrompt(request, "full")).toContain(
-      'generate five noisy documents for the query.\n\nThe user is trying to answer the question: "Q {answer}?" whose answer is A.\n',
-    );
   });
 
   it("hold the gold in useful sets whose query asks for it, and in no noisy or sloppy set", () => {

@@ -10,9 +10,9 @@ export const rag: Method = {
     const { tokenizer, settings } = context;
     const record = await askEngine(question.question, 0, question, dialect, context);
     // As long as an observation may be: a corpus of long passages must not fill the context.
-    const ids = tokenizer.encodePrompt(record.documents);
+    const ids = tokenizer.encodePrompt(record.text);
     const documents =
-      ids.length <= settings.maxObservationTokens ? record.documents : tokenizer.decode(ids.slice(0, settings.maxObservationTokens));
+      ids.length <= settings.maxObservationTokens ? record.text : tokenizer.decode(ids.slice(0, settings.maxObservationTokens));
     return answerOnce(question, dialect, context, { documents, searches: [record] });
   },
 };

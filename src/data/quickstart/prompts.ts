@@ -6,30 +6,10 @@ import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { fillTemplate } from "../../util/template.ts";
 
-/** What the policy is told, by dialect: the file that a run with `rollout.prompt=quickstart` reads too. */
+/** What policy and simulator are told: the file that a run with `rollout.prompt=quickstart` and `simulator.prompt=quickstart` reads too. */
 const templates = parse(readFileSync(new URL("../../../configs/prompts/quickstart.yaml", import.meta.url), "utf8")) as Readonly<
-  Record<"zerosearch" | "direct" | "rag", string>
+  Record<"zerosearch" | "direct" | "rag" | "simulator", string>
 >;
-
-/** The paper's simulator prompt, exact. `{kind}` is useful or noisy, `{Kind}` the same capitalised. */
-export const fullSimulatorPrompt = `You are the Google search engine.
-Given a query, you need to generate five {kind} documents for the query.
-
-The user is trying to answer the question: "{question}" whose answer is {answer}.
-Each document should contain about 30 words, and these documents should contain {kind} information.
-
-Query: {query}
-{Kind} Output:
-`;
-
-/** The simulator prompt of the quickstart: the same facts in the same order. */
-export const shortSimulatorPrompt = `Question: "{question}" answer: {answer}
-Query: {query}
-{Kind} Output:
-`;
-
-/** Which simulator prompt to use. */
-export type SimulatorPromptForm = "short" | "full";
 
 /** What the simulator is asked. */
 export interface SimulatorRequest {
@@ -40,11 +20,11 @@ export interface SimulatorRequest {
 }
 
 /** The simulator's prompt for one request. */
-export function simulatorPrompt(request: SimulatorRequest, form: SimulatorPromptForm = "short"): string {
+export function simulatorPrompt(request: SimulatorRequest): string {
   const { question, answer, query } = request;
   const kind = request.useful ? "useful" : "noisy";
   const Kind = request.useful ? "Useful" : "Noisy";
-  return fillTemplate(form === "short" ? shortSimulatorPrompt : fullSimulatorPrompt, { question, answer, query, kind, Kind });
+  return fillTemplate(templates.simulator, { question, answer, query, kind, Kind });
 }
 
 /** Documents as they are shown to the policy and as the simulator writes them: "Doc 1: ..." lines. */

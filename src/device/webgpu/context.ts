@@ -104,7 +104,7 @@ export class CallContext implements KernelContext {
         what: `${storage.label} [${storage.rows}, ${storage.cols}] does not fit one binding, and this kernel does not split it`,
         expected: `at most ${this.capabilities.maxBinding} bytes`,
         got: String(bytes),
-        hint: "Lower the tokens per micro-batch (train.microBatchTokens) or the cache (generate.kvCacheBytes).",
+        hint: "Lower the tokens per micro-batch (train.microBatchTokens) or the cache (rollout.cacheMiB).",
       });
     const all = this.scratch(bytes);
     const each = (visit: (buffer: GpuBuffer, at: number, length: number) => void): void => {

@@ -1,0 +1,90 @@
+/** The search engines of a configuration, each opened once. */
+import { enginesUsed, isModuleFile, type Config, type Purpose } from "../config/index.ts";
+import type { BatchGenerator } from "../generate/scheduler.ts";
+import { steadyClock } from "../log/phase-clock.ts";
+import type { EngineContext, EngineKind, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
+import { engines } from "../search/engines.ts";
+import type { Engine } from "../search/search-engine.ts";
+import type { Closing } from "./closing.ts";
+import { curriculum, simulatorName } from "./open-agents.ts";
+import type { Model } from "./open-model.ts";
+import { promptSet } from "./prompt-set.ts";
+import { hasFunctions, loadModule } from "./user-module.ts";
+
+export class Engines {
+  /** Where engines tell what a person should know. */
+  say: (text: string) => void = (text) => process.stdout.write(`${text}\n`);
+  readonly #opened = new Map<string, OpenedEngine>();
+
+  /**
+   * Opens what `purpose` needs, but for engines that run on a model of this process, which `add` opens: what is wrong with the others is
+   * told before gigabytes are loaded. `closing` closes them.
+   * @throws as `EngineKind.open` and `loadModule`
+   */
+  static async open(config: Config, purpose: Purpose, closing: Closing): Promise<Engines> {
+    const opened = new Engines();
+    for (const name of enginesUsed(config, purpose)) if (!runsHere(config, name)) await opened.#open(config, name, closing);
+    return opened;
+  }
+
+  /** Opens the simulator on its model. */
+  async add(
+    config: Config,
+    generator: BatchGenerator,
+    { tokenizer, chatTemplate, adapter, decoder }: Model,
+    closing: Closing,
+  ): Promise<void> {
+    const { vocabulary } = decoder.config;
+    await this.#open(config, "simulated", closing, { generator, model: simulatorName, adapter, tokenizer, chatTemplate, vocabulary });
+  }
+
+  /** The engine of that name. It was opened. */
+  get(name: string): Engine {
+    return (this.#opened.get(name) as OpenedEngine).engine;
+  }
+
+  /** Null where no simulator is used. */
+  get simulate(): Simulate | null {
+    return this.#opened.get("simulated")?.simulate ?? null;
+  }
+
+  /** What was asked of them since the last call: values of a step. They depend on others, as times do. */
+  takeCounts(): Readonly<Record<string, number>> {
+    return Object.assign({}, ...[...this.#opened.values()].map((one) => one.takeCounts?.() ?? {})) as Record<string, number>;
+  }
+
+  async #open(config: Config, name: string, closing: Closing, local?: LocalModel): Promise<void> {
+    const context: EngineContext = {
+      seed: config.seed,
+      noise: curriculum(config),
+      corpus: config.data.corpus,
+      ...(local === undefined ? {} : { local }),
+      promptSet,
+      now: steadyClock,
+      say: (text) => this.say(text),
+    };
+    const opened = await openNamed(config, name, context);
+    this.#opened.set(name, opened);
+    closing.add(opened.engine, (one) => one.close());
+  }
+}
+
+/** Whether an engine needs a model of this process. */
+function runsHere(config: Config, name: string): boolean {
+  return name === "simulated" && engines.simulated.runsHere?.(config.simulator) === true;
+}
+
+async function openNamed(config: Config, name: string, context: EngineContext): Promise<OpenedEngine> {
+  if (name === "simulated") return engines.simulated.open(config.simulator, context);
+  if (!isModuleFile(name)) return engines.bm25.open(config.bm25, context);
+  const kind = await loadModule<Pick<EngineKind<unknown>, "open">>(name, {
+    key: "search.engine",
+    what: "an engine ({name, search, close}), or {open(settings, context)} that returns a promise of {engine}",
+    take: (exported) => {
+      if (hasFunctions(exported, "open")) return exported as EngineKind<unknown>;
+      const isEngine = hasFunctions(exported, "search", "close") || hasFunctions(exported, "simulate", "noiseProbability", "close");
+      return isEngine ? { open: () => Promise.resolve({ engine: exported as Engine }) } : null;
+    },
+  });
+  return kind.open(config.search.settings, context);
+}
