@@ -22,6 +22,7 @@ import { openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
 import { simulatorPositions } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
+import { openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
@@ -95,15 +96,16 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
     if (evaluation.robustness && simulate === null)
       process.stdout.write("no simulator is configured: how the policy takes useless documents is not measured\n");
     const context = opened.judging(engine);
-    const baselines = evaluation.baselines ? [methods.direct, methods.rag] : [];
-    for (const { dialect } of [methods.zerosearch, ...baselines])
+    const method = await openMethod(rollout.method);
+    const baselines = evaluation.baselines ? [methods.direct, methods.rag].filter((one) => one !== method) : [];
+    for (const { dialect } of [method, ...baselines])
       if (dialect !== undefined) checkPromptsFit(questions, dialect, context, Math.min(rollout.maxContextTokens, policy.maxPositions));
     await prepareDevice(opened.device, config, opened, { trains: false });
     const file = out === undefined ? null : join(out, "judged.jsonl");
     if (file !== null) rmSync(file, { force: true });
     const log = file === null ? null : closing.add(new JsonLines<JudgedRow>(file), (one) => one.close());
     const judged = await judge({
-      method: methods.zerosearch,
+      method,
       baselines,
       engines: [engine],
       questions,

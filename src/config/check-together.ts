@@ -12,7 +12,7 @@ export function enginesUsed(config: Config, purpose: Purpose): string[] {
   const tests = data.test !== null;
   const simulates = tests && evaluation.robustness && (simulator.path !== null || simulator.endpoint !== null);
   const used = [purpose === "train" && search.engine, (validates || tests) && evaluation.engine, simulates && "simulated"];
-  return [...new Set(used.filter((name) => name !== false))];
+  return [...new Set(used.filter((name) => name !== false && name !== null))];
 }
 
 export function checkTogether(config: Config, purpose: Purpose, locate: (path: readonly string[]) => string): ConfigError[] {

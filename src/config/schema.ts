@@ -5,7 +5,20 @@
  */
 import { z } from "zod";
 import { deviceNames } from "../device/devices.ts";
-import { choice, flag, model, nameOrFile, optionalModel, optionalPath, path, rare, real, section, whole } from "../util/fields.ts";
+import {
+  choice,
+  flag,
+  model,
+  nameOrFile,
+  nullableNameOrFile,
+  optionalModel,
+  optionalPath,
+  path,
+  rare,
+  real,
+  section,
+  whole,
+} from "../util/fields.ts";
 import { bm25Settings, engineNames, simulatorSettings } from "../search/settings.ts";
 
 /** Names of the table that `rollout.method` chooses from. */
@@ -98,9 +111,9 @@ export const configSchema = z.strictObject({
   }),
 
   search: section("What answers the policy's queries in training.", {
-    engine: nameOrFile(
+    engine: nullableNameOrFile(
       engineNames,
-      "The search engine of training: a simulator (section simulator), a real one (its own section), or a module that exports one.",
+      "The search engine of training: a simulator (section simulator), a real one (its own section), or a module that exports one; null where a program gives its own to openTraining.",
     ),
     settings: rare(z.record(z.string(), z.json()).default({}).describe("Settings for a search engine that is a module of your own.")),
   }),

@@ -98,7 +98,7 @@ async function judgeRun(run: Run, when: When, step: number): Promise<Evaluation 
     const engine = engines.get(config.evaluation.engine);
     const evaluation = await judge({
       method,
-      baselines: baselines ? [methods.direct, methods.rag] : [],
+      baselines: baselines ? [methods.direct, methods.rag].filter((one) => one !== run.method) : [],
       engines: [engine],
       questions: data.test,
       context: evaluationContext(context, engine),

@@ -2,7 +2,6 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { AgentContext, Method } from "../agent/methods/method.ts";
-import { methods } from "../agent/methods/index.ts";
 import { checkPromptsFit } from "../agent/prompts.ts";
 import { observationIds } from "../agent/rollout.ts";
 import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
@@ -14,12 +13,14 @@ import { deviceKind } from "../device/devices.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import type { Question } from "../rl/trajectory.ts";
+import { ConfigError } from "../util/errors.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
 import { simulatorPositions, trainingContext } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
 import type { Model } from "../setup/open-model.ts";
+import { openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { hashInputs } from "./inputs.ts";
@@ -96,8 +97,8 @@ export async function openParts(
 ): Promise<Omit<Run, "config"> & { readonly pinned: Config }> {
   const data = await openData(config);
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
-  const { method = methods.zerosearch } = options;
-  const { opened, ...parts } = await openRollouts(config, data, method, closing, refuse);
+  const method = options.method ?? (await openMethod(config.rollout.method));
+  const { opened, ...parts } = await openRollouts(config, data, { ...options, method }, closing, refuse);
   await refuseDamagedWeights(parts.policy);
   const { schedule, learningRate, warmupSteps, finalFraction } = config.optimizer;
   const totalSteps = config.train.steps * config.train.updatesPerStep;
@@ -105,7 +106,7 @@ export async function openParts(
     ...parts,
     ...openLearner(config, parts, closing),
     method,
-    engine: options.engine ?? parts.context.engine,
+    engine: parts.context.engine,
     reward: options.reward ?? (await openReward(config.reward.kind)),
     questions,
     schedule: { kind: schedule, peak: learningRate, warmupSteps, finalFraction, totalSteps },
@@ -125,11 +126,18 @@ export async function prepareRun({ device, config, policy, simulatorModel, refer
 async function openRollouts(
   config: Config,
   data: RunData,
-  { dialect }: Method,
+  { method: { dialect }, engine }: OpenRunOptions & { readonly method: Method },
   closing: Closing,
   refuse: Refuse | undefined,
 ): Promise<RolloutParts> {
   const { rollout } = config;
+  if (engine === undefined && config.search.engine === null)
+    throw new ConfigError({
+      where: "search.engine",
+      what: "is null, and no engine is given",
+      expected: "a name or a module, or openTraining({ engine })",
+      got: "null",
+    });
   const engines = await Engines.open(config, "train", closing);
   const asked = [...data.train, ...data.test];
   const opened = await openPolicy(config, {
@@ -140,7 +148,7 @@ async function openRollouts(
   });
   const { policy, simulator: simulatorModel, generator } = opened;
   if (simulatorModel !== null) await engines.add(config, generator, simulatorModel, closing);
-  const context = trainingContext(config, generator, policy, engines.get(config.search.engine));
+  const context = trainingContext(config, generator, policy, engine ?? engines.get(config.search.engine as string));
   if (dialect !== undefined) {
     const limit = Math.min(rollout.maxContextTokens, policy.maxPositions);
     checkPromptsFit([...data.train, ...data.validation, ...data.test], dialect, context, limit);

@@ -2,14 +2,15 @@
 import { enginesUsed, isModuleFile, type Config, type Purpose } from "../config/index.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { steadyClock } from "../log/phase-clock.ts";
-import type { EngineContext, EngineKind, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
+import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
 import { engines } from "../search/engines.ts";
 import type { Engine } from "../search/search-engine.ts";
 import type { Closing } from "./closing.ts";
 import { curriculum, simulatorName } from "./open-agents.ts";
 import type { Model } from "./open-model.ts";
 import { promptSet } from "./prompt-set.ts";
-import { hasFunctions, loadModule } from "./user-module.ts";
+import { hasFunctions, loadModule, named } from "./user-module.ts";
+import { ConfigError } from "../util/errors.ts";
 
 export class Engines {
   /** Where engines tell what a person should know. */
@@ -77,14 +78,28 @@ function runsHere(config: Config, name: string): boolean {
 async function openNamed(config: Config, name: string, context: EngineContext): Promise<OpenedEngine> {
   if (name === "simulated") return engines.simulated.open(config.simulator, context);
   if (!isModuleFile(name)) return engines.bm25.open(config.bm25, context);
-  const kind = await loadModule<Pick<EngineKind<unknown>, "open">>(name, {
+  const open = await loadModule(name, {
     key: "search.engine",
-    what: "an engine ({name, search, close}), or {open(settings, context)} that returns a promise of {engine}",
-    take: (exported) => {
-      if (hasFunctions(exported, "open")) return exported as EngineKind<unknown>;
-      const isEngine = hasFunctions(exported, "search", "close") || hasFunctions(exported, "simulate", "noiseProbability", "close");
-      return isEngine ? { open: () => Promise.resolve({ engine: exported as Engine }) } : null;
+    what: "an engine ({ name, search, close }), or a function of (settings, context) that returns one or a promise of one",
+    take: (exported, file) => {
+      const take = (engine: unknown): Engine | null => (isEngine(engine) ? named(engine, file) : null);
+      if (typeof exported === "function") return async () => take(await (exported as UserEngine)(config.search.settings, context));
+      const engine = take(exported);
+      return engine === null ? null : () => Promise.resolve(engine);
     },
   });
-  return kind.open(config.search.settings, context);
+  const engine = await open();
+  if (engine !== null) return { engine };
+  throw new ConfigError({
+    where: `search.engine=${name}`,
+    what: "its function returns no engine",
+    expected: "{ name, search, close }, or a promise of one",
+  });
+}
+
+/** What a module of the user's own may export instead of an engine. */
+type UserEngine = (settings: Config["search"]["settings"], context: EngineContext) => unknown;
+
+function isEngine(value: unknown): value is Engine {
+  return hasFunctions(value, "search", "close") || hasFunctions(value, "simulate", "noiseProbability", "close");
 }

@@ -6,8 +6,9 @@ import { DeviceError } from "../../util/errors.ts";
 import { checkCall, signatures } from "../check-call.ts";
 import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Replay, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
-import { Arena, BufferPool, type PooledBuffer } from "./buffer-pool.ts";
+import { BufferPool, type PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
+import { captureWork } from "./capture.ts";
 import { CallContext } from "./context.ts";
 import { Fusion } from "./fusion.ts";
 import type { Dispatch } from "./kernel.ts";
@@ -101,13 +102,6 @@ export class DryWebGpuDevice implements Device {
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
     const { capabilities, maxShardBytes = capabilities.maxBinding } = this.options;
     const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, maxShardBytes, capabilities.maxBinding);
-    if (storage.rowBytes > capabilities.maxBinding)
-      throw new DeviceError({
-        where: `allocate ${label}`,
-        what: "one row does not fit a binding of this adapter",
-        expected: `at most ${capabilities.maxBinding} bytes`,
-        got: `${storage.rowBytes} (${cols} ${dtype})`,
-      });
     for (let shard = 0; shard < storage.shards; shard++)
       storage.buffers.push(this.pool.take(storage.shardBytes(shard), label, 0, usage === "parameter"));
     return storage;
@@ -136,26 +130,17 @@ export class DryWebGpuDevice implements Device {
 
   /** What is captured keeps what it took, as on the real device. */
   capture(fn: () => void): Replay {
-    this.fusion.flush();
-    const arena = new Arena();
-    const refreshes = new Map<WebGpuStorage, Map<string, () => void>>();
-    this.pool.arena = arena;
-    this.context.captured = refreshes;
-    try {
-      fn();
-      this.fusion.flush();
-    } finally {
-      this.pool.arena = null;
-      this.context.captured = null;
-    }
+    const { pool, context, fusion } = this;
+    const { refresh, free } = captureWork({ pool, context, fusion }, fn, (work) => {
+      work();
+    });
     return {
       run: () => {
-        this.fusion.flush();
-        for (const each of refreshes.values()) for (const refresh of each.values()) refresh();
+        refresh();
       },
       dispose: () => {
-        this.fusion.flush();
-        this.pool.dispose(arena);
+        fusion.flush();
+        free();
       },
     };
   }

@@ -1,4 +1,5 @@
 /** A storage of the WebGPU device: padded rows in one buffer per shard. */
+import { DeviceError } from "../../util/errors.ts";
 import { dtypeBytes, type Dtype, type Usage } from "../device.ts";
 import type { GpuBuffer, GpuStorage } from "./kernel.ts";
 
@@ -48,6 +49,7 @@ export class WebGpuStorage implements GpuStorage {
   version = 0;
   released = false;
 
+  /** @throws DeviceError where a row is larger than a binding. */
   constructor({ rows, cols, dtype, usage, label }: StorageShape, owner: object, maxShardBytes: number, maxBinding: number) {
     this.rows = rows;
     this.cols = cols;
@@ -57,6 +59,13 @@ export class WebGpuStorage implements GpuStorage {
     this.owner = owner;
     this.stride = strideOf(cols, dtype);
     this.rowsPerShard = rowsPerShardOf(rows, this.rowBytes, maxShardBytes, maxBinding);
+    if (this.rowBytes > maxBinding)
+      throw new DeviceError({
+        where: `allocate ${label}`,
+        what: "one row does not fit a binding of this adapter",
+        expected: `at most ${maxBinding} bytes`,
+        got: `${this.rowBytes} (${cols} ${dtype})`,
+      });
   }
 
   /** Bytes from one row to the next. */
