@@ -3,7 +3,6 @@ export { argumentsHelp, parseArguments, type Arguments, type ArgumentSpec } from
 export { nearest } from "./nearest.ts";
 export { changedKeys, printConfig, type ChangedKey } from "./print.ts";
 export { enginesUsed, type Purpose } from "./check-together.ts";
-export { isModuleFile } from "../util/fields.ts";
 export { packageFolder, resolveConfig } from "./resolve.ts";
 export { claimRunName, newestRunName, runConfigFile } from "./run-name.ts";
 export { type Config } from "./schema.ts";

@@ -10,10 +10,11 @@ import type { Engine, Simulator } from "./search-engine.ts";
 /** One file each, one line each in `engines.ts`. */
 export interface EngineKind<Settings> {
   readonly name: string;
-  /** Its settings, keys of a section of the configuration. */
+  /** The section of the configuration that holds its settings. */
+  readonly section: "simulator" | "bm25";
   readonly schema: z.ZodType<Settings>;
   /** Whether these settings need `EngineContext.local`. */
-  readonly runsHere?: (settings: Settings) => boolean;
+  runsHere?(settings: Settings): boolean;
   /** @throws ConfigError naming the setting that is wrong; FileError, DataError, ServerError where the engine cannot be had. */
   open(settings: Settings, context: EngineContext): Promise<OpenedEngine>;
 }

@@ -7,6 +7,7 @@ import { ConfigError } from "../util/errors.ts";
 
 const simulated: EngineKind<SimulatorSettings> = {
   name: "simulated",
+  section: "simulator",
   schema: simulatorSettings,
   runsHere: ({ path }) => path !== null,
   open: openSimulated,
@@ -14,6 +15,7 @@ const simulated: EngineKind<SimulatorSettings> = {
 
 const bm25: EngineKind<Bm25Settings> = {
   name: "bm25",
+  section: "bm25",
   schema: bm25Settings,
   async open({ documents }, { corpus }) {
     if (corpus === null)
@@ -23,3 +25,9 @@ const bm25: EngineKind<Bm25Settings> = {
 };
 
 export const engines = { simulated, bm25 };
+
+/** The engine of that name; undefined where there is none. Its settings are those of its section. */
+export function engineKind(name: string): EngineKind<unknown> | undefined {
+  const table: Readonly<Record<string, EngineKind<unknown>>> = engines;
+  return Object.hasOwn(table, name) ? table[name] : undefined;
+}

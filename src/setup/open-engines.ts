@@ -1,9 +1,9 @@
 /** The search engines of a configuration, each opened once. */
-import { enginesUsed, isModuleFile, type Config, type Purpose } from "../config/index.ts";
+import { enginesUsed, type Config, type Purpose } from "../config/index.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { steadyClock } from "../log/phase-clock.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
-import { engines } from "../search/engines.ts";
+import { engineKind } from "../search/engines.ts";
 import type { Engine } from "../search/search-engine.ts";
 import type { Closing } from "./closing.ts";
 import { curriculum, simulatorName } from "./open-agents.ts";
@@ -72,14 +72,17 @@ export class Engines {
 
 /** Whether an engine needs a model of this process. */
 function runsHere(config: Config, name: string): boolean {
-  return name === "simulated" && engines.simulated.runsHere?.(config.simulator) === true;
+  const kind = engineKind(name);
+  return kind?.runsHere?.(config[kind.section]) === true;
 }
 
+/** An engine of the table, or a module's. */
 async function openNamed(config: Config, name: string, context: EngineContext): Promise<OpenedEngine> {
-  if (name === "simulated") return engines.simulated.open(config.simulator, context);
-  if (!isModuleFile(name)) return engines.bm25.open(config.bm25, context);
+  const known = engineKind(name);
+  if (known !== undefined) return known.open(config[known.section], context);
+  const key = name === config.search.engine ? "search.engine" : "evaluation.engine";
   const open = await loadModule(name, {
-    key: "search.engine",
+    key,
     what: "an engine ({ name, search, close }), or a function of (settings, context) that returns one or a promise of one",
     take: (exported, file) => {
       const take = (engine: unknown): Engine | null => (isEngine(engine) ? named(engine, file) : null);
@@ -91,7 +94,7 @@ async function openNamed(config: Config, name: string, context: EngineContext): 
   const engine = await open();
   if (engine !== null) return { engine };
   throw new ConfigError({
-    where: `search.engine=${name}`,
+    where: `${key}=${name}`,
     what: "its function returns no engine",
     expected: "{ name, search, close }, or a promise of one",
   });

@@ -117,3 +117,21 @@ describe("a run whose simulator is behind an endpoint", () => {
     expect(readdirSync(join(folder, "runs")).sort()).toEqual(["again", "failing", "first"]);
   });
 });
+
+describe("a run on a real search engine", () => {
+  it("trains without a simulator: its searches are real, and it has no curriculum", async () => {
+    asked = 0;
+    const searches = (await run("real", "search.engine=bm25", "simulator.endpoint=null", "simulator.endpointKey=null")).flatMap(
+      (one) => one.searches,
+    );
+    expect(searches.length).toBeGreaterThan(10);
+    for (const { kind, documents: found, noiseProbability } of searches) {
+      expect({ kind, noiseProbability }).toEqual({ kind: "real", noiseProbability: undefined });
+      expect(found.every(({ id, score }) => id !== undefined && score !== undefined)).toBe(true);
+    }
+    expect(searches.some(({ documents: found }) => found.length > 0)).toBe(true);
+    expect(asked).toBe(0);
+    const rows = readRows(join(folder, "runs", "real", "metrics.jsonl"));
+    expect(rows.map((row) => "curriculum/noise_probability" in row)).toEqual([false, false]);
+  });
+});

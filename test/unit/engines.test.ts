@@ -92,11 +92,11 @@ describe("an engine's result", () => {
 describe("the table of engines", () => {
   it("has an entry under every name that search.engine offers, and its settings are a section of the configuration", () => {
     expect(Object.keys(engines)).toEqual([...engineNames]);
-    for (const { name, schema } of Object.values(engines)) {
-      const section = sections.find(({ doc }) => doc.startsWith(`Search engine \`${name}\``))?.name;
+    for (const { name, section, schema } of Object.values(engines)) {
+      expect(sections.find((one) => one.name === section)?.doc).toContain(`Search engine \`${name}\``);
       const defaults = schema.parse(undefined) as object;
       expect(keys.filter((key) => key.section === section).map(({ key }) => key)).toEqual(
-        Object.keys(defaults).map((key) => `${String(section)}.${key}`),
+        Object.keys(defaults).map((key) => `${section}.${key}`),
       );
     }
   });

@@ -320,6 +320,15 @@ describe("the device that is planned for", () => {
   });
 });
 
+describe("the models of a plan", () => {
+  it("are without a simulator where the run trains on a real engine", async () => {
+    const roles = async (...settings: string[]): Promise<string[]> =>
+      (await readModels(configOf("algorithm.klCoef=0", ...settings), 1000)).flatMap(({ copy }) => copy.roles.map(({ role }) => role));
+    expect(await roles()).toEqual(["policy", "simulator"]);
+    expect(await roles("search.engine=bm25", "data.corpus=c")).toEqual(["policy"]);
+  });
+});
+
 describe("the time of a step", () => {
   const rates: Rates = {
     device: "one",

@@ -391,6 +391,20 @@ describe("BatchGenerator: blocks and counts", () => {
     );
   });
 
+  test("each model has the blocks that its own bytes hold, whatever the others have", async () => {
+    const blockBytes = 2 * 2 * 2 * 8 * 64 * 4;
+    const models = { one: { decoder, cacheBytes: 2 * blockBytes - 1 }, other: { decoder, cacheBytes: 2 * blockBytes } };
+    const generator = new BatchGenerator({ device, models });
+    for (const [model, blocks] of [
+      ["one", 1],
+      ["other", 2],
+    ] as const) {
+      const sequence = generator.open({ ...open, model, prompt: idsOf(1, 10) });
+      await expect(sequence.generate({ ...request, maxNewTokens: 64 * blocks })).rejects.toThrow(`at most ${blocks} blocks of 64 tokens`);
+    }
+    await generator.dispose();
+  });
+
   test("an error on the device rejects the requests of that model, and the next one works", async () => {
     const broken = tinyDecoder(device, 5);
     const generator = new BatchGenerator({ device, models: { tiny: { decoder }, broken: { decoder: broken } } });
