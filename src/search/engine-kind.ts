@@ -29,7 +29,7 @@ export interface EngineContext {
   /** The model in this process. */
   readonly local?: LocalModel;
   /** Texts of a set of prompts. */
-  readonly promptSet: (name: string) => Readonly<Record<string, string>>;
+  readonly promptSet: (name: string) => { readonly simulator: string };
   /** Milliseconds of a steady clock, for counts only. */
   readonly now: () => number;
   /** Told what a person should know, such as retries. */

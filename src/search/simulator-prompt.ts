@@ -81,9 +81,9 @@ Noisy Output:
 };
 
 /** What `simulator.prompt` names: one of the above, or the text `simulator` of a set of prompts. @throws as `simulatorTemplate` */
-export function simulatorTemplateOf(prompt: string, promptSet: (name: string) => Readonly<Record<string, string>>): SimulatorTemplate {
+export function simulatorTemplateOf(prompt: string, promptSet: (name: string) => { readonly simulator: string }): SimulatorTemplate {
   if (prompt === "paper") return tunedSimulatorTemplate;
-  return prompt === "prompted" ? promptedSimulatorTemplate : simulatorTemplate(promptSet(prompt)["simulator"] ?? "");
+  return prompt === "prompted" ? promptedSimulatorTemplate : simulatorTemplate(promptSet(prompt).simulator);
 }
 
 export interface SimulatorPromptValues {

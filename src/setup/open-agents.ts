@@ -87,7 +87,7 @@ const chatTokens = 256;
 
 /** The prompts of the configuration, through the policy's chat template where it has one. */
 export function promptSettings({ rollout }: Config, { chatTemplate }: Pick<Model, "chatTemplate">): PromptSettings {
-  if (rollout.prompt !== "paper") return { templates: promptSet(rollout.prompt) };
+  if (rollout.prompt !== "paper") return { templates: promptSet(rollout.prompt).policy };
   // As raw text it begins as the policy's tokenizer begins a text.
   if (chatTemplate === null) return { encoding: { begin: true } };
   return { chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }]) };

@@ -106,7 +106,7 @@ describe("the table of engines", () => {
       seed: 1,
       noise: { start: 0, end: 0, steps: 1 },
       corpus: join(folder, "corpus.jsonl"),
-      promptSet: () => ({}),
+      promptSet: () => ({ simulator: "" }),
       now: () => 0,
       say: () => undefined,
     };
@@ -142,7 +142,7 @@ describe("the engines of a configuration", () => {
     expect(waiting.simulate).toBeNull();
   });
 
-  it("may be modules: an engine, or what opens one with search.settings", async () => {
+  it("may be modules: an engine, or a function that opens one with search.settings", async () => {
     const module = (name: string, text: string): string => {
       writeFileSync(join(folder, name), text);
       return join(folder, name);
@@ -153,8 +153,8 @@ describe("the engines of a configuration", () => {
     );
     const kind = module(
       "kind.mjs",
-      `export default { open: async ({ text }, { seed }) => ({ engine: {
-        name: "opened", search: async () => ({ documents: [{ text: text + seed }], kind: "real" }), close: async () => {} } }) };\n`,
+      `export default async ({ text }, { seed }) => ({
+        name: "opened", search: async () => ({ documents: [{ text: text + seed }], kind: "real" }), close: async () => {} });\n`,
     );
     const closing = new Closing();
     const of = async (file: string, ...settings: string[]) =>

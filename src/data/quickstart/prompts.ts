@@ -7,9 +7,10 @@ import { parse } from "yaml";
 import { fillTemplate } from "../../util/template.ts";
 
 /** What policy and simulator are told: the file that a run with `rollout.prompt=quickstart` and `simulator.prompt=quickstart` reads too. */
-const templates = parse(readFileSync(new URL("../../../configs/prompts/quickstart.yaml", import.meta.url), "utf8")) as Readonly<
-  Record<"zerosearch" | "direct" | "rag" | "simulator", string>
->;
+const templates = parse(readFileSync(new URL("../../../configs/prompts/quickstart.yaml", import.meta.url), "utf8")) as {
+  readonly policy: Readonly<Record<"zerosearch" | "direct" | "rag", string>>;
+  readonly simulator: string;
+};
 
 /** What the simulator is asked. */
 export interface SimulatorRequest {
@@ -39,7 +40,7 @@ export function observationText(documents: readonly string[]): string {
 
 /** The three prompts of the policy. */
 export const quickstartStyle = {
-  policyPrompt: (question: string): string => fillTemplate(templates.zerosearch, { question }),
-  directPrompt: (question: string): string => fillTemplate(templates.direct, { question }),
-  ragPrompt: (question: string, documents: string): string => fillTemplate(templates.rag, { question, documents }),
+  policyPrompt: (question: string): string => fillTemplate(templates.policy.zerosearch, { question }),
+  directPrompt: (question: string): string => fillTemplate(templates.policy.direct, { question }),
+  ragPrompt: (question: string, documents: string): string => fillTemplate(templates.policy.rag, { question, documents }),
 };
