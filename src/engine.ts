@@ -31,7 +31,7 @@ export type { Architecture, DecoderConfig, ParameterShape, RopeScaling } from ".
 export { Decoder } from "./nn/decoder.ts";
 export type { AdapterOptions, AdapterShape, DecoderOptions, ForwardOptions, PagedBatch, PairShape } from "./nn/decoder.ts";
 export { KvCache } from "./nn/kv-cache.ts";
-export type { PagedPlaces } from "./ops/attention-paged.ts";
+export type { PagedPlaces } from "./ops/kv-write.ts";
 
 // Optimiser and fine-tuning
 export { AdamW, decayGroups, type AdamWOptions, type ParameterGroup, type StepOutcome } from "./optim/adamw.ts";
