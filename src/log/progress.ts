@@ -12,6 +12,8 @@ export interface TextStream {
 
 /** Milliseconds from any origin. */
 export type Clock = () => number;
+/** Milliseconds that only ever rise. */
+export const steadyClock: Clock = () => performance.now();
 
 export interface ProgressOptions {
   /** What is counted, before the count: "step", "loading". */
@@ -56,7 +58,7 @@ export class Progress {
     this.#from = options.from ?? 0;
     this.#unit = options.unit;
     this.#stream = options.stream ?? process.stdout;
-    this.#clock = options.clock ?? (() => performance.now());
+    this.#clock = options.clock ?? steadyClock;
     this.#plainInterval = options.plainInterval ?? 0;
     this.#started = this.#clock();
     this.#done = this.#from;

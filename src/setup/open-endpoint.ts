@@ -1,6 +1,6 @@
 /** The simulator of a run where it runs behind an endpoint: checked before anything else is opened, counted by the step. */
 import type { Config } from "../config/index.ts";
-import { steadyClock } from "../log/phase-clock.ts";
+import { steadyClock } from "../log/progress.ts";
 import { ChatClient, type ChatCounts, type Retry } from "../search/chat-client.ts";
 import { EndpointSearch } from "../search/endpoint.ts";
 import { ConfigError } from "../util/errors.ts";
