@@ -4,7 +4,7 @@
  *
  * Source: `split_torch_state_dict_into_shards` of huggingface_hub; `save_pretrained` of transformers.
  */
-import { copyFile, mkdir, readdir, stat } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { FileError } from "../util/errors.ts";
 import { exists } from "./atomic.ts";
@@ -157,8 +157,11 @@ export function withField(text: string, key: string, value: string, where: strin
   return `${before}${comma}${indent === undefined ? `${comma && " "}${field}` : `\n${indent}${field}\n`}${text.slice(close)}`;
 }
 
-/** Where the values of a JSON object's own fields stand: [start, end) in the text. */
-function fieldSpans(text: string, where: string): Map<string, readonly [number, number]> {
+/**
+ * Where the values of a JSON object's own fields stand: [start, end) in the text.
+ * @throws FileError unless the text is a JSON object without a name twice
+ */
+export function fieldSpans(text: string, where: string): Map<string, readonly [number, number]> {
   const spans = new Map<string, readonly [number, number]>();
   const scanner = new JsonScanner(text, where, "the file");
   scanner.object((name) => {
@@ -168,4 +171,18 @@ function fieldSpans(text: string, where: string): Map<string, readonly [number, 
   });
   scanner.end();
   return spans;
+}
+
+/** The text of a file that should be there; `expected` says what it would hold. @throws FileError */
+export async function readText(path: string, expected: string, hint?: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    throw new FileError({ where: path, what: "cannot be read", expected, got: codeOf(cause), hint }, { cause });
+  }
+}
+
+/** The system's code of a failed call, for a message. */
+export function codeOf(cause: unknown): string {
+  return (cause as NodeJS.ErrnoException).code ?? String(cause);
 }

@@ -19,11 +19,11 @@ import {
   WEIGHTS_INDEX,
 } from "./folder-files.ts";
 import { closeAll, loadConfig, openWeights, readConfigText, weightRules, weightShapes } from "./load-model.ts";
-import { compareTensors, floatDtypes, type FileTensor } from "./load-tensors.ts";
+import { compareTensors, floatDtypes, inFileOrder, type FileTensor } from "./load-tensors.ts";
 import { packColumns, type MergeJob } from "./merge-kernel.ts";
 import { MergeThreads } from "./merge-threads.ts";
 import type { AdapterPair } from "./peft-modules.ts";
-import { openAdapter, pairNames, type OpenAdapter } from "./peft-weights.ts";
+import { openAdapter, pairNames, type OpenAdapter } from "./peft.ts";
 import { sourceBytes, writeSafetensors, type TensorSource } from "./safetensors-write.ts";
 import type { FloatDtype } from "./save-tensors.ts";
 
@@ -58,13 +58,9 @@ export interface Exported {
   readonly dropout: number;
 }
 
-/** `exportModel` with an adapter: its weights are W + scale B A, the exact result rounded once to the type of the file, ties to even. */
-export async function mergeAdapter(options: ExportOptions & { readonly adapter: string }): Promise<Exported> {
-  return exportModel(options);
-}
-
 /**
- * Writes a model's folder anew. config.json stays as it is but for the type of the weights; generation_config.json, tokenizer, chat
+ * Writes a model's folder anew. With an adapter its weights are W + scale B A, the exact result rounded once to the type of the file, ties to
+ * even. config.json stays as it is but for the type of the weights; generation_config.json, tokenizer, chat
  * templates and licence are the same bytes. The new folder appears all at once.
  * @throws FileError for what is missing or malformed in base or adapter, for a folder that may not be replaced, and for a failed write.
  * @throws ConfigError for a model or adapter with features that are not supported.
@@ -106,10 +102,6 @@ export async function exportModel(options: ExportOptions): Promise<Exported> {
   } finally {
     await Promise.all([threads.stop(), closeAll(adapter === null ? files : [...files, adapter.file])]);
   }
-}
-
-function inFileOrder(a: FileTensor, b: FileTensor): number {
-  return a.file === b.file ? a.entry.start - b.entry.start : a.file.path < b.file.path ? -1 : 1;
 }
 
 /** @throws FileError where writing would lose a folder that is no model's, or one that is being read. */

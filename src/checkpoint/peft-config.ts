@@ -4,10 +4,10 @@
  *
  * Source: `LoraConfig` of huggingface/peft (src/peft/tuners/lora/config.py), 0.12 to 0.20.
  */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { z } from "zod";
 import { ConfigError, FileError } from "../util/errors.ts";
-import { JsonScanner } from "./json-scanner.ts";
+import { fieldSpans, readText } from "./folder-files.ts";
 
 export const ADAPTER_CONFIG = "adapter_config.json";
 
@@ -48,57 +48,48 @@ export interface AdapterConfig {
  */
 export async function readAdapterConfig(folder: string): Promise<AdapterConfig> {
   const path = join(folder, ADAPTER_CONFIG);
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (cause) {
-    throw new FileError(
-      {
-        where: path,
-        what: "cannot be read",
-        expected: "the configuration of a LoRA adapter",
-        got: (cause as NodeJS.ErrnoException).code ?? String(cause),
-        hint: "an adapter is a folder with adapter_config.json and adapter_model.safetensors, as PEFT's save_pretrained writes it",
-      },
-      { cause },
-    );
-  }
-  return parseAdapterConfig(text, path);
+  const hint = "an adapter is a folder with adapter_config.json and adapter_model.safetensors, as PEFT's save_pretrained writes it";
+  return parseAdapterConfig(await readText(path, "the configuration of a LoRA adapter", hint), path);
 }
 
 /** The configuration in the text of an adapter_config.json; `path` names it in errors. @throws as `readAdapterConfig` */
 export function parseAdapterConfig(text: string, path: string): AdapterConfig {
-  const scanner = new JsonScanner(text, path, "the file");
-  const names: string[] = [];
   // A name that comes twice is an error here, and a silence in JSON.parse.
-  scanner.object((name) => {
-    names.push(name);
-    scanner.skip();
-  });
-  scanner.end();
+  const names = [...fieldSpans(text, path).keys()];
   const fields = JSON.parse(text) as Record<string, unknown>;
-  const field = new Fields(path, fields);
-  const type = fields["peft_type"];
-  if (type !== "LORA") field.wrong("peft_type", '"LORA": of PEFT\'s methods only LoRA is supported', ConfigError);
+  const wrong = (name: string, expected: string, kind: typeof FileError | typeof ConfigError = FileError): never => {
+    const value = fields[name];
+    throw new kind({ where: path, what: `${name} is ${value === undefined ? "missing" : "wrong"}`, expected, got: shorten(value) });
+  };
+  const read = <T>(name: string, schema: z.ZodType<T>, expected: string): T => {
+    const parsed = schema.safeParse(fields[name]);
+    return parsed.success ? parsed.data : wrong(name, expected);
+  };
+  const pattern = (name: string, value: z.ZodNumber, values: string): ReadonlyMap<string, number> =>
+    new Map(Object.entries(read(name, z.record(z.string(), value).nullish(), `an object from patterns of names to ${values}`) ?? {}));
+  if (fields["peft_type"] !== "LORA") wrong("peft_type", '"LORA": of PEFT\'s methods only LoRA is supported', ConfigError);
   refuseUnsupported(path, fields, names);
-  const layers = field.layers();
-  const targets = field.modules("target_modules") ?? defaultTargets;
-  if (typeof targets === "string" && layers !== null) field.wrong("layers_to_transform", "null where target_modules is a pattern");
+  const layers = [read("layers_to_transform", numbersOfLayers, "numbers of layers, from 0") ?? []].flat();
+  const targets = read("target_modules", moduleChoice, "a list of names, or a pattern") ?? defaultTargets;
+  if (typeof targets === "string" && layers.length > 0) wrong("layers_to_transform", "null where target_modules is a pattern");
   return {
     path,
-    rank: field.count("r"),
-    alpha: field.number("lora_alpha"),
-    rankStabilised: field.flag("use_rslora"),
+    rank: read("r", z.int().positive(), "a positive integer"),
+    alpha: read("lora_alpha", z.number(), "a number"),
+    rankStabilised: read("use_rslora", z.boolean().nullish(), "true or false") ?? false,
     targets,
-    excluded: field.modules("exclude_modules") ?? [],
-    layers,
-    rankPattern: field.pattern("rank_pattern", (value) => Number.isInteger(value) && value > 0, "positive integers"),
-    alphaPattern: field.pattern("alpha_pattern", Number.isFinite, "numbers"),
+    excluded: read("exclude_modules", moduleChoice, "a list of names, or a pattern") ?? [],
+    layers: layers.length > 0 ? layers : null,
+    rankPattern: pattern("rank_pattern", z.int().positive(), "positive integers"),
+    alphaPattern: pattern("alpha_pattern", z.number(), "numbers"),
     baseModel: typeof fields["base_model_name_or_path"] === "string" ? fields["base_model_name_or_path"] : null,
     dropout: typeof fields["lora_dropout"] === "number" ? fields["lora_dropout"] : 0,
     fields,
   };
 }
+
+const moduleChoice = z.union([z.string().min(1), z.array(z.string())]).nullish();
+const numbersOfLayers = z.union([z.int().min(0), z.array(z.int().min(0))]).nullish();
 
 /** PEFT's own choice for Llama, Qwen2 and Qwen3 where target_modules is null. */
 const defaultTargets = ["q_proj", "v_proj"];
@@ -151,61 +142,4 @@ function refuseUnsupported(path: string, fields: Readonly<Record<string, unknown
 function shorten(value: unknown): string {
   const text = value === undefined ? "nothing" : JSON.stringify(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
-}
-
-/** The fields of one file, read with checks. */
-class Fields {
-  private readonly path: string;
-  private readonly fields: Readonly<Record<string, unknown>>;
-
-  constructor(path: string, fields: Readonly<Record<string, unknown>>) {
-    this.path = path;
-    this.fields = fields;
-  }
-
-  wrong(name: string, expected: string, kind: typeof FileError | typeof ConfigError = FileError): never {
-    const value = this.fields[name];
-    throw new kind({ where: this.path, what: `${name} is ${value === undefined ? "missing" : "wrong"}`, expected, got: shorten(value) });
-  }
-
-  number(name: string): number {
-    const value = this.fields[name];
-    return typeof value === "number" && Number.isFinite(value) ? value : this.wrong(name, "a number");
-  }
-
-  count(name: string): number {
-    const value = this.fields[name];
-    return typeof value === "number" && Number.isInteger(value) && value > 0 ? value : this.wrong(name, "a positive integer");
-  }
-
-  flag(name: string): boolean {
-    const value = this.fields[name] ?? false;
-    return typeof value === "boolean" ? value : this.wrong(name, "true or false");
-  }
-
-  modules(name: string): ModuleChoice | null {
-    const value = this.fields[name];
-    if (value === undefined || value === null) return null;
-    if (typeof value === "string" && value !== "") return value;
-    if (Array.isArray(value) && value.every((one) => typeof one === "string")) return value;
-    return this.wrong(name, "a list of names, or a pattern");
-  }
-
-  layers(): readonly number[] | null {
-    const name = "layers_to_transform";
-    const value = this.fields[name];
-    if (value === undefined || value === null) return null;
-    const list: unknown[] = Array.isArray(value) ? value : [value];
-    if (!list.every((one) => typeof one === "number" && Number.isInteger(one) && one >= 0)) this.wrong(name, "numbers of layers, from 0");
-    return list.length === 0 ? null : (list as number[]);
-  }
-
-  pattern(name: string, valid: (value: number) => boolean, expected: string): ReadonlyMap<string, number> {
-    const value = this.fields[name] ?? {};
-    if (typeof value !== "object" || Array.isArray(value)) this.wrong(name, `an object from patterns of names to ${expected}`);
-    const entries = Object.entries(value);
-    if (!entries.every(([, one]) => typeof one === "number" && valid(one)))
-      this.wrong(name, `an object from patterns of names to ${expected}`);
-    return new Map(entries as [string, number][]);
-  }
 }

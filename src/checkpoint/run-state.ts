@@ -11,7 +11,7 @@ import { readFile, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { FileError } from "../util/errors.ts";
-import { exists, listFiles, removeFolderAtomic, removeTemporary, writeFolderAtomic } from "./atomic.ts";
+import { exists, listFiles, removeFolderAtomic, writeFolderAtomic } from "./atomic.ts";
 
 const VERSION = 1;
 const MANIFEST = "manifest.json";
@@ -86,11 +86,6 @@ export async function saveCheckpoint({ folder, state, parts, keep }: SaveOptions
   const spare = new Set([...steps.slice(-keep), state.best?.step, state.step]);
   for (const step of steps) if (!spare.has(step)) await removeFolderAtomic(join(folder, stepName(step)));
   return place;
-}
-
-/** Deletes what killed programs left half written in a run's folder. Called once, before anything is saved. @returns what was deleted */
-export async function cleanCheckpoints(folder: string): Promise<string[]> {
-  return removeTemporary(folder);
 }
 
 /** The steps of all saved states, rising. A missing folder has none. */

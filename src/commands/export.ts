@@ -2,7 +2,7 @@
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/arguments.ts";
 import { describeFound, findModel, type ModelKind } from "../hub/find-model.ts";
 import { exportModel } from "../checkpoint/merge.ts";
-import { readAdapterConfig } from "../checkpoint/peft.ts";
+import { readAdapterConfig } from "../checkpoint/peft-config.ts";
 import { formatBytes, formatCount, formatDuration, Progress } from "../log/progress.ts";
 import { DownloadBar } from "../setup/download-progress.ts";
 import { ConfigError } from "../util/errors.ts";
