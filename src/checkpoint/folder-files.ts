@@ -4,11 +4,12 @@
  *
  * Source: `split_torch_state_dict_into_shards` of huggingface_hub; `save_pretrained` of transformers.
  */
-import { copyFile, mkdir, readdir, readFile, stat } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { FileError } from "../util/errors.ts";
+import { ConfigError, FileError } from "../util/errors.ts";
 import { exists } from "./atomic.ts";
 import { JsonScanner } from "./json-scanner.ts";
+import { sourceBytes, writeSafetensors, type TensorSource } from "./safetensors-write.ts";
 import type { FloatDtype } from "./save-tensors.ts";
 
 /** Names of a model's files. */
@@ -22,7 +23,7 @@ export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
 export const torchDtype: Readonly<Record<FloatDtype, string>> = { f32: "float32", f16: "float16", bf16: "bfloat16" };
 
 /** Bytes of the largest weight file: 5 GB, as transformers writes them. */
-export const MAX_SHARD_BYTES = 5e9;
+const MAX_SHARD_BYTES = 5e9;
 
 /** One weight file: its name, and the tensors in it. */
 export interface Shard<T> {
@@ -34,8 +35,11 @@ export interface Shard<T> {
 /**
  * Spreads tensors over files in the order given, each file of at most `maxBytes` or of one larger tensor. One file is called
  * model.safetensors, several are numbered.
+ * @throws ConfigError for a size that is not above 0
  */
 export function planShards<T extends { readonly bytes: number }>(tensors: readonly T[], maxBytes: number = MAX_SHARD_BYTES): Shard<T>[] {
+  if (!(maxBytes > 0))
+    throw new ConfigError({ where: "maxShardBytes", what: "wrong size of shards", expected: "bytes above 0", got: String(maxBytes) });
   const parts: { tensors: T[]; bytes: number }[] = [];
   for (const tensor of tensors) {
     const last = parts.at(-1);
@@ -58,6 +62,15 @@ export function shardIndex(shards: readonly Shard<{ readonly name: string }>[]):
   places.sort(([a], [b]) => (a < b ? -1 : 1));
   const total = shards.reduce((sum, { bytes }) => sum + bytes, 0);
   return `${JSON.stringify({ metadata: { total_size: total }, weight_map: Object.fromEntries(places) }, null, 2)}\n`;
+}
+
+/** Writes tensors into a model's folder: `planShards`, and their index where they are several. @returns names of the weight files */
+export async function writeShards(folder: string, tensors: readonly TensorSource[], maxBytes?: number): Promise<string[]> {
+  const sized = tensors.map((tensor) => ({ ...tensor, bytes: sourceBytes(tensor) }));
+  const shards = planShards(sized, maxBytes);
+  for (const shard of shards) await writeSafetensors(join(folder, shard.file), shard.tensors);
+  if (shards.length > 1) await writeFile(join(folder, WEIGHTS_INDEX), shardIndex(shards));
+  return shards.map(({ file }) => file);
 }
 
 /** Files that go with a model whatever its weights are. */

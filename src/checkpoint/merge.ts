@@ -6,25 +6,16 @@ import { copyFile, readdir, realpath, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { foldedCols } from "../tensor/shape.ts";
 import { toFloats } from "../tensor/dtype.ts";
-import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
+import { FileError, ZeroSearchError } from "../util/errors.ts";
 import { exists, writeFolderAtomic } from "./atomic.ts";
-import {
-  belongsToModel,
-  CONFIG,
-  configWithDtype,
-  copyCompanions,
-  planShards,
-  refuseForeign,
-  shardIndex,
-  WEIGHTS_INDEX,
-} from "./folder-files.ts";
+import { belongsToModel, CONFIG, configWithDtype, copyCompanions, refuseForeign, writeShards } from "./folder-files.ts";
 import { closeAll, loadConfig, openWeights, readConfigText, weightRules, weightShapes } from "./load-model.ts";
 import { compareTensors, floatDtypes, inFileOrder, type FileTensor } from "./load-tensors.ts";
 import { packColumns, type MergeJob } from "./merge-kernel.ts";
 import { MergeThreads } from "./merge-threads.ts";
 import type { AdapterPair } from "./peft-modules.ts";
 import { openAdapter, pairNames, type OpenAdapter } from "./peft.ts";
-import { sourceBytes, writeSafetensors, type TensorSource } from "./safetensors-write.ts";
+import { sourceBytes, type TensorSource } from "./safetensors-write.ts";
 import type { FloatDtype } from "./save-tensors.ts";
 
 export interface ExportOptions {
@@ -63,13 +54,11 @@ export interface Exported {
  * even. config.json stays as it is but for the type of the weights; generation_config.json, tokenizer, chat
  * templates and licence are the same bytes. The new folder appears all at once.
  * @throws FileError for what is missing or malformed in base or adapter, for a folder that may not be replaced, and for a failed write.
- * @throws ConfigError for a model or adapter with features that are not supported.
+ * @throws ConfigError for a model or adapter with features that are not supported, and for a wrong `maxShardBytes`.
  * @throws ZeroSearchError for a number that is too large for the new type, or not finite. Nothing is changed in all these cases.
  */
 export async function exportModel(options: ExportOptions): Promise<Exported> {
   const { base, to, dtype, maxShardBytes } = options;
-  if (maxShardBytes !== undefined && !(maxShardBytes > 0))
-    throw new ConfigError({ where: "exportModel", what: "wrong size of shards", expected: "bytes above 0", got: String(maxShardBytes) });
   const config = await loadConfig(base);
   await refuseTarget(options);
   const { files, found } = await openWeights(base);
@@ -80,22 +69,21 @@ export async function exportModel(options: ExportOptions): Promise<Exported> {
     adapter = options.adapter === undefined ? null : await openAdapter(options.adapter, config);
     const writer = new Rewriter(adapter, threads, dtype);
     const tensors = [...found.byName.values()].sort(inFileOrder).map((tensor) => writer.source(tensor));
-    const shards = planShards(tensors, maxShardBytes);
-    const total = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
+    const total = tensors.reduce((sum, tensor) => sum + sourceBytes(tensor), 0);
     writer.onWritten = (done) => options.onProgress?.(done, total);
     options.onProgress?.(0, total);
+    let names: readonly string[] = [];
     await writeFolderAtomic(to, async (temporary) => {
       if (dtype === undefined) await copyFile(join(base, CONFIG), join(temporary, CONFIG));
       else await writeFile(join(temporary, CONFIG), configWithDtype(await readConfigText(base), dtype, join(base, CONFIG)));
       await copyCompanions(base, temporary);
-      for (const shard of shards) await writeSafetensors(join(temporary, shard.file), shard.tensors);
-      if (shards.length > 1) await writeFile(join(temporary, WEIGHTS_INDEX), shardIndex(shards));
+      names = await writeShards(temporary, tensors, maxShardBytes);
     });
     return {
       tensors: tensors.length,
       merged: adapter?.pairs.length ?? 0,
       bytes: total,
-      files: shards.map(({ file }) => file),
+      files: names,
       dtypes: [...new Set(tensors.map((tensor) => tensor.dtype as FloatDtype))],
       dropout: adapter?.config.dropout ?? 0,
     };
@@ -152,7 +140,7 @@ class Rewriter {
     this.dtype = dtype;
   }
 
-  source(tensor: FileTensor): TensorSource & { readonly bytes: number } {
+  source(tensor: FileTensor): TensorSource {
     const { entry, file } = tensor;
     const { name, shape } = entry;
     const from = floatDtypes.get(entry.dtype);
@@ -175,7 +163,7 @@ class Rewriter {
       this.onWritten(this.done);
       return data;
     };
-    return { name, shape, dtype, read, bytes: sourceBytes({ shape, dtype }) };
+    return { name, shape, dtype, read };
   }
 
   private async rewrite(

@@ -13,7 +13,6 @@ import type { AdapterConfig, ModuleChoice } from "./peft-config.ts";
 
 /** One linear layer with a pair of matrices: a [rank, in], b [out, rank], y += scale (x a^T) b^T. */
 export interface AdapterPair {
-  readonly layer: number;
   readonly target: LinearName;
   /** The layer's name in the base model's files: `model.layers.0.self_attn.q_proj`. */
   readonly module: string;

@@ -103,7 +103,7 @@ function pairsOf(decoder: Decoder, name: string): AdapterPair[] {
     linearNames.flatMap((target) => {
       const pair = block.linears.get(target)!.adapters.get(name);
       if (pair === undefined) return [];
-      return [{ layer, target, module: `model.layers.${layer}.${target}`, rank: pair.a.rows, scale: pair.scale }];
+      return [{ target, module: `model.layers.${layer}.${target}`, rank: pair.a.rows, scale: pair.scale }];
     }),
   );
 }

@@ -159,14 +159,12 @@ export function buildId(version: string, kernels: Uint8Array): string {
 
 /** What differs between the program that saved and the one that resumes: one sentence each, to be printed. */
 export function resumeWarnings(saved: Pick<RunState, "build" | "device">, now: Pick<RunState, "build" | "device">): string[] {
-  const warnings: string[] = [];
-  if (saved.build !== now.build)
-    warnings.push(`The saved state comes from another build (${saved.build}, this is ${now.build}): the run may not end in the same bits.`);
-  if (withoutThreads(saved.device) !== withoutThreads(now.device))
-    warnings.push(
-      `The saved state comes from another device (${saved.device}, this is ${now.device}): the run may not end in the same bits.`,
-    );
-  return warnings;
+  const warning = (what: string, before: string, after: string): string =>
+    `The saved state comes from another ${what} (${before}, this is ${after}): the run may not end in the same bits.`;
+  return [
+    ...(saved.build === now.build ? [] : [warning("build", saved.build, now.build)]),
+    ...(withoutThreads(saved.device) === withoutThreads(now.device) ? [] : [warning("device", saved.device, now.device)]),
+  ];
 }
 
 /** The number of threads changes no bits. */
@@ -207,26 +205,13 @@ export async function hashFile(file: string): Promise<string> {
 }
 
 async function readJson<T>(file: string, schema: z.ZodType<T>, what: string): Promise<T> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (cause) {
-    throw new FileError(
-      {
-        where: file,
-        what:
-          (cause as NodeJS.ErrnoException).code === "ENOENT"
-            ? "is missing from the saved state"
-            : `cannot be read: ${(cause as Error).message}`,
-      },
-      { cause },
-    );
-  }
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(await readFile(file, "utf8"));
   } catch (cause) {
-    throw new FileError({ where: file, what: `is not JSON: ${(cause as Error).message}` }, { cause });
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const fault = `${cause instanceof SyntaxError ? "is not JSON" : "cannot be read"}: ${message}`;
+    throw new FileError({ where: file, what: code === "ENOENT" ? "is missing from the saved state" : fault }, { cause });
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;

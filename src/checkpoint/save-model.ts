@@ -10,15 +10,12 @@ import {
   CONFIG,
   configWithDtype,
   copyCompanions,
-  planShards,
   refuseForeign,
-  shardIndex,
   torchDtype,
-  WEIGHTS_INDEX,
   withField,
+  writeShards,
 } from "./folder-files.ts";
 import { readConfigText } from "./load-model.ts";
-import { sourceBytes, writeSafetensors } from "./safetensors-write.ts";
 import { tensorSource, type FloatDtype } from "./save-tensors.ts";
 
 export interface SaveModelOptions {
@@ -34,35 +31,24 @@ export interface SaveModelOptions {
  * Saves a model as a folder: config.json as it was in `from`, with only what changed; weights in model.safetensors, or in shards with
  * their index; the other files of `from` byte for byte. The folder appears all at once, and one that was there is replaced at the end: its
  * README stays, and without `from` its tokenizer and the like. Tied heads are not written twice. Takes some tens of MiB of host memory.
- * @throws FileError when it cannot be written, or the folder holds what is no model's; ConfigError when `from` is another model;
+ * @throws FileError when it cannot be written, or the folder holds what is no model's; ConfigError when `from` is another model, or for `maxShardBytes`;
  * ZeroSearchError for weights that are not finite or do not fit `dtype`. Nothing is changed then.
  */
 export async function saveModelFolder(decoder: Decoder, folder: string, options: SaveModelOptions = {}): Promise<void> {
   const { from, dtype = decoder.dtype as FloatDtype, maxShardBytes } = options;
-  if (maxShardBytes !== undefined && !(maxShardBytes > 0))
-    throw new ConfigError({
-      where: "saveModelFolder",
-      what: "maxShardBytes is wrong",
-      expected: "bytes above 0",
-      got: String(maxShardBytes),
-    });
   const config =
     from === undefined
       ? newConfigText(decoder.config, dtype)
       : changedConfigText(await readConfigText(from), join(from, CONFIG), decoder.config, dtype);
   await refuseForeign(folder, (name) => belongsToModel(name) || own.test(name), "a model's files");
-  const sources = parameterShapes(decoder.config).map(({ name }) => {
-    const source = tensorSource(name, decoder.parameters().get(name)!, { dtype, finite: true });
-    return { ...source, bytes: sourceBytes(source) };
-  });
+  const parameters = decoder.parameters();
+  const sources = parameterShapes(decoder.config).map(({ name }) => tensorSource(name, parameters.get(name)!, { dtype, finite: true }));
   await writeFolderAtomic(folder, async (temporary) => {
     await writeFile(join(temporary, CONFIG), config);
     const companions = from ?? folder;
     if (await exists(companions)) await copyCompanions(companions, temporary);
     await copyOwn(folder, temporary);
-    const shards = planShards(sources, maxShardBytes);
-    for (const { file, tensors } of shards) await writeSafetensors(join(temporary, file), tensors);
-    if (shards.length > 1) await writeFile(join(temporary, WEIGHTS_INDEX), shardIndex(shards));
+    await writeShards(temporary, sources, maxShardBytes);
   });
 }
 

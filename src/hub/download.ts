@@ -25,12 +25,13 @@ export interface DownloadProgress {
 }
 
 export interface DownloadOptions {
+  /** What is looked for; a model unless told. */
   readonly kind: ModelKind;
   /** Called at the start, and at every piece that came. */
   readonly onProgress: (progress: DownloadProgress) => void;
-  /** Told, in one line each, of tries that failed and of waiting for somebody else. */
+  /** Told, in one line each, of tries that failed, of waiting for another program, and of what is used in place of the Hub. */
   readonly onNote: (note: string) => void;
-  /** Ends the download; what came stays, to go on from. */
+  /** Ends a download; what came stays in the cache, and the next one goes on from there. */
   readonly signal?: AbortSignal | undefined;
   readonly patience?: Patience | undefined;
   readonly lockTimes?: LockTimes | undefined;
