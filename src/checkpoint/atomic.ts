@@ -96,6 +96,12 @@ export async function listFiles(folder: string): Promise<string[]> {
 export function writeError(where: string, cause: unknown, state: string): Error {
   if (!(cause instanceof Error) || !("code" in cause) || typeof cause.code !== "string")
     return cause instanceof Error ? cause : new Error(String(cause));
+  const [what, hint] = writeFault(cause.code, cause.message);
+  return new FileError({ where, what, hint: `${hint} (a run: output.checkpoints=..., output.runs=...); ${state}` }, { cause });
+}
+
+/** Why the system refused to write, by its code, and what to do. */
+export function writeFault(code: string, message: string): readonly [string, string] {
   const reasons: Readonly<Record<string, readonly [string, string]>> = {
     ENOSPC: ["the disk is full", "make room on the disk or write elsewhere"],
     EDQUOT: ["the disk quota is used up", "make room or write elsewhere"],
@@ -104,8 +110,7 @@ export function writeError(where: string, cause: unknown, state: string): Error 
     EPERM: ["no permission to write", "change the permissions or write elsewhere"],
     EROFS: ["the file system is read-only", "write elsewhere"],
   };
-  const [what, hint] = reasons[cause.code] ?? [`cannot be written: ${cause.message}`, "write elsewhere"];
-  return new FileError({ where, what, hint: `${hint} (a run: output.checkpoints=..., output.runs=...); ${state}` }, { cause });
+  return reasons[code] ?? [`cannot be written: ${message}`, "write elsewhere"];
 }
 
 /** Puts a folder's entries on the disk; where the system cannot do that to folders (Windows), nothing. */

@@ -13,7 +13,7 @@ import { closeAll, loadConfig, openWeights, readConfigText, weightRules, weightS
 import { compareTensors, floatDtypes, inFileOrder, type FileTensor } from "./load-tensors.ts";
 import { packColumns, type MergeJob } from "./merge-kernel.ts";
 import { MergeThreads } from "./merge-threads.ts";
-import type { AdapterPair } from "./peft-modules.ts";
+import type { AdapterPair } from "./peft-config.ts";
 import { openAdapter, pairNames, type OpenAdapter } from "./peft.ts";
 import { sourceBytes, type TensorSource } from "./safetensors-write.ts";
 import type { FloatDtype } from "./save-tensors.ts";
@@ -31,8 +31,6 @@ export interface ExportOptions {
   readonly maxShardBytes?: number | undefined;
   /** Bytes of tensors written so far, from 0, and in the end. What it throws breaks off the export, which then leaves nothing. */
   readonly onProgress?: (done: number, total: number) => void;
-  /** Worker threads; as many as the machine has processors unless told. The result does not depend on it. */
-  readonly threads?: number | undefined;
 }
 
 export interface Exported {
@@ -62,7 +60,7 @@ export async function exportModel(options: ExportOptions): Promise<Exported> {
   const config = await loadConfig(base);
   await refuseTarget(options);
   const { files, found } = await openWeights(base);
-  const threads = new MergeThreads(options.threads);
+  const threads = new MergeThreads();
   let adapter: OpenAdapter | null = null;
   try {
     compareTensors(base, found, weightShapes(config), weightRules(config));
@@ -140,8 +138,7 @@ class Rewriter {
     this.dtype = dtype;
   }
 
-  source(tensor: FileTensor): TensorSource {
-    const { entry, file } = tensor;
+  source({ entry, file }: FileTensor): TensorSource {
     const { name, shape } = entry;
     const from = floatDtypes.get(entry.dtype);
     if (from === undefined)
@@ -157,34 +154,25 @@ class Rewriter {
     const cols = foldedCols(shape);
     const read = async (firstRow: number, rows: number): Promise<Float32Array | Uint16Array> => {
       const raw = (await file.read(name, firstRow * cols, rows * cols)) as Float32Array | Uint16Array;
-      const data =
-        pair === undefined && dtype === from ? raw : await this.rewrite(tensor, raw, { from, dtype, pair, firstRow, rows, cols });
+      const data = pair === undefined && dtype === from ? raw : await rewrite(raw, firstRow, rows);
       this.done += data.byteLength;
       this.onWritten(this.done);
       return data;
     };
-    return { name, shape, dtype, read };
-  }
-
-  private async rewrite(
-    { entry, file }: FileTensor,
-    base: Float32Array | Uint16Array,
-    place: { from: FloatDtype; dtype: FloatDtype; pair: AdapterPair | undefined; firstRow: number; rows: number; cols: number },
-  ): Promise<Float32Array | Uint16Array> {
-    const { from, dtype, pair, firstRow, rows, cols } = place;
-    const loaded = pair === undefined ? null : await this.load(pair, cols);
-    const rank = pair?.rank ?? 0;
-    const { data, notFinite } = await this.threads.merge({
-      ...{ base, baseDtype: from, dtype, rows, cols, rank, scale: pair?.scale ?? 0 },
-      a: loaded?.a ?? new Float64Array(0),
-      b: loaded?.b.subarray(firstRow * rank, (firstRow + rows) * rank) ?? new Float32Array(0),
-    });
-    if (notFinite >= 0) {
+    const rewrite = async (base: Float32Array | Uint16Array, firstRow: number, rows: number): Promise<Float32Array | Uint16Array> => {
+      const loaded = pair === undefined ? null : await this.load(pair, cols);
+      const rank = pair?.rank ?? 0;
+      const { data, notFinite } = await this.threads.merge({
+        ...{ base, baseDtype: from, dtype, rows, cols, rank, scale: pair?.scale ?? 0 },
+        a: loaded?.a ?? new Float64Array(0),
+        b: loaded?.b.subarray(firstRow * rank, (firstRow + rows) * rank) ?? new Float32Array(0),
+      });
+      if (notFinite < 0) return data;
       const before = toFloats(base.subarray(notFinite, notFinite + 1), from)[0]!;
-      const at = entry.shape.length < 2 ? `[${notFinite}]` : `[${firstRow + Math.floor(notFinite / cols)}, ${notFinite % cols}]`;
-      throw notFiniteError(`${file.path} "${entry.name}" ${at}`, before, dtype, pair);
-    }
-    return data;
+      const at = shape.length < 2 ? `[${notFinite}]` : `[${firstRow + Math.floor(notFinite / cols)}, ${notFinite % cols}]`;
+      throw notFiniteError(`${file.path} "${name}" ${at}`, before, dtype, pair);
+    };
+    return { name, shape, dtype, read };
   }
 
   private async load(pair: AdapterPair, cols: number): Promise<LoadedPair> {
@@ -201,21 +189,14 @@ class Rewriter {
 }
 
 function notFiniteError(where: string, before: number, dtype: FloatDtype, pair: AdapterPair | undefined): ZeroSearchError {
-  if (!Number.isFinite(before))
-    return new ZeroSearchError({
-      where,
-      what: "the weights are not finite",
-      got: String(before),
-      hint: "the model is broken: its training diverged, or the file is damaged",
-    });
-  return new ZeroSearchError({
-    where,
-    what:
-      pair === undefined
-        ? `a number is too large for ${dtype}`
-        : `with the adapter it is too large for ${dtype}, or the adapter is not finite`,
-    expected: `at most ${dtype === "f16" ? "65504" : "3.39e38"} in size`,
-    got: pair === undefined ? String(before) : `${before} before the adapter`,
-    hint: dtype === "f16" ? "write bf16 or f32" : undefined,
-  });
+  if (!Number.isFinite(before)) {
+    const hint = "the model is broken: its training diverged, or the file is damaged";
+    return new ZeroSearchError({ where, what: "the weights are not finite", got: String(before), hint });
+  }
+  const [what, got] =
+    pair === undefined
+      ? [`a number is too large for ${dtype}`, String(before)]
+      : [`with the adapter it is too large for ${dtype}, or the adapter is not finite`, `${before} before the adapter`];
+  const expected = `at most ${dtype === "f16" ? "65504" : "3.39e38"} in size`;
+  return new ZeroSearchError({ where, what, expected, got, hint: dtype === "f16" ? "write bf16 or f32" : undefined });
 }

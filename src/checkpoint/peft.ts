@@ -4,12 +4,12 @@ import { join } from "node:path";
 import { linearNames } from "../nn/block.ts";
 import { parameterShapes, type DecoderConfig } from "../nn/config.ts";
 import type { Decoder } from "../nn/decoder.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { FileError } from "../util/errors.ts";
 import { ADAPTER_WEIGHTS, refuseForeign } from "./folder-files.ts";
 import { exists, writeFolderAtomic } from "./atomic.ts";
 import { compareTensors, fillTensors, tensorsOf, type FileTensor } from "./load-tensors.ts";
-import { ADAPTER_CONFIG, readAdapterConfig, type AdapterConfig } from "./peft-config.ts";
-import { adapterPairs, addedAs, type AdapterPair } from "./peft-modules.ts";
+import { ADAPTER_CONFIG, adapterPairs, addedAs, readAdapterConfig, type AdapterConfig, type AdapterPair } from "./peft-config.ts";
 import { SafetensorsFile } from "./safetensors.ts";
 import { saveTensors, type FloatDtype } from "./save-tensors.ts";
 
@@ -169,10 +169,7 @@ export async function openAdapter(folder: string, model: DecoderConfig): Promise
 }
 
 /** The tensors that the pairs ask for, by `pairNames`. */
-function wantedTensors(
-  pairs: readonly AdapterPair[],
-  model: DecoderConfig,
-): Map<string, { readonly shape: readonly number[]; readonly dtype: "f32" }> {
+function wantedTensors(pairs: readonly AdapterPair[], model: DecoderConfig): ReadonlyMap<string, Pick<Tensor, "shape" | "dtype">> {
   const shapes = new Map(parameterShapes(model).map(({ name, shape }) => [name, shape]));
   return new Map(
     pairs.flatMap(({ module, rank }) => {

@@ -128,18 +128,12 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const manifest = await readJson(join(folder, MANIFEST), manifestSchema, "a saved state's manifest");
   for (const [name, { bytes, sha256 }] of Object.entries(manifest.files)) {
     const file = join(folder, name);
-    if (!(await exists(file))) throw new FileError({ where: file, what: "is missing from the saved state" });
+    const wrong = (what: string, expected?: string, got?: string): FileError => new FileError({ where: file, what, expected, got });
+    if (!(await exists(file))) throw wrong("is missing from the saved state");
     const size = (await stat(file)).size;
-    if (size !== bytes)
-      throw new FileError({ where: file, what: size < bytes ? "is truncated" : "is too long", expected: `${bytes} bytes`, got: `${size}` });
+    if (size !== bytes) throw wrong(size < bytes ? "is truncated" : "is too long", `${bytes} bytes`, `${size}`);
     const hash = await hashFile(file);
-    if (hash !== sha256)
-      throw new FileError({
-        where: file,
-        what: "is damaged: its content changed since it was saved",
-        expected: `SHA-256 ${sha256}`,
-        got: hash,
-      });
+    if (hash !== sha256) throw wrong("is damaged: its content changed since it was saved", `SHA-256 ${sha256}`, hash);
   }
   const state = await readJson(join(folder, STATE), stateSchema, "a saved state");
   return { folder, state, part: (name) => join(folder, name) };

@@ -11,6 +11,9 @@ import { clip, JsonScanner } from "./json-scanner.ts";
 export const MAX_HEADER_BYTES = 100_000_000;
 /** No library has tensors of more dimensions; a longer list is a lie that would take memory. */
 const MAX_RANK = 64;
+/** Hints. */
+const damaged = "the file is damaged, or not a safetensors file";
+export const truncated = "the file is truncated: copy or download it again";
 
 /** Raw elements; the float types that have no array of their own (F16, BF16, F8_*) as their bits. */
 export type RawElements = NodeJS.TypedArray;
@@ -70,12 +73,7 @@ export interface Header {
  */
 export function parseHeader(path: string, bytes: Uint8Array, fileBytes: number): Header {
   const dataStart = 8 + bytes.length;
-  if (bytes[0] !== 0x7b)
-    throw new FileError({
-      where: path,
-      what: 'the header is not JSON: it does not begin with "{"',
-      hint: "the file is damaged, or not a safetensors file",
-    });
+  if (bytes[0] !== 0x7b) throw new FileError({ where: path, what: 'the header is not JSON: it does not begin with "{"', hint: damaged });
   const scanner = new JsonScanner(decode(path, bytes), path, "the header");
   const tensors = new Map<string, TensorEntry>();
   let metadata: Readonly<Record<string, string>> = Object.create(null) as Record<string, string>;
@@ -92,10 +90,7 @@ function decode(path: string, bytes: Uint8Array): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw new FileError(
-      { where: path, what: "the header is not UTF-8", hint: "the file is damaged, or not a safetensors file" },
-      { cause },
-    );
+    throw new FileError({ where: path, what: "the header is not UTF-8", hint: damaged }, { cause });
   }
 }
 
@@ -143,13 +138,7 @@ function readEntry(path: string, name: string, scanner: JsonScanner, dataStart: 
   wanted /= 8;
   if (end - begin !== wanted)
     fail(`${described} does not fill its data_offsets`, `${wanted} bytes`, `${end - begin} bytes (${begin} .. ${end})`);
-  if (dataStart + end > fileBytes)
-    fail(
-      "ends after the file",
-      `at least ${dataStart + end} bytes`,
-      `${fileBytes} bytes`,
-      "the file is truncated: copy or download it again",
-    );
+  if (dataStart + end > fileBytes) fail("ends after the file", `at least ${dataStart + end} bytes`, `${fileBytes} bytes`, truncated);
   return { name, dtype, shape, start: dataStart + begin, end: dataStart + end };
 }
 

@@ -6,7 +6,15 @@ import { open, type FileHandle } from "node:fs/promises";
 import { FileError } from "../util/errors.ts";
 import { codeOf } from "./folder-files.ts";
 import { clip } from "./json-scanner.ts";
-import { elementTypes, MAX_HEADER_BYTES, parseHeader, type Header, type RawElements, type TensorEntry } from "./safetensors-header.ts";
+import {
+  elementTypes,
+  MAX_HEADER_BYTES,
+  parseHeader,
+  truncated,
+  type Header,
+  type RawElements,
+  type TensorEntry,
+} from "./safetensors-header.ts";
 
 /** Where a file's bytes come from. */
 export interface ByteSource {
@@ -47,15 +55,15 @@ export class SafetensorsFile {
 
   /** As `open`, of bytes that are open already; `path` is their name in errors. The file then owns the source. */
   static async from(path: string, source: ByteSource): Promise<SafetensorsFile> {
-    const truncated = (needed: number): FileError =>
+    const tooShort = (needed: number): FileError =>
       new FileError({
         where: path,
         what: "the file ends inside its header",
         expected: `at least ${needed} bytes`,
         got: `${source.bytes} bytes`,
-        hint: "the file is truncated: copy or download it again",
+        hint: truncated,
       });
-    if (source.bytes < 8) throw truncated(8);
+    if (source.bytes < 8) throw tooShort(8);
     const lengthBytes = new Uint8Array(8);
     await source.read(lengthBytes, 0);
     const length = new DataView(lengthBytes.buffer).getBigUint64(0, true);
@@ -69,7 +77,7 @@ export class SafetensorsFile {
       });
     const headerBytes = Number(length);
     // Before anything of that size is allocated.
-    if (source.bytes < 8 + headerBytes) throw truncated(8 + headerBytes);
+    if (source.bytes < 8 + headerBytes) throw tooShort(8 + headerBytes);
     const header = new Uint8Array(headerBytes);
     await source.read(header, 8);
     return new SafetensorsFile(path, source, parseHeader(path, header, source.bytes));

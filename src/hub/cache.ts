@@ -12,6 +12,14 @@ import { dirname, join, relative } from "node:path";
 import { ADAPTER_WEIGHTS, WEIGHTS, WEIGHTS_INDEX } from "../checkpoint/folder-files.ts";
 import { isCommit, markOf, type HubId, type ModelKind } from "./source.ts";
 
+/** A model that is on this machine. */
+export interface FoundModel {
+  readonly folder: string;
+  readonly from: "folder" | "cache" | "download";
+  /** What it is on the Hub; null for a folder. */
+  readonly hub: { readonly id: string; readonly commit: string } | null;
+}
+
 /** What the cache has of a model. */
 export interface Cached {
   /** What the revision stands for; null where the cache does not know. */

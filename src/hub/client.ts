@@ -52,6 +52,7 @@ const LONGEST = 64 * 2 ** 20;
 
 export interface HubClientOptions {
   readonly patience?: Patience | undefined;
+  /** Ends a download; what came stays in the cache, and the next one goes on from there. */
   readonly signal?: AbortSignal | undefined;
   /** Told of every further try. */
   readonly onNote?: ((note: string) => void) | undefined;
@@ -217,7 +218,6 @@ export class HubClient {
   /** In one line, without what would move a terminal's cursor, and without the token, should a server send it back. */
   #printable(text: string): string {
     const plain = text
-
       .replaceAll(/[\x00-\x1f\x7f-\x9f]+/g, " ")
       .replaceAll(/\s+/g, " ")
       .trim();

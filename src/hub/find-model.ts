@@ -5,12 +5,13 @@ import { existsSync } from "node:fs";
 import { open, readdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FileError } from "../util/errors.ts";
-import { isFile, lookUp, sizeOf, type Cached } from "./cache.ts";
+import { isFile, lookUp, sizeOf, type Cached, type FoundModel } from "./cache.ts";
 import { HubAnswerError, HubConnectionError, HubStatusError, mayPass } from "./client.ts";
 import { download, type DownloadOptions } from "./download.ts";
 import { readHubSettings, type Environment, type HubSettings } from "./settings.ts";
 import { defaultRevision, isCommit, markOf, parseHubId, type HubId, type ModelKind } from "./source.ts";
 
+export type { FoundModel } from "./cache.ts";
 export type { DownloadProgress } from "./download.ts";
 export type { Environment } from "./settings.ts";
 export type { ModelKind } from "./source.ts";
@@ -22,14 +23,6 @@ export interface LocateOptions extends Partial<DownloadOptions> {
   readonly update?: boolean | undefined;
   /** The variables of huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE; those of this process unless told. */
   readonly env?: Environment | undefined;
-}
-
-/** A model that is on this machine. */
-export interface FoundModel {
-  readonly folder: string;
-  readonly from: "folder" | "cache" | "download";
-  /** What it is on the Hub; null for a folder. */
-  readonly hub: { readonly id: string; readonly commit: string } | null;
 }
 
 /**
@@ -61,7 +54,7 @@ export async function findModel(source: string, options: LocateOptions = {}): Pr
       : null;
   // A commit never changes; a branch may have moved.
   if (inCache !== null && (options.update !== true || isCommit(hubId.revision))) return inCache;
-  const asked: Asked = { where, source, hubId, kind, settings, cached };
+  const asked: Asked = { where, source, hubId, settings, cached };
   if (settings.offline !== null) {
     if (inCache === null) throw await notHere(asked, `the Hub may not be asked: ${settings.offline} is set`);
     options.onNote?.(
@@ -72,8 +65,7 @@ export async function findModel(source: string, options: LocateOptions = {}): Pr
   const note = (text: string): void => options.onNote?.(text);
   try {
     const { onProgress = () => undefined, signal, patience, lockTimes } = options;
-    const { folder, commit, fetched } = await download(hubId, settings, { kind, onProgress, onNote: note, signal, patience, lockTimes });
-    return { folder, from: fetched ? "download" : "cache", hub: { id: hubId.id, commit } };
+    return await download(hubId, settings, { kind, onProgress, onNote: note, signal, patience, lockTimes });
   } catch (error) {
     if (inCache !== null && mayPass(error)) {
       note(`${hubId.id}: the Hub cannot be asked (${(error as Error).message}); taking ${inCache.hub?.commit ?? ""} from the cache`);
@@ -94,7 +86,6 @@ interface Asked {
   readonly where: string;
   readonly source: string;
   readonly hubId: HubId;
-  readonly kind: ModelKind;
   readonly settings: HubSettings;
   readonly cached: Cached;
 }

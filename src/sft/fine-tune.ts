@@ -26,10 +26,6 @@ export interface FineTuneStats {
   readonly gradNorm: number;
   /** It was refused because of its loss scale, which is halved now; else a refusal means that training has diverged. */
   readonly overflowed: boolean;
-  /** What the loss was multiplied by for its gradients: 1 in f32. */
-  readonly lossScale: number;
-  /** Tokens that went through the model. */
-  readonly tokens: number;
 }
 
 /** Cuts a batch into micro-batches of at most `tokens` tokens; an example that is longer stands alone. */
@@ -88,13 +84,7 @@ export async function fineTuneStep(
     await optimizer.update(settings.learningRate);
     const [{ gradNorm, overflowed }, [sum = Number.NaN]] = await Promise.all([optimizer.settle(), stats.readFloats()]);
     const loss = sum / lossScale;
-    return {
-      loss,
-      gradNorm,
-      overflowed: overflowed && Number.isFinite(loss),
-      lossScale,
-      tokens: packed.reduce((total, { ids }) => total + ids.length, 0),
-    };
+    return { loss, gradNorm, overflowed: overflowed && Number.isFinite(loss) };
   } finally {
     stats.dispose();
   }

@@ -19,7 +19,6 @@ export interface TokenizerJson {
   readonly added_tokens?: readonly AddedTokenJson[] | null;
   readonly normalizer?: Step | null;
   readonly pre_tokenizer?: Step | null;
-  readonly post_processor?: Step | null;
   readonly decoder?: Step | null;
 }
 
