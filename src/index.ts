@@ -35,8 +35,7 @@ export { loadAdapter, saveAdapter } from "./checkpoint/peft.ts";
 export { readAdapterConfig } from "./checkpoint/peft-config.ts";
 export { exportModel } from "./checkpoint/merge.ts";
 export { locateModel } from "./hub/find-model.ts";
-export { fineTuneStep } from "./sft/fine-tune.ts";
-export type { Example } from "./sft/examples.ts";
+export { fineTuneStep, type Example } from "./sft/fine-tune.ts";
 
 export { Tokenizer } from "./text/tokenizer.ts";
 export { ChatTemplate } from "./text/chat-template.ts";

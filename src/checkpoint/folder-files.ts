@@ -110,12 +110,8 @@ export function belongsToModel(name: string): boolean {
 export async function refuseForeign(folder: string, belongs: (name: string) => boolean, what: string): Promise<void> {
   if (!(await exists(folder))) return;
   const refuse = (got: string): never => {
-    throw new FileError({
-      where: folder,
-      what: "will not be replaced",
-      expected: `no such folder, an empty one, or ${what} and nothing else`,
-      got,
-    });
+    const expected = `no such folder, an empty one, or ${what} and nothing else`;
+    throw new FileError({ where: folder, what: "will not be replaced", expected, got });
   };
   if (!(await stat(folder)).isDirectory()) refuse("a file");
   const foreign = (await readdir(folder)).filter((name) => !belongs(name)).sort();

@@ -92,23 +92,16 @@ export async function exportModel(options: ExportOptions): Promise<Exported> {
 
 /** @throws FileError where writing would lose a folder that is no model's, or one that is being read. */
 async function refuseTarget({ base, adapter, to }: ExportOptions): Promise<void> {
+  const refuse = (what: string, expected: string, hint?: string): never => {
+    throw new FileError({ where: to, what, expected, hint });
+  };
   await refuseForeign(to, belongsToModel, "a model");
   if (!(await exists(to))) return;
   if ((await readdir(to)).length > 0 && !(await exists(join(to, CONFIG))))
-    throw new FileError({
-      where: to,
-      what: "will not be replaced: it holds no config.json, so it is no model",
-      expected: "no such folder, an empty one, or a model",
-    });
+    refuse("will not be replaced: it holds no config.json, so it is no model", "no such folder, an empty one, or a model");
   const place = await realpath(to);
   for (const read of adapter === undefined ? [base] : [base, adapter])
-    if ((await realpath(read)) === place)
-      throw new FileError({
-        where: to,
-        what: "is the folder that is read",
-        expected: "another folder",
-        hint: "give --to a folder of its own",
-      });
+    if ((await realpath(read)) === place) refuse("is the folder that is read", "another folder", "give --to a folder of its own");
 }
 
 /** The matrices of one pair, in host memory. */

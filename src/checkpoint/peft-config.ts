@@ -243,15 +243,9 @@ function compile(path: string, field: string, sources: readonly string[], whole:
         .replaceAll(/\\(.)/gs, (escape, letter: string) => (letter === "A" ? "^" : letter === "Z" ? "$" : escape));
       return new RegExp(whole(rewritten), ignoreCase ? "i" : "");
     } catch (cause) {
-      throw new ConfigError(
-        {
-          where: path,
-          what: `${field} has a pattern that cannot be read: ${(cause as Error).message}`,
-          expected: "a regular expression that Python and JavaScript read alike",
-          got: JSON.stringify(source),
-        },
-        { cause },
-      );
+      const what = `${field} has a pattern that cannot be read: ${(cause as Error).message}`;
+      const expected = "a regular expression that Python and JavaScript read alike";
+      throw new ConfigError({ where: path, what, expected, got: JSON.stringify(source) }, { cause });
     }
   });
 }

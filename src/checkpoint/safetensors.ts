@@ -55,26 +55,16 @@ export class SafetensorsFile {
 
   /** As `open`, of bytes that are open already; `path` is their name in errors. The file then owns the source. */
   static async from(path: string, source: ByteSource): Promise<SafetensorsFile> {
+    const fault = (what: string, expected: string, got: string, hint: string): FileError =>
+      new FileError({ where: path, what, expected, got, hint });
     const tooShort = (needed: number): FileError =>
-      new FileError({
-        where: path,
-        what: "the file ends inside its header",
-        expected: `at least ${needed} bytes`,
-        got: `${source.bytes} bytes`,
-        hint: truncated,
-      });
+      fault("the file ends inside its header", `at least ${needed} bytes`, `${source.bytes} bytes`, truncated);
     if (source.bytes < 8) throw tooShort(8);
     const lengthBytes = new Uint8Array(8);
     await source.read(lengthBytes, 0);
     const length = new DataView(lengthBytes.buffer).getBigUint64(0, true);
     if (length > BigInt(MAX_HEADER_BYTES))
-      throw new FileError({
-        where: path,
-        what: "the header's length is impossible",
-        expected: `at most ${MAX_HEADER_BYTES} bytes`,
-        got: String(length),
-        hint: "not a safetensors file",
-      });
+      throw fault("the header's length is impossible", `at most ${MAX_HEADER_BYTES} bytes`, String(length), "not a safetensors file");
     const headerBytes = Number(length);
     // Before anything of that size is allocated.
     if (source.bytes < 8 + headerBytes) throw tooShort(8 + headerBytes);

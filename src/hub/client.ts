@@ -93,9 +93,8 @@ export class HubClient {
       try {
         JSON.parse(text);
       } catch (cause) {
-        throw new HubAnswerError(`${shown(url)} did not answer with JSON, but ${JSON.stringify(this.#printable(text).slice(0, 80))}`, {
-          cause,
-        });
+        const said = JSON.stringify(this.#printable(text).slice(0, 80));
+        throw new HubAnswerError(`${shown(url)} did not answer with JSON, but ${said}`, { cause });
       }
       return new Response(text, { status: response.status, headers: response.headers });
     });

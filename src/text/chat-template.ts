@@ -153,14 +153,8 @@ export class ChatTemplate {
       const interpreter: JinjaInterpreter = new Interpreter(scope);
       return interpreter.run(this.template.parsed).value;
     } catch (cause) {
-      throw new ConfigError(
-        {
-          where: this.where,
-          what: `the chat template refuses the messages (${messageOf(cause)})`,
-          got: messages.map((m) => m.role).join(", ") || "no messages",
-        },
-        { cause },
-      );
+      const what = `the chat template refuses the messages (${messageOf(cause)})`;
+      throw new ConfigError({ where: this.where, what, got: messages.map((m) => m.role).join(", ") || "no messages" }, { cause });
     }
   }
 }

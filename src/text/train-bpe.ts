@@ -48,11 +48,7 @@ class PairIndex {
       const pair = (word.symbols[i] as number) * pairBase + (word.symbols[i + 1] as number);
       const count = (this.counts.get(pair) ?? 0) + sign * word.count;
       this.counts.set(pair, count);
-      if (sign === 1) {
-        const set = this.holders.get(pair);
-        if (set === undefined) this.holders.set(pair, new Set([wordIndex]));
-        else set.add(wordIndex);
-      }
+      if (sign === 1) this.holders.set(pair, (this.holders.get(pair) ?? new Set()).add(wordIndex));
     }
   }
 

@@ -9,8 +9,7 @@ import { Decoder } from "../../nn/decoder.ts";
 import type { DecoderConfig } from "../../nn/config.ts";
 import { AdamW, decayGroups } from "../../optim/adamw.ts";
 import { lossScalerFor, type LossScalerState } from "../../optim/loss-scaler.ts";
-import { BatchStream, type Example } from "../../sft/examples.ts";
-import { fineTuneStep } from "../../sft/fine-tune.ts";
+import { BatchStream, fineTuneStep, type Example } from "../../sft/fine-tune.ts";
 import { ZeroSearchError } from "../../util/errors.ts";
 import type { Phase, QuickstartRecipe } from "./recipe.ts";
 
