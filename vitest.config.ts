@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 // One device per process, and one process at a time: a device takes all cores.
 const device = {
-  include: ["test/{device,ops,nn,optim,rl,generate,agent,data}/**/*.test.ts"],
+  include: ["test/{device,ops,nn,optim}/**/*.test.ts"],
   pool: "forks" as const,
   fileParallelism: false,
   testTimeout: 120_000,

@@ -75,7 +75,7 @@ export function trainBench(decoder: Decoder): () => Promise<number> {
 
 /** 32 decode steps of `batch` sequences after 96 cached tokens, sampling at temperature 1 included. */
 export function decodeBench(device: Device, decoder: Decoder, batch: number): () => Promise<number> {
-  const generator = new BatchGenerator({ device, models: { model: { decoder } }, maxRows: batch, kvCacheBytes: 256 * 2 ** 20 });
+  const generator = new BatchGenerator({ device, models: { model: { decoder, cacheBytes: 256 * 2 ** 20 } }, maxRows: batch });
   const never = { states: 1, vocabulary, start: 0, transitions: new Uint32Array(vocabulary), accepts: new Uint32Array(1) };
   const sampling = { temperature: 1, topK: 0, topP: 1 };
   let round = 0;

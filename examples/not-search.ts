@@ -40,7 +40,7 @@ const policy = Decoder.initialise(
   1,
 );
 const optimizer = new AdamW(decayGroups(policy.parameters(), 0), { maxGradNorm: 1 });
-const generator = new BatchGenerator({ device, models: { policy: { decoder: policy } }, kvCacheBytes: 2 ** 24, maxRows: 128 });
+const generator = new BatchGenerator({ device, models: { policy: { decoder: policy, cacheBytes: 2 ** 24 } }, maxRows: 128 });
 const stop = compileStops({ stops: [], eosIds: [], tokenBytes: () => new Uint8Array(), vocabulary: words.length });
 
 /** What each question hides: every jewel in every box. */

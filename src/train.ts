@@ -13,8 +13,9 @@
  *     log, validate, save
  */
 import { groupTasks, rolloutAll, type RolloutAllOptions } from "./agent/rollout-all.ts";
-import { trainCommand } from "./config/index.ts";
+import { trainCommand, type TrainCommand } from "./config/index.ts";
 import { learningRate } from "./optim/schedule.ts";
+import { refuseWhatCannotFit } from "./plan/dry-run.ts";
 import { scoreTrajectories } from "./rl/advantage.ts";
 import { rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
 import { splitUpdates } from "./rl/mini-batches.ts";
@@ -26,9 +27,9 @@ import { Journal, type JournalOptions, type Recorded, type Validation } from "./
 import { validate } from "./run/judge.ts";
 import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/open-run.ts";
 import { payAll } from "./run/reward.ts";
-import { diverged, stepCosts, type Run, type StepParts, type StepResult } from "./run/run.ts";
+import { diverged, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
 import type { States } from "./run/states.ts";
-import type { SimulatorEngine } from "./search/simulation.ts";
+import type { Engine } from "./search/search-engine.ts";
 
 /** One's own in place of what the run was opened with. */
 export interface StepOptions extends Partial<StepParts> {
@@ -37,7 +38,7 @@ export interface StepOptions extends Partial<StepParts> {
 }
 
 /** One step of training. Nothing in it depends on a clock, on the number of threads, or on what an earlier process did. */
-export async function trainStep(run: Run, step: number, options: StepOptions = {}): Promise<StepResult> {
+export async function trainStep(run: StepRun, step: number, options: StepOptions = {}): Promise<StepResult> {
   const { config, policy, optimizer, clock } = run;
   const { method = run.method, engine = run.engine, reward = run.reward } = options;
   const { train, algorithm } = config;
@@ -55,7 +56,6 @@ export async function trainStep(run: Run, step: number, options: StepOptions = {
   const scored = scoreTrajectories(trajectories, rewards, { estimator: algorithm.name, normalizeByStd: algorithm.normalizeByStd });
 
   // Update the policy, mini-batch by mini-batch, on the tokens it sampled itself. The loss is a mean over the tokens of a mini-batch.
-  clock.start("update");
   const { clipLow, clipHigh, klCoef, entropyCoef } = algorithm;
   const forward = {
     microBatchTokens: train.microBatchTokens,
@@ -66,6 +66,7 @@ export async function trainStep(run: Run, step: number, options: StepOptions = {
   const updates: UpdateStats[] = [];
   for (const batch of splitUpdates(scored, train.updatesPerStep)) {
     const reference = await referenceLogProbs(run, batch, forward);
+    clock.start("update");
     const rate = learningRate(run.schedule, optimizer.step);
     const stats = await update(policy.decoder, optimizer, batch, { ...forward, clipLow, clipHigh, klCoef, entropyCoef }, rate, reference);
     if (!Number.isFinite(stats.gradNorm) && !stats.overflowed) throw diverged(step, stats);
@@ -82,15 +83,25 @@ export async function trainStep(run: Run, step: number, options: StepOptions = {
 }
 
 /** The probability of noise at this step, where the engine is a simulator. */
-function curriculumMetrics(engine: Partial<SimulatorEngine>, step: number): Metrics {
-  return engine.noiseProbability === undefined ? {} : { "curriculum/noise_probability": engine.noiseProbability(step) };
+function curriculumMetrics(engine: Engine, step: number): Metrics {
+  return "simulate" in engine ? { "curriculum/noise_probability": engine.noiseProbability(step) } : {};
 }
 
 /** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */
-async function referenceLogProbs({ reference }: Run, batch: readonly Scored[], settings: ForwardSettings): Promise<TokenLogProbs | null> {
+async function referenceLogProbs(
+  { reference, clock }: StepRun,
+  batch: readonly Scored[],
+  settings: ForwardSettings,
+): Promise<TokenLogProbs | null> {
   if (reference === null) return null;
+  clock.start("reference");
   const trajectories = batch.map(({ trajectory }) => trajectory);
   return tokenLogProbs(reference.decoder, trajectories, { ...settings, adapter: reference.adapter });
+}
+
+/** Opens a run, unless the device that it takes cannot hold its step. @throws as `openRun`, `refuseWhatCannotFit` */
+export function openTrainingRun(command: TrainCommand, options: OpenRunOptions): Promise<OpenedRun> {
+  return openRun(command, options, (config, questions, device) => refuseWhatCannotFit(config, questions, device, trainStep));
 }
 
 export interface OpenTrainingOptions extends OpenRunOptions, JournalOptions {
@@ -112,7 +123,7 @@ export interface OpenTrainingOptions extends OpenRunOptions, JournalOptions {
  * @throws ConfigError, FileError, DataError, DeviceError before anything is written, when something given is wrong.
  */
 export async function openTraining({ config, settings = [], resume = false, ...options }: OpenTrainingOptions): Promise<Training> {
-  const opened = await openRun(trainCommand({ config, settings, resume }), options);
+  const opened = await openTrainingRun(trainCommand({ config, settings, resume }), options);
   try {
     await prepareRun(opened.run);
     return await Training.begin(opened, options);
@@ -142,7 +153,7 @@ export class Training {
     this.#opened = opened;
   }
 
-  /** Takes up the saved state, if there is one, and opens the logs where it ends. @throws FileError, ConfigError as `States.restore` */
+  /** @internal Takes up the saved state, if there is one, and opens the logs where it ends. @throws FileError, ConfigError as `States.restore` */
   static async begin(opened: OpenedRun, options: JournalOptions = {}): Promise<Training> {
     const { run, states, checkpoint, closing } = opened;
     const restored = checkpoint === null ? null : { checkpoint, saved: await states.restore(checkpoint) };

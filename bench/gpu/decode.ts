@@ -89,10 +89,9 @@ export function generateBenches(world: World): Bench[] {
           const decoder = randomDecoder(config, device, { dtype: world.precision, maxPositions });
           const generator = new BatchGenerator({
             device,
-            models: { model: { decoder } },
+            models: { model: { decoder, cacheBytes: KvCache.bytesFor(config, blocks, world.precision) } },
             maxRows: batch,
             cacheDtype: world.precision,
-            kvCacheBytes: KvCache.bytesFor(config, blocks, world.precision),
             maxPrefillTokens: world.sized(2048, 8192),
           });
           const V = config.vocabulary;

@@ -7,6 +7,8 @@
 import type { Sequence } from "../generate/types.ts";
 import type { Question, SearchRecord, SearchTrajectory, TrajectoryStatus } from "../rl/trajectory.ts";
 import { generateUnlessAborted } from "../generate/generate-unless-aborted.ts";
+import { renderDocuments } from "../search/documents.ts";
+import { ask } from "../search/search-engine.ts";
 import type { TextCodec } from "../text/prompt.ts";
 import { ConfigError, RequestError } from "../util/errors.ts";
 import { containsAnswer } from "../util/normalise-answer.ts";
@@ -65,7 +67,7 @@ export async function answerOnce(
   }
 }
 
-/** Searches for one rollout, with that rollout's own question and answers, and records it. The documents come back neutralised. */
+/** Searches for one rollout, with that rollout's own question and answers, and records it. Its text comes back neutralised. */
 export async function askEngine(
   query: string,
   turn: number,
@@ -73,7 +75,7 @@ export async function askEngine(
   dialect: Pick<Dialect, "tags">,
   { engine, key, signal }: MethodContext,
 ): Promise<SearchRecord> {
-  const { documents, kind, noiseProbability } = await engine.search({
+  const result = await ask(engine, {
     query,
     question: question.question,
     goldenAnswers: question.goldenAnswers,
@@ -81,14 +83,16 @@ export async function askEngine(
     turn,
     ...(signal === undefined ? {} : { signal }),
   });
-  const shown = neutralise(documents, dialect).trim();
+  const { documents, kind, noiseProbability } = result;
+  const text = neutralise(renderDocuments(result), dialect).trim();
   return {
     turn,
     query,
     kind,
     ...(noiseProbability === undefined ? {} : { noiseProbability }),
-    documents: shown,
-    containsGold: containsAnswer(shown, question.goldenAnswers),
+    documents,
+    text,
+    containsGold: containsAnswer(text, question.goldenAnswers),
   };
 }
 
@@ -181,7 +185,7 @@ async function respond(
     if (room <= frameOf(dialect, tokenizer)) return null;
     const record = await askEngine(action.query, turn, question, dialect, context);
     transcript.searches.push(record);
-    reply = observationIds(record.documents, dialect, tokenizer, settings.maxObservationTokens);
+    reply = observationIds(record.text, dialect, tokenizer, settings.maxObservationTokens);
   } else {
     reply = tokenizer.encodePrompt(dialect.correction);
   }

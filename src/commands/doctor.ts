@@ -4,11 +4,11 @@ import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/arguments.ts";
 import { runApart } from "../device/apart.ts";
-import { chooseAuto } from "../device/choose.ts";
+import { chooseDevice } from "../device/choose.ts";
 import { cpuBuild, tiersOf } from "../device/facts.ts";
 import { probeAdapters, type FoundAdapter } from "../device/probe.ts";
-import { formatBytes } from "../log/progress.ts";
-import { gpuMemory } from "../plan/gpu-memory.ts";
+import { gpuMemory, thisMachine } from "../device/gpu-memory.ts";
+import { formatBytes } from "../util/bytes.ts";
 import { ConfigError } from "../util/errors.ts";
 import { findingsOf, type Finding } from "./doctor/findings.ts";
 import { sameBits, selfTest, type SelfTest } from "./doctor/self-test.ts";
@@ -77,7 +77,7 @@ async function examine(json: boolean): Promise<void> {
       say("", text);
   });
   if (probe.adapters.length === 0) say("GPU", "no adapter");
-  const auto = chooseAuto({ adapter: null }, probe);
+  const auto = await chooseDevice({ kind: "auto", adapter: null }, { ...thisMachine, adapters: () => Promise.resolve(probe) });
   say(
     "auto",
     `takes ${auto.device === "cpu" ? "the CPU" : auto.adapter} (${auto.why.replace(/^auto: |; zerosearch doctor says more$/g, "")})`,

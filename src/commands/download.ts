@@ -1,8 +1,9 @@
 /** `zerosearch download`: fetches a model from the Hub into the local cache, or says where it is. */
 import { describeFound, findModel } from "../hub/find-model.ts";
-import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/index.ts";
+import type { ArgumentSpec } from "../config/index.ts";
 import { DownloadBar } from "../setup/download-progress.ts";
 import { ConfigError } from "../util/errors.ts";
+import { readArguments, say, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch download",
@@ -27,32 +28,18 @@ Environment variables, as Python's huggingface_hub has them:
 
 /** Bar and notes go to stderr, the folder alone to stdout. Exit code 130 when interrupted. */
 export async function main(argv: readonly string[]): Promise<void> {
-  const { options, words } = parseArguments(argv, spec);
-  if (options.has("help")) {
-    process.stdout.write(`${argumentsHelp(spec)}${environment}`);
-    return;
-  }
+  const read = readArguments(argv, spec, environment);
+  if (read === null) return;
+  const { options, words } = read;
   const source = sourceOf(words[0], options.get("revision"));
-  const interrupt = new AbortController();
-  const onSignal = (): void => {
-    interrupt.abort(new Error("interrupted"));
-  };
-  process.once("SIGINT", onSignal);
+  const kind = options.has("adapter") ? "adapter" : "model";
   const bar = new DownloadBar(process.stderr);
-  try {
-    const kind = options.has("adapter") ? "adapter" : "model";
-    const found = await findModel(source, { kind, update: true, signal: interrupt.signal, onProgress: bar.onProgress, onNote: bar.onNote });
-    bar.finish();
+  const { onProgress, onNote } = bar;
+  await untilInterrupted(async (signal) => {
+    const found = await findModel(source, { kind, update: true, signal, onProgress, onNote }).finally(() => bar.finish());
     if (found.hub !== null) process.stderr.write(`${describeFound(found)}\n`);
-    process.stdout.write(`${found.folder}\n`);
-  } catch (error) {
-    bar.finish();
-    if (!interrupt.signal.aborted) throw error;
-    process.stderr.write("Interrupted: the same command goes on where this one stopped.\n");
-    process.exitCode = 130;
-  } finally {
-    process.off("SIGINT", onSignal);
-  }
+    say(found.folder);
+  }, "Interrupted: the same command goes on where this one stopped.\n");
 }
 
 function sourceOf(id: string | undefined, revision: string | undefined): string {

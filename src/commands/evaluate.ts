@@ -4,26 +4,19 @@ import { basename, join } from "node:path";
 import { methods } from "../agent/methods/index.ts";
 import { checkPromptsFit } from "../agent/prompts.ts";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
-import {
-  argumentsHelp,
-  packagedConfig,
-  parseArguments,
-  readOverride,
-  readYaml,
-  resolveConfig,
-  type ArgumentSpec,
-  type Config,
-} from "../config/index.ts";
+import { enginesUsed, packagedConfig, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
 import { openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
-import { openSimulator, simulatorPositions, type Simulate } from "../setup/open-agents.ts";
-import { openEndpoint } from "../setup/open-endpoint.ts";
+import { simulatorPositions } from "../setup/open-agents.ts";
+import { Engines } from "../setup/open-engines.ts";
+import { openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
+import { readArguments, say, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch evaluate",
@@ -42,11 +35,9 @@ const spec: ArgumentSpec = {
 };
 
 export async function main(argv: readonly string[]): Promise<void> {
-  const { options, settings } = parseArguments(argv, spec);
-  if (options.has("help")) {
-    process.stdout.write(argumentsHelp(spec));
-    return;
-  }
+  const read = readArguments(argv, spec);
+  if (read === null) return;
+  const { options, settings } = read;
   const device = options.get("device");
   const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
   const config = resolveConfig([...readYaml(options.get("config") ?? packagedConfig("quickstart")), ...overrides], "evaluate");
@@ -54,19 +45,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (when !== "before" && when !== "after") {
     throw new ConfigError({ where: "--when", what: "wrong value", expected: "before or after", got: when });
   }
-  const interrupt = new AbortController();
-  const onSignal = (): void => {
-    interrupt.abort(new Error("interrupted"));
-  };
-  process.once("SIGINT", onSignal);
-  try {
-    await evaluate(config, { when, json: options.get("json"), out: options.get("out"), signal: interrupt.signal });
-  } catch (error) {
-    if (!interrupt.signal.aborted) throw error;
-    process.exitCode = 130;
-  } finally {
-    process.off("SIGINT", onSignal);
-  }
+  await untilInterrupted((signal) => evaluate(config, { when, json: options.get("json"), out: options.get("out"), signal }));
 }
 
 interface Wanted {
@@ -80,33 +59,28 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
   const { evaluation, rollout, lora, seed } = config;
   const closing = new Closing();
   try {
-    const { questions, engine } = await openTest(config);
-    closing.add(engine, (one) => one.close());
-    const endpoint = evaluation.robustness ? await openEndpoint(config) : null;
-    const inProcess = evaluation.robustness && config.simulator.path !== null;
+    const questions = await openTest(config);
+    const engines = await Engines.open(config, "evaluate", closing);
+    const inProcess = config.simulator.path !== null && enginesUsed(config, "evaluate").includes("simulated");
     const opened = await openPolicy(config, { simulatorPositions: inProcess ? simulatorPositions(config, questions) : null, closing });
     const { policy, simulator, generator } = opened;
-    process.stdout.write(
-      `policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}\n`,
-    );
-    const simulate: Simulate | undefined =
-      endpoint?.simulate ?? (simulator === null ? undefined : openSimulator(config, generator, simulator));
-    if (evaluation.robustness && simulate === undefined)
-      process.stdout.write("no simulator is configured: how the policy takes useless documents is not measured\n");
+    say(`policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}`);
+    if (simulator !== null) await engines.add(config, generator, simulator, closing);
+    const engine = engines.get(evaluation.engine);
+    const { simulate } = engines;
+    if (evaluation.robustness && simulate === null)
+      say("no simulator is configured: how the policy takes useless documents is not measured");
     const context = opened.judging(engine);
-    const baselines = evaluation.baselines ? [methods.direct, methods.rag] : [];
-    for (const { dialect } of [methods.zerosearch, ...baselines])
+    const method = await openMethod(rollout.method);
+    const baselines = evaluation.baselines ? [methods.direct, methods.rag].filter((one) => one !== method) : [];
+    for (const { dialect } of [method, ...baselines])
       if (dialect !== undefined) checkPromptsFit(questions, dialect, context, Math.min(rollout.maxContextTokens, policy.maxPositions));
-    const models = [
-      { name: "policy", model: policy, learns: false },
-      ...(simulator === null ? [] : [{ name: "simulator", model: simulator, learns: false }]),
-    ];
-    await prepareDevice(opened.device, models, config.model.cacheDtype);
+    await prepareDevice(opened.device, config, opened, { trains: false });
     const file = out === undefined ? null : join(out, "judged.jsonl");
     if (file !== null) rmSync(file, { force: true });
     const log = file === null ? null : closing.add(new JsonLines<JudgedRow>(file), (one) => one.close());
     const judged = await judge({
-      method: methods.zerosearch,
+      method,
       baselines,
       engines: [engine],
       questions,
@@ -116,12 +90,12 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
       step: null,
       seed,
       samples: evaluation.bootstrapSamples,
-      simulated: simulate === undefined ? null : { useful: simulate(0), noisy: simulate(1) },
+      simulated: !evaluation.robustness || simulate === null ? null : { useful: simulate(0), noisy: simulate(1) },
       onJudged: (row) => log?.append([row]),
       signal,
     });
     log?.sync();
-    process.stdout.write(`${evaluationText([judged], questions)}\n`);
+    say(evaluationText([judged], questions));
     for (const to of [json, ...(out === undefined ? [] : [join(out, "evaluation.json")])])
       if (to !== undefined) await writeFileAtomic(to, evaluationJson(judged.rows));
   } finally {

@@ -1,11 +1,13 @@
 /** `zerosearch export`: a model's folder anew, in another type, sharded, or with a LoRA adapter merged into it. */
-import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/arguments.ts";
+import type { ArgumentSpec } from "../config/arguments.ts";
 import { describeFound, findModel, type ModelKind } from "../hub/find-model.ts";
 import { exportModel } from "../checkpoint/merge.ts";
 import { readAdapterConfig } from "../checkpoint/peft-config.ts";
-import { formatBytes, formatCount, formatDuration, Progress } from "../log/progress.ts";
+import { formatCount, formatDuration, Progress } from "../log/progress.ts";
 import { DownloadBar } from "../setup/download-progress.ts";
+import { formatBytes } from "../util/bytes.ts";
 import { ConfigError } from "../util/errors.ts";
+import { readArguments, say, untilInterrupted } from "./program.ts";
 
 const dtypes = ["f32", "bf16", "f16"] as const;
 const MIB = 1 << 20;
@@ -26,25 +28,17 @@ const spec: ArgumentSpec = {
 };
 
 export async function main(argv: readonly string[]): Promise<void> {
-  const { options } = parseArguments(argv, spec);
-  if (options.has("help")) {
-    process.stdout.write(argumentsHelp(spec));
-    return;
-  }
+  const options = readArguments(argv, spec)?.options;
+  if (options === undefined) return;
   const [from, to] = [needed(options, "from"), needed(options, "to")];
   const dtype = dtypeOf(options.get("dtype"));
   const maxShardBytes = shardBytes(options.get("shard-gb"));
   const given = options.get("adapter");
-  const say = (text: string): void => void process.stdout.write(`${text}\n`);
-  const interrupt = new AbortController();
-  const onSignal = (): void => interrupt.abort();
-  process.once("SIGINT", onSignal);
-  let progress: Progress | null = null;
-  try {
+  await untilInterrupted(async (signal) => {
     const find = async (source: string, where: string, kind: ModelKind): Promise<string> => {
       const bar = new DownloadBar();
       try {
-        const found = await findModel(source, { where, kind, signal: interrupt.signal, onProgress: bar.onProgress, onNote: bar.onNote });
+        const found = await findModel(source, { where, kind, signal, onProgress: bar.onProgress, onNote: bar.onNote });
         if (found.hub !== null) bar.onNote(describeFound(found));
         return found.folder;
       } finally {
@@ -55,29 +49,22 @@ export async function main(argv: readonly string[]): Promise<void> {
     const adapter = given === undefined ? undefined : await find(given, "--adapter", "adapter");
     if (adapter !== undefined) say(await adapterLine(adapter));
     const start = performance.now();
+    let progress: Progress | null = null;
     const done = await exportModel({
       ...{ base, adapter, to, dtype, maxShardBytes },
       onProgress(bytes, total) {
         // A write that is broken off leaves nothing behind.
-        interrupt.signal.throwIfAborted();
+        signal.throwIfAborted();
         progress ??= new Progress({ label: "writing", total: Math.ceil(total / MIB), unit: "MiB", plainInterval: 5000 });
         progress.update(bytes === total ? Math.ceil(total / MIB) : Math.floor(bytes / MIB));
       },
-    });
-    (progress as Progress | null)?.finish();
+    }).finally(() => progress?.finish());
     const [seconds, merged] = [(performance.now() - start) / 1000, done.merged === 0 ? "" : `, ${formatCount(done.merged)} of them merged`];
     const files = done.files.length === 1 ? done.files[0]! : `${done.files.length} files`;
     say(
       `${formatCount(done.tensors)} tensors${merged}: ${formatBytes(done.bytes)} of ${done.dtypes.join(" and ")} in ${files}, written to ${to} in ${formatDuration(seconds)}`,
     );
-  } catch (error) {
-    (progress as Progress | null)?.finish();
-    if (!interrupt.signal.aborted) throw error;
-    process.stderr.write("interrupted: nothing was written\n");
-    process.exitCode = 130;
-  } finally {
-    process.off("SIGINT", onSignal);
-  }
+  }, "interrupted: nothing was written\n");
 }
 
 /** What is merged, and what of its file has no effect. */

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { argumentsHelp, packageFolder, parseArguments, type ArgumentSpec } from "../config/index.ts";
 import { loadCountryRecords, makeCountries } from "../data/quickstart/countries.ts";
 import { makeWorld } from "../data/quickstart/world.ts";
+import { deviceNames } from "../device/devices.ts";
 import { BatchGenerator } from "../generate/scheduler.ts";
 import { formatTable } from "../log/table.ts";
 import { simulatorStop } from "../search/simulated.ts";
@@ -12,10 +13,13 @@ import { compileTextStops } from "../generate/text-stops.ts";
 import { openDevice, type DeviceSettings } from "../setup/open-device.ts";
 import { openModel } from "../setup/open-model.ts";
 import { ConfigError, FileError } from "../util/errors.ts";
+import { say } from "./program.ts";
 import { buildQuickstart } from "./quickstart/build.ts";
 import { measureSimulator, type SimulatorMeasure } from "./quickstart/measure-simulator.ts";
 import { moreTuning } from "./quickstart/more-tuning.ts";
 import { recipe } from "./quickstart/recipe.ts";
+
+const deviceKinds = ["auto", ...deviceNames] as const;
 
 const spec: ArgumentSpec = {
   program: "zerosearch quickstart build|measure|tune",
@@ -27,7 +31,7 @@ const spec: ArgumentSpec = {
     from: { value: "FOLDER", doc: "tune: the policy to start from (<out>/policy)." },
     to: { value: "FOLDER", doc: "tune: the folder of the tuned policy." },
     tokens: { value: "N", doc: "tune: tokens to train on (1000000)." },
-    device: { value: "KIND", doc: "measure, tune: auto, webgpu or cpu (auto); build computes on the CPU." },
+    device: { value: "KIND", doc: `measure, tune: ${deviceKinds.join(", ")} (auto); build computes on the CPU.` },
     fresh: { doc: "Starts again from nothing." },
   },
   settings: false,
@@ -42,9 +46,6 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
   const out = options.get("out") ?? join(packageFolder, "checkpoints", "quickstart");
   const work = options.get("work") ?? `${out}.work`;
-  const say = (text: string): void => {
-    process.stdout.write(`${text}\n`);
-  };
   const kind = deviceKind(options.get("device"));
   if (action === "build") {
     if (options.has("fresh")) await rm(work, { recursive: true, force: true });
@@ -55,20 +56,16 @@ export async function main(argv: readonly string[]): Promise<void> {
     } finally {
       await device.destroy();
     }
-    await measure(out, "cpu", say);
+    await measure(out, "cpu");
     say(`The quickstart's files are in ${out}. ${work} may be deleted.`);
   } else if (action === "measure") {
-    await measure(out, kind, say);
+    await measure(out, kind);
   } else if (action === "tune") {
     const to = options.get("to");
     const tokens = Number(options.get("tokens") ?? 1e6);
     if (to === undefined || !(tokens >= 1)) {
-      throw new ConfigError({
-        where: "zerosearch quickstart tune",
-        what: "wrong arguments",
-        expected: "--to FOLDER, and --tokens above 0",
-        got: rest.join(" ") || "none",
-      });
+      const [expected, got] = ["--to FOLDER, and --tokens above 0", rest.join(" ") || "none"];
+      throw new ConfigError({ where: "zerosearch quickstart tune", what: "wrong arguments", expected, got });
     }
     const device = await openDevice({ kind }, say);
     try {
@@ -85,11 +82,12 @@ export async function main(argv: readonly string[]): Promise<void> {
 type DeviceKind = NonNullable<DeviceSettings["kind"]>;
 
 function deviceKind(given = "auto"): DeviceKind {
-  if (given === "auto" || given === "webgpu" || given === "cpu") return given;
-  throw new ConfigError({ where: "--device", what: "wrong value", expected: "auto, webgpu or cpu", got: given });
+  const kind = deviceKinds.find((name) => name === given);
+  if (kind !== undefined) return kind;
+  throw new ConfigError({ where: "--device", what: "wrong value", expected: deviceKinds.join(", "), got: given });
 }
 
-async function measure(out: string, kind: DeviceKind, say: (text: string) => void): Promise<void> {
+async function measure(out: string, kind: DeviceKind): Promise<void> {
   const folder = join(out, "simulator");
   if (!existsSync(folder)) throw new FileError({ where: folder, what: "is missing", hint: "run: npx zerosearch quickstart build" });
   const device = await openDevice({ kind }, say);
@@ -98,15 +96,8 @@ async function measure(out: string, kind: DeviceKind, say: (text: string) => voi
   try {
     const world = makeWorld(makeCountries(loadCountryRecords()), { seed: recipe.seed });
     const stop = compileTextStops([simulatorStop(3)], tokenizer, decoder.config.vocabulary);
-    const rows = await measureSimulator(world, {
-      generator,
-      model: "simulator",
-      tokenizer,
-      stop,
-      temperature: recipe.simulatorTemperature,
-      maxNewTokens: 96,
-      seed: recipe.seed,
-    });
+    const { seed, simulatorTemperature: temperature } = recipe;
+    const rows = await measureSimulator(world, { generator, model: "simulator", tokenizer, stop, temperature, maxNewTokens: 96, seed });
     say(
       formatTable<SimulatorMeasure>(
         [

@@ -1,12 +1,13 @@
 /** `zerosearch reproduce`: runs a receipt again, and says "the same", or what differs first. */
-import { argumentsHelp, parseArguments, readOverride, resolveConfig, savedSource, type ArgumentSpec } from "../config/index.ts";
+import { readOverride, resolveConfig, savedSource, type ArgumentSpec } from "../config/index.ts";
 import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
-import { openRun, prepareRun, type OpenedRun } from "../run/open-run.ts";
+import { prepareRun, type OpenedRun } from "../run/open-run.ts";
 import { codeInputs, hashInputs, type InputHashes } from "../run/inputs.ts";
 import { ReceiptCheck, differingInputs, readReceipt, type Receipt } from "../run/receipt.ts";
 import { locateConfigModels } from "../setup/locate-models.ts";
-import { Training } from "../train.ts";
+import { openTrainingRun, Training } from "../train.ts";
 import { ConfigError } from "../util/errors.ts";
+import { readArguments, say } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch reproduce",
@@ -20,11 +21,9 @@ const spec: ArgumentSpec = {
 };
 
 export async function main(argv: readonly string[]): Promise<void> {
-  const { options, words, settings } = parseArguments(argv, spec);
-  if (options.has("help")) {
-    process.stdout.write(argumentsHelp(spec));
-    return;
-  }
+  const read = readArguments(argv, spec);
+  if (read === null) return;
+  const { options, words, settings } = read;
   const [file] = words;
   if (file === undefined)
     throw new ConfigError({
@@ -46,7 +45,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const onSignal = (): void => interrupt.abort(new Error("interrupted"));
   process.once("SIGINT", onSignal);
   const named = { ...config, name: `${config.name}-reproduced` };
-  const opened = await openRun({ config: named, resume: false, changed: [] }, { signal: interrupt.signal });
+  const opened = await openTrainingRun({ config: named, resume: false, changed: [] }, { signal: interrupt.signal });
   try {
     const difference = await compare(receipt, opened, most);
     if (difference !== null) say(`not the same: ${difference}`);
@@ -107,8 +106,4 @@ function stepsOf(given: string | undefined, { steps, blockSteps }: Receipt): num
   const most = Number(given);
   if (Number.isInteger(most) && most >= 1 && most <= steps.length * blockSteps) return most;
   throw new ConfigError({ where: "--steps", what: "wrong value", expected: `1 to ${steps.length * blockSteps}`, got: given });
-}
-
-function say(text: string): void {
-  process.stdout.write(`${text}\n`);
 }

@@ -4,8 +4,8 @@ import { readTrainCommand } from "../config/index.ts";
 import { dryRun } from "../plan/dry-run.ts";
 import { describeModels, describePrompts } from "../run/describe-models.ts";
 import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
-import { openRun, prepareRun, type OpenedRun } from "../run/open-run.ts";
-import { Training } from "../train.ts";
+import { prepareRun, type OpenedRun } from "../run/open-run.ts";
+import { openTrainingRun, Training, trainStep } from "../train.ts";
 
 export async function main(argv: readonly string[]): Promise<void> {
   const command = readTrainCommand(argv);
@@ -14,13 +14,13 @@ export async function main(argv: readonly string[]): Promise<void> {
     return;
   }
   if (command.dryRun === true) {
-    const { plan, text } = await dryRun(command.config);
+    const { plan, text } = await dryRun(command.config, trainStep);
     process.stdout.write(text);
     if (plan.fits === false) process.exitCode = 1;
     return;
   }
   const interrupt = new AbortController();
-  const opened = await openRun(command, { signal: interrupt.signal });
+  const opened = await openTrainingRun(command, { signal: interrupt.signal });
   let training: Training | null = null;
   const onSignal = (): void => {
     if (interrupt.signal.aborted) process.exit(130);

@@ -5,8 +5,18 @@ import type { Config } from "./schema.ts";
 /** What a configuration is for. */
 export type Purpose = "train" | "evaluate";
 
+/** The search engines that are asked: in training, in judging, and a simulator that is given to see how the policy takes noise. */
+export function enginesUsed(config: Config, purpose: Purpose): string[] {
+  const { search, evaluation, data, train, simulator } = config;
+  const validates = purpose === "train" && data.validation !== null && train.validateEvery > 0;
+  const tests = data.test !== null;
+  const simulates = tests && evaluation.robustness && (simulator.path !== null || simulator.endpoint !== null);
+  const used = [purpose === "train" && search.engine, (validates || tests) && evaluation.engine, simulates && "simulated"];
+  return [...new Set(used.filter((name) => name !== false && name !== null))];
+}
+
 export function checkTogether(config: Config, purpose: Purpose, locate: (path: readonly string[]) => string): ConfigError[] {
-  const { device, rollout, train, search, evaluation, data, curriculum, model, algorithm, simulator } = config;
+  const { device, rollout, train, data, curriculum, model, algorithm, simulator } = config;
   const mistakes: ConfigError[] = [];
   const need = (right: boolean, key: string, what: string, expected: string, got: string | number, hint?: string) => {
     if (!right) mistakes.push(new ConfigError({ where: locate(key.split(".")), what: `${key} ${what}`, expected, got: String(got), hint }));
@@ -74,8 +84,7 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
     "null",
     "Give it in a file (--config FILE) or as data.train=...",
   );
-  const judges = data.test !== null || data.validation !== null;
-  const engines = [...(trains ? [search.engine] : []), ...(judges ? [evaluation.engine] : [])];
+  const engines = enginesUsed(config, purpose);
   need(
     simulator.path === null || simulator.endpoint === null,
     "simulator.path",

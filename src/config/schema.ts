@@ -4,23 +4,24 @@
  * where it has one; a file in `configs/` holds only what differs.
  */
 import { z } from "zod";
+import { deviceNames } from "../device/devices.ts";
 import {
   choice,
   flag,
   model,
   nameOrFile,
+  nullableNameOrFile,
   optionalModel,
   optionalPath,
-  optionalText,
   path,
   rare,
   real,
   section,
   whole,
 } from "../util/fields.ts";
+import { bm25Settings, engineNames, simulatorSettings } from "../search/settings.ts";
 
-/** Names of the tables that a setting chooses from. */
-export const engineNames = ["simulated", "bm25"] as const;
+/** Names of the table that `rollout.method` chooses from. */
 export const methodNames = ["zerosearch", "direct", "rag"] as const;
 
 export const configSchema = z.strictObject({
@@ -44,7 +45,7 @@ export const configSchema = z.strictObject({
 
   device: section("What computes.", {
     kind: choice(
-      ["auto", "cpu", "webgpu"],
+      ["auto", ...deviceNames],
       "The device; auto takes a GPU if there is one, else the CPU, and says which; a software adapter is taken by webgpu only.",
     ),
     adapter: z
@@ -110,42 +111,16 @@ export const configSchema = z.strictObject({
   }),
 
   search: section("What answers the policy's queries in training.", {
-    engine: nameOrFile(
+    engine: nullableNameOrFile(
       engineNames,
-      "The search engine of training: a simulator (section simulator), a real one (its own section), or a module that exports one.",
+      "The search engine of training: a simulator (section simulator), a real one (its own section), or a module that exports one; null where a program gives its own to openTraining.",
     ),
     settings: rare(z.record(z.string(), z.json()).default({}).describe("Settings for a search engine that is a module of your own.")),
   }),
 
-  simulator: section("Search engine `simulated`: a model that plays it, in this process or behind an endpoint.", {
-    path: optionalModel("The simulator in this process. With LoRA, the policy's own model: they share one copy of the weights."),
-    adapter: optionalModel("PEFT adapter of the simulator, a folder or a Hub id."),
-    endpoint: optionalText(
-      "Base URL of an OpenAI-compatible server that runs the simulator, such as http://127.0.0.1:6001/v1, instead of simulator.path.",
-    ),
-    endpointModel: z.string().default("").describe("Name of the model at the endpoint."),
-    endpointKey: optionalText("Environment variable that holds the endpoint's API key; the key itself is never written anywhere."),
-    endpointConcurrency: rare(whole(64, { min: 1, max: 4096 }, "Requests under way at the endpoint at a time.")),
-    endpointTimeout: rare(real(120, { min: 0.1 }, "Seconds after which a request to the endpoint is given up and tried again.")),
-    endpointRetries: rare(
-      whole(4, { max: 100 }, "Times a request is tried again, at growing intervals, before the run stops with an error."),
-    ),
-    prompt: choice(
-      ["paper", "prompted", "quickstart"],
-      "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, or the short one of the quickstart's simulator.",
-    ),
-    documents: whole(5, { min: 1, max: 100 }, "Documents kept of each set; text after them is cut."),
-    maxNewTokens: whole(600, { min: 1 }, "Tokens one set of documents may take."),
-    temperature: real(0.8, { max: 10 }, "Sampling temperature; 0 is greedy."),
-    topK: rare(whole(0, {}, "Sample among the k likeliest tokens; 0 is off.")),
-    topP: rare(
-      z.number().gt(0).max(1).default(1).describe("Sample among the likeliest tokens that hold this share of the probability; 1 is off."),
-    ),
-  }),
+  simulator: simulatorSettings,
 
-  bm25: section("Search engine `bm25`: SQLite's FTS5 over data.corpus, embedded.", {
-    documents: whole(5, { min: 1, max: 100 }, "Documents a search returns."),
-  }),
+  bm25: bm25Settings,
 
   rollout: section("How the policy searches and answers, in training and in evaluation.", {
     method: nameOrFile(methodNames, "How the policy answers in training: a method by name, or a module that exports one."),

@@ -1,50 +1,49 @@
-/** Which device a program takes, and why. */
-import type { FoundAdapter, Probe } from "./probe.ts";
+/** Which device a program takes, and why; and which one a plan is made for. */
+import type { Device } from "./device.ts";
+import { deviceKind, devices, type DeviceName } from "./devices.ts";
+import { thisMachine, type Machine } from "./gpu-memory.ts";
+import type { DeviceSettings, Target } from "./kind.ts";
 
 export interface Wish {
-  readonly kind: "auto" | "webgpu" | "cpu";
+  readonly kind: DeviceName | "auto";
   /** Part of an adapter's name; null takes any. */
   readonly adapter: string | null;
 }
 
-export type Choice = { readonly why: string } & (
-  | { readonly device: "cpu" }
-  /** `adapter` is part of a name, for Dawn; undefined takes its first. */
-  | { readonly device: "webgpu"; readonly adapter: string | undefined }
-);
-
-/** A wish that needs no look at the adapters: what was asked for is taken, or it is an error. */
-export function chooseAsked({ kind, adapter }: Wish): Choice | null {
-  if (kind === "auto") return null;
-  if (kind === "cpu") return { device: "cpu", why: "as asked" };
-  return { device: "webgpu", adapter: adapter ?? undefined, why: adapter === null ? "as asked" : `as asked, adapter ${adapter}` };
+export interface Choice {
+  readonly device: DeviceName;
+  /** Part of a name; undefined takes the first. */
+  readonly adapter?: string | undefined;
+  readonly why: string;
 }
 
-/** `auto`: the first hardware adapter, else the CPU. A software adapter is slower than the CPU device, which is the same processor. */
-export function chooseAuto({ adapter }: Pick<Wish, "adapter">, probe: Probe): Choice {
-  const wanted = probe.adapters.filter(({ fullName }) => adapter === null || fullName.includes(adapter));
-  const found = wanted.find(({ software }) => !software);
-  if (found !== undefined) return { device: "webgpu", adapter: found.fullName, why: `auto: ${whyFound(found, wanted, adapter)}` };
-  return { device: "cpu", why: `auto: ${whyNone(probe, adapter)}` };
+/** What was asked for is taken as it is, without a look at the machine; `auto` takes the first device that is worth it here. */
+export async function chooseDevice({ kind, adapter }: Wish, machine: Machine = thisMachine): Promise<Choice> {
+  if (kind !== "auto") {
+    const named = adapter !== null && deviceKind(kind).uses.includes("adapter");
+    return named ? { device: kind, adapter, why: `as asked, adapter ${adapter}` } : { device: kind, why: "as asked" };
+  }
+  const whys: string[] = [];
+  for (const one of [...devices].reverse()) {
+    const { takes, adapter: found, why } = await one.probe({ adapter }, machine);
+    if (why !== "") whys.push(why);
+    if (takes) return { device: one.name, adapter: found, why: `auto: ${whys.join("; ")}` };
+  }
+  return { device: devices[0].name, why: "auto" };
 }
 
-function whyFound(found: FoundAdapter, wanted: readonly FoundAdapter[], adapter: string | null): string {
-  const hardware = wanted.filter(({ software }) => !software);
-  const all = hardware.reduce((sum, { count }) => sum + count, 0);
-  const rule = adapter === null ? "" : ` named ${adapter}`;
-  if (all === 1) return `the only hardware adapter${rule}`;
-  return `the first of ${all} hardware adapters${rule}${found.count === all ? "" : `; device.adapter=NAME takes another`}`;
+/** The device that these settings lead to on this machine. */
+export async function findTarget(settings: DeviceSettings & Pick<Wish, "kind">, machine: Machine = thisMachine): Promise<Target> {
+  if (settings.kind !== "auto") return deviceKind(settings.kind).dry(settings, machine);
+  let seen: ReturnType<Machine["adapters"]> | null = null;
+  const once: Machine = { ...machine, adapters: () => (seen ??= machine.adapters()) };
+  const { device, adapter = settings.adapter, why } = await chooseDevice(settings, once);
+  const target = await deviceKind(device).dry({ ...settings, adapter }, once);
+  const instead = device === devices[0].name ? [why.replace(/; zerosearch doctor says more$/, "")] : [];
+  return { ...target, notes: [...instead, ...target.notes] };
 }
 
-function whyNone({ adapters, unusable, failure }: Probe, adapter: string | null): string {
-  const named = adapters.filter(({ fullName }) => adapter === null || fullName.includes(adapter));
-  const more = "; zerosearch doctor says more";
-  if (failure !== null) return `${failure}${more}`;
-  const [software] = named;
-  if (software !== undefined) return `${software.fullName} is a software adapter, taken only where --device webgpu asks for it`;
-  const [other] = adapters;
-  if (adapter !== null && other !== undefined) return `no adapter's name contains ${adapter}; there is ${other.fullName}`;
-  const [refused] = unusable;
-  if (refused !== undefined) return `${refused.fullName} cannot be used: ${refused.why}${more}`;
-  return `no GPU adapter was found${more}`;
+/** The device that a run has opened. */
+export function targetOf(device: Device, settings: DeviceSettings, machine: Machine = thisMachine): Promise<Target> {
+  return deviceKind(device.kind).dry(settings, machine, device);
 }

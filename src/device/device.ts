@@ -64,46 +64,18 @@ export interface Replay {
   dispose(): void;
 }
 
-/** What decides which kernels a model needs. A decoder's configuration has the fields up to `qkNorm`. */
-export interface ModelShapes {
-  /** C */
-  readonly width: number;
-  /** F */
-  readonly mlpWidth: number;
-  /** H */
-  readonly heads: number;
-  /** K */
-  readonly kvHeads: number;
-  /** D */
-  readonly headDim: number;
-  /** V */
-  readonly vocabulary: number;
-  readonly qkvBias: boolean;
-  readonly outputBias: boolean;
-  readonly mlpBias: boolean;
-  readonly qkNorm: boolean;
-  /** Storage type of the weights. */
-  readonly weights: Dtype;
-  /** Storage type of the key and value cache. */
-  readonly cache: Dtype;
-  /** What learns: nothing, all weights, or LoRA adapters only. */
-  readonly trains: "nothing" | "weights" | "adapters";
-  /** Rank of its LoRA adapters; 0 without. */
-  readonly loraRank: number;
-  /** How AdamW stores its moments: f32 unless told. */
-  readonly moments?: "f32" | "bf16" | "8bit";
-}
+/** Asks a device for kernels, as a run would. */
+export type DeviceProgram = (device: Device) => void | Promise<void>;
 
 export interface Device {
-  readonly kind: "cpu" | "webgpu";
+  /** Its name in the table of devices. */
+  readonly kind: string;
   /** One line of facts for people: engine, threads, SIMD build or adapter, driver, kernel tier. */
   readonly description: string;
   /** Decode steps worth recording before ids are read back: 1 where reading is free. */
   readonly readInterval: number;
   /** Type that the operands of matrix products are rounded to; sums are f32. With f16, gradients need loss scaling. */
   readonly precision: "f32" | "f16";
-  /** Whether sums are independent of the batch (promises 1 and 2); false with an outside BLAS. */
-  readonly batchInvariant: boolean;
 
   /**
    * Contents are undefined. The caller releases it, once.
@@ -135,11 +107,12 @@ export interface Device {
   capture?(fn: () => void): Replay;
 
   /**
-   * Makes ready what a model's kernels need before it runs (a GPU compiles pipelines), without stopping the program; `onProgress` is told
-   * how many are done. Only time depends on it. Absent where there is nothing to do.
+   * Makes ready what a program will ask for (a GPU compiles pipelines), without stopping this one: `program` is run on a device that computes
+   * nothing, perhaps several times; what it reads are zeros. `onProgress` is told how many pipelines are done. Only time depends on it.
+   * Absent where there is nothing to do.
    * @throws DeviceError when a kernel does not compile.
    */
-  prepare?(shapes: ModelShapes, onProgress?: (done: number, total: number) => void): Promise<void>;
+  prepare?(program: DeviceProgram, onProgress?: (done: number, total: number) => void): Promise<void>;
 
   /** Resolves when everything asked for has run. */
   synchronize(): Promise<void>;

@@ -5,7 +5,7 @@ import { Progress } from "../log/progress.ts";
 import type { Scores } from "../rl/reward.ts";
 import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import { FirstSearch } from "../search/first-search.ts";
-import type { SearchEngine } from "../search/search-engine.ts";
+import type { Engine } from "../search/search-engine.ts";
 import { mean } from "../util/stats.ts";
 import { evaluate, summarise, type JudgedTrajectory } from "./evaluate.ts";
 import type { Evaluation, EvaluationRow, HopsRow, When } from "./report.ts";
@@ -17,7 +17,7 @@ export interface JudgeOptions {
   /** Others with the same model, whose rows come first. */
   readonly baselines: readonly Method[];
   /** At least one. */
-  readonly engines: readonly SearchEngine[];
+  readonly engines: readonly Engine[];
   /** A question set is all that have one `dataSource`. */
   readonly questions: readonly Question[];
   /** Greedy. */
@@ -31,7 +31,7 @@ export interface JudgeOptions {
   readonly seed: number;
   readonly samples: number;
   /** For the table of how the policy takes noise: simulators whose documents are meant to be useful, and noisy. Null leaves it out. */
-  readonly simulated: { readonly useful: SearchEngine; readonly noisy: SearchEngine } | null;
+  readonly simulated: { readonly useful: Engine; readonly noisy: Engine } | null;
   /** Called with each row of `judged.jsonl`, in the order of methods, engines and questions. */
   readonly onJudged?: (row: JudgedRow) => void;
   /** Gives it up. */
@@ -97,7 +97,7 @@ async function shown<T>(
 function robustness(options: JudgeOptions, { useful, noisy }: NonNullable<JudgeOptions["simulated"]>): Promise<RobustnessSummary[]> {
   const { method, questions, context, when } = options;
   const single = questions.filter(({ metadata }) => (metadata?.["hops"] ?? 1) === 1);
-  const from = (first: SearchEngine): AgentContext => ({ ...context, engine: new FirstSearch(first, useful) });
+  const from = (first: Engine): AgentContext => ({ ...context, engine: new FirstSearch(first, useful) });
   return shown(options, `noise ${when} training:`, 2 * single.length, (progress) =>
     measureRobustness(single, method, from(noisy), from(useful), progress),
   );

@@ -238,8 +238,8 @@ export class DecodeRows {
   }
 }
 
-/** n itself where every step is read; else the next power of two, and multiples of 64 from there on. */
-function rowsFor(n: number, interval: number): number {
+/** Rows of the batch that n requests decode in: n itself where every step is read; else the next power of two, and multiples of 64 from there on. */
+export function rowsFor(n: number, interval: number): number {
   if (interval === 1 || n === 0) return n;
   return n <= 64 ? 2 ** Math.ceil(Math.log2(n)) : 64 * Math.ceil(n / 64);
 }

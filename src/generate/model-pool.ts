@@ -69,7 +69,7 @@ export class ModelPool implements SequenceOwner {
         what: "the request does not fit the cache, even alone",
         expected: `at most ${this.settings.blocks} blocks of ${BLOCK_TOKENS} tokens`,
         got: `${tokens} tokens (${sequence.ids.length} in the sequence, ${remaining} to sample), ${blocksFor(tokens)} blocks`,
-        hint: "Raise kvCacheBytes (or this model's kvShare), or lower maxNewTokens.",
+        hint: "Raise its cacheBytes (rollout.cacheMiB), or lower maxNewTokens.",
       });
     }
     this.lane(sequence.adapter).waiting.push(active);

@@ -27,16 +27,14 @@ export interface GeneratorModel {
    * sequence closes. Weights that change while sequences are open must be announced with `invalidate`.
    */
   readonly frozen?: boolean;
-  /** Its part of `kvCacheBytes`, in proportion to those of the other models. Default 1. */
-  readonly kvShare?: number;
+  /** Bytes for its key and value blocks. Default 128 MiB. */
+  readonly cacheBytes?: number;
 }
 
 export interface BatchGeneratorOptions {
   readonly device: Device;
   /** By the name that `open` uses. */
   readonly models: Readonly<Record<string, GeneratorModel>>;
-  /** Bytes for the key and value blocks of all models. Default 128 MiB. */
-  readonly kvCacheBytes?: number;
   /** Storage type of the cache; training must attend over the same. Default f32. */
   readonly cacheDtype?: Dtype;
   /** The largest decode batch. Default 64. */
@@ -70,12 +68,11 @@ export class BatchGenerator implements Generator {
   private readonly mostFlights: number;
   private disposed = false;
 
-  /** The generator owns its caches, not the models. @throws ConfigError for wrong settings, or a budget that holds no block. */
+  /** The generator owns its caches, not the models. @throws ConfigError for wrong settings, or a cache that holds no block. */
   constructor(options: BatchGeneratorOptions) {
     const {
       device,
       models,
-      kvCacheBytes = 128 * 2 ** 20,
       cacheDtype = "f32",
       maxRows = 64,
       maxPrefillTokens = 2048,
@@ -88,18 +85,17 @@ export class BatchGenerator implements Generator {
       if (!(Number.isInteger(value) && value > 0))
         throw new ConfigError({ where: "BatchGenerator", what: `${name} is wrong`, expected: "a positive integer", got: String(value) });
     }
-    const shares = Object.values(models).reduce((sum, { kvShare = 1 }) => sum + kvShare, 0);
-    for (const [name, { decoder, frozen = false, kvShare = 1 }] of Object.entries(models)) {
+    for (const [name, { decoder, frozen = false, cacheBytes = 128 * 2 ** 20 }] of Object.entries(models)) {
       if (decoder.device !== device) throw new ConfigError({ where: "BatchGenerator", what: `model ${name} lives on another device` });
       const blockBytes = KvCache.bytesFor(decoder.config, 1, cacheDtype);
-      const blocks = Math.floor((kvCacheBytes * kvShare) / shares / blockBytes);
+      const blocks = Math.floor(cacheBytes / blockBytes);
       if (!(blocks >= 1)) {
         throw new ConfigError({
           where: "BatchGenerator",
           what: `the cache of model ${name} holds no block`,
           expected: `at least ${blocksFor(decoder.maxPositions) * blockBytes} bytes for one sequence of ${decoder.maxPositions} tokens`,
-          got: `${Math.floor((kvCacheBytes * kvShare) / shares)} bytes (blocks of ${blockBytes})`,
-          hint: "Raise kvCacheBytes or the model's kvShare.",
+          got: `${cacheBytes} bytes (blocks of ${blockBytes})`,
+          hint: "Raise its cacheBytes (rollout.cacheMiB).",
         });
       }
       const settings = { maxRows, maxPrefillTokens, readInterval, sharing, cacheDtype, blocks, frozen };

@@ -52,7 +52,6 @@ const LONGEST = 64 * 2 ** 20;
 
 export interface HubClientOptions {
   readonly patience?: Patience | undefined;
-  /** Ends a download; what came stays in the cache, and the next one goes on from there. */
   readonly signal?: AbortSignal | undefined;
   /** Told of every further try. */
   readonly onNote?: ((note: string) => void) | undefined;

@@ -4,12 +4,13 @@ import { join } from "node:path";
 import { FileError } from "../util/errors.ts";
 import { Slots } from "../util/slots.ts";
 import { missingIn, putIntoSnapshot, repoFolder, sizeOf, snapshotFolder, writeRef, type FoundModel } from "./cache.ts";
-import { HubAnswerError, HubClient, type HubClientOptions } from "./client.ts";
+import { HubAnswerError, HubClient } from "./client.ts";
 import { diskError, fetchBlob, unfinishedFile } from "./fetch-blob.ts";
-import { withLock, type LockTimes } from "./lock.ts";
+import type { LocateOptions } from "./find-model.ts";
+import { withLock } from "./lock.ts";
 import { checkedEntry, neededFiles, weightFiles, type RepoFile } from "./needed-files.ts";
 import type { HubSettings } from "./settings.ts";
-import { isCommit, type HubId, type ModelKind } from "./source.ts";
+import { isCommit, type HubId } from "./source.ts";
 
 /** How far a download is. */
 export interface DownloadProgress {
@@ -25,15 +26,9 @@ export interface DownloadProgress {
   readonly allFiles: number;
 }
 
-export interface DownloadOptions extends HubClientOptions {
-  /** What is looked for; a model unless told. */
-  readonly kind: ModelKind;
-  /** Called at the start, and at every piece that came. */
-  readonly onProgress: (progress: DownloadProgress) => void;
-  /** Told, in one line each, of tries that failed, of waiting for another program, and of what is used in place of the Hub. */
-  readonly onNote: (note: string) => void;
-  readonly lockTimes?: LockTimes | undefined;
-}
+/** What of `LocateOptions` a download needs. */
+export type DownloadOptions = Pick<LocateOptions, "signal" | "patience" | "lockTimes"> &
+  Required<Pick<LocateOptions, "kind" | "onProgress" | "onNote">>;
 
 /** Files that are fetched at a time. */
 const ABREAST = 4;

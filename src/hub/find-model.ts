@@ -6,8 +6,9 @@ import { open, readdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FileError } from "../util/errors.ts";
 import { isFile, lookUp, sizeOf, type Cached, type FoundModel } from "./cache.ts";
-import { HubAnswerError, HubConnectionError, HubStatusError, mayPass } from "./client.ts";
-import { download, type DownloadOptions } from "./download.ts";
+import { HubAnswerError, HubConnectionError, HubStatusError, mayPass, type Patience } from "./client.ts";
+import { download, type DownloadProgress } from "./download.ts";
+import type { LockTimes } from "./lock.ts";
 import { readHubSettings, type Environment, type HubSettings } from "./settings.ts";
 import { defaultRevision, isCommit, markOf, parseHubId, type HubId, type ModelKind } from "./source.ts";
 
@@ -16,13 +17,25 @@ export type { DownloadProgress } from "./download.ts";
 export type { Environment } from "./settings.ts";
 export type { ModelKind } from "./source.ts";
 
-export interface LocateOptions extends Partial<DownloadOptions> {
+export interface LocateOptions {
+  /** What is looked for; a model unless told. */
+  readonly kind?: ModelKind;
   /** Who asks, for errors: a configuration key, a command. */
   readonly where?: string | undefined;
   /** Asks the Hub for the newest commit also where the cache has the model; with an older one, it is fetched. */
   readonly update?: boolean | undefined;
-  /** The variables of huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE; those of this process unless told. */
+  /** Called at the start of a download, and at every piece that came. */
+  readonly onProgress?: (progress: DownloadProgress) => void;
+  /** Told, in one line each, of tries that failed, of waiting for another program, and of what is used in place of the Hub. */
+  readonly onNote?: (note: string) => void;
+  /** Ends a download; what came stays in the cache, and the next one goes on from there. */
+  readonly signal?: AbortSignal | undefined;
+  /** @internal The variables of huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE; those of this process unless told. */
   readonly env?: Environment | undefined;
+  /** @internal */
+  readonly patience?: Patience | undefined;
+  /** @internal */
+  readonly lockTimes?: LockTimes | undefined;
 }
 
 /**

@@ -69,13 +69,10 @@ function fail(where: string, what: string, expected?: string, got?: unknown, hin
 
 function number(where: string, raw: Raw, key: string, fallback: number | null, integer: boolean): number {
   const value = raw[key] ?? fallback;
-  if (typeof value !== "number" || !Number.isFinite(value) || value <= 0 || (integer && !Number.isInteger(value)))
-    fail(
-      where,
-      `${key} is ${raw[key] === undefined ? "missing" : "wrong"}`,
-      integer ? "a positive integer" : "a positive number",
-      raw[key] ?? "nothing",
-    );
+  if (typeof value !== "number" || !Number.isFinite(value) || value <= 0 || (integer && !Number.isInteger(value))) {
+    const what = `${key} is ${raw[key] === undefined ? "missing" : "wrong"}`;
+    fail(where, what, integer ? "a positive integer" : "a positive number", raw[key] ?? "nothing");
+  }
   return value;
 }
 
@@ -132,26 +129,12 @@ function refuseUnsupported(where: string, raw: Raw): void {
 }
 
 /** Fields that `toHuggingFace` writes from the configuration. */
-const known = new Set([
-  "architectures",
-  "model_type",
-  "hidden_size",
-  "intermediate_size",
-  "num_hidden_layers",
-  "num_attention_heads",
-  "num_key_value_heads",
-  "head_dim",
-  "vocab_size",
-  "max_position_embeddings",
-  "rms_norm_eps",
-  "rope_theta",
-  "rope_scaling",
-  "rope_parameters",
-  "tie_word_embeddings",
-  "attention_bias",
-  "mlp_bias",
-  "hidden_act",
-]);
+const known = new Set(
+  (
+    "architectures model_type hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim vocab_size " +
+    "max_position_embeddings rms_norm_eps rope_theta rope_scaling rope_parameters tie_word_embeddings attention_bias mlp_bias hidden_act"
+  ).split(" "),
+);
 
 /**
  * The configuration in a parsed config.json. `where` names the file in errors.
@@ -238,13 +221,6 @@ export function toHuggingFace(config: DecoderConfig): Record<string, unknown> {
     hidden_act: "silu",
     ...config.extra,
   };
-}
-
-/** Numbers in the model, by exact count: embeddings once where they are tied. */
-export function parameterCount(config: DecoderConfig): number {
-  let total = 0;
-  for (const { shape } of parameterShapes(config)) total += shape.reduce((product, n) => product * n, 1);
-  return total;
 }
 
 export interface ParameterShape {

@@ -1,9 +1,9 @@
 /** The decoder transformer: Llama, Qwen2 and Qwen3 in one. Two ways through the same kernels: packed for training, paged for sampling. */
 import type { Device, Dtype } from "../device/device.ts";
 import { attention } from "../ops/attention.ts";
-import { attentionPaged, type PagedPlaces } from "../ops/attention-paged.ts";
+import { attentionPaged } from "../ops/attention-paged.ts";
 import { embedding } from "../ops/embedding.ts";
-import { kvWrite } from "../ops/kv-write.ts";
+import { kvWrite, type PagedPlaces } from "../ops/kv-write.ts";
 import { linear } from "../ops/matmul.ts";
 import { rmsNorm } from "../ops/rms-norm.ts";
 import { checkpoint } from "../tensor/checkpoint.ts";
@@ -78,6 +78,7 @@ export class Decoder {
   readonly dtype: Dtype;
   /** Positions a sequence may have here. */
   readonly maxPositions: number;
+  /** @internal */
   readonly blocks: readonly DecoderBlock[];
   private readonly weights = new Map<string, Parameter>();
   private readonly adapters = new Map<string, Adapter>();

@@ -1,6 +1,6 @@
 /** One AdamW step of one parameter whose moments are stored in 8 bits. Source: Dettmers et al. 2021, arXiv:2110.02861. */
 import { foldedCols, foldedRows, type Shape } from "../tensor/shape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { runKernel, type Tensor } from "../tensor/tensor.ts";
 import type { Words2 } from "../util/philox.ts";
 import { adamwDims, type AdamWStep } from "./adamw.ts";
 import { expectDtype, expectShape } from "./check.ts";
@@ -43,13 +43,11 @@ export function adamw8bit(
   expectShape("adamw_8bit", "gradient", gradient, param.shape);
   expectDtype("adamw_8bit", "param", param, "f32");
   for (const [name, tensor] of Object.entries({ m, v })) {
-    expectShape("adamw_8bit", name, tensor, shapes.codes);
-    expectDtype("adamw_8bit", name, tensor, "u32");
+    expectShape("adamw_8bit", name, tensor, shapes.codes, "u32");
   }
   expectShape("adamw_8bit", "scales", scales, shapes.scales);
   expectShape("adamw_8bit", "tables", tables, [3, block]);
   expectShape("adamw_8bit", "clip", clip, [1, 2]);
   const dims = { ...adamwDims(hyper), key0: key[0], key1: key[1] };
-  const inputs = [gradient.storage, clip.storage, tables.storage];
-  param.device.run("adamw_8bit", dims, inputs, [param.storage, m.storage, v.storage, scales.storage]);
+  runKernel("adamw_8bit", dims, [gradient, clip, tables], [param, m, v, scales]);
 }

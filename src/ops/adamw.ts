@@ -1,5 +1,5 @@
 /** One AdamW step of one parameter. Source: Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2. */
-import type { Tensor } from "../tensor/tensor.ts";
+import { runKernel, type Tensor } from "../tensor/tensor.ts";
 import type { Words2 } from "../util/philox.ts";
 import { expectDtype, expectShape } from "./check.ts";
 
@@ -19,12 +19,7 @@ export function adamwDims({ lr, beta1, beta2, eps, weightDecay, step }: AdamWSte
 }
 
 function expectShapes(op: string, param: Tensor, gradient: Tensor, m: Tensor, v: Tensor, clip: Tensor): void {
-  for (const [name, tensor] of [
-    ["gradient", gradient],
-    ["m", m],
-    ["v", v],
-  ] as const)
-    expectShape(op, name, tensor, param.shape);
+  for (const [name, tensor] of Object.entries({ gradient, m, v })) expectShape(op, name, tensor, param.shape);
   expectDtype(op, "param", param, "f32");
   expectShape(op, "clip", clip, [1, 2]);
 }
@@ -37,7 +32,7 @@ function expectShapes(op: string, param: Tensor, gradient: Tensor, m: Tensor, v:
  */
 export function adamw(param: Tensor, gradient: Tensor, m: Tensor, v: Tensor, clip: Tensor, hyper: AdamWStep): void {
   expectShapes("adamw", param, gradient, m, v, clip);
-  param.device.run("adamw", adamwDims(hyper), [gradient.storage, clip.storage], [param.storage, m.storage, v.storage]);
+  runKernel("adamw", adamwDims(hyper), [gradient, clip], [param, m, v]);
 }
 
 /**
@@ -54,5 +49,5 @@ export function adamwBf16(param: Tensor, gradient: Tensor, m: Tensor, v: Tensor,
   expectDtype("adamw_bf16", "m", m, "bf16");
   expectDtype("adamw_bf16", "v", v, "bf16");
   const dims = { ...adamwDims(hyper), key0: key[0], key1: key[1] };
-  param.device.run("adamw_bf16", dims, [gradient.storage, clip.storage], [param.storage, m.storage, v.storage]);
+  runKernel("adamw_bf16", dims, [gradient, clip], [param, m, v]);
 }

@@ -1,6 +1,6 @@
 /** The residual sum. */
 import { record } from "../tensor/tape.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
 import { expectDtype, expectShape } from "./check.ts";
 
 /**
@@ -9,10 +9,9 @@ import { expectDtype, expectShape } from "./check.ts";
  */
 export function add(a: Tensor, b: Tensor): Tensor {
   expectDtype("add", "a", a, "f32");
-  expectDtype("add", "b", b, "f32");
-  expectShape("add", "b", b, a.shape);
+  expectShape("add", "b", b, a.shape, "f32");
   const y = empty(a.device, a.shape, { label: "add" });
-  a.device.run("add", {}, [a.storage, b.storage], [y.storage]);
+  runKernel("add", {}, [a, b], [y]);
   record({
     op: "add",
     inputs: [a, b],

@@ -1,6 +1,6 @@
 /** One step of the stop automaton and of the budgets, on the device. */
-import type { Tensor } from "../tensor/tensor.ts";
-import { expectDtype, expectMatrix, expectShape } from "./check.ts";
+import { runKernel, type Tensor } from "../tensor/tensor.ts";
+import { expectMatrix, expectShape } from "./check.ts";
 import type { Sampled } from "./sample.ts";
 
 /** What one decode slot carries from step to step: [R] u32 each. */
@@ -42,23 +42,11 @@ export function advance(
   expectShape("advance", "accepts", accepts, [transitions.rows]);
   expectShape("advance", "logProb", sampled.logProb, [R]);
   for (const [name, tensor] of Object.entries(state) as [string, Tensor][]) {
-    expectShape("advance", name, tensor, [R]);
-    expectDtype("advance", name, tensor, "u32");
+    expectShape("advance", name, tensor, [R], "u32");
   }
   expectShape("advance", "record ids", into.ids, [into.ids.rows, R]);
   expectShape("advance", "record logProbs", into.logProbs, into.ids.shape);
-  sampled.ids.device.run(
-    "advance",
-    { step },
-    [sampled.ids.storage, sampled.logProb.storage, transitions.storage, accepts.storage],
-    [
-      state.last.storage,
-      state.positions.storage,
-      state.states.storage,
-      state.remaining.storage,
-      state.status.storage,
-      into.ids.storage,
-      into.logProbs.storage,
-    ],
-  );
+  const { last, positions, states, remaining, status } = state;
+  const outputs = [last, positions, states, remaining, status, into.ids, into.logProbs];
+  runKernel("advance", { step }, [sampled.ids, sampled.logProb, transitions, accepts], outputs);
 }

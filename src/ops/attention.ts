@@ -1,9 +1,9 @@
 /** Causal attention over packed sequences. Source: Dao et al. 2022, arXiv:2205.14135; grouped queries: Ainslie et al. 2023, arXiv:2305.13245. */
 import type { Dtype } from "../device/device.ts";
 import { record } from "../tensor/tape.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
 import { ShapeError } from "../util/errors.ts";
-import { expectDivisor, expectDtype, expectMatrix, expectShape, expectVector, headWidth } from "./check.ts";
+import { expectDivisor, expectMatrix, expectShape, expectVector, headWidth } from "./check.ts";
 import { round } from "./round.ts";
 
 export interface AttentionOptions {
@@ -28,13 +28,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, opti
   expectMatrix("attention", "q", q);
   expectDivisor("attention", "kvHeads", kvHeads, "heads", heads);
   const D = headWidth("attention", q.cols, heads);
-  for (const [name, tensor] of [
-    ["k", k],
-    ["v", v],
-  ] as const)
-    expectShape("attention", name, tensor, [q.rows, kvHeads * D]);
-  expectVector("attention", "offsets", offsets);
-  expectDtype("attention", "offsets", offsets, "u32");
+  for (const [name, tensor] of Object.entries({ k, v })) expectShape("attention", name, tensor, [q.rows, kvHeads * D]);
+  expectVector("attention", "offsets", offsets, "u32");
   if (offsets.size < 2)
     throw new ShapeError({
       where: "attention",
@@ -42,12 +37,11 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, opti
       expected: "[B + 1], B at least 1",
       got: `[${offsets.size}]`,
     });
-  const scale = options.scale ?? 1 / Math.sqrt(D);
-  const dims = { heads, kvHeads, scale };
+  const dims = { heads, kvHeads, scale: options.scale ?? 1 / Math.sqrt(D) };
   const [kSeen, vSeen] = cacheDtype === "f16" || cacheDtype === "bf16" ? [round(k, cacheDtype), round(v, cacheDtype)] : [k, v];
   const out = empty(q.device, q.shape, { label: "attention" });
   const lse = empty(q.device, [q.rows, heads], { label: "attention lse" });
-  q.device.run("attention", dims, [q.storage, kSeen.storage, vSeen.storage, offsets.storage], [out.storage, lse.storage]);
+  runKernel("attention", dims, [q, kSeen, vSeen, offsets], [out, lse]);
   record({
     op: "attention",
     inputs: [q, kSeen, vSeen],
@@ -56,18 +50,11 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, opti
     saved: [lse],
     backward(gradients, [dout]) {
       if (dout === null || dout === undefined) return;
-      const made = [q, kSeen, vSeen].map((input) => ({ input, gradient: gradients.make(input) }));
-      const inputs = [q, kSeen, vSeen, offsets, out, lse, dout].map((tensor) => tensor.storage);
-      q.device.run(
-        "attention_backward",
-        dims,
-        inputs,
-        made.map(({ gradient }) => gradient.storage),
-      );
-      for (const { input, gradient } of made) {
-        if (gradients.needs(input)) gradients.give(input, gradient);
-        else gradient.dispose();
-      }
+      const [dq, dk, dv] = [gradients.make(q), gradients.make(kSeen), gradients.make(vSeen)];
+      runKernel("attention_backward", dims, [q, kSeen, vSeen, offsets, out, lse, dout], [dq, dk, dv]);
+      gradients.give(q, dq);
+      gradients.give(kSeen, dk);
+      gradients.give(vSeen, dv);
     },
   });
   return out;

@@ -4,8 +4,11 @@ import { formatShape, sameShape, type Shape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { ShapeError } from "../util/errors.ts";
 
-/** @throws ShapeError unless `tensor` has exactly this shape. */
-export function expectShape(op: string, name: string, tensor: Tensor, shape: Shape): void {
+/** A storage type, or any that holds floats. */
+type Kind = Dtype | "float";
+
+/** @throws ShapeError unless `tensor` has exactly this shape, and is stored as `dtype` if told. */
+export function expectShape(op: string, name: string, tensor: Tensor, shape: Shape, dtype?: Kind): void {
   if (!sameShape(tensor.shape, shape))
     throw new ShapeError({
       where: op,
@@ -13,10 +16,11 @@ export function expectShape(op: string, name: string, tensor: Tensor, shape: Sha
       expected: formatShape(shape),
       got: formatShape(tensor.shape),
     });
+  expectDtype(op, name, tensor, dtype);
 }
 
-/** @throws ShapeError unless `tensor` has two dimensions. */
-export function expectMatrix(op: string, name: string, tensor: Tensor): void {
+/** @throws ShapeError unless `tensor` has two dimensions, and is stored as `dtype` if told. */
+export function expectMatrix(op: string, name: string, tensor: Tensor, dtype?: Kind): void {
   if (tensor.shape.length !== 2)
     throw new ShapeError({
       where: op,
@@ -24,10 +28,11 @@ export function expectMatrix(op: string, name: string, tensor: Tensor): void {
       expected: "[rows, cols]",
       got: formatShape(tensor.shape),
     });
+  expectDtype(op, name, tensor, dtype);
 }
 
-/** @throws ShapeError unless `tensor` has one dimension. */
-export function expectVector(op: string, name: string, tensor: Tensor): void {
+/** @throws ShapeError unless `tensor` has one dimension, and is stored as `dtype` if told. */
+export function expectVector(op: string, name: string, tensor: Tensor, dtype?: Kind): void {
   if (tensor.shape.length !== 1)
     throw new ShapeError({
       where: op,
@@ -35,18 +40,14 @@ export function expectVector(op: string, name: string, tensor: Tensor): void {
       expected: "[n]",
       got: formatShape(tensor.shape),
     });
+  expectDtype(op, name, tensor, dtype);
 }
 
-/** @throws ShapeError unless `tensor` is stored as `dtype`. */
-export function expectDtype(op: string, name: string, tensor: Tensor, dtype: Dtype): void {
-  if (tensor.dtype !== dtype)
-    throw new ShapeError({ where: op, what: `${name} ("${tensor.label}") has the wrong type`, expected: dtype, got: tensor.dtype });
-}
-
-/** @throws ShapeError unless `tensor` holds floats. */
-export function expectFloat(op: string, name: string, tensor: Tensor): void {
-  if (tensor.dtype === "u32")
-    throw new ShapeError({ where: op, what: `${name} ("${tensor.label}") has the wrong type`, expected: "f32, f16 or bf16", got: "u32" });
+/** @throws ShapeError unless `tensor` is stored as `dtype`, if one is told. */
+export function expectDtype(op: string, name: string, tensor: Tensor, dtype: Kind | undefined): void {
+  if (dtype === undefined || (dtype === "float" ? tensor.dtype !== "u32" : tensor.dtype === dtype)) return;
+  const expected = dtype === "float" ? "f32, f16 or bf16" : dtype;
+  throw new ShapeError({ where: op, what: `${name} ("${tensor.label}") has the wrong type`, expected, got: tensor.dtype });
 }
 
 /** Widest head that the attention kernels take. */

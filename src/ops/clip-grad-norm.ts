@@ -1,6 +1,6 @@
 /** The global norm of gradients and the factor that clips it, wholly on the device. Source: Pascanu et al. 2013, arXiv:1211.5063. */
 import { keep } from "../tensor/scope.ts";
-import { empty, full, type Tensor } from "../tensor/tensor.ts";
+import { empty, full, runKernel, type Tensor } from "../tensor/tensor.ts";
 import { ShapeError } from "../util/errors.ts";
 import { expectDtype } from "./check.ts";
 
@@ -9,7 +9,7 @@ export function sumOfSquares(x: Tensor, accumulator: Tensor, slot: number): void
   expectDtype("sum_squares", "x", x, "f32");
   if (!(slot >= 0 && slot < accumulator.size))
     throw new ShapeError({ where: "sum_squares", what: "slot out of range", expected: `0 .. ${accumulator.size - 1}`, got: String(slot) });
-  x.device.run("sum_squares", { slot }, [x.storage], [accumulator.storage]);
+  runKernel("sum_squares", { slot }, [x], [accumulator]);
 }
 
 /**
@@ -28,7 +28,7 @@ export function clipGradNorm(gradients: readonly Tensor[], maxNorm: number, grad
     sumOfSquares(gradient, sums, slot);
   });
   const result = empty(first.device, [1, 2], { label: "gradient norm and clip" });
-  first.device.run("clip_scale", { count: gradients.length, maxNorm, gradScale }, [sums.storage], [result.storage]);
+  runKernel("clip_scale", { count: gradients.length, maxNorm, gradScale }, [sums], [result]);
   sums.dispose();
   return result;
 }

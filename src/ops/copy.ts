@@ -1,6 +1,6 @@
 /** Copies rows, and converts between storage types. Not differentiable. */
 import type { Dtype } from "../device/device.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
 import { ShapeError } from "../util/errors.ts";
 
 export interface CopyRange {
@@ -23,7 +23,7 @@ export function copy(from: Tensor, into: Tensor, range: CopyRange = {}): void {
       expected: `${rows} rows of ${into.cols} in [${into.rows}, ${into.cols}] from row ${toRow}`,
       got: `rows ${fromRow} .. ${fromRow + rows - 1} of [${from.rows}, ${from.cols}]`,
     });
-  from.device.run("copy", { fromRow, toRow, rows }, [from.storage], [into.storage]);
+  runKernel("copy", { fromRow, toRow, rows }, [from], [into]);
 }
 
 /** A copy stored as `dtype`. */

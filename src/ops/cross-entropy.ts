@@ -1,7 +1,7 @@
 /** Weighted negative log-likelihood, the loss of fine-tuning. */
 import { record } from "../tensor/tape.ts";
-import { empty, full, type Tensor } from "../tensor/tensor.ts";
-import { expectDtype, expectShape, expectVector } from "./check.ts";
+import { empty, full, runKernel, type Tensor } from "../tensor/tensor.ts";
+import { expectShape, expectVector } from "./check.ts";
 import { logProb } from "./log-prob.ts";
 
 export interface WeightedNllOptions {
@@ -19,13 +19,12 @@ export interface WeightedNllOptions {
  */
 export function weightedNll(logProbs: Tensor, weights: Tensor, options: WeightedNllOptions = {}): Tensor {
   expectVector("weighted_nll", "logProb", logProbs);
-  expectShape("weighted_nll", "weights", weights, logProbs.shape);
-  expectDtype("weighted_nll", "weights", weights, "f32");
+  expectShape("weighted_nll", "weights", weights, logProbs.shape, "f32");
   const device = logProbs.device;
   const stats = options.stats ?? full(device, [1, 2], 0, { label: "weighted_nll" });
   expectShape("weighted_nll", "stats", stats, [1, 2]);
   const dLogProb = empty(device, logProbs.shape, { label: "gradient of log_prob" });
-  device.run("weighted_nll", { scale: options.scale ?? 1 }, [logProbs.storage, weights.storage], [dLogProb.storage, stats.storage]);
+  runKernel("weighted_nll", { scale: options.scale ?? 1 }, [logProbs, weights], [dLogProb, stats]);
   record({
     op: "weighted_nll",
     inputs: [logProbs],

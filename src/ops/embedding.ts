@@ -1,7 +1,7 @@
 /** Rows of a table by id. */
 import { record } from "../tensor/tape.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
-import { expectDtype, expectFloat, expectMatrix, expectVector } from "./check.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
+import { expectMatrix, expectVector } from "./check.ts";
 
 /**
  * ids [N] u32, table [V, C] (f32, f16 or bf16) -> [N, C] f32. Differentiable in table. Every id must be below V: ids are device
@@ -9,12 +9,10 @@ import { expectDtype, expectFloat, expectMatrix, expectVector } from "./check.ts
  * @throws ShapeError
  */
 export function embedding(ids: Tensor, table: Tensor): Tensor {
-  expectVector("embedding", "ids", ids);
-  expectDtype("embedding", "ids", ids, "u32");
-  expectMatrix("embedding", "table", table);
-  expectFloat("embedding", "table", table);
+  expectVector("embedding", "ids", ids, "u32");
+  expectMatrix("embedding", "table", table, "float");
   const y = empty(table.device, [ids.size, table.cols], { label: "embedding" });
-  table.device.run("embedding", {}, [ids.storage, table.storage], [y.storage]);
+  runKernel("embedding", {}, [ids, table], [y]);
   record({
     op: "embedding",
     inputs: [table],
@@ -23,7 +21,7 @@ export function embedding(ids: Tensor, table: Tensor): Tensor {
     holds: [ids],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined || !gradients.needs(table)) return;
-      dy.device.run("embedding_backward", {}, [ids.storage, dy.storage], [gradients.accumulator(table).storage]);
+      runKernel("embedding_backward", {}, [ids, dy], [gradients.accumulator(table)]);
     },
   });
   return y;

@@ -1,9 +1,9 @@
 /** Sets every element. */
-import type { Tensor } from "../tensor/tensor.ts";
+import { runKernel, type Tensor } from "../tensor/tensor.ts";
 import { expectDtype } from "./check.ts";
 
 /** y = value, in place; y f32. @throws ShapeError for another type. */
 export function fill(y: Tensor, value: number): void {
   expectDtype("fill", "y", y, "f32");
-  y.device.run("fill", { value }, [], [y.storage]);
+  runKernel("fill", { value }, [], [y]);
 }

@@ -1,19 +1,17 @@
 /** Rows by index: from all tokens to those that a loss looks at. */
 import { record } from "../tensor/tape.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
-import { expectDtype, expectMatrix, expectVector } from "./check.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
+import { expectMatrix, expectVector } from "./check.ts";
 
 /**
  * x [N, C], indices [n] u32, distinct and below N -> [n, C]. Differentiable in x.
  * @throws ShapeError
  */
 export function gatherRows(x: Tensor, indices: Tensor): Tensor {
-  expectMatrix("gather_rows", "x", x);
-  expectDtype("gather_rows", "x", x, "f32");
-  expectVector("gather_rows", "indices", indices);
-  expectDtype("gather_rows", "indices", indices, "u32");
+  expectMatrix("gather_rows", "x", x, "f32");
+  expectVector("gather_rows", "indices", indices, "u32");
   const y = empty(x.device, [indices.size, x.cols], { label: "gather_rows" });
-  x.device.run("gather_rows", {}, [x.storage, indices.storage], [y.storage]);
+  runKernel("gather_rows", {}, [x, indices], [y]);
   record({
     op: "gather_rows",
     inputs: [x],
@@ -22,7 +20,7 @@ export function gatherRows(x: Tensor, indices: Tensor): Tensor {
     holds: [indices],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;
-      x.device.run("scatter_rows", {}, [dy.storage, indices.storage], [gradients.accumulator(x).storage]);
+      runKernel("scatter_rows", {}, [dy, indices], [gradients.accumulator(x)]);
     },
   });
   return y;

@@ -1,9 +1,9 @@
 /** Log-probabilities and entropies of next tokens from the final hidden states, without [N, V] logits. */
 import { keep } from "../tensor/scope.ts";
 import { record } from "../tensor/tape.ts";
-import { empty, full, type Tensor } from "../tensor/tensor.ts";
+import { empty, full, runKernel, type Tensor } from "../tensor/tensor.ts";
 import { ShapeError } from "../util/errors.ts";
-import { expectDtype, expectFloat, expectMatrix, expectShape } from "./check.ts";
+import { expectMatrix, expectShape } from "./check.ts";
 
 export interface LogProb {
   /** [N]: log softmax(z)[target]. */
@@ -19,13 +19,10 @@ export interface LogProb {
  * @throws ShapeError if hidden and weight disagree on C, or temperature is not positive.
  */
 export function logProb(hidden: Tensor, weight: Tensor, targets: Tensor, temperature = 1): LogProb {
-  expectMatrix("log_prob", "hidden", hidden);
-  expectDtype("log_prob", "hidden", hidden, "f32");
-  expectMatrix("log_prob", "weight", weight);
-  expectFloat("log_prob", "weight", weight);
+  expectMatrix("log_prob", "hidden", hidden, "f32");
+  expectMatrix("log_prob", "weight", weight, "float");
   expectShape("log_prob", "weight", weight, [weight.rows, hidden.cols]);
-  expectShape("log_prob", "targets", targets, [hidden.rows]);
-  expectDtype("log_prob", "targets", targets, "u32");
+  expectShape("log_prob", "targets", targets, [hidden.rows], "u32");
   if (!(temperature > 0))
     throw new ShapeError({
       where: "log_prob",
@@ -35,12 +32,7 @@ export function logProb(hidden: Tensor, weight: Tensor, targets: Tensor, tempera
     });
   const vector = (label: string): Tensor => empty(hidden.device, [hidden.rows], { label });
   const [value, entropy, lse] = [vector("log_prob"), vector("entropy"), vector("log_prob lse")];
-  hidden.device.run(
-    "log_prob",
-    { temperature },
-    [hidden.storage, weight.storage, targets.storage],
-    [value.storage, entropy.storage, lse.storage],
-  );
+  runKernel("log_prob", { temperature }, [hidden, weight, targets], [value, entropy, lse]);
   record({
     op: "log_prob",
     inputs: [hidden, weight],
@@ -49,28 +41,12 @@ export function logProb(hidden: Tensor, weight: Tensor, targets: Tensor, tempera
     holds: [hidden, weight, targets, entropy],
     saved: [lse],
     backward(gradients, [dLogProb = null, dEntropy = null]) {
-      const device = hidden.device;
-      const dValue = dLogProb ?? keep(full(device, [hidden.rows], 0, { label: "zero" }));
+      const dValue = dLogProb ?? keep(full(hidden.device, [hidden.rows], 0, { label: "zero" }));
       const dhidden = gradients.make(hidden);
-      const wanted = gradients.needs(weight);
-      const dweight = wanted ? gradients.accumulator(weight) : null;
-      device.run(
-        "log_prob_backward",
-        { temperature },
-        [
-          hidden.storage,
-          weight.storage,
-          targets.storage,
-          entropy.storage,
-          lse.storage,
-          dValue.storage,
-          dEntropy === null ? null : dEntropy.storage,
-        ],
-        [dhidden.storage, dweight === null ? null : dweight.storage],
-      );
+      const dweight = gradients.needs(weight) ? gradients.accumulator(weight) : null;
+      runKernel("log_prob_backward", { temperature }, [hidden, weight, targets, entropy, lse, dValue, dEntropy], [dhidden, dweight]);
       if (dValue !== dLogProb) dValue.dispose();
-      if (gradients.needs(hidden)) gradients.give(hidden, dhidden);
-      else dhidden.dispose();
+      gradients.give(hidden, dhidden);
     },
   });
   return { logProb: value, entropy };

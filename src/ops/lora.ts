@@ -1,9 +1,9 @@
 /** The linear layer with a low-rank addition. Source: Hu et al. 2021, "LoRA", arXiv:2106.09685, equation 3. */
 import { keep } from "../tensor/scope.ts";
 import { record } from "../tensor/tape.ts";
-import { empty, full, type Tensor } from "../tensor/tensor.ts";
+import { empty, full, runKernel, type Tensor } from "../tensor/tensor.ts";
 import { expectMatrix, expectShape } from "./check.ts";
-import { runMatmul } from "./matmul.ts";
+import { addProduct, runMatmul } from "./matmul.ts";
 
 /**
  * y = x weight^T + bias + scale (x a^T) b^T. x [N, K], weight [M, K], bias [M] or null, a [r, K], b [M, r] -> [N, M] f32.
@@ -32,26 +32,14 @@ export function lora(x: Tensor, weight: Tensor, bias: Tensor | null, a: Tensor, 
     saved: [narrow],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;
-      if (gradients.needs(b)) {
-        const slot = gradients.slot(b);
-        runMatmul(dy, true, narrow, false, null, slot.tensor, slot.accumulate);
-      }
+      addProduct(gradients, b, dy, true, narrow, false);
       const dNarrow = scaled(project(dy, b, false), scale);
-      if (gradients.needs(a)) {
-        const slot = gradients.slot(a);
-        runMatmul(dNarrow, true, x, false, null, slot.tensor, slot.accumulate);
-      }
-      if (gradients.needs(x)) {
-        const slot = gradients.slot(x);
-        runMatmul(dy, false, weight, false, null, slot.tensor, slot.accumulate);
-        runMatmul(dNarrow, false, a, false, null, slot.tensor, 1);
-      }
+      addProduct(gradients, a, dNarrow, true, x, false);
+      addProduct(gradients, x, dy, false, weight, false);
+      addProduct(gradients, x, dNarrow, false, a, false);
       dNarrow.dispose();
-      if (gradients.needs(weight)) {
-        const slot = gradients.slot(weight);
-        runMatmul(dy, true, x, false, null, slot.tensor, slot.accumulate);
-      }
-      if (bias !== null && gradients.needs(bias)) dy.device.run("column_sum", {}, [dy.storage], [gradients.accumulator(bias).storage]);
+      addProduct(gradients, weight, dy, true, x, false);
+      if (bias !== null && gradients.needs(bias)) runKernel("column_sum", {}, [dy], [gradients.accumulator(bias)]);
     },
   });
   return y;
@@ -67,7 +55,7 @@ function project(x: Tensor, m: Tensor, transpose: boolean): Tensor {
 /** scale * x in new memory; x is freed. */
 function scaled(x: Tensor, scale: number): Tensor {
   const out = keep(full(x.device, x.shape, 0, { label: "lora narrow" }));
-  x.device.run("accumulate", { scale }, [x.storage], [out.storage]);
+  runKernel("accumulate", { scale }, [x], [out]);
   x.dispose();
   return out;
 }

@@ -1,7 +1,8 @@
 /** Matrix product in all transpositions, and the linear form. */
+import type { Gradients } from "../tensor/backward.ts";
 import { record } from "../tensor/tape.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
-import { expectFloat, expectMatrix, expectShape } from "./check.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
+import { expectMatrix, expectShape } from "./check.ts";
 import { formatShape } from "../tensor/shape.ts";
 import { ShapeError } from "../util/errors.ts";
 
@@ -25,12 +26,14 @@ export function runMatmul(
   accumulate: number,
 ): void {
   const K = transA ? a.rows : a.cols;
-  a.device.run(
-    "matmul",
-    { M: c.rows, N: c.cols, K, transA: transA ? 1 : 0, transB: transB ? 1 : 0, accumulate },
-    [a.storage, b.storage, bias === null ? null : bias.storage],
-    [c.storage],
-  );
+  runKernel("matmul", { M: c.rows, N: c.cols, K, transA: transA ? 1 : 0, transB: transB ? 1 : 0, accumulate }, [a, b, bias], [c]);
+}
+
+/** Adds op(a) op(b) to the gradient of `input`, if it wants one. */
+export function addProduct(gradients: Gradients, input: Tensor, a: Tensor, transA: boolean, b: Tensor, transB: boolean): void {
+  if (!gradients.needs(input)) return;
+  const { tensor, accumulate } = gradients.slot(input);
+  runMatmul(a, transA, b, transB, null, tensor, accumulate);
 }
 
 /**
@@ -40,10 +43,8 @@ export function runMatmul(
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const { transA = false, transB = false, bias = null } = options;
-  expectMatrix("matmul", "a", a);
-  expectMatrix("matmul", "b", b);
-  expectFloat("matmul", "a", a);
-  expectFloat("matmul", "b", b);
+  expectMatrix("matmul", "a", a, "float");
+  expectMatrix("matmul", "b", b, "float");
   const M = transA ? a.cols : a.rows;
   const K = transA ? a.rows : a.cols;
   const N = transB ? b.rows : b.cols;
@@ -64,17 +65,11 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     holds: [...(b.requiresGrad ? [a] : []), ...(a.requiresGrad ? [b] : [])],
     backward(gradients, [dc]) {
       if (dc === null || dc === undefined) return;
-      if (gradients.needs(a)) {
-        const { tensor, accumulate } = gradients.slot(a);
-        if (transA) runMatmul(b, transB, dc, true, null, tensor, accumulate);
-        else runMatmul(dc, false, b, !transB, null, tensor, accumulate);
-      }
-      if (gradients.needs(b)) {
-        const { tensor, accumulate } = gradients.slot(b);
-        if (transB) runMatmul(dc, true, a, transA, null, tensor, accumulate);
-        else runMatmul(a, !transA, dc, false, null, tensor, accumulate);
-      }
-      if (bias !== null && gradients.needs(bias)) dc.device.run("column_sum", {}, [dc.storage], [gradients.accumulator(bias).storage]);
+      if (transA) addProduct(gradients, a, b, transB, dc, true);
+      else addProduct(gradients, a, dc, false, b, !transB);
+      if (transB) addProduct(gradients, b, dc, true, a, transA);
+      else addProduct(gradients, b, a, !transA, dc, false);
+      if (bias !== null && gradients.needs(bias)) runKernel("column_sum", {}, [dc], [gradients.accumulator(bias)]);
     },
   });
   return c;

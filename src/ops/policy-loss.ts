@@ -3,8 +3,8 @@
  * equation 7; separate clip bounds: DAPO, arXiv:2503.14476; k3: Schulman 2020, "Approximating KL divergence".
  */
 import { record } from "../tensor/tape.ts";
-import { empty, full, type Tensor } from "../tensor/tensor.ts";
-import { expectDtype, expectShape, expectVector } from "./check.ts";
+import { empty, full, runKernel, type Tensor } from "../tensor/tensor.ts";
+import { expectShape, expectVector } from "./check.ts";
 
 export interface PolicyLossInputs {
   /** [N], under the weights being trained. */
@@ -48,34 +48,16 @@ export function policyLoss(inputs: PolicyLossInputs, options: PolicyLossOptions)
   const reference = inputs.referenceLogProb ?? null;
   const { clipLow, clipHigh, klCoef = 0, entropyCoef = 0, scale } = options;
   expectVector("policy_loss", "logProb", logProb);
-  for (const [name, tensor] of Object.entries({
-    oldLogProb,
-    entropy,
-    advantage,
-    weight,
-    ...(reference === null ? {} : { referenceLogProb: reference }),
-  })) {
-    expectShape("policy_loss", name, tensor, logProb.shape);
-    expectDtype("policy_loss", name, tensor, "f32");
-  }
+  for (const [name, tensor] of Object.entries({ oldLogProb, entropy, advantage, weight }))
+    expectShape("policy_loss", name, tensor, logProb.shape, "f32");
+  if (reference !== null) expectShape("policy_loss", "referenceLogProb", reference, logProb.shape, "f32");
   const device = logProb.device;
   const stats = options.stats ?? full(device, [1, policyLossStats.length], 0, { label: "policy_loss" });
   expectShape("policy_loss", "stats", stats, [1, policyLossStats.length]);
   const dLogProb = empty(device, logProb.shape, { label: "gradient of log_prob" });
   const dEntropy = empty(device, logProb.shape, { label: "gradient of entropy" });
-  device.run(
-    "policy_loss",
-    { clipLow, clipHigh, klCoef, entropyCoef, scale },
-    [
-      logProb.storage,
-      oldLogProb.storage,
-      reference === null ? null : reference.storage,
-      entropy.storage,
-      advantage.storage,
-      weight.storage,
-    ],
-    [dLogProb.storage, dEntropy.storage, stats.storage],
-  );
+  const tokens = [logProb, oldLogProb, reference, entropy, advantage, weight];
+  runKernel("policy_loss", { clipLow, clipHigh, klCoef, entropyCoef, scale }, tokens, [dLogProb, dEntropy, stats]);
   record({
     op: "policy_loss",
     inputs: [logProb, entropy],
@@ -84,9 +66,9 @@ export function policyLoss(inputs: PolicyLossInputs, options: PolicyLossOptions)
     saved: [dLogProb, dEntropy],
     loss: true,
     backward(gradients) {
-      if (gradients.needs(logProb)) gradients.give(logProb, dLogProb);
+      gradients.give(logProb, dLogProb);
       // Without a bonus it is zero everywhere, and the head's backward is cheaper without it.
-      if (entropyCoef !== 0 && gradients.needs(entropy)) gradients.give(entropy, dEntropy);
+      if (entropyCoef !== 0) gradients.give(entropy, dEntropy);
     },
   });
   return stats;

@@ -1,7 +1,7 @@
 /** Root-mean-square normalisation. Source: Zhang & Sennrich 2019, arXiv:1910.07467. */
 import { record } from "../tensor/tape.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
-import { expectDivisor, expectDtype, expectFloat, expectMatrix, expectShape } from "./check.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
+import { expectDivisor, expectMatrix, expectShape } from "./check.ts";
 
 /**
  * y[n, g, :] = x[n, g, :] / sqrt(mean(x[n, g, :]^2) + eps) * weight. x [N, C] f32 in `groups` equal groups (1, or one per head),
@@ -9,14 +9,12 @@ import { expectDivisor, expectDtype, expectFloat, expectMatrix, expectShape } fr
  * @throws ShapeError
  */
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number, groups = 1): Tensor {
-  expectMatrix("rms_norm", "x", x);
-  expectDtype("rms_norm", "x", x, "f32");
+  expectMatrix("rms_norm", "x", x, "f32");
   expectDivisor("rms_norm", "groups", groups, "columns", x.cols);
-  expectShape("rms_norm", "weight", weight, [x.cols / groups]);
-  expectFloat("rms_norm", "weight", weight);
+  expectShape("rms_norm", "weight", weight, [x.cols / groups], "float");
   const y = empty(x.device, x.shape, { label: "rms_norm" });
   const rstd = empty(x.device, [x.rows, groups], { label: "rms_norm rstd" });
-  x.device.run("rms_norm", { groups, eps }, [x.storage, weight.storage], [y.storage, rstd.storage]);
+  runKernel("rms_norm", { groups, eps }, [x, weight], [y, rstd]);
   record({
     op: "rms_norm",
     inputs: [x, weight],
@@ -26,10 +24,9 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, groups = 1): Ten
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;
       const dx = gradients.make(x);
-      const dweight = gradients.needs(weight) ? gradients.accumulator(weight).storage : null;
-      x.device.run("rms_norm_backward", { groups }, [x.storage, weight.storage, rstd.storage, dy.storage], [dx.storage, dweight]);
-      if (gradients.needs(x)) gradients.give(x, dx);
-      else dx.dispose();
+      const dweight = gradients.needs(weight) ? gradients.accumulator(weight) : null;
+      runKernel("rms_norm_backward", { groups }, [x, weight, rstd, dy], [dx, dweight]);
+      gradients.give(x, dx);
     },
   });
   return y;

@@ -1,7 +1,7 @@
 /** Rotary position embedding, half-split as in Hugging Face. Source: Su et al. 2021, arXiv:2104.09864. */
 import { record } from "../tensor/tape.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
-import { expectDivisor, expectDtype, expectMatrix, expectShape } from "./check.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
+import { expectDivisor, expectMatrix, expectShape } from "./check.ts";
 
 /**
  * Turns the pairs (d, d + D/2) of every head by the angle of its token's position. x [N, heads * D], positions [N] u32, table
@@ -12,11 +12,10 @@ import { expectDivisor, expectDtype, expectMatrix, expectShape } from "./check.t
 export function rope(x: Tensor, positions: Tensor, table: Tensor, heads: number): Tensor {
   expectMatrix("rope", "x", x);
   expectDivisor("rope", "heads", heads, "columns", x.cols);
-  expectShape("rope", "positions", positions, [x.rows]);
-  expectDtype("rope", "positions", positions, "u32");
+  expectShape("rope", "positions", positions, [x.rows], "u32");
   expectShape("rope", "table", table, [table.rows, x.cols / heads]);
   const y = empty(x.device, x.shape, { label: "rope" });
-  x.device.run("rope", { heads, inverse: 0 }, [x.storage, positions.storage, table.storage], [y.storage]);
+  runKernel("rope", { heads, inverse: 0 }, [x, positions, table], [y]);
   record({
     op: "rope",
     inputs: [x],
@@ -26,7 +25,7 @@ export function rope(x: Tensor, positions: Tensor, table: Tensor, heads: number)
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;
       const dx = gradients.make(x);
-      x.device.run("rope", { heads, inverse: 1 }, [dy.storage, positions.storage, table.storage], [dx.storage]);
+      runKernel("rope", { heads, inverse: 1 }, [dy, positions, table], [dx]);
       gradients.give(x, dx);
     },
   });

@@ -1,7 +1,7 @@
 /** What a narrower storage type would give back. */
 import type { Dtype } from "../device/device.ts";
 import { record } from "../tensor/tape.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
 import { expectDtype } from "./check.ts";
 
 /**
@@ -11,7 +11,7 @@ import { expectDtype } from "./check.ts";
 export function round(x: Tensor, dtype: Extract<Dtype, "f16" | "bf16">): Tensor {
   expectDtype("round", "x", x, "f32");
   const y = empty(x.device, x.shape, { label: `${x.label} as ${dtype}` });
-  x.device.run("round", { bits: dtype === "f16" ? 16 : 17 }, [x.storage], [y.storage]);
+  runKernel("round", { bits: dtype === "f16" ? 16 : 17 }, [x], [y]);
   record({
     op: "round",
     inputs: [x],

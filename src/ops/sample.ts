@@ -1,7 +1,7 @@
 /** Draws one id per row of logits, on the device. */
-import { empty, type Tensor } from "../tensor/tensor.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
 import { ShapeError } from "../util/errors.ts";
-import { expectDtype, expectMatrix, expectShape } from "./check.ts";
+import { expectMatrix, expectShape } from "./check.ts";
 
 /** What the kernels' scratch memory holds. */
 const mostLogits = 500_000;
@@ -30,10 +30,8 @@ export function sample(logits: Tensor, settings: Tensor, keys: Tensor, positions
     });
   const R = logits.rows;
   expectShape("sample", "settings", settings, [R, 4]);
-  expectShape("sample", "keys", keys, [R, 5]);
-  expectDtype("sample", "keys", keys, "u32");
-  expectShape("sample", "positions", positions, [R]);
-  expectDtype("sample", "positions", positions, "u32");
+  expectShape("sample", "keys", keys, [R, 5], "u32");
+  expectShape("sample", "positions", positions, [R], "u32");
   const device = logits.device;
   const result = into ?? {
     ids: empty(device, [R], { dtype: "u32", label: "sampled ids" }),
@@ -41,11 +39,6 @@ export function sample(logits: Tensor, settings: Tensor, keys: Tensor, positions
   };
   expectShape("sample", "ids", result.ids, [R]);
   expectShape("sample", "logProb", result.logProb, [R]);
-  device.run(
-    "sample",
-    {},
-    [logits.storage, settings.storage, keys.storage, positions.storage],
-    [result.ids.storage, result.logProb.storage],
-  );
+  runKernel("sample", {}, [logits, settings, keys, positions], [result.ids, result.logProb]);
   return result;
 }

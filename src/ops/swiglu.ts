@@ -1,6 +1,6 @@
 /** The gated activation of the MLP. Source: Shazeer 2020, arXiv:2002.05202. */
 import { record } from "../tensor/tape.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
+import { empty, runKernel, type Tensor } from "../tensor/tensor.ts";
 import { expectDtype, expectShape } from "./check.ts";
 
 /**
@@ -11,7 +11,7 @@ export function swiglu(gate: Tensor, up: Tensor): Tensor {
   expectDtype("swiglu", "gate", gate, "f32");
   expectShape("swiglu", "up", up, gate.shape);
   const y = empty(gate.device, gate.shape, { label: "swiglu" });
-  gate.device.run("swiglu", {}, [gate.storage, up.storage], [y.storage]);
+  runKernel("swiglu", {}, [gate, up], [y]);
   record({
     op: "swiglu",
     inputs: [gate, up],
@@ -19,17 +19,10 @@ export function swiglu(gate: Tensor, up: Tensor): Tensor {
     holds: [gate, up],
     backward(gradients, [dy]) {
       if (dy === null || dy === undefined) return;
-      const made = [gate, up].map((input) => ({ input, gradient: gradients.make(input) }));
-      gate.device.run(
-        "swiglu_backward",
-        {},
-        [gate.storage, up.storage, dy.storage],
-        made.map(({ gradient }) => gradient.storage),
-      );
-      for (const { input, gradient } of made) {
-        if (gradients.needs(input)) gradients.give(input, gradient);
-        else gradient.dispose();
-      }
+      const [dgate, dup] = [gradients.make(gate), gradients.make(up)];
+      runKernel("swiglu_backward", {}, [gate, up, dy], [dgate, dup]);
+      gradients.give(gate, dgate);
+      gradients.give(up, dup);
     },
   });
   return y;

@@ -15,6 +15,8 @@ import { ConfigError } from "../util/errors.ts";
 const firstScale = 2 ** 16;
 /** Far from where f32 gradients, or the squares in their norm, would overflow themselves. */
 const largestScale = 2 ** 24;
+/** Good steps in a row after which the scale is doubled. */
+const growAfter = 2000;
 
 /** What a saved run must hold to go on with the same scales: plain JSON. */
 export interface LossScalerState {
@@ -25,17 +27,21 @@ export interface LossScalerState {
   readonly skipped: number;
 }
 
+export interface LossScalerOptions {
+  /** First scale, a power of two. Default 2^16. */
+  readonly scale?: number;
+  /** Good steps in a row after which it is doubled. Default 2000. */
+  readonly growAfter?: number;
+}
+
 export class LossScaler {
   private readonly growAfter: number;
   private current: LossScalerState;
 
-  /**
-   * @param options - scale: the first one, a power of two; growAfter: good steps in a row after which it is doubled
-   * @throws ConfigError for a scale that is no power of two from 1 to 2^24.
-   */
-  constructor({ scale = firstScale, growAfter = 2000 }: { readonly scale?: number; readonly growAfter?: number } = {}) {
-    this.growAfter = growAfter;
-    this.current = checked({ scale, good: 0, skipped: 0 });
+  /** @throws ConfigError for a scale that is no power of two from 1 to 2^24. */
+  constructor(options: LossScalerOptions = {}) {
+    this.growAfter = options.growAfter ?? growAfter;
+    this.current = checked({ scale: options.scale ?? firstScale, good: 0, skipped: 0 });
   }
 
   /** What the loss is to be multiplied by. */

@@ -2,14 +2,16 @@
 import { existsSync } from "node:fs";
 import type { Config } from "../config/index.ts";
 import { loadQuestions } from "../data/questions.ts";
+import { findTarget, targetOf } from "../device/choose.ts";
 import type { Device } from "../device/device.ts";
+import type { Target } from "../device/kind.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { ConfigError } from "../util/errors.ts";
 import { planRun, type Plan } from "./plan.ts";
 import { gib, planText, remedyText } from "./print.ts";
 import { findRates } from "./rates.ts";
+import type { TrainStep } from "./rehearse.ts";
 import { findRemedies } from "./settings.ts";
-import { findTarget, targetOf, type Target } from "./target.ts";
 
 export interface DryRun {
   readonly plan: Plan;
@@ -18,17 +20,18 @@ export interface DryRun {
 }
 
 /**
- * Plans a run: nothing is computed, fetched or written, and no weights are read.
+ * Plans a run by rehearsing `step`: nothing is computed, fetched or written, and no weights are read.
  * @throws FileError, ConfigError where a configuration is missing or wrong.
  */
-export async function dryRun(config: Config, target?: Target): Promise<DryRun> {
-  const onto = target ?? (await findTarget(config.device));
+export async function dryRun(config: Config, step: TrainStep, onto?: Target): Promise<DryRun> {
+  const target = onto ?? (await findTarget(config.device));
   const { questions, notes } = await questionsOf(config);
-  const plan = await planRun(config, questions, onto);
+  const planning = { questions, target, step };
+  const plan = await planRun(config, planning);
   const { recompute } = config.train;
-  const other = await planRun({ ...config, train: { ...config.train, recompute: !recompute } }, questions, onto);
-  const remedies = plan.fits === false ? await findRemedies(plan, questions, onto) : null;
-  return { plan, text: planText({ plan, target: onto, rates: findRates(onto.rateKey), other, remedies, notes }) };
+  const other = await planRun({ ...config, train: { ...config.train, recompute: !recompute } }, planning);
+  const remedies = plan.fits === false ? await findRemedies(plan, planning) : null;
+  return { plan, text: planText({ plan, target, rates: findRates(target.rateKey), other, remedies, notes }) };
 }
 
 /** The questions that decide how long the simulator's prompts can be. People plan before they have them. */
@@ -45,12 +48,13 @@ async function questionsOf({ data }: Config): Promise<{ questions: readonly Ques
  * only the driver's part is lacking, it may try.
  * @throws ConfigError with the settings that would make it fit.
  */
-export async function refuseWhatCannotFit(config: Config, questions: readonly Question[], device: Device): Promise<void> {
+export async function refuseWhatCannotFit(config: Config, questions: readonly Question[], device: Device, step: TrainStep): Promise<void> {
   const target = await targetOf(device, config.device);
-  const plan = await planRun(config, questions, target);
+  const planning = { questions, target, step };
+  const plan = await planRun(config, planning);
   const lacking = target.kind === "cpu" || plan.peak.total > (target.memory?.bytes ?? Infinity);
   if (plan.fits !== false || !lacking) return;
-  const remedies = await findRemedies(plan, questions, target);
+  const remedies = await findRemedies(plan, planning);
   const there = target.memory === null ? Infinity : target.memory.bytes - target.kept;
   throw new ConfigError({
     where: "memory",

@@ -6,23 +6,14 @@ import { readHubSettings } from "../hub/settings.ts";
 import { markOf, parseHubId, type ModelKind } from "../hub/source.ts";
 import { loadConfig } from "../checkpoint/hugging-face.ts";
 import { adapterPairs, addedAs, readAdapterConfig } from "../checkpoint/peft-config.ts";
-import type { Config } from "../config/index.ts";
-import type { Device } from "../device/device.ts";
+import { enginesUsed, type Config } from "../config/index.ts";
+import { linearNames } from "../nn/block.ts";
 import { parameterShapes, type DecoderConfig } from "../nn/config.ts";
 import { Decoder } from "../nn/decoder.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 import { FileError } from "../util/errors.ts";
-import {
-  loraTargets,
-  modelRoles,
-  shareWeights,
-  type LocatedModel,
-  type LocatedModels,
-  type Role,
-  type RolePlan,
-  type WeightsPlan,
-} from "../setup/model-roles.ts";
-import type { Model } from "../setup/open-model.ts";
-import type { Models } from "../setup/open-models.ts";
+import { modelRoles, shareWeights, type LocatedModel, type LocatedModels, type WeightsPlan } from "../setup/model-roles.ts";
+import type { ModelReader } from "../setup/open-model.ts";
 
 /** What the plan needs of a copy of weights. */
 export interface PlannedWeights {
@@ -41,10 +32,11 @@ export interface PlannedWeights {
 export async function readModels(config: Config, simulatorPositions: number): Promise<PlannedWeights[]> {
   const { model, simulator, lora, algorithm } = config;
   const find = async (key: string, source: string): Promise<LocatedModel> => ({ source, folder: await locate(key, source, "model") });
+  const simulates = enginesUsed(config, "train").includes("simulated");
   const referencePolicy = algorithm.klCoef === 0 ? null : model.referencePolicy;
   const located: LocatedModels = {
     policy: await find("model.policy", model.policy),
-    simulator: simulator.path === null ? null : await find("simulator.path", simulator.path),
+    simulator: !simulates || simulator.path === null ? null : await find("simulator.path", simulator.path),
     referencePolicy: referencePolicy === null ? null : await find("model.referencePolicy", referencePolicy),
   };
   const from = lora.from === null ? null : await locate("lora.from", lora.from, "adapter");
@@ -82,40 +74,28 @@ export function weightsPart({ learns, roles }: WeightsPlan): string {
   const names = roles.map(({ role }) => (role === "reference" ? "reference policy" : role)).join(", ");
   return learns ? `${names}: weights that learn` : `${names}: frozen weights`;
 }
-export const adaptersPart = "LoRA adapters";
+const adaptersPart = "LoRA adapters";
 
-/** Opens them as `openModels` does, with contents undefined. `part` is told what is made next is for. */
-export async function openHollowModels(
-  config: Config,
-  planned: readonly PlannedWeights[],
-  device: Device,
-  part: (name: string) => void,
-): Promise<Models> {
-  const models = new Map<Role, Model>();
-  for (const { copy, config: shape } of planned) {
-    part(weightsPart(copy));
-    const decoder = new Decoder(shape, device, { dtype: copy.dtype, maxPositions: copy.maxPositions });
-    decoder.setTrainable(copy.learns);
-    part(adaptersPart);
-    for (const role of copy.roles) {
-      if (role.adapter !== null) await addAdapter(config, decoder, role);
-      // A plan makes no text.
-      const text = { tokenizer: null as never, chatTemplate: null };
-      const maxPositions = Math.min(role.maxPositions, decoder.maxPositions);
-      const { source, folder } = role;
-      models.set(role.role, { source, folder, decoder, ...text, maxPositions, adapter: role.adapter === null ? undefined : role.role });
-    }
-  }
-  return { policy: models.get("policy") as Model, simulator: models.get("simulator") ?? null, reference: models.get("reference") ?? null };
-}
+/** No text is made in a plan. */
+const wordless = { eosIds: [], tokenBytes: () => new Uint8Array(0) } as unknown as Tokenizer;
 
-async function addAdapter({ lora }: Config, decoder: Decoder, { role, adapter }: RolePlan): Promise<void> {
-  const { from = null, learns: trainable = false } = adapter ?? {};
-  if (from === null) {
-    const { rank, alpha } = lora;
-    decoder.addAdapter(role, { rank, alpha, targets: loraTargets(lora.targets), trainable });
-    return;
-  }
-  const config = await readAdapterConfig(from);
-  decoder.addAdapter(role, { ...addedAs(config, adapterPairs(config, decoder.config)), trainable });
+/** Opens models with contents undefined. `book` is told what is made next is for. */
+export function shapesOnly(planned: readonly PlannedWeights[], book: (part: string) => void): ModelReader {
+  return {
+    text: () => Promise.resolve({ tokenizer: wordless, chatTemplate: null }),
+    weights: ({ folder, dtype, maxPositions, learns }, device) => {
+      const { copy, config } = planned.find(
+        ({ copy: one }) => one.folder === folder && one.dtype === dtype && one.learns === learns,
+      ) as PlannedWeights;
+      book(weightsPart(copy));
+      return Promise.resolve(new Decoder(config, device, { dtype, maxPositions }));
+    },
+    adapter: async (decoder, name, from) => {
+      book(adaptersPart);
+      if (typeof from !== "string")
+        return decoder.addAdapter(name, { rank: from.rank, alpha: from.alpha, targets: from.targets ?? linearNames });
+      const config = await readAdapterConfig(from);
+      return decoder.addAdapter(name, addedAs(config, adapterPairs(config, decoder.config)));
+    },
+  };
 }

@@ -1,12 +1,12 @@
 /** How much memory a run will take, and whether it fits: the run's own program, rehearsed on a device that only counts. */
 import type { Config } from "../config/index.ts";
+import type { Target } from "../device/kind.ts";
 import { DeviceError } from "../util/errors.ts";
 import { simulatorPositions } from "../setup/open-agents.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { Ledger, type Peak } from "./ledger.ts";
 import { readModels, type PlannedWeights } from "./models.ts";
-import { rehearse } from "./rehearse.ts";
-import type { Target } from "./target.ts";
+import { rehearse, type TrainStep } from "./rehearse.ts";
 
 export interface Plan {
   readonly config: Config;
@@ -21,18 +21,26 @@ export interface Plan {
   readonly why: string | null;
 }
 
+/** What a configuration is planned with. */
+export interface Planning {
+  /** Those of training and test, which decide how long the simulator's prompts can be. */
+  readonly questions: readonly Question[];
+  readonly target: Target;
+  /** The program that is rehearsed. */
+  readonly step: TrainStep;
+}
+
 /**
  * Plans a run. No weights are read: config.json suffices.
- * @param questions - those of training and test, which decide how long the simulator's prompts can be
  * @throws FileError, ConfigError where a configuration is missing or wrong.
  */
-export async function planRun(config: Config, questions: readonly Question[], target: Target): Promise<Plan> {
+export async function planRun(config: Config, { questions, target, step }: Planning): Promise<Plan> {
   const models = await readModels(config, simulatorPositions(config, questions));
   const ledger = new Ledger();
   const device = await target.open(ledger);
   let refused: DeviceError | null = null;
   try {
-    await rehearse(config, models, device, ledger);
+    await rehearse(config, models, device, ledger, step);
   } catch (error) {
     // A kernel that cannot take its sizes, whatever the memory.
     if (!(error instanceof DeviceError)) throw error;

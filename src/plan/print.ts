@@ -1,11 +1,11 @@
 /** A plan as text: what is held where, by phase, against what there is; the time of a step; what would make it fit. */
+import type { Target } from "../device/kind.ts";
 import { formatTable } from "../log/table.ts";
 import { hostBytes, type Plan } from "./plan.ts";
 import type { Rates } from "./rates.ts";
 import { parts, phases } from "./rehearse.ts";
 import type { Remedies, Trial } from "./settings.ts";
 import { stepTime, type StepTime } from "./step-time.ts";
-import type { Target } from "./target.ts";
 
 /** What a plan is printed with. */
 export interface PlanText {

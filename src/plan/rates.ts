@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import { packageFolder } from "../config/index.ts";
 
 export interface Rates {
-  /** Which device: `cpuRateKey`, `gpuRateKey`. */
+  /** Which device: the `rateKey` of a target. */
   readonly device: string;
   /** When, by which commit, with models of which sizes. */
   readonly measured: string;
@@ -20,14 +20,6 @@ export interface Rates {
   readonly decodeBytes: number;
   /** Seconds of a decode step of one row that bytes do not explain, for each layer. */
   readonly layerSeconds: number;
-}
-
-export function cpuRateKey(processor: string, threads: number, blas: string): string {
-  return `${processor.trim()} x ${threads}, ${blas}`;
-}
-
-export function gpuRateKey(adapter: string, precision: string): string {
-  return `${adapter}, ${precision}`;
 }
 
 /** The rates that users have measured themselves. */

@@ -1,27 +1,43 @@
 /**
- * A run's program on a device that only counts: the models are opened, then rollouts, the reference's log-probabilities and an update are
- * asked for, at the largest sizes that the configuration allows. Every allocation is that of the program itself.
+ * A run's program on a device that only counts: its models are opened and its step is taken, with a method whose rollouts are the largest that
+ * the configuration allows. Every allocation is that of the program itself.
  */
 import { methods } from "../agent/methods/index.ts";
+import type { Method } from "../agent/methods/method.ts";
 import type { Config } from "../config/index.ts";
+import { QuestionSampler } from "../data/question-sampler.ts";
 import type { Device, MemoryUse } from "../device/device.ts";
 import { blocksFor } from "../generate/block-manager.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
-import type { Sequence } from "../generate/types.ts";
-import { KvCache } from "../nn/kv-cache.ts";
-import type { Scored, Trajectory } from "../rl/trajectory.ts";
-import { tokenLogProbs, update, type ForwardSettings } from "../rl/update.ts";
 import { compileTextStops } from "../generate/text-stops.ts";
+import type { Sequence, StopTable } from "../generate/types.ts";
+import { PhaseClock } from "../log/phase-clock.ts";
+import { KvCache } from "../nn/kv-cache.ts";
+import type { StepRun } from "../run/run.ts";
+import type { SearchEngine } from "../search/search-engine.ts";
 import { simulatorStop } from "../search/simulation.ts";
 import { keep } from "../tensor/scope.ts";
 import { full } from "../tensor/tensor.ts";
+import { blankRollout, decodeUntil } from "../setup/dry-work.ts";
 import { Closing } from "../setup/closing.ts";
-import { cacheBytes, decodeRows, openGenerator, policyName, simulatorName, usualSimulatorTokens } from "../setup/open-agents.ts";
+import {
+  cacheBytes,
+  decodeRows,
+  openGenerator,
+  policyName,
+  simulatorName,
+  trainingContext,
+  usualSimulatorTokens,
+} from "../setup/open-agents.ts";
 import { learningParameters, type Model } from "../setup/open-model.ts";
+import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
-import type { Models } from "../setup/open-models.ts";
+import { openCopies, type Models } from "../setup/open-models.ts";
 import type { Ledger } from "./ledger.ts";
-import { openHollowModels, type PlannedWeights } from "./models.ts";
+import { shapesOnly, type PlannedWeights } from "./models.ts";
+
+/** The program that is rehearsed: `trainStep`. */
+export type TrainStep = (run: StepRun, step: number) => Promise<unknown>;
 
 /** The lines of the table, besides those of the weights. */
 export const parts = {
@@ -68,58 +84,85 @@ export async function rehearse(
   planned: readonly PlannedWeights[],
   device: Device,
   ledger: Ledger,
+  step: TrainStep,
   opened?: (models: Models) => void,
 ): Promise<void> {
   const closing = new Closing();
   // What a few steps record holds as much as what many do.
   const readInterval = Math.min(2, asked.device.readInterval === 0 ? device.readInterval : asked.device.readInterval);
-  const config: Config = { ...asked, device: { ...asked.device, readInterval } };
+  // Advantages that are rewards: no group is left out.
+  const config: Config = {
+    ...asked,
+    device: { ...asked.device, readInterval },
+    algorithm: { ...asked.algorithm, name: "reinforce" },
+  };
   const book = (part: string): void => {
     ledger.classify = (use) => kernelPart(use) ?? part;
   };
   try {
     ledger.begin(phases.loading);
-    const models = await openHollowModels(config, planned, device, book);
+    const copies = planned.map(({ copy }) => copy);
+    const models = await openCopies(config, copies, device, closing, shapesOnly(planned, book));
     opened?.(models);
     book(parts.cache);
     const { policy, simulator, reference } = models;
     const generator = closing.add(openGenerator(config, device, policy, simulator), (one) => one.dispose());
     book(parts.moments);
     const { optimizer } = openLearner(config, { device, policy }, closing);
-
-    const { train, algorithm } = config;
-    const settings: ForwardSettings = {
-      microBatchTokens: train.microBatchTokens,
-      cacheDtype: config.model.cacheDtype,
-      recompute: train.recompute,
-      adapter: policy.adapter,
-    };
-    ledger.begin(phases.rollout);
     // They stay from the first update on.
+    ledger.begin(phases.rollout);
     book(parts.gradients);
     for (const weight of learningParameters(policy).values())
       weight.grad = keep(full(device, weight.shape, 0, { usage: "parameter", label: `gradient of ${weight.label}` }));
 
-    book(parts.rollout);
-    await rollOut(config, generator, models);
-    const batch = scored(worstBatch(config, policy.maxPositions));
-    let known: Awaited<ReturnType<typeof tokenLogProbs>> | null = null;
-    if (reference !== null) {
-      ledger.begin(phases.reference);
-      book(parts.activations);
-      const trajectories = batch.map(({ trajectory }) => trajectory);
-      known = await tokenLogProbs(reference.decoder, trajectories, { ...settings, adapter: reference.adapter });
-      // While they are waited for, the generator finds that it has nothing to do, and frees what it had captured.
-      for (let i = 0; i < 10; i++) await nextTask();
-    }
-    ledger.begin(phases.update);
-    book(parts.activations);
-    const { clipLow, clipHigh, klCoef, entropyCoef } = algorithm;
-    await update(policy.decoder, optimizer, batch, { ...settings, clipLow, clipHigh, klCoef, entropyCoef }, 0, known);
+    const { questionsPerStep } = config.train;
+    const questions = Array.from({ length: questionsPerStep }, (_, i) => ({
+      id: String(i),
+      question: "",
+      goldenAnswers: [""],
+      dataSource: "",
+    }));
+    const clock = new Phases((name) => {
+      ledger.begin(phases[name]);
+      book(name === "rollout" ? parts.rollout : parts.activations);
+    });
+    const context = trainingContext(config, generator, policy, engine);
+    const run: StepRun = {
+      ...{ config, device, generator, policy, reference, optimizer, context, clock, engine },
+      method: worst(config, generator, models, context.stops(methods.zerosearch.dialect.stops)),
+      reward: () => 1,
+      engines: new Engines(),
+      questions: new QuestionSampler(questions, questionsPerStep, config.seed),
+      schedule: { kind: "constant", peak: 0, warmupSteps: 0, finalFraction: 1, totalSteps: 1 },
+      signal: new AbortController().signal,
+    };
+    await step(run, 1);
   } finally {
     await closing.close();
   }
 }
+
+/** Tells which phase of a step begins. */
+class Phases extends PhaseClock {
+  readonly #begin: (phase: "rollout" | "reference" | "update") => void;
+
+  constructor(begin: (phase: "rollout" | "reference" | "update") => void) {
+    super();
+    this.#begin = begin;
+  }
+
+  override start(phase: "rollout" | "reference" | "update"): void {
+    super.start(phase);
+    this.#begin(phase);
+  }
+}
+
+/** Nobody searches: the simulator's sequences are opened besides. */
+const engine: SearchEngine = {
+  name: "none",
+  search: () => Promise.reject(new Error("a plan searches nothing")),
+  close: () => Promise.resolve(),
+};
 
 /** The line of what a kernel takes for itself. */
 function kernelPart({ kind, label }: MemoryUse): string | null {
@@ -129,97 +172,70 @@ function kernelPart({ kind, label }: MemoryUse): string | null {
   return label.startsWith("reserved") ? parts.captured : parts.scratch;
 }
 
-function scored({ lengths, lossTokens }: WorstBatch): Scored[] {
-  const tokens = lengths.reduce((sum, length) => sum + length, 0);
-  return lengths.map((length, i) => {
-    const sampled = Math.min(length, Math.max(1, Math.round((length * lossTokens) / tokens)));
-    const ids = new Array<number>(length + 1).fill(0);
-    const trajectory: Trajectory = {
-      key: { step: 1, question: i, rollout: 0 },
-      promptLength: 1,
-      ids,
-      lossMask: ids.map((_, t) => (t > length - sampled ? 1 : 0)),
-      logProbs: ids.map(() => 0),
-      sampling: { temperature: 1, topK: 0, topP: 1 },
-    };
-    return { trajectory, reward: 1, advantage: 1 };
-  });
+/**
+ * The worst that rollouts can come to: all rows of the policy decode, then, while what those hold is still held, all rows of the simulator, each
+ * after a prefill as large as it gets, for steps enough that a device captures them. Rollouts that do not fit the largest micro-batch are empty.
+ */
+function worst(config: Config, generator: BatchGenerator, { policy, simulator }: Models, policyStop: StopTable): Method {
+  const decode = async (): Promise<void> => {
+    const acting = await crowd(config, generator, policyName, policy, config.rollout.maxContextTokens, policyStop);
+    // From here on the simulator has more rows, and comes first.
+    acting.at(-1)?.close();
+    if (simulator !== null) {
+      const { tokenizer, decoder } = simulator;
+      const stop = compileTextStops([simulatorStop(config.simulator.documents)], tokenizer, decoder.config.vocabulary);
+      const searching = await crowd(config, generator, simulatorName, simulator, usualSimulatorTokens(config), stop);
+      for (const sequence of searching) sequence.close();
+    }
+    for (const sequence of acting) sequence.close();
+  };
+  const { lengths, lossTokens } = worstBatch(config, policy.maxPositions);
+  const share = lossTokens / lengths.reduce((sum, length) => sum + length, 0);
+  let decoded: Promise<void> | null = null;
+  let rollouts = 0;
+  return {
+    name: "worst",
+    run: async (question, { key, settings: { sampling } }) => {
+      const length = lengths[rollouts++] ?? 0;
+      await (decoded ??= decode());
+      const sampled = Math.min(length, Math.max(1, Math.round(length * share)));
+      const nothing = { status: "answered", answer: null, searches: [], invalidActions: 0, turns: 1, text: "" } as const;
+      return { ...blankRollout(Math.max(1, length), sampled, key, sampling), question, ...nothing };
+    },
+  };
 }
 
 /**
- * All rows of the policy decode, then, while what those hold is still held, all rows of the simulator: each after a prefill as large as
- * it gets, for steps enough that a device captures them.
+ * As many sequences of a model as may decode together, with prompts that fill its cache, started and decoding.
+ * @param usual - tokens of a usual sequence, by which the cache is sized
  */
-async function rollOut(config: Config, generator: BatchGenerator, { policy, simulator }: Models): Promise<void> {
-  const acting = new Crowd(config, generator, policyName, policy, config.rollout.maxContextTokens, methods.zerosearch.dialect.stops);
-  await acting.begun();
-  // From here on the simulator has more rows, and comes first.
-  acting.closeOne();
-  if (simulator !== null) {
-    const stops = [simulatorStop(config.simulator.documents)];
-    const searching = new Crowd(config, generator, simulatorName, simulator, usualSimulatorTokens(config), stops);
-    await searching.begun();
-    searching.close();
-  }
-  acting.close();
-}
-
-/** As many sequences as may decode together; none comes to its end before it is closed. */
-class Crowd {
-  private readonly sequences: readonly Sequence[];
-  /** Tokens of the first sequence when enough steps have been taken. */
-  private readonly enough: number;
-  private closed = false;
-  private failure: Error | null = null;
-
-  /** `usual`: tokens of a usual sequence, by which the cache is sized. */
-  constructor(config: Config, generator: BatchGenerator, name: string, model: Model, usual: number, stops: readonly string[]) {
-    const { decoder, maxPositions, adapter } = model;
-    const { vocabulary } = decoder.config;
-    const interval = config.device.readInterval;
-    const blocks = Math.floor(cacheBytes(config, model, usual) / KvCache.bytesFor(decoder.config, 1, config.model.cacheDtype));
-    const room = 16 * interval + 1;
-    const lengths = promptLengths(decodeRows(config), blocks, maxPositions, room);
-    const longest = lengths[0] ?? 1;
-    this.enough = longest + Math.min(3 * interval, maxPositions - longest - 1);
-    const stop = compileTextStops(stops, { eosIds: [], tokenBytes: () => noBytes }, vocabulary);
-    this.sequences = lengths.map((length, i) => {
-      const key = { step: 0, question: i, rollout: 0 };
-      const prompt = new Array<number>(length).fill(i % vocabulary); // nothing to share
-      return generator.open({ model: name, adapter, key, seed: 0, purpose: "policySample", prompt });
-    });
-    for (const sequence of this.sequences)
-      sequence.generate({ stop, maxNewTokens: room, sampling: { temperature: 1, topK: 0, topP: 1 } }).catch((error: unknown) => {
-        if (!this.closed) this.failure ??= error as Error;
-      });
-  }
-
-  /** Resolves when enough steps have been taken. @throws what the generator refuses */
-  async begun(): Promise<void> {
-    const [first] = this.sequences;
-    while (this.failure === null && first !== undefined && first.ids.length < this.enough) await nextTask();
-    if (this.failure !== null) throw this.failure;
-  }
-
-  closeOne(): void {
-    this.closed = true;
-    this.sequences.at(-1)?.close();
-  }
-  close(): void {
-    this.closed = true;
-    for (const sequence of this.sequences) sequence.close();
-  }
-}
-
-function nextTask(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
+async function crowd(
+  config: Config,
+  generator: BatchGenerator,
+  name: string,
+  model: Model,
+  usual: number,
+  stop: StopTable,
+): Promise<Sequence[]> {
+  const { decoder, maxPositions, adapter } = model;
+  const { vocabulary } = decoder.config;
+  const interval = config.device.readInterval;
+  const blocks = Math.floor(cacheBytes(config, model, usual) / KvCache.bytesFor(decoder.config, 1, config.model.cacheDtype));
+  const room = 16 * interval + 1;
+  const lengths = promptLengths(decodeRows(config), blocks, maxPositions, room);
+  const sequences = lengths.map((length, question) => {
+    const key = { step: 0, question, rollout: 0 };
+    const prompt = new Array<number>(length).fill(question % vocabulary); // nothing to share
+    return generator.open({ model: name, adapter, key, seed: 0, purpose: "policySample", prompt });
   });
+  const longest = lengths[0] ?? 1;
+  const request = { stop, maxNewTokens: room, sampling: { temperature: 1, topK: 0, topP: 1 } };
+  await decodeUntil(sequences, request, longest + Math.min(3 * interval, maxPositions - longest - 1));
+  return sequences;
 }
 
 /** Tokens of a prefill (`BatchGeneratorOptions.maxPrefillTokens`): more prompts would only be more prefills. */
 const prefillTokens = 2048;
-const noBytes = new Uint8Array(0);
 
 /** Lengths of prompts whose sequences fit the cache together with `room` tokens more each: the first as long as can be, the others alike. */
 export function promptLengths(rows: number, blocks: number, maxPositions: number, room: number): number[] {

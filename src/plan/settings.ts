@@ -1,9 +1,7 @@
 /** Settings that would make a run smaller: each is tried by planning again. */
 import type { Config } from "../config/index.ts";
-import type { Question } from "../rl/trajectory.ts";
 import { usesLora } from "../setup/model-roles.ts";
-import { planRun, type Plan } from "./plan.ts";
-import type { Target } from "./target.ts";
+import { planRun, type Plan, type Planning } from "./plan.ts";
 
 /** One thing to change. */
 export interface Change {
@@ -83,11 +81,11 @@ export function changesFor(config: Config): Change[] {
 }
 
 /** Tries the changes: each alone, then, where none is enough, more and more of them together. */
-export async function findRemedies(plan: Plan, questions: readonly Question[], target: Target): Promise<Remedies> {
+export async function findRemedies(plan: Plan, planning: Planning): Promise<Remedies> {
   const changes = changesFor(plan.config);
   const attempt = async (tried: readonly Change[]): Promise<Trial> => {
     const config = tried.reduce((below, { apply }) => apply(below), plan.config);
-    return { changes: tried, plan: await planRun(config, questions, target) };
+    return { changes: tried, plan: await planRun(config, planning) };
   };
   const alone: Trial[] = [];
   for (const change of changes) {

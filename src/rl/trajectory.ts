@@ -13,6 +13,15 @@ export interface Question {
 
 export type DocumentKind = "useful" | "noisy" | "real";
 
+export interface SearchDocument {
+  readonly text: string;
+  readonly title?: string;
+  readonly url?: string;
+  readonly id?: string;
+  /** Higher is better. */
+  readonly score?: number;
+}
+
 /** One call of a search engine inside a rollout. */
 export interface SearchRecord {
   readonly turn: number;
@@ -21,8 +30,10 @@ export interface SearchRecord {
   readonly kind: DocumentKind;
   /** The probability of noise at that step; absent for real engines. */
   readonly noiseProbability?: number;
-  readonly documents: string;
-  /** Whether a gold answer occurs in the documents (normalised): the leak meter. */
+  readonly documents: readonly SearchDocument[];
+  /** What the policy was shown of them, tags neutralised. */
+  readonly text: string;
+  /** Whether a gold answer occurs in the text (normalised): the leak meter. */
   readonly containsGold: boolean;
 }
 

@@ -2,9 +2,10 @@
 import type { Parameter } from "../tensor/tensor.ts";
 import type { Model } from "../setup/open-model.ts";
 
-/** `policy 0.94 M parameters, simulator 0.94 M`; of LoRA, what learns and what is shared. `endpoint` is where a simulator outside runs. */
+/** `policy 0.94 M parameters, simulator 0.94 M`; of LoRA, what learns and what is shared. `endpoint` is where a simulator outside runs, if there is one. */
 export function describeModels(policy: Model, simulator: Model | null, endpoint: string | null): string {
-  return `policy ${describePolicy(policy)}, simulator ${simulator === null ? `behind ${String(endpoint)}` : describeSimulator(simulator, policy)}`;
+  const simulated = simulator !== null ? describeSimulator(simulator, policy) : endpoint === null ? null : `behind ${endpoint}`;
+  return `policy ${describePolicy(policy)}${simulated === null ? "" : `, simulator ${simulated}`}`;
 }
 
 /** How prompts are put and what ends a rollout besides its tags: a tokenizer without its configuration beside it shows here. */

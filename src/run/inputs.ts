@@ -1,7 +1,7 @@
 /** What a run's results depend on besides its settings, as hashes: weights, tokenizers, data, a user's own modules, and this program. */
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { hashFile } from "../checkpoint/run-state.ts";
 import { keys } from "../config/keys.ts";
@@ -40,29 +40,26 @@ function inputFiles(config: Config): { readonly name: string; readonly file: str
     });
 }
 
-/** The code that runs, source or compiled, and the kernels of all devices. */
+/** The code that runs, source or compiled, with the prompts that come with it, and the kernels of all devices. */
 function hashProgram(): InputHashes {
-  const here = fileURLToPath(new URL("../", import.meta.url));
-  const compiled = import.meta.url.endsWith(".js");
-  const code = filesBelow(here, compiled ? /\.js$/ : /\.ts$/).filter((name) => !/^(bench|examples|kernels)\//.test(name));
-  const [built, wgsl] = [join(packageFolder, "dist", "kernels"), join(packageFolder, "kernels", "wgsl")];
+  const code = relative(packageFolder, fileURLToPath(new URL("../", import.meta.url))).replaceAll("\\", "/");
+  const files = filesBelow(code, import.meta.url.endsWith(".js") ? /\.js$/ : /\.ts$/);
   return {
-    program: hashAll(here, code),
-    kernels: hashAll(packageFolder, [
-      ...filesBelow(built, /\.wasm$/).map((name) => `dist/kernels/${name}`),
-      ...filesBelow(wgsl, /\.wgsl$/).map((name) => `kernels/wgsl/${name}`),
-    ]),
+    program: hashAll([...files.filter((name) => !/^dist\/(bench|examples)\//.test(name)), ...filesBelow("configs/prompts", /\.yaml$/)]),
+    kernels: hashAll([...filesBelow("dist/kernels", /\.wasm$/), ...filesBelow("kernels/wgsl", /\.wgsl$/)]),
   };
 }
 
+/** Names in the package. */
 function filesBelow(folder: string, kind: RegExp): string[] {
-  if (!existsSync(folder)) return [];
-  const names = readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => name.replaceAll("\\", "/"));
-  return names.filter((name) => kind.test(name)).sort();
+  const place = join(packageFolder, folder);
+  if (!existsSync(place)) return [];
+  const names = readdirSync(place, { recursive: true, encoding: "utf8" }).filter((name) => kind.test(name));
+  return names.map((name) => `${folder.replace(/\/$/, "")}/${name.replaceAll("\\", "/")}`).sort();
 }
 
-function hashAll(folder: string, names: readonly string[]): string {
+function hashAll(names: readonly string[]): string {
   const hash = createHash("sha256");
-  for (const name of names) hash.update(`${name}\n`).update(readFileSync(join(folder, name)));
+  for (const name of names) hash.update(`${name}\n`).update(readFileSync(join(packageFolder, name)));
   return hash.digest("hex");
 }

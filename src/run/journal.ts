@@ -32,6 +32,7 @@ export interface Recorded {
   /** Optimiser updates done. */
   readonly updates: number;
   readonly history: RunHistory;
+  /** @internal */
   readonly receipt: ReceiptRows;
   readonly logBytes: Readonly<Record<string, number>>;
   readonly made: StepResult["made"];
@@ -66,7 +67,7 @@ export class Journal {
     this.#progress = progress ? new Progress({ label: "step", total: run.config.train.steps, from: done }) : null;
   }
 
-  /** Opens the logs where a restored state ends, or new ones. `say` is told what a person should know. @throws FileError */
+  /** @internal Opens the logs where a restored state ends, or new ones. `say` is told what a person should know. @throws FileError */
   static async open(
     run: Run,
     restored: { readonly checkpoint: Checkpoint; readonly saved: Saved } | null,
@@ -76,7 +77,7 @@ export class Journal {
     const state = restored?.checkpoint.state;
     const done = state?.step ?? 0;
     const journal = new Journal(run, await openRunLogs(run.config, done, state?.logBytes ?? {}, say), done, progress);
-    if (run.endpoint !== null) run.endpoint.say = (text) => journal.say(text);
+    run.engines.say = (text) => journal.say(text);
     if (restored === null || state === undefined) return journal;
     journal.#history = state.extra["memory"] as unknown as RunHistory;
     const rows = state.extra["receipt"] as unknown as ReceiptRows | undefined;
@@ -133,7 +134,7 @@ export class Journal {
     };
   }
 
-  /** What the receipt says of the steps so far. */
+  /** @internal What the receipt says of the steps so far. */
   get receiptRows(): ReceiptRows {
     return { steps: this.#steps, saves: this.#saves };
   }
@@ -190,7 +191,7 @@ export class Journal {
 }
 
 /** What a row of metrics says besides the step's own metrics; `measured` is what a clock or the system says. */
-function rowOf({ metrics, costs: { times, counts, memory, endpoint } }: StepResult): {
+function rowOf({ metrics, costs: { times, counts, memory, engines } }: StepResult): {
   readonly values: Readonly<Record<string, number>>;
   readonly measured: Readonly<Record<string, number>>;
 } {
@@ -212,7 +213,7 @@ function rowOf({ metrics, costs: { times, counts, memory, endpoint } }: StepResu
       step: seconds,
       tokens_per_second: tokens / seconds,
       ...Object.fromEntries(prefilled),
-      ...endpoint,
+      ...engines,
       memory_bytes: memory.inUse,
       memory_peak_bytes: memory.peak,
     },

@@ -7,7 +7,6 @@ import { evaluate, summarise } from "../evaluation/evaluate.ts";
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { documentedRows, evaluationJson, evaluationText, type Evaluation, type When } from "../evaluation/report.ts";
 import { JsonLines, truncateAfterStep } from "../log/json-lines.ts";
-import type { SearchEngine } from "../search/search-engine.ts";
 import { evaluationContext } from "../setup/open-agents.ts";
 import type { Model } from "../setup/open-model.ts";
 import type { Journal, Validation } from "./journal.ts";
@@ -74,11 +73,11 @@ export async function validate({ run, journal }: Omit<TrainingParts, "states">, 
   const { validateEvery, steps } = run.config.train;
   const { validation } = run.data;
   if (validation.length === 0 || (step % validateEvery !== 0 && step !== steps)) return null;
-  const judged = await evaluate(validation, run.method, evaluationContext(run.context, run.data.engine as SearchEngine), {
+  const judged = await evaluate(validation, run.method, evaluationContext(run.context, run.engines.get(run.config.evaluation.engine)), {
     onFinished: journal.showing("validation", validation.length),
   });
   run.generator.takeCounts();
-  run.endpoint?.takeCounts();
+  run.engines.takeCounts();
   const { f1, searches } = summarise(judged, { seed: run.config.seed, samples: 100 });
   return { f1, searches };
 }
@@ -88,17 +87,18 @@ export async function validate({ run, journal }: Omit<TrainingParts, "states">, 
  * part are replaced: those before training are of step 0.
  */
 async function judgeRun(run: Run, when: When, step: number): Promise<Evaluation | null> {
-  const { config, data, policy, context, method, simulate, signal } = run;
+  const { config, data, policy, context, method, engines, signal } = run;
+  const { simulate } = engines;
   if (data.test.length === 0) return null;
   const { baselines, robustness, bootstrapSamples } = config.evaluation;
   const file = join(logFolder(config), judgedFile);
   truncateAfterStep(file, when === "before" ? -1 : 0);
   const log = new JsonLines<JudgedRow>(file);
   try {
-    const engine = data.engine as SearchEngine;
+    const engine = engines.get(config.evaluation.engine);
     const evaluation = await judge({
       method,
-      baselines: baselines ? [methods.direct, methods.rag] : [],
+      baselines: baselines ? [methods.direct, methods.rag].filter((one) => one !== run.method) : [],
       engines: [engine],
       questions: data.test,
       context: evaluationContext(context, engine),
@@ -107,7 +107,7 @@ async function judgeRun(run: Run, when: When, step: number): Promise<Evaluation 
       step,
       seed: config.seed,
       samples: bootstrapSamples,
-      simulated: robustness ? { useful: simulate(0), noisy: simulate(1) } : null,
+      simulated: robustness && simulate !== null ? { useful: simulate(0), noisy: simulate(1) } : null,
       onJudged: (row) => log.append([row]),
       signal,
     });
@@ -116,7 +116,7 @@ async function judgeRun(run: Run, when: When, step: number): Promise<Evaluation 
   } finally {
     log.close();
     run.generator.takeCounts();
-    run.endpoint?.takeCounts();
+    run.engines.takeCounts();
   }
 }
 

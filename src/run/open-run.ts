@@ -2,28 +2,27 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { AgentContext, Method } from "../agent/methods/method.ts";
-import { methods } from "../agent/methods/index.ts";
 import { checkPromptsFit } from "../agent/prompts.ts";
 import { observationIds } from "../agent/rollout.ts";
 import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { buildId, type Checkpoint } from "../checkpoint/run-state.ts";
-import { claimRunName, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
+import { claimRunName, enginesUsed, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
 import { QuestionSampler } from "../data/question-sampler.ts";
-import { loadWgsl } from "../device/dawn.ts";
 import type { Device } from "../device/device.ts";
+import { deviceKind } from "../device/devices.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
-import type { SimulatorEngine } from "../search/simulation.ts";
-import { FileError } from "../util/errors.ts";
+import type { Question } from "../rl/trajectory.ts";
+import { ConfigError } from "../util/errors.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
-import { openSimulator, simulatorPositions, trainingContext, type Simulate } from "../setup/open-agents.ts";
+import { simulatorPositions, trainingContext } from "../setup/open-agents.ts";
+import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
-import { openEndpoint, type Endpoint } from "../setup/open-endpoint.ts";
 import type { Model } from "../setup/open-model.ts";
+import { openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
-import { prepareDevice, type Prepared } from "../setup/prepare-device.ts";
-import { refuseWhatCannotFit } from "../plan/dry-run.ts";
+import { prepareDevice } from "../setup/prepare-device.ts";
 import { hashInputs } from "./inputs.ts";
 import { openData, type RunData } from "./run-data.ts";
 import { openReward } from "./reward.ts";
@@ -43,11 +42,7 @@ interface RolloutParts {
   /** Held only where the loss has a KL term. */
   readonly reference: Model | null;
   readonly generator: BatchGenerator;
-  readonly simulate: Simulate;
-  /** `simulate()`: noise by the curriculum. */
-  readonly simulator: SimulatorEngine;
-  /** Where the simulator runs behind one. */
-  readonly endpoint: Endpoint | null;
+  readonly engines: Engines;
   readonly context: AgentContext;
   readonly data: RunData;
 }
@@ -69,14 +64,17 @@ export interface OpenRunOptions extends Partial<StepParts> {
   readonly signal?: AbortSignal;
 }
 
+/** Throws where the device that was opened cannot hold a run, before its weights are loaded. */
+export type Refuse = (config: Config, questions: readonly Question[], device: Device) => Promise<void>;
+
 /**
  * Opens a run: a new one claims its name, a resumed one finds its newest state.
  * @throws ConfigError, FileError, DataError, DeviceError: whatever is wrong with what the user gave, before anything is written.
  */
-export async function openRun(command: TrainCommand, options: OpenRunOptions = {}): Promise<OpenedRun> {
+export async function openRun(command: TrainCommand, options: OpenRunOptions = {}, refuse?: Refuse): Promise<OpenedRun> {
   const closing = new Closing();
   try {
-    const { pinned, ...parts } = await openParts(command.config, options, closing);
+    const { pinned, ...parts } = await openParts(command.config, options, closing, refuse);
     const notes: string[] = [];
     const config = command.resume ? command.config : await claim(pinned);
     const checkpoint = command.resume
@@ -95,12 +93,12 @@ export async function openParts(
   config: Config,
   options: OpenRunOptions,
   closing: Closing,
+  refuse?: Refuse,
 ): Promise<Omit<Run, "config"> & { readonly pinned: Config }> {
   const data = await openData(config);
-  if (data.engine !== null) closing.add(data.engine, (engine) => engine.close());
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
-  const { method = methods.zerosearch } = options;
-  const { opened, simulator, ...parts } = await openRollouts(config, data, method, closing);
+  const method = options.method ?? (await openMethod(config.rollout.method));
+  const { opened, ...parts } = await openRollouts(config, data, { ...options, method }, closing, refuse);
   await refuseDamagedWeights(parts.policy);
   const { schedule, learningRate, warmupSteps, finalFraction } = config.optimizer;
   const totalSteps = config.train.steps * config.train.updatesPerStep;
@@ -108,7 +106,7 @@ export async function openParts(
     ...parts,
     ...openLearner(config, parts, closing),
     method,
-    engine: options.engine ?? simulator,
+    engine: parts.context.engine,
     reward: options.reward ?? (await openReward(config.reward.kind)),
     questions,
     schedule: { kind: schedule, peak: learningRate, warmupSteps, finalFraction, totalSteps },
@@ -121,34 +119,43 @@ export async function openParts(
 
 /** Compiles what the models need of the device's kernels, where that is done ahead. */
 export async function prepareRun({ device, config, policy, simulatorModel, reference }: Run): Promise<void> {
-  const models: Prepared[] = [{ name: "policy", model: policy, learns: true }];
-  if (simulatorModel !== null) models.push({ name: "simulator", model: simulatorModel, learns: false });
-  if (reference !== null) models.push({ name: "reference policy", model: reference, learns: false });
-  await prepareDevice(device, models, config.model.cacheDtype, config.optimizer.moments);
+  await prepareDevice(device, config, { policy, simulator: simulatorModel, reference }, { trains: true });
 }
 
 /** Device, models, generator and engines. */
-async function openRollouts(config: Config, data: RunData, { dialect }: Method, closing: Closing): Promise<RolloutParts> {
+async function openRollouts(
+  config: Config,
+  data: RunData,
+  { method: { dialect }, engine }: OpenRunOptions & { readonly method: Method },
+  closing: Closing,
+  refuse: Refuse | undefined,
+): Promise<RolloutParts> {
   const { rollout } = config;
-  const endpoint = await openEndpoint(config);
+  if (engine === undefined && config.search.engine === null)
+    throw new ConfigError({
+      where: "search.engine",
+      what: "is null, and no engine is given",
+      expected: "a name or a module, or openTraining({ engine })",
+      got: "null",
+    });
+  const engines = await Engines.open(config, "train", closing);
   const asked = [...data.train, ...data.test];
   const opened = await openPolicy(config, {
     trains: true,
-    simulatorPositions: simulatorPositions(config, asked),
-    check: (located, device) => refuseWhatCannotFit(located, asked, device),
+    simulatorPositions: enginesUsed(config, "train").includes("simulated") ? simulatorPositions(config, asked) : null,
+    ...(refuse === undefined ? {} : { check: (located: Config, device: Device) => refuse(located, asked, device) }),
     closing,
   });
   const { policy, simulator: simulatorModel, generator } = opened;
-  const simulate = endpoint === null ? openSimulator(config, generator, simulatorModel as Model) : endpoint.simulate;
-  const simulator = simulate();
-  const context = trainingContext(config, generator, policy, simulator);
+  if (simulatorModel !== null) await engines.add(config, generator, simulatorModel, closing);
+  const context = trainingContext(config, generator, policy, engine ?? engines.get(config.search.engine as string));
   if (dialect !== undefined) {
     const limit = Math.min(rollout.maxContextTokens, policy.maxPositions);
     checkPromptsFit([...data.train, ...data.validation, ...data.test], dialect, context, limit);
     // Throws where the tags alone need more.
     if (rollout.maxTurns > 0) observationIds("", dialect, policy.tokenizer, rollout.maxObservationTokens);
   }
-  return { ...opened, simulatorModel, simulate, simulator, endpoint, context, data };
+  return { ...opened, simulatorModel, engines, context, data };
 }
 
 /** Claims a name and leaves the configuration under it at once, so that a run killed before its first step can be resumed. */
@@ -163,14 +170,8 @@ async function claim(config: Config): Promise<Config> {
   return named;
 }
 
-/** The version of this package and the hash of the kernels that compute: the compiled ones of the CPU, the WGSL of a GPU. */
-async function thisBuild(kind: Device["kind"]): Promise<string> {
+/** The version of this package and the hash of the kernels that compute. */
+async function thisBuild(kind: string): Promise<string> {
   const { version } = JSON.parse(await readFile(join(packageFolder, "package.json"), "utf8")) as { version: string };
-  if (kind === "webgpu") return buildId(version, Buffer.from([...(await loadWgsl())].flat().join("\n")));
-  const kernels = ["zerosearch.wasm", "zerosearch.relaxed.wasm"].map((name) => join(packageFolder, "dist", "kernels", name));
-  try {
-    return buildId(version, Buffer.concat(await Promise.all(kernels.map((file) => readFile(file)))));
-  } catch (cause) {
-    throw new FileError({ where: kernels.join(", "), what: "is missing", hint: "run: npm run build" }, { cause });
-  }
+  return buildId(version, await deviceKind(kind).code());
 }

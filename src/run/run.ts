@@ -13,9 +13,8 @@ import type { LearningRateSchedule } from "../optim/schedule.ts";
 import type { Metrics } from "../rl/metrics.ts";
 import type { Question, Scored, SearchTrajectory } from "../rl/trajectory.ts";
 import type { UpdateStats } from "../rl/update-stats.ts";
-import type { SearchEngine } from "../search/search-engine.ts";
-import type { Simulate } from "../setup/open-agents.ts";
-import type { Endpoint } from "../setup/open-endpoint.ts";
+import type { Engine } from "../search/search-engine.ts";
+import type { Engines } from "../setup/open-engines.ts";
 import type { Model } from "../setup/open-model.ts";
 import { ZeroSearchError } from "../util/errors.ts";
 import type { InputHashes } from "./inputs.ts";
@@ -27,7 +26,7 @@ export interface StepParts {
   /** How the policy answers: `rollout.method`. */
   readonly method: Method;
   /** What answers its queries: `search.engine`. */
-  readonly engine: SearchEngine;
+  readonly engine: Engine;
   /** What an answer is paid: `reward.kind`. */
   readonly reward: Reward;
 }
@@ -42,9 +41,8 @@ export interface Run extends StepParts {
   /** Held only where the loss has a KL term. */
   readonly reference: Model | null;
   readonly generator: BatchGenerator;
-  readonly simulate: Simulate;
-  /** Where the simulator runs behind one. */
-  readonly endpoint: Endpoint | null;
+  /** Those that the configuration names. */
+  readonly engines: Engines;
   readonly context: AgentContext;
   readonly optimizer: AdamW;
   /** Of the loss, in f16. */
@@ -59,6 +57,24 @@ export interface Run extends StepParts {
   readonly build: string;
   readonly inputs: InputHashes;
 }
+
+/** What a step needs of a run. */
+export type StepRun = StepParts &
+  Pick<
+    Run,
+    | "config"
+    | "device"
+    | "policy"
+    | "reference"
+    | "generator"
+    | "engines"
+    | "context"
+    | "optimizer"
+    | "schedule"
+    | "questions"
+    | "clock"
+    | "signal"
+  >;
 
 /** What one step made. */
 export interface StepResult {
@@ -78,13 +94,13 @@ export interface StepCosts {
   /** What the generator did, by model. */
   readonly counts: ReadonlyMap<string, GeneratorCounts>;
   readonly memory: MemoryReport;
-  /** What was asked of the simulator's endpoint, where there is one. */
-  readonly endpoint: Readonly<Record<string, number>>;
+  /** What was asked of engines outside. */
+  readonly engines: Readonly<Record<string, number>>;
 }
 
 /** What the step that ends here took: to be asked before anything else is computed. */
-export function stepCosts({ clock, generator, device, endpoint }: Pick<Run, "clock" | "generator" | "device" | "endpoint">): StepCosts {
-  return { times: clock.take(), counts: generator.takeCounts(), memory: device.memory(), endpoint: endpoint?.takeCounts() ?? {} };
+export function stepCosts({ clock, generator, device, engines }: Pick<Run, "clock" | "generator" | "device" | "engines">): StepCosts {
+  return { times: clock.take(), counts: generator.takeCounts(), memory: device.memory(), engines: engines.takeCounts() };
 }
 
 /** Folder of a run's logs. */

@@ -10,8 +10,8 @@ import type { PromptPart } from "../text/prompt.ts";
 import { philox, streamKey, uniform } from "../util/philox.ts";
 import { abortReason } from "../util/abort.ts";
 import type { ChatClient } from "./chat-client.ts";
-import type { SearchRequest, SearchResult } from "./search-engine.ts";
-import { Simulation, simulatorMessages, simulatorStop, type SimulatorEngine, type SimulationOptions } from "./simulation.ts";
+import type { SearchResult, Simulator, SimulatorRequest } from "./search-engine.ts";
+import { Simulation, simulatorMessages, simulatorStop, type SimulationOptions } from "./simulation.ts";
 
 export interface EndpointSearchOptions extends SimulationOptions {
   /** Shared by engines with different noise; whoever made it probes it and takes its counts. */
@@ -22,13 +22,13 @@ export interface EndpointSearchOptions extends SimulationOptions {
   readonly maxNewTokens?: number;
 }
 
-export class EndpointSearch implements SimulatorEngine {
+export class EndpointSearch implements Simulator {
   readonly name = "simulated (endpoint)";
   readonly #options: EndpointSearchOptions;
   readonly #simulation: Simulation;
   readonly #sampling: SamplingSettings;
 
-  /** @throws ConfigError for a wrong topK or noise. */
+  /** @throws ConfigError for a wrong number of documents or noise. */
   constructor(options: EndpointSearchOptions) {
     this.#options = options;
     this.#simulation = new Simulation(options);
@@ -41,8 +41,8 @@ export class EndpointSearch implements SimulatorEngine {
   }
 
   /** @throws DataError without golden answers, whatever the client throws, the signal's reason when it fires. */
-  async search(request: SearchRequest): Promise<SearchResult> {
-    const { client, seed, topK, maxNewTokens = 600 } = this.#options;
+  async simulate(request: SimulatorRequest): Promise<SearchResult> {
+    const { client, seed, documents, maxNewTokens = 600 } = this.#options;
     const { key, turn, signal } = request;
     if (signal?.aborted === true) throw abortReason(signal);
     const task = this.#simulation.task(request);
@@ -52,7 +52,7 @@ export class EndpointSearch implements SimulatorEngine {
       messages: simulatorMessages(spelled(task.prompt)),
       maxTokens: maxNewTokens,
       ...this.#sampling,
-      stop: simulatorStop(topK),
+      stop: simulatorStop(documents),
       seed: word >>> 1,
       jitter: (n) => uniform([own[0], own[1]], [n, 0, 0, 0]),
       signal,

@@ -2,8 +2,8 @@
 import type { Generator, SamplingSettings, StopTable } from "../generate/types.ts";
 import { generateUnlessAborted } from "../generate/generate-unless-aborted.ts";
 import { abortReason } from "../util/abort.ts";
-import type { SearchRequest, SearchResult } from "./search-engine.ts";
-import { Simulation, type SimulationOptions, type SimulatorEngine } from "./simulation.ts";
+import type { SearchResult, Simulator, SimulatorRequest } from "./search-engine.ts";
+import { Simulation, type SimulationOptions } from "./simulation.ts";
 import type { Prompt, PromptEncoding, TextCodec } from "../text/prompt.ts";
 
 export { keepDocuments, simulatorStop } from "./simulation.ts";
@@ -14,7 +14,7 @@ export interface SimulatedSearchOptions extends SimulationOptions {
   readonly model: string;
   readonly adapter?: string;
   readonly tokenizer: TextCodec;
-  /** Ends a generation at the text `simulatorStop(topK)` and at the simulator's end-of-sequence id. */
+  /** Ends a generation at the text `simulatorStop(documents)` and at the simulator's end-of-sequence id. */
   readonly stop: StopTable;
   /** Wraps the prompt in the simulator's chat template (`simulatorMessages`). */
   readonly chat?: (prompt: Prompt) => Prompt;
@@ -26,13 +26,13 @@ export interface SimulatedSearchOptions extends SimulationOptions {
   readonly maxNewTokens?: number;
 }
 
-export class SimulatedSearch implements SimulatorEngine {
+export class SimulatedSearch implements Simulator {
   readonly name = "simulated";
   readonly #options: SimulatedSearchOptions;
   readonly #simulation: Simulation;
   readonly #sampling: SamplingSettings;
 
-  /** @throws ConfigError for a wrong topK or noise. */
+  /** @throws ConfigError for a wrong number of documents or noise. */
   constructor(options: SimulatedSearchOptions) {
     this.#options = options;
     this.#simulation = new Simulation(options);
@@ -48,7 +48,7 @@ export class SimulatedSearch implements SimulatorEngine {
    * @throws DataError without golden answers, RequestError when the prompt leaves no room in the simulator's context, the signal's
    *   reason when it fires.
    */
-  async search(request: SearchRequest): Promise<SearchResult> {
+  async simulate(request: SimulatorRequest): Promise<SearchResult> {
     const { generator, model, adapter, tokenizer, stop, seed, chat, encoding, maxNewTokens = 600 } = this.#options;
     const { key, turn, signal } = request;
     if (signal?.aborted === true) throw abortReason(signal);

@@ -7,23 +7,18 @@
 import type { Prompt, PromptPart } from "../text/prompt.ts";
 import { ConfigError, DataError } from "../util/errors.ts";
 import { drawKind, noiseProbability, type NoiseSchedule } from "./curriculum.ts";
-import type { SearchEngine, SearchRequest, SearchResult } from "./search-engine.ts";
+import { parseDocuments } from "./documents.ts";
+import type { SearchResult, SimulatorRequest } from "./search-engine.ts";
 import { simulatorPrompt, tunedSimulatorTemplate, type SimulatorTemplate } from "./simulator-prompt.ts";
 
 export interface SimulationOptions {
   readonly seed: number;
-  /** By step number (`SearchRequest.key.step`), or one probability for all steps. */
+  /** By step number (`key.step`), or one probability for all steps. */
   readonly noise: NoiseSchedule | number;
   /** Documents kept. */
-  readonly topK: number;
+  readonly documents: number;
   /** The paper's, for tuned simulators, unless given. */
   readonly template?: SimulatorTemplate;
-}
-
-/** A search engine that is a simulator. */
-export interface SimulatorEngine extends SearchEngine {
-  /** The probability that a search of this step is answered with noise. */
-  noiseProbability(step: number): number;
 }
 
 /** What the simulator is asked for one search. */
@@ -33,14 +28,14 @@ export interface SimulatorTask {
   readonly prompt: readonly PromptPart[];
 }
 
-/** The text at which a simulator that has written `topK` documents is stopped: the head of the next one. */
-export function simulatorStop(topK: number): string {
-  return `Doc ${topK + 1}`;
+/** The text at which a simulator that has written so many documents is stopped: the head of the next one. */
+export function simulatorStop(documents: number): string {
+  return `Doc ${documents + 1}`;
 }
 
-/** The documents in a simulator's text: blank lines closed up, everything before the head of document topK + 1. */
-export function keepDocuments(text: string, topK: number): string {
-  return (text.replaceAll("\n\n", "\n").split(simulatorStop(topK))[0] as string).trim();
+/** The documents in a simulator's text: blank lines closed up, everything before the head of the one after the last. */
+export function keepDocuments(text: string, documents: number): string {
+  return (text.replaceAll("\n\n", "\n").split(simulatorStop(documents))[0] as string).trim();
 }
 
 /** The messages of the paper's requests: an empty system message, which keeps a chat template's own default out, and the prompt. */
@@ -54,14 +49,14 @@ export function simulatorMessages<Content extends Prompt>(prompt: Content): { ro
 export class Simulation {
   readonly #options: SimulationOptions;
 
-  /** @throws ConfigError for a wrong topK or noise. */
+  /** @throws ConfigError for a wrong number of documents or noise. */
   constructor(options: SimulationOptions) {
-    if (!Number.isInteger(options.topK) || options.topK < 1) {
+    if (!Number.isInteger(options.documents) || options.documents < 1) {
       throw new ConfigError({
         where: "simulator.documents",
         what: "wrong number of documents",
         expected: "1 or more",
-        got: String(options.topK),
+        got: String(options.documents),
       });
     }
     this.#options = options;
@@ -75,7 +70,7 @@ export class Simulation {
   }
 
   /** @throws DataError without golden answers. */
-  task({ goldenAnswers: [answer], question, query, key, turn }: SearchRequest): SimulatorTask {
+  task({ goldenAnswers: [answer], question, query, key, turn }: SimulatorRequest): SimulatorTask {
     if (answer === undefined)
       throw new DataError({
         where: "simulated search",
@@ -91,6 +86,7 @@ export class Simulation {
 
   /** What the rollout gets of the text that the simulator wrote. */
   result({ kind, noiseProbability }: SimulatorTask, text: string): SearchResult {
-    return { documents: keepDocuments(text, this.#options.topK), kind, noiseProbability };
+    const kept = keepDocuments(text, this.#options.documents);
+    return { documents: parseDocuments(kept), text: kept, kind, noiseProbability };
   }
 }

@@ -15,7 +15,7 @@ export function simulatorTemplate(text: string): SimulatorTemplate {
   for (const name of ["{query}", "{kind}"]) {
     if (!text.toLowerCase().includes(name))
       throw new ConfigError({
-        where: "simulator.template",
+        where: "simulator.prompt",
         what: "a placeholder is missing",
         expected: name,
         got: JSON.stringify(text.slice(0, 80)),
@@ -79,6 +79,12 @@ Query: {query}
 Noisy Output:
 `,
 };
+
+/** What `simulator.prompt` names: one of the above, or the text `simulator` of a set of prompts. @throws as `simulatorTemplate` */
+export function simulatorTemplateOf(prompt: string, promptSet: (name: string) => { readonly simulator: string }): SimulatorTemplate {
+  if (prompt === "paper") return tunedSimulatorTemplate;
+  return prompt === "prompted" ? promptedSimulatorTemplate : simulatorTemplate(promptSet(prompt).simulator);
+}
 
 export interface SimulatorPromptValues {
   readonly question: string;

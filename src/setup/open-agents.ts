@@ -1,30 +1,19 @@
-/** Policy, simulator and search engines put together into what rollouts need. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
-import { parse } from "yaml";
+/** Policy and simulator put together into what rollouts need. */
 import type { AgentContext } from "../agent/methods/method.ts";
 import type { PromptSettings } from "../agent/prompts.ts";
-import { packageFolder, type Config } from "../config/index.ts";
-import * as quickstartPrompts from "../data/quickstart/prompts.ts";
+import type { Config } from "../config/index.ts";
 import type { Device } from "../device/device.ts";
 import { blocksFor } from "../generate/block-manager.ts";
 import { BatchGenerator, type GeneratorModel } from "../generate/scheduler.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import type { Question } from "../rl/trajectory.ts";
 import type { NoiseSchedule } from "../search/curriculum.ts";
-import type { SearchEngine } from "../search/search-engine.ts";
-import { SimulatedSearch } from "../search/simulated.ts";
-import { simulatorMessages, simulatorStop, type SimulatorEngine } from "../search/simulation.ts";
-import {
-  promptedSimulatorTemplate,
-  simulatorPrompt,
-  simulatorTemplate,
-  tunedSimulatorTemplate,
-  type SimulatorTemplate,
-} from "../search/simulator-prompt.ts";
-import { compileStopsOnce, compileTextStops } from "../generate/text-stops.ts";
-import { promptText, type Prompt } from "../text/prompt.ts";
+import type { Engine } from "../search/search-engine.ts";
+import { simulatorPrompt, simulatorTemplateOf } from "../search/simulator-prompt.ts";
+import { compileStopsOnce } from "../generate/text-stops.ts";
+import { promptText } from "../text/prompt.ts";
 import type { Model } from "./open-model.ts";
+import { promptSet } from "./prompt-set.ts";
 
 /** The names under which the generator knows the models. */
 export const policyName = "policy";
@@ -39,18 +28,17 @@ const mostRows = 256;
  */
 export function openGenerator(config: Config, device: Device, policy: Model, simulator: Model | null): BatchGenerator {
   const models: Record<string, GeneratorModel> = {
-    [policyName]: { decoder: policy.decoder, kvShare: cacheBytes(config, policy, config.rollout.maxContextTokens) },
+    [policyName]: { decoder: policy.decoder, cacheBytes: cacheBytes(config, policy, config.rollout.maxContextTokens) },
   };
   if (simulator !== null)
     models[simulatorName] = {
       decoder: simulator.decoder,
       frozen: true,
-      kvShare: cacheBytes(config, simulator, usualSimulatorTokens(config)),
+      cacheBytes: cacheBytes(config, simulator, usualSimulatorTokens(config)),
     };
   return new BatchGenerator({
     device,
     models,
-    kvCacheBytes: Object.values(models).reduce((sum, { kvShare = 0 }) => sum + kvShare, 0),
     cacheDtype: config.model.cacheDtype,
     maxRows: decodeRows(config),
     ...(config.device.readInterval === 0 ? {} : { readInterval: config.device.readInterval }),
@@ -83,7 +71,7 @@ export function usualSimulatorTokens({ simulator, rollout }: Config): number {
  * policy's. A text has at most as many tokens as bytes; a token that is no text comes back as U+FFFD, three bytes long.
  */
 export function simulatorPositions({ simulator, rollout }: Config, questions: readonly Question[]): number {
-  const template = simulatorTemplateOf(simulator.prompt);
+  const template = simulatorTemplateOf(simulator.prompt, promptSet);
   const longest = questions.reduce(
     (most, { question, goldenAnswers: [answer = ""] }) => Math.max(most, Buffer.byteLength(question) + Buffer.byteLength(answer)),
     0,
@@ -97,25 +85,16 @@ export function simulatorPositions({ simulator, rollout }: Config, questions: re
 /** More than any chat template puts around a message. */
 const chatTokens = 256;
 
-/** What the simulator is asked. */
-export function simulatorTemplateOf(prompt: Config["simulator"]["prompt"]): SimulatorTemplate {
-  if (prompt === "quickstart") return simulatorTemplate(quickstartPrompts.shortSimulatorPrompt);
-  return prompt === "prompted" ? promptedSimulatorTemplate : tunedSimulatorTemplate;
-}
-
 /** The prompts of the configuration, through the policy's chat template where it has one. */
 export function promptSettings({ rollout }: Config, { chatTemplate }: Pick<Model, "chatTemplate">): PromptSettings {
-  if (rollout.prompt !== "paper") {
-    const file = join(packageFolder, "configs", "prompts", `${rollout.prompt}.yaml`);
-    return { templates: parse(readFileSync(file, "utf8")) as Record<string, string> };
-  }
+  if (rollout.prompt !== "paper") return { templates: promptSet(rollout.prompt).policy };
   // As raw text it begins as the policy's tokenizer begins a text.
   if (chatTemplate === null) return { encoding: { begin: true } };
   return { chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }]) };
 }
 
 /** What training rollouts share. */
-export function trainingContext(config: Config, generator: BatchGenerator, policy: Model, engine: SearchEngine): AgentContext {
+export function trainingContext(config: Config, generator: BatchGenerator, policy: Model, engine: Engine): AgentContext {
   const { maxTurns, maxNewTokens, maxObservationTokens, maxContextTokens, temperature, topK, topP } = config.rollout;
   return {
     generator,
@@ -138,40 +117,8 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
 }
 
 /** The same for an evaluation with a search engine: greedy. The stop tables are the same ones, of which the device keeps one copy each. */
-export function evaluationContext(training: AgentContext, engine: SearchEngine): AgentContext {
+export function evaluationContext(training: AgentContext, engine: Engine): AgentContext {
   return { ...training, engine, settings: { ...training.settings, purpose: "evaluation", sampling: { temperature: 0, topK: 0, topP: 1 } } };
-}
-
-/** Makes simulated engines over one model; `noise` is the curriculum unless given. */
-export type Simulate = (noise?: NoiseSchedule | number) => SimulatorEngine;
-
-/** The simulator of the configuration, as a model in this process. */
-export function openSimulator(config: Config, generator: BatchGenerator, model: Model): Simulate {
-  const { tokenizer, decoder, chatTemplate, adapter } = model;
-  const { simulator } = config;
-  // The quickstart's simulator knows its prompt as it is; other raw text begins as the tokenizer begins a text.
-  const form =
-    simulator.prompt === "quickstart"
-      ? {}
-      : chatTemplate === null
-        ? { encoding: { begin: true } }
-        : { chat: (prompt: Prompt) => chatTemplate.renderPrompt(simulatorMessages(prompt)) };
-  const stop = compileTextStops([simulatorStop(simulator.documents)], tokenizer, decoder.config.vocabulary);
-  return (noise = curriculum(config)) =>
-    new SimulatedSearch({
-      generator,
-      model: simulatorName,
-      ...(adapter === undefined ? {} : { adapter }),
-      tokenizer,
-      stop,
-      seed: config.seed,
-      noise,
-      topK: simulator.documents,
-      template: simulatorTemplateOf(simulator.prompt),
-      sampling: { temperature: simulator.temperature, topK: simulator.topK, topP: simulator.topP },
-      maxNewTokens: simulator.maxNewTokens,
-      ...form,
-    });
 }
 
 /** The configured rise of noise over the run. */

@@ -1,9 +1,10 @@
 /** The device that the configuration asks for. What was taken, and why, is the first line of every program. */
 import type { Config } from "../config/index.ts";
-import { chooseAsked, chooseAuto, type Choice } from "../device/choose.ts";
+import { chooseDevice } from "../device/choose.ts";
 import { createDevice } from "../device/create.ts";
 import type { Device } from "../device/device.ts";
-import { probeAdapters } from "../device/probe.ts";
+import { deviceKind, devices, type DeviceName } from "../device/devices.ts";
+import { optionsOf, type DeviceKind } from "../device/kind.ts";
 import { ZeroSearchError } from "../util/errors.ts";
 
 export type DeviceSettings = Partial<Config["device"]>;
@@ -14,37 +15,38 @@ export type DeviceSettings = Partial<Config["device"]>;
  * @throws DeviceError when what was asked for cannot be had.
  */
 export async function openDevice(settings: DeviceSettings, say: (line: string) => void = print): Promise<Device> {
-  const { kind = "auto", adapter = null } = settings;
-  const { device, why } = await open(chooseAsked({ kind, adapter }) ?? chooseAuto({ adapter }, await probeAdapters()), settings);
-  say(`device: ${device.description} (${[why, ...ignored(device, settings)].join("; ")})`);
+  const { device, why } = await open(settings);
+  say(`device: ${device.description} (${[why, ...ignored(deviceKind(device.kind), settings)].join("; ")})`);
   return device;
 }
 
-async function open(choice: Choice, settings: DeviceSettings): Promise<{ device: Device; why: string }> {
-  const { kind, threads = 0, blas, maxShardMiB = 0, precision, memoryGiB = 0 } = settings;
-  const shards = maxShardMiB === 0 ? {} : { maxShardBytes: maxShardMiB * 2 ** 20 };
-  const most = memoryGiB === 0 ? {} : { maxMemoryBytes: memoryGiB * 2 ** 30 };
-  const openCpu = (): Promise<Device> => createDevice({ blas, ...shards, ...(threads === 0 ? {} : { threads }) });
-  const { why } = choice;
-  if (choice.device === "cpu") return { device: await openCpu(), why };
+async function open(settings: DeviceSettings): Promise<{ device: Device; why: string }> {
+  const { kind = "auto", adapter: asked = null, memoryGiB = 0 } = settings;
+  const { device: taken, adapter, why } = await chooseDevice({ kind, adapter: asked });
+  const openKind = (device: DeviceName): Promise<Device> => {
+    const limited = memoryGiB !== 0 && deviceKind(device).uses.includes("memoryGiB");
+    return createDevice({ ...optionsOf(settings), adapter, device, ...(limited ? { maxMemoryBytes: memoryGiB * 2 ** 30 } : {}) });
+  };
+  const always = devices[0].name;
   try {
-    return { device: await createDevice({ device: "webgpu", adapter: choice.adapter, precision, ...shards, ...most }), why };
+    return { device: await openKind(taken), why };
   } catch (error) {
-    if (kind === "webgpu" || !(error instanceof ZeroSearchError)) throw error;
+    if (kind !== "auto" || taken === always || !(error instanceof ZeroSearchError)) throw error;
     const { what } = error.complaint;
-    return { device: await openCpu(), why: `auto: ${choice.adapter ?? "the GPU"} does not open: ${what}; zerosearch doctor says more` };
+    return { device: await openKind(always), why: `auto: ${adapter ?? taken} does not open: ${what}; zerosearch doctor says more` };
   }
 }
 
 /** Settings that the device taken has no use for. */
-function ignored(device: Device, { adapter, blas, precision, threads }: DeviceSettings): string[] {
-  const without = (names: readonly (string | false)[]): string[] => {
-    const given = names.filter((name) => name !== false);
-    return given.length === 0 ? [] : [`without ${given.join(", ")}`];
+function ignored({ uses }: DeviceKind, { adapter = null, blas, precision, threads = 0 }: DeviceSettings): string[] {
+  const given = {
+    adapter: adapter !== null && "device.adapter",
+    blas: blas === "openblas" && "device.blas",
+    precision: precision === "f16" && "device.precision=f16",
+    threads: threads > 0 && "device.threads",
   };
-  if (device.kind === "webgpu")
-    return without([blas === "openblas" && "device.blas", threads !== undefined && threads > 0 && "device.threads"]);
-  return without([precision === "f16" && "device.precision=f16", typeof adapter === "string" && "device.adapter"]);
+  const names = Object.entries(given).flatMap(([key, text]) => (text === false || (uses as readonly string[]).includes(key) ? [] : [text]));
+  return names.length === 0 ? [] : [`without ${names.join(", ")}`];
 }
 
 function print(line: string): void {

@@ -16,7 +16,7 @@ export interface LearnerParts {
 /** The optimiser of what learns: all weights of the policy, or its adapter. */
 export function openLearner(
   { optimizer: adam, seed }: Config,
-  { device, policy }: { readonly device: Device; readonly policy: Model },
+  { device, policy }: { readonly device: Device; readonly policy: Pick<Model, "decoder" | "adapter"> },
   closing: Closing,
 ): LearnerParts {
   const { beta1, beta2, eps, maxGradNorm, weightDecay, moments } = adam;

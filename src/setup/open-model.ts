@@ -1,9 +1,10 @@
 /** A model folder: weights on a device, and the tokenizer that goes with them. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { loadDecoder } from "../checkpoint/hugging-face.ts";
+import { loadConfig, loadDecoder } from "../checkpoint/hugging-face.ts";
+import { loadAdapter } from "../checkpoint/peft.ts";
 import type { Device, Dtype } from "../device/device.ts";
-import type { Decoder } from "../nn/decoder.ts";
+import type { AdapterOptions, Decoder } from "../nn/decoder.ts";
 import type { Parameter } from "../tensor/tensor.ts";
 import { ChatTemplate } from "../text/chat-template.ts";
 import { checkTokenizerFits, Tokenizer, type TokenizerConfigJson, type TokenizerJson } from "../text/tokenizer.ts";
@@ -35,6 +36,49 @@ export function learningParameters({ decoder, adapter }: Pick<Model, "decoder" |
   return adapter === undefined ? decoder.parameters() : decoder.adapterParameters(adapter);
 }
 
+/** One copy of weights, to be opened. */
+export interface WeightsToOpen {
+  readonly folder: string;
+  /** Storage type. */
+  readonly dtype: Dtype;
+  /** The longest sequence it will see. */
+  readonly maxPositions: number;
+  /** Whether the weights themselves learn. */
+  readonly learns: boolean;
+}
+
+/** Where models come from: files, unless told. A plan reads their shapes only. */
+export interface ModelReader {
+  readonly text: (folder: string) => Promise<ModelText>;
+  readonly weights: (copy: WeightsToOpen, device: Device) => Promise<Decoder>;
+  /** Adds an adapter of that name: with the weights of a PEFT folder, or a new one. */
+  readonly adapter: (decoder: Decoder, name: string, from: string | AdapterOptions) => Promise<unknown>;
+}
+
+/** Hugging Face and PEFT folders. */
+export const files: ModelReader = {
+  text: openText,
+  weights: ({ folder, dtype, maxPositions }, device) => loadDecoder(folder, device, { dtype, maxPositions }),
+  adapter: async (decoder, name, from) => (typeof from === "string" ? loadAdapter(decoder, name, from) : decoder.addAdapter(name, from)),
+};
+
+/** Weights on a device, and what they make of text. The caller disposes of the decoder. @throws as `openModel` */
+export async function openWeights(
+  copy: WeightsToOpen,
+  device: Device,
+  reader: ModelReader = files,
+): Promise<ModelText & { readonly decoder: Decoder }> {
+  const text = await reader.text(copy.folder);
+  const decoder = await reader.weights(copy, device);
+  try {
+    decoder.setTrainable(copy.learns);
+    return { ...text, decoder };
+  } catch (error) {
+    decoder.dispose();
+    throw error;
+  }
+}
+
 export interface OpenModelOptions {
   readonly dtype: Dtype;
   /** The longest sequence it will see. */
@@ -46,22 +90,15 @@ export interface OpenModelOptions {
  * Loads a Hugging Face folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json. The caller disposes of the decoder.
  * @throws FileError, ConfigError or ShapeError: a missing or damaged file, an unknown architecture, a tokenizer that does not fit.
  */
-export async function openModel(folder: string, device: Device, options: OpenModelOptions): Promise<Model> {
-  const text = await openText(folder);
-  const decoder = await loadDecoder(folder, device, { dtype: options.dtype, maxPositions: options.maxPositions });
-  try {
-    checkTokenizerFits(text.tokenizer, decoder.config.vocabulary, folder);
-    decoder.setTrainable(options.trainable);
-    return { source: folder, folder, decoder, ...text, maxPositions: decoder.maxPositions, adapter: undefined };
-  } catch (error) {
-    decoder.dispose();
-    throw error;
-  }
+export async function openModel(folder: string, device: Device, { dtype, maxPositions, trainable }: OpenModelOptions): Promise<Model> {
+  const opened = await openWeights({ folder, dtype, maxPositions, learns: trainable }, device);
+  return { ...opened, source: folder, folder, maxPositions: opened.decoder.maxPositions, adapter: undefined };
 }
 
-/** The tokenizer of a model folder, and its chat template. @throws as `openTokenizer` */
-export async function openText(folder: string): Promise<ModelText> {
+/** The tokenizer of a model folder, and its chat template. @throws as `openTokenizer`, and where it does not fit the model's configuration */
+async function openText(folder: string): Promise<ModelText> {
   const tokenizer = await openTokenizer(folder);
+  checkTokenizerFits(tokenizer, (await loadConfig(folder)).vocabulary, folder);
   return { tokenizer, chatTemplate: tokenizer.chatTemplate === undefined ? null : ChatTemplate.of(tokenizer) };
 }
 

@@ -1,11 +1,8 @@
 /** Opens the models of a run: every copy of weights once, the roles' LoRA adapters on it, and the tokenizer that goes with it. */
 import { realpath } from "node:fs/promises";
-import { loadDecoder } from "../checkpoint/hugging-face.ts";
-import { loadAdapter } from "../checkpoint/peft.ts";
 import type { Config } from "../config/index.ts";
 import type { Device } from "../device/device.ts";
-import type { Decoder, DecoderOptions } from "../nn/decoder.ts";
-import { checkTokenizerFits } from "../text/tokenizer.ts";
+import type { Decoder } from "../nn/decoder.ts";
 import { ConfigError } from "../util/errors.ts";
 import type { Closing } from "./closing.ts";
 import type { ConfigModels } from "./locate-models.ts";
@@ -20,7 +17,7 @@ import {
   type RoleOptions,
   type WeightsPlan,
 } from "./model-roles.ts";
-import { openText, type Model } from "./open-model.ts";
+import { files, openWeights, type Model, type ModelReader } from "./open-model.ts";
 
 /** The models of a run. Those that share their weights have the same decoder. */
 export interface Models {
@@ -30,15 +27,6 @@ export interface Models {
   /** Held only where the loss has a KL term. */
   readonly reference: Model | null;
 }
-
-/** Where weights and adapters come from: files, unless told. */
-export interface ModelReader {
-  readonly weights: (folder: string, device: Device, options: DecoderOptions) => Promise<Decoder>;
-  /** Adds an adapter of that name with the weights of a PEFT folder. */
-  readonly adapter: (decoder: Decoder, name: string, folder: string) => Promise<unknown>;
-}
-
-const files: ModelReader = { weights: loadDecoder, adapter: loadAdapter };
 
 /** The models among those that were found, by role. Two names for one folder are one model. @throws FileError */
 export async function locatedModels({ found }: Pick<ConfigModels, "found">, config: Config): Promise<LocatedModels> {
@@ -66,40 +54,38 @@ export async function openModels(
   options: RoleOptions,
   device: Device,
   closing: Closing,
+  reader?: ModelReader,
+): Promise<Models> {
+  return openCopies(config, shareWeights(modelRoles(config, located, options)), device, closing, reader);
+}
+
+/** Opens copies of weights, and the roles' adapters on them. @throws as `openModels` */
+export async function openCopies(
+  config: Config,
+  copies: readonly WeightsPlan[],
+  device: Device,
+  closing: Closing,
   reader: ModelReader = files,
 ): Promise<Models> {
   const models = new Map<Role, Model>();
-  for (const copy of shareWeights(modelRoles(config, located, options))) {
-    const text = await openText(copy.folder);
-    const decoder = await openWeights(copy, device, closing, reader);
-    checkTokenizerFits(text.tokenizer, decoder.config.vocabulary, copy.folder);
+  for (const copy of copies) {
+    const opened = await openWeights(copy, device, reader);
+    const { decoder } = closing.add(opened, (one) => {
+      one.decoder.dispose();
+    });
     for (const { role, source, commit, folder, maxPositions, adapter } of copy.roles) {
       if (adapter !== null) await openAdapter(config, decoder, role, adapter, reader);
       models.set(role, {
+        ...opened,
         source,
         commit,
         folder,
-        decoder,
-        ...text,
         maxPositions: Math.min(maxPositions, decoder.maxPositions),
         adapter: adapter === null ? undefined : role,
       });
     }
   }
   return { policy: models.get("policy") as Model, simulator: models.get("simulator") ?? null, reference: models.get("reference") ?? null };
-}
-
-async function openWeights(
-  { folder, dtype, learns, maxPositions }: WeightsPlan,
-  device: Device,
-  closing: Closing,
-  reader: ModelReader,
-): Promise<Decoder> {
-  const decoder = closing.add(await reader.weights(folder, device, { dtype, maxPositions }), (opened) => {
-    opened.dispose();
-  });
-  decoder.setTrainable(learns);
-  return decoder;
 }
 
 /** Adds the adapter of a role: read from its folder, or a new one as the configuration describes it. */
@@ -110,8 +96,7 @@ async function openAdapter(
   { from, learns }: AdapterPlan,
   reader: ModelReader,
 ): Promise<void> {
-  if (from === null) decoder.addAdapter(role, addedAdapter(config));
-  else await reader.adapter(decoder, role, from);
+  await reader.adapter(decoder, role, from ?? addedAdapter(config));
   decoder.setAdapterTrainable(role, learns);
   const { lora } = config;
   const { rank } = decoder.adapterShape(role);

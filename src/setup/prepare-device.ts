@@ -1,70 +1,172 @@
-/** Compiles what models need of a device's kernels before they are used, with progress. */
-import type { Device, Dtype, ModelShapes } from "../device/device.ts";
+/**
+ * Compiles what a run asks of a device's kernels before they are used, with progress: the run's own parts are asked for everything, on a
+ * device that computes nothing, at the numbers of rows that kernels tell apart.
+ */
+import type { Config } from "../config/index.ts";
+import type { Device, DeviceProgram } from "../device/device.ts";
+import { rowsFor } from "../generate/decode-rows.ts";
+import { BatchGenerator } from "../generate/scheduler.ts";
+import { compileTextStops } from "../generate/text-stops.ts";
 import { Progress } from "../log/progress.ts";
-import type { Decoder } from "../nn/decoder.ts";
+import { Decoder } from "../nn/decoder.ts";
+import { KvCache } from "../nn/kv-cache.ts";
+import { tokenLogProbs, update } from "../rl/update.ts";
+import { DeviceError } from "../util/errors.ts";
+import { Closing } from "./closing.ts";
+import { blankRollout, decodeUntil } from "./dry-work.ts";
+import { decodeRows } from "./open-agents.ts";
+import { openLearner } from "./open-learner.ts";
 import type { Model } from "./open-model.ts";
 
-/** A model in one role. */
-export interface Prepared {
-  /** Named beside the progress. */
-  readonly name: string;
-  readonly model: Pick<Model, "decoder" | "adapter">;
-  /** Whether it learns: its adapter, or without one its weights. */
-  readonly learns: boolean;
-}
+/** Rows of a decode batch, or tokens of a prefill. Tiles vary with the row count. */
+const pagedRows = [1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 48, 64, 65, 96, 128, 129, 192, 256, 257, 384, 512, 1024, 2048];
+/** Tokens of a micro-batch, all of them sampled by the policy. */
+const trainedRows = [1, 7, 16, 17, 64, 65, 100, 128, 256, 512, 1000, 1024, 2048, 4096, 8192, 16384];
+/** A vocabulary without text. */
+const nothing = new Uint8Array(0);
+const wordless = { eosIds: [], tokenBytes: () => nothing };
+/** The longest sequence here: more tokens are several. */
+const longest = 2048;
+/** Layers are alike, but that nothing learns below the first. */
+const layers = 2;
 
-/** Kernels of one decoder for one rank of adapters. */
-interface Preparation {
-  readonly names: string[];
-  readonly decoder: Decoder;
-  readonly trains: ModelShapes["trains"];
-  readonly loraRank: number;
+type Copy = Pick<Model, "decoder" | "adapter">;
+
+/** The models of a run by role, as far as kernels depend on them. */
+interface PreparedModels {
+  readonly policy: Copy;
+  readonly simulator: Copy | null;
+  readonly reference: Copy | null;
 }
 
 /** Returns at once on devices that have nothing to compile. @throws DeviceError when a kernel does not compile. */
 export async function prepareDevice(
   device: Device,
-  models: readonly Prepared[],
-  cache: Dtype,
-  moments: NonNullable<ModelShapes["moments"]> = "f32",
+  config: Config,
+  models: PreparedModels,
+  { trains }: { readonly trains: boolean },
 ): Promise<void> {
   if (device.prepare === undefined) return;
-  for (const { names, decoder, trains, loraRank } of preparations(models)) {
-    const { config, dtype } = decoder;
-    let progress: Progress | null = null;
-    await device.prepare({ ...config, weights: dtype, cache, trains, loraRank, moments }, (done, total) => {
-      progress ??= new Progress({
-        label: `compiling kernels for the ${names.join(" and the ")}`,
-        total,
-        unit: "kernels",
-        plainInterval: 2000,
-      });
-      progress.update(done);
+  let progress: Progress | null = null;
+  await device.prepare(modelProgram(config, models, { trains }), (done, total) => {
+    progress ??= new Progress({ label: "compiling kernels", total, unit: "kernels", plainInterval: 2000 });
+    progress.update(done);
+  });
+  // Assigned in the callback, which the compiler does not see.
+  (progress as Progress | null)?.finish();
+}
+
+/** Asks a device for all that these models do in a run: rollouts, the reference's log-probabilities and, where it `trains`, updates. */
+export function modelProgram(
+  config: Config,
+  { policy, simulator, reference }: PreparedModels,
+  { trains }: { readonly trains: boolean },
+): DeviceProgram {
+  return async (device) => {
+    await eachCopy(device, policy, trains, async (copy) => {
+      await rollOut(config, copy);
+      if (trains) await learn(config, copy);
     });
-    // Assigned in the callback, which the compiler does not see.
-    (progress as Progress | null)?.finish();
+    if (simulator !== null) await eachCopy(device, simulator, false, (copy) => rollOut(config, copy));
+    if (reference !== null) await eachCopy(device, reference, false, (copy) => score(config, copy));
+  };
+}
+
+/** A model with few layers and no contents: one for each rank of its adapter, which may differ between layers. */
+async function eachCopy(device: Device, { decoder, adapter }: Copy, learns: boolean, work: (copy: Copy) => Promise<void>): Promise<void> {
+  const config = { ...decoder.config, layers: Math.min(layers, decoder.config.layers), maxPositions: longest + 8 };
+  for (const rank of adapter === undefined ? [0] : ranksOf(decoder, adapter)) {
+    const copy = new Decoder(config, device, { dtype: decoder.dtype });
+    copy.setTrainable(learns && adapter === undefined);
+    if (adapter !== undefined)
+      copy.addAdapter(adapter, { rank, alpha: rank, targets: decoder.adapterShape(adapter).targets, trainable: learns });
+    await work({ decoder: copy, adapter });
+    copy.dispose();
   }
 }
 
-/** One for each decoder and rank; a role without an adapter needs nothing that one with an adapter on the same weights does not. */
-export function preparations(models: readonly Prepared[]): Preparation[] {
-  const all: Preparation[] = [];
-  const withAdapter = ({ model }: Prepared): boolean => model.adapter !== undefined;
-  for (const { name, model, learns } of [...models].sort((a, b) => Number(withAdapter(b)) - Number(withAdapter(a)))) {
-    const { decoder, adapter } = model;
-    const trains = !learns ? "nothing" : adapter === undefined ? "weights" : "adapters";
-    for (const loraRank of adapter === undefined ? [0] : ranksOf(decoder, adapter)) {
-      const same = all.find((one) => one.decoder === decoder && (loraRank === 0 || one.loraRank === loraRank));
-      // What learns comes first in every list of roles, so the one that is there asks for at least as much.
-      if (same === undefined) all.push({ names: [name], decoder, trains, loraRank });
-      else if (!same.names.includes(name)) same.names.push(name);
-    }
-  }
-  return all;
-}
-
-/** Its layers may differ. */
 function ranksOf(decoder: Decoder, adapter: string): Set<number> {
   const pairs = decoder.blocks.flatMap(({ linears }) => [...linears.values()].map((linear) => linear.adapters.get(adapter)));
   return new Set(pairs.flatMap((pair) => (pair === undefined ? [] : [pair.a.rows])));
+}
+
+/** Prefills and decode steps. */
+async function rollOut(config: Config, { decoder, adapter }: Copy): Promise<void> {
+  const { device } = decoder;
+  const { cacheDtype } = config.model;
+  const { vocabulary } = decoder.config;
+  const maxRows = rowsFor(decodeRows(config), 2);
+  const cacheBytes = KvCache.bytesFor(decoder.config, 2 * maxRows + longest / 64, cacheDtype);
+  const generator = new BatchGenerator({
+    device,
+    models: { it: { decoder, cacheBytes } },
+    cacheDtype,
+    maxRows,
+    readInterval: 1,
+    sharing: false,
+  });
+  const stop = compileTextStops([], wordless, vocabulary);
+  const request = { stop, maxNewTokens: 4, sampling: { temperature: 1, topK: 0, topP: 1 } };
+  const ask = async (sequences: number, prompt: number): Promise<void> => {
+    const opened = Array.from({ length: sequences }, (_, question) =>
+      generator.open({
+        model: "it",
+        adapter,
+        key: { step: 0, question, rollout: 0 },
+        seed: 0,
+        purpose: "policySample",
+        prompt: new Array<number>(prompt).fill(0),
+      }),
+    );
+    await unlessRefused(decodeUntil(opened, request, prompt + 1));
+    for (const sequence of opened) sequence.close();
+  };
+  // The last token of a prompt is the first that decodes.
+  for (const rows of pagedRows) await (rows <= maxRows ? ask(rows, 2) : ask(1, rows + 1));
+  await generator.dispose();
+  const cache = new KvCache(device, decoder.config, 2, cacheDtype);
+  cache.copyBlocks([[0, 1]]);
+  cache.dispose();
+}
+
+/** Log-probabilities under frozen weights. */
+async function score(config: Config, { decoder, adapter }: Copy): Promise<void> {
+  for (const { rollouts, settings } of microBatches(config))
+    await unlessRefused(tokenLogProbs(decoder, rollouts, { ...settings, adapter }));
+}
+
+/** Updates. */
+async function learn(config: Config, copy: Copy): Promise<void> {
+  const { clipLow, clipHigh, klCoef, entropyCoef } = config.algorithm;
+  const closing = new Closing();
+  const { optimizer } = openLearner(config, { device: copy.decoder.device, policy: copy }, closing);
+  for (const { rollouts, settings } of microBatches(config)) {
+    const batch = rollouts.map((trajectory) => ({ trajectory, reward: 1, advantage: 1 }));
+    const known = klCoef === 0 ? null : new Map(rollouts.map((one) => [one, new Float32Array(one.ids.length - 1)]));
+    const all = { ...settings, adapter: copy.adapter, clipLow, clipHigh, klCoef, entropyCoef };
+    await unlessRefused(update(copy.decoder, optimizer, batch, all, 0, known));
+  }
+  await closing.close();
+}
+
+/** Micro-batches of all sizes that a run may have, and how each goes through a model. */
+function microBatches({ train, rollout, model }: Config) {
+  const { maxContextTokens: context, temperature, topK, topP } = rollout;
+  const most = Math.min(train.microBatchTokens, train.questionsPerStep * train.groupSize * context);
+  return [...trainedRows.filter((rows) => rows < most), most].map((tokens) => ({
+    rollouts: Array.from({ length: Math.ceil(tokens / longest) }, (_, question) => {
+      const own = Math.min(longest, tokens - question * longest);
+      return blankRollout(own, own, { step: 0, question, rollout: 0 }, { temperature, topK, topP });
+    }),
+    settings: { microBatchTokens: tokens, cacheDtype: model.cacheDtype, recompute: train.recompute },
+  }));
+}
+
+/** Sizes that a kernel refuses are refused again where a run comes to them. */
+async function unlessRefused(work: Promise<unknown>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error;
+  }
 }

@@ -54,6 +54,12 @@ export function hasFunctions(value: unknown, ...names: readonly string[]): boole
   return names.every((name) => typeof (value as Readonly<Record<string, unknown>>)[name] === "function");
 }
 
+/** A module's object under its own name, or, where it has none, its file's. */
+export function named<T extends object>(exported: T, file: string): T {
+  const { name } = exported as { readonly name?: unknown };
+  return typeof name === "string" && name !== "" ? exported : (Object.create(exported, { name: { value: file, enumerable: true } }) as T);
+}
+
 /** Node 22.18 and newer does unless it is told not to; older ones do not say. */
 function stripsTypes(): boolean {
   const { typescript = false } = process.features as { readonly typescript?: string | false };

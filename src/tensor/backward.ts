@@ -4,17 +4,17 @@
  * order, so the same program gives the same bits.
  */
 import { ShapeError, ZeroSearchError } from "../util/errors.ts";
-import { currentScope, keep } from "./scope.ts";
+import { keep } from "./scope.ts";
 import { formatShape, sameShape } from "./shape.ts";
 import { withoutTape, type Tape } from "./tape.ts";
-import { empty, full, type Tensor } from "./tensor.ts";
+import { empty, full, runKernel, type Tensor } from "./tensor.ts";
 
 function add(into: Tensor, gradient: Tensor): void {
-  into.device.run("accumulate", { scale: 1 }, [gradient.storage], [into.storage]);
+  runKernel("accumulate", { scale: 1 }, [gradient], [into]);
 }
 
 function copy(into: Tensor, from: Tensor): void {
-  into.device.run("copy", { fromRow: 0, toRow: 0, rows: from.rows }, [from.storage], [into.storage]);
+  runKernel("copy", { fromRow: 0, toRow: 0, rows: from.rows }, [from], [into]);
 }
 
 /** The gradient memory of a leaf, zero when new. */
@@ -43,7 +43,7 @@ export interface Gradients {
   needs(input: Tensor): boolean;
   /** New memory for a gradient of `input`, undefined contents; hand it to `give`. */
   make(input: Tensor): Tensor;
-  /** Adds `gradient` to that of `input` and takes it over: the caller must not use it again. */
+  /** Adds `gradient` to that of `input`, if it wants one, and takes it over: the caller must not use it again. */
   give(input: Tensor, gradient: Tensor): void;
   /** Adds the gradient of one of the node's own outputs, unchanged, to that of `input`. */
   pass(input: Tensor, dOutput: Tensor): void;
@@ -74,6 +74,10 @@ class Walk implements Gradients {
 
   give(input: Tensor, gradient: Tensor): void {
     keep(gradient);
+    if (!this.needs(input)) {
+      gradient.dispose();
+      return;
+    }
     if (!this.isOurs(input)) {
       if (this.parent !== null) this.parent.give(input, gradient);
       else {
@@ -104,7 +108,7 @@ class Walk implements Gradients {
 
   accumulator(input: Tensor): Tensor {
     const { tensor, accumulate } = this.slot(input);
-    if (accumulate === 0) tensor.device.run("fill", { value: 0 }, [], [tensor.storage]);
+    if (accumulate === 0) runKernel("fill", { value: 0 }, [], [tensor]);
     return tensor;
   }
 
@@ -132,8 +136,7 @@ class Walk implements Gradients {
 
   /** Starts the walk at `root`; the caller keeps `gradient`. */
   seed(root: Tensor, gradient: Tensor): void {
-    const shared = new Shared(gradient, 2);
-    this.set(root, shared);
+    this.set(root, new Shared(gradient, 2));
   }
 
   /** Frees gradients that are left: of tensors that a failed walk did not reach. */
@@ -175,7 +178,7 @@ class Walk implements Gradients {
 export interface BackwardOptions {
   /** Gradient of `root`, of its shape; needed where `root` is not a loss. It stays the caller's. */
   readonly seed?: Tensor;
-  /** Where gradients of tensors from outside the tape go: those of an enclosing walk. Leaves' `.grad` unless told. */
+  /** @internal Where gradients of tensors from outside the tape go: those of an enclosing walk. Leaves' `.grad` unless told. */
   readonly into?: Gradients;
 }
 
@@ -205,11 +208,7 @@ export function backward(tape: Tape, root: Tensor, options: BackwardOptions = {}
       expected: `a seed ${formatShape(root.shape)}`,
       got: seed === undefined ? "none" : formatShape(seed.shape),
     });
-  if (root.scope === tape.memory) {
-    const outer = currentScope();
-    if (outer === null) keep(root);
-    else outer.adopt(root);
-  }
+  tape.memory.handOver(root);
   const walk = new Walk(tape, options.into ?? null);
   try {
     if (seed !== undefined) walk.seed(root, seed);

@@ -15,12 +15,6 @@ export abstract class Owned {
 const running: Scope[] = [];
 let serials = 0;
 
-/** A number above all before. */
-export function nextSerial(): number {
-  serials += 1;
-  return serials;
-}
-
 /**
  * An explicit scope, for work with waits in between: `run` pieces of it, wait, run more, and `dispose` at the end.
  *
@@ -32,7 +26,7 @@ export function nextSerial(): number {
  */
 export class Scope {
   /** Scopes and tapes in the order they were made. */
-  readonly serial = nextSerial();
+  readonly serial = ++serials;
   private readonly items = new Set<Owned>();
 
   /** Things owned at the moment. */
@@ -65,6 +59,14 @@ export class Scope {
     if (this.items.delete(item)) item.scope = null;
   }
 
+  /** Hands what it owns to the scope that runs now; without one, whoever has it disposes of it. */
+  handOver(item: Owned): void {
+    if (item.scope !== this) return;
+    const outer = currentScope();
+    if (outer === null) this.forget(item);
+    else outer.adopt(item);
+  }
+
   /** Frees everything owned. The scope may be used again. */
   dispose(): void {
     for (const item of this.items) {
@@ -86,15 +88,10 @@ export function currentScope(): Scope | null {
  * @throws ZeroSearchError when `fn` returns a promise: a function that waits needs a `Scope` of its own.
  */
 export function withScope<T>(fn: () => T): T {
-  const outer = currentScope();
   const scope = new Scope();
   try {
     const result = scope.run(fn);
-    for (const item of ownedIn(result)) {
-      if (item.scope !== scope) continue;
-      if (outer === null) scope.forget(item);
-      else outer.adopt(item);
-    }
+    for (const item of ownedIn(result)) scope.handOver(item);
     return result;
   } finally {
     scope.dispose();

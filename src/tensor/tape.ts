@@ -31,10 +31,11 @@ export interface TapeNode {
 }
 
 export class Tape extends Owned {
+  /** @internal */
   readonly nodes: TapeNode[] = [];
-  /** Every tensor that a node put out. */
+  /** @internal Every tensor that a node put out. */
   readonly produced = new Set<Tensor>();
-  /** Owns what was recorded. */
+  /** @internal Owns what was recorded. */
   readonly memory = new Scope();
 
   constructor() {
@@ -79,19 +80,12 @@ export function withTape<T>(fn: () => T): { readonly tape: Tape; readonly value:
   const tape = new Tape();
   try {
     const value = during(tape, () => tape.memory.run(fn));
-    for (const item of ownedIn(value)) release(tape, item);
+    for (const item of ownedIn(value)) tape.memory.handOver(item);
     return { tape, value };
   } catch (error) {
     tape.dispose();
     throw error;
   }
-}
-
-function release(tape: Tape, item: Owned): void {
-  if (item.scope !== tape.memory) return;
-  const outer = currentScope();
-  if (outer === null) tape.memory.forget(item);
-  else outer.adopt(item);
 }
 
 /** Runs `fn` without recording. */

@@ -3,6 +3,7 @@
  * a leaf (a parameter), holds the gradient; how gradients come about is the tape's business.
  */
 import { dtypeBytes, type Device, type Dtype, type HostArray, type Storage, type Usage } from "../device/device.ts";
+import type { KernelDims, KernelName } from "../device/kernels.ts";
 import { ShapeError, ZeroSearchError } from "../util/errors.ts";
 import { toElements, toFloats } from "./dtype.ts";
 import { currentScope, Owned } from "./scope.ts";
@@ -118,7 +119,7 @@ export class Tensor extends Owned {
 
   /** Sets the gradient to zero, if there is one; its memory stays. */
   zeroGrad(): void {
-    if (this.grad !== null) this.device.run("fill", { value: 0 }, [], [this.grad.storage]);
+    if (this.grad !== null) runKernel("fill", { value: 0 }, [], [this.grad]);
   }
 
   dispose(): void {
@@ -145,6 +146,15 @@ export class Parameter extends Tensor {
   }
 }
 
+type Tensors = readonly (Tensor | null)[];
+
+/** Asks the tensors' device for one kernel of the table in `device/kernels.ts`; an absent optional one is null. */
+export function runKernel<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: Tensors, outputs: Tensors): void {
+  const { device } = [...outputs, ...inputs].find((tensor) => tensor !== null)!;
+  const storage = (tensor: Tensor | null): Storage | null => (tensor === null ? null : tensor.storage);
+  device.run(kernel, dims, inputs.map(storage), outputs.map(storage));
+}
+
 /** A tensor of undefined contents. */
 export function empty(device: Device, shape: Shape, options?: TensorOptions): Tensor {
   return new Tensor(device, shape, options);
@@ -154,7 +164,7 @@ export function empty(device: Device, shape: Shape, options?: TensorOptions): Te
 export function full(device: Device, shape: Shape, value: number, options?: TensorOptions): Tensor {
   const tensor = new Tensor(device, shape, options);
   // The kernel writes f32 only.
-  if (tensor.dtype === "f32") device.run("fill", { value }, [], [tensor.storage]);
+  if (tensor.dtype === "f32") runKernel("fill", { value }, [], [tensor]);
   else tensor.write(new Array<number>(tensor.size).fill(value));
   return tensor;
 }

@@ -18,7 +18,7 @@ export interface PromptMessage {
 }
 
 /** Further variables of a template: `enable_thinking`, `tools`, `date_string` … */
-type TemplateVariables = Readonly<Record<string, unknown>>;
+export type TemplateVariables = Readonly<Record<string, unknown>>;
 
 /** What is used of the library's runtime. */
 interface JinjaScope {

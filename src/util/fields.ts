@@ -33,11 +33,11 @@ interface Range {
 
 /** One of `names`, or a module of the user's own: a path that begins with `./`, `../`, `/` or `{package}`. */
 export const nameOrFile = (names: readonly [string, ...string[]], doc: string) =>
-  z
-    .string()
-    .refine((value) => names.includes(value) || isModuleFile(value))
-    .default(names[0])
-    .meta({ description: doc, path: true, names });
+  tableEntry(names).default(names[0]).meta({ description: doc, path: true, names });
+export const nullableNameOrFile = (names: readonly [string, ...string[]], doc: string) =>
+  tableEntry(names).nullable().default(names[0]).meta({ description: doc, path: true, names });
+
+const tableEntry = (names: readonly string[]) => z.string().refine((value) => names.includes(value) || isModuleFile(value));
 
 /** Whether a value names a module file, and no entry of a table. */
 export function isModuleFile(value: string): boolean {

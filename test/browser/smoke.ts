@@ -120,7 +120,7 @@ async function training(decoder: Decoder): Promise<Record<string, readonly numbe
 
 /** Prefill, paged decode, greedy choice, one prompt over a block of the cache. */
 async function generations(device: Device, decoder: Decoder): Promise<readonly (readonly number[])[]> {
-  const generator = new BatchGenerator({ device, models: { tiny: { decoder } }, maxRows: 4, kvCacheBytes: 1 << 20 });
+  const generator = new BatchGenerator({ device, models: { tiny: { decoder, cacheBytes: 1 << 20 } }, maxRows: 4 });
   const stop = compileStops({ stops: [], eosIds: [], tokenBytes: (id) => Uint8Array.of(id), vocabulary: V });
   const open = (prompt: readonly number[], question: number) =>
     generator.open({ model: "tiny", key: { step: 0, question, rollout: 0 }, seed: 1, purpose: "policySample", prompt });

@@ -28,7 +28,7 @@ afterAll(() => {
 });
 
 /** Everything that hosts ask for on such an adapter, and what is wrong with its dispatches. */
-function dryRun(
+async function dryRun(
   { capabilities }: CompileTarget,
   precision: "f32" | "f16",
   split: { readonly maxShardBytes?: number; readonly mostColumns?: number } = {},
@@ -40,8 +40,8 @@ function dryRun(
   };
   let called: ReadonlySet<KernelName> = new Set();
   const options = { capabilities, precision, maxShardBytes: split.maxShardBytes, fuse: true, onDispatch };
-  const specialisations = collect(options, (dry) => {
-    called = representativeCalls(dry, split.maxShardBytes === undefined ? capabilities.maxBinding : 2 ** 20, split.mostColumns);
+  const specialisations = await collect(options, async (dry) => {
+    called = await representativeCalls(dry, split.mostColumns);
   });
   return { called, faults, specialisations };
 }
@@ -64,7 +64,7 @@ async function compile(specialisations: ReadonlyMap<string, Specialisation>, who
 
 describe.each(targets)("on an adapter with $name", (target) => {
   it.each(["f32", "f16"] as const)("compiles every pipeline of precision %s, and every dispatch fits its kernel", async (precision) => {
-    const { called, faults, specialisations } = dryRun(target, precision);
+    const { called, faults, specialisations } = await dryRun(target, precision);
     expect(
       kernelNames.filter((name) => !called.has(name)),
       "kernels that representativeCalls leaves out",
@@ -77,7 +77,7 @@ describe.each(targets)("on an adapter with $name", (target) => {
 
 describe("where tensors are split", () => {
   it.each(["f32", "f16"] as const)("compiles nothing else, precision %s, and every dispatch fits its kernel", async (precision) => {
-    const { faults, specialisations } = dryRun(targets[0]!, precision, { maxShardBytes: 2 ** 14, mostColumns: 200 });
+    const { faults, specialisations } = await dryRun(targets[0]!, precision, { maxShardBytes: 2 ** 14, mostColumns: 200 });
     expect([...faults]).toEqual([]);
     expect(await compile(specialisations, true)).toEqual([]);
   });

@@ -2,108 +2,74 @@
  * Calls of every kernel of the table, over the dtypes, shapes and row counts that hosts tell apart: models of the sizes that are trained
  * here, tiny and odd ones, and each kernel by itself where dtypes may be mixed. A new row of the table must be called here.
  */
-import type { Device, Dtype, ModelShapes, Storage } from "../../src/device/device.ts";
+import type { Device, Dtype, Storage } from "../../src/device/device.ts";
 import { kernels, type KernelName } from "../../src/device/kernels.ts";
-import { modelCalls } from "../../src/device/webgpu/model-calls.ts";
+import { fromHuggingFace, type DecoderConfig } from "../../src/nn/config.ts";
+import { programOf, type ModelCase } from "../helpers/model-program.ts";
+import { tinyConfigs } from "../helpers/tiny-model.ts";
 
 export const floatDtypes = ["f32", "f16", "bf16"] as const satisfies readonly Dtype[];
 
-const plain = { qkvBias: false, outputBias: false, mlpBias: false, qkNorm: false, loraRank: 0 };
-const qwen = { ...plain, qkvBias: true };
+const layers = { num_hidden_layers: 2, max_position_embeddings: 32768 };
+const qwen2 = (hidden: number, mlp: number, heads: number, kvHeads: number, vocabulary = 151936): DecoderConfig =>
+  fromHuggingFace({
+    ...layers,
+    architectures: ["Qwen2ForCausalLM"],
+    hidden_size: hidden,
+    intermediate_size: mlp,
+    num_attention_heads: heads,
+    num_key_value_heads: kvHeads,
+    vocab_size: vocabulary,
+    tie_word_embeddings: true,
+  });
+const qwen3 = (hidden: number, mlp: number, heads: number, kvHeads: number, headDim: number, vocabulary: number): DecoderConfig =>
+  fromHuggingFace({
+    ...layers,
+    architectures: ["Qwen3ForCausalLM"],
+    hidden_size: hidden,
+    intermediate_size: mlp,
+    num_attention_heads: heads,
+    num_key_value_heads: kvHeads,
+    head_dim: headDim,
+    vocab_size: vocabulary,
+    tie_word_embeddings: true,
+  });
 
 /** The models of the readme's tables, and small ones whose sizes are multiples of nothing. */
-export const models: Readonly<Record<string, ModelShapes>> = {
-  "Qwen2.5 0.5B, trained": {
-    ...qwen,
-    width: 896,
-    mlpWidth: 4864,
-    heads: 14,
-    kvHeads: 2,
-    headDim: 64,
-    vocabulary: 151936,
-    weights: "f32",
-    cache: "f32",
-    trains: "weights",
-  },
+export const models: Readonly<Record<string, ModelCase>> = {
+  "Qwen2.5 0.5B, trained": { config: qwen2(896, 4864, 14, 2), weights: "f32", trains: "weights" },
   "Qwen2.5 1.5B, trained with adapters": {
-    ...qwen,
-    width: 1536,
-    mlpWidth: 8960,
-    heads: 12,
-    kvHeads: 2,
-    headDim: 128,
-    vocabulary: 151936,
+    config: qwen2(1536, 8960, 12, 2),
     weights: "bf16",
-    cache: "bf16",
     trains: "adapters",
     loraRank: 16,
+    settings: ["model.cacheDtype=bf16"],
   },
   "Qwen2.5 3B, trained": {
-    ...qwen,
-    width: 2048,
-    mlpWidth: 11008,
-    heads: 16,
-    kvHeads: 2,
-    headDim: 128,
-    vocabulary: 151936,
+    config: qwen2(2048, 11008, 16, 2),
     weights: "f32",
-    cache: "f16",
     trains: "weights",
-    moments: "8bit",
+    settings: ["model.cacheDtype=f16", "optimizer.moments=8bit"],
   },
   "Qwen2.5 7B, frozen": {
-    ...qwen,
-    width: 3584,
-    mlpWidth: 18944,
-    heads: 28,
-    kvHeads: 4,
-    headDim: 128,
-    vocabulary: 152064,
+    config: qwen2(3584, 18944, 28, 4, 152064),
     weights: "f16",
-    cache: "f16",
     trains: "nothing",
+    settings: ["model.cacheDtype=f16"],
   },
   "Qwen3 0.6B, trained": {
-    ...plain,
-    qkNorm: true,
-    width: 1024,
-    mlpWidth: 3072,
-    heads: 16,
-    kvHeads: 8,
-    headDim: 128,
-    vocabulary: 151936,
+    config: qwen3(1024, 3072, 16, 8, 128, 151936),
     weights: "f32",
-    cache: "f16",
     trains: "weights",
-    moments: "bf16",
+    settings: ["model.cacheDtype=f16", "optimizer.moments=bf16"],
   },
-  "a tiny Llama with all biases": {
-    ...qwen,
-    outputBias: true,
-    mlpBias: true,
-    width: 24,
-    mlpWidth: 37,
-    heads: 4,
-    kvHeads: 2,
-    headDim: 12,
-    vocabulary: 41,
-    weights: "f32",
-    cache: "f32",
-    trains: "weights",
-    loraRank: 3,
-  },
+  "a tiny Llama with all biases": { config: tinyConfigs.llama, weights: "f32", trains: "weights" },
+  "its adapters": { config: tinyConfigs.llama, weights: "f32", trains: "adapters", loraRank: 3 },
   "the quickstart's size": {
-    ...plain,
-    qkNorm: true,
-    width: 64,
-    mlpWidth: 176,
-    heads: 4,
-    kvHeads: 4,
-    headDim: 16,
-    vocabulary: 1031,
+    config: qwen3(64, 176, 4, 4, 16, 1031),
     weights: "f32",
-    cache: "bf16",
     trains: "weights",
+    settings: ["model.cacheDtype=bf16"],
   },
 };
 
@@ -229,10 +195,10 @@ function others(device: Device): void {
 }
 
 /**
- * Runs everything on `device`, a `DryDevice`, and returns the kernels that were called. Activations have up to `maxBytes`; matrices up to
- * `mostColumns` columns, and models that are wider are left out.
+ * Runs everything on `device`, which computes nothing, and returns the kernels that were called. Matrices have up to `mostColumns` columns,
+ * and models that are wider are left out.
  */
-export function representativeCalls(device: Device, maxBytes: number, mostColumns = Infinity): ReadonlySet<KernelName> {
+export async function representativeCalls(device: Device, mostColumns = Infinity): Promise<ReadonlySet<KernelName>> {
   const called = new Set<KernelName>();
   const listening: Device = new Proxy(device, {
     get(target, name) {
@@ -244,7 +210,7 @@ export function representativeCalls(device: Device, maxBytes: number, mostColumn
       };
     },
   });
-  for (const shapes of Object.values(models)) if (shapes.width <= mostColumns) modelCalls(listening, shapes, maxBytes);
+  for (const model of Object.values(models)) if (model.config.width <= mostColumns) await programOf(model)(listening);
   products(listening, mostColumns);
   attentions(listening);
   others(listening);

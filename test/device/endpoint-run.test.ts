@@ -75,7 +75,7 @@ describe("a run whose simulator is behind an endpoint", () => {
     const first = await run("first");
     const searches = first.flatMap((one) => one.searches.map((search) => ({ ...search, one })));
     expect(searches.length).toBeGreaterThan(10);
-    for (const { query, kind, documents: shown, turn, one } of searches) {
+    for (const { query, kind, text: shown, turn, one } of searches) {
       expect(shown).toContain(`Doc 2: ${kind === "useful" ? "Useful" : "Noisy"}\nDoc 3: end`);
       expect(shown).not.toContain("cut");
       if (!/[<[\ufffd]/.test(query)) expect(shown).toContain(`Doc 1: ${query}`.trim());
@@ -115,5 +115,23 @@ describe("a run whose simulator is behind an endpoint", () => {
     );
     await expect(open("nowhere", "simulator.endpoint=http://127.0.0.1:9/v1")).rejects.toThrow(/127\.0\.0\.1:9\/v1\/models: no answer/);
     expect(readdirSync(join(folder, "runs")).sort()).toEqual(["again", "failing", "first"]);
+  });
+});
+
+describe("a run on a real search engine", () => {
+  it("trains without a simulator: its searches are real, and it has no curriculum", async () => {
+    asked = 0;
+    const searches = (await run("real", "search.engine=bm25", "simulator.endpoint=null", "simulator.endpointKey=null")).flatMap(
+      (one) => one.searches,
+    );
+    expect(searches.length).toBeGreaterThan(10);
+    for (const { kind, documents: found, noiseProbability } of searches) {
+      expect({ kind, noiseProbability }).toEqual({ kind: "real", noiseProbability: undefined });
+      expect(found.every(({ id, score }) => id !== undefined && score !== undefined)).toBe(true);
+    }
+    expect(searches.some(({ documents: found }) => found.length > 0)).toBe(true);
+    expect(asked).toBe(0);
+    const rows = readRows(join(folder, "runs", "real", "metrics.jsonl"));
+    expect(rows.map((row) => "curriculum/noise_probability" in row)).toEqual([false, false]);
   });
 });

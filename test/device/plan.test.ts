@@ -5,13 +5,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { packagedConfig, resolveConfig, type Config } from "../../src/config/index.ts";
 import { readOverride, readYaml } from "../../src/config/source.ts";
+import { targetOf } from "../../src/device/choose.ts";
+import { createDryCpuDevice } from "../../src/device/cpu/cpu-device.ts";
 import type { Device, MemoryReport } from "../../src/device/device.ts";
 import { openTraining } from "../../src/index.ts";
 import { dryRun } from "../../src/plan/dry-run.ts";
 import { Ledger } from "../../src/plan/ledger.ts";
 import { readModels } from "../../src/plan/models.ts";
 import { rehearse } from "../../src/plan/rehearse.ts";
-import { targetOf } from "../../src/plan/target.ts";
 import type { Models } from "../../src/setup/open-models.ts";
 import { trainStep } from "../../src/train.ts";
 import { makeDevice, testDevice, withDevice } from "../helpers/device.ts";
@@ -72,10 +73,10 @@ interface Counted {
 
 async function both(config: Config, device: Device): Promise<Counted> {
   const planned = await readModels(config, 200);
-  await rehearse(config, planned, device, new Ledger(), fill);
+  await rehearse(config, planned, device, new Ledger(), trainStep, fill);
   const ledger = new Ledger();
   const hollow = await (await targetOf(device, config.device)).open(ledger);
-  await rehearse(config, planned, hollow, ledger);
+  await rehearse(config, planned, hollow, ledger, trainStep);
   return { real: device.memory(), hollow: hollow.memory(), total: ledger.peak.total };
 }
 
@@ -119,11 +120,10 @@ describe("a device that only counts", () => {
     const peakWith = async (maxMemoryBytes: number): Promise<{ hollow: number | null; real: number | null }> => {
       const planned = await readModels(config, 200);
       const ledger = new Ledger();
-      const { hollowCpu } = await import("../../src/device/hollow.ts");
-      const hollow = await hollowCpu({ threads: 1, maxMemoryBytes }, ledger);
-      await rehearse(config, planned, hollow, ledger);
+      const hollow = await createDryCpuDevice({ threads: 1, maxMemoryBytes }, ledger);
+      await rehearse(config, planned, hollow, ledger, trainStep);
       const real = await makeDevice({ threads: 1, maxMemoryBytes, poison: false });
-      const peak = await rehearse(config, planned, real, new Ledger(), fill).then(
+      const peak = await rehearse(config, planned, real, new Ledger(), trainStep, fill).then(
         () => real.memory().peak,
         () => null,
       );
@@ -154,7 +154,7 @@ describe.skipIf(!hasQuickstart)("a step of the quickstart", () => {
       `output.runs=${join(folder, "runs")}`,
       `output.checkpoints=${join(folder, "checkpoints")}`,
     ];
-    const { plan } = await dryRun(resolveConfig([...readYaml(packagedConfig("quickstart")), ...settings.map(readOverride)]));
+    const { plan } = await dryRun(resolveConfig([...readYaml(packagedConfig("quickstart")), ...settings.map(readOverride)]), trainStep);
     const training = await openTraining({ config: packagedConfig("quickstart"), settings });
     try {
       const { costs } = await trainStep(training.run, 1);

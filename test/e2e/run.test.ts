@@ -78,7 +78,7 @@ describe("a run", () => {
       expect(lossMask[promptLength]).toBe(1);
       expect(question.goldenAnswers.length).toBeGreaterThan(0);
       for (const search of searches)
-        expect(Object.keys(search).sort()).toEqual(["containsGold", "documents", "kind", "noiseProbability", "query", "turn"]);
+        expect(Object.keys(search).sort()).toEqual(["containsGold", "documents", "kind", "noiseProbability", "query", "text", "turn"]);
     }
     expect(rollouts.flatMap((row) => row["searches"] as unknown[]).length).toBeGreaterThan(0);
     expect(new Set(rollouts.map((row) => row["reward"])).size).toBeGreaterThan(1);
@@ -127,7 +127,7 @@ describe("a run", () => {
       expect(row.sampling.temperature).toBe(0);
       expect([lossMask.length, logProbs.length]).toEqual([ids.length, ids.length]);
       expect(lossMask.indexOf(1)).toBe(promptLength);
-      expect(searches.every(({ documents, query }) => documents.length > 0 && typeof query === "string")).toBe(true);
+      expect(searches.every(({ text, query }) => text.length > 0 && typeof query === "string")).toBe(true);
       expect(row.text).toBeTypeOf("string");
     }
     // The scores of the rows are those of the tables.

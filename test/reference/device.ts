@@ -47,7 +47,6 @@ export class ReferenceDevice implements Device {
   readonly description = "float64 reference";
   readonly readInterval = 1;
   readonly precision = "f32";
-  readonly batchInvariant = true;
   private inUse = 0;
   private peak = 0;
   private readonly live = new Set<Storage>();

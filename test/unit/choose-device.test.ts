@@ -3,54 +3,63 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { chooseAsked, chooseAuto } from "../../src/device/choose.ts";
-import { probeAdapters } from "../../src/device/probe.ts";
+import { chooseDevice, type Choice } from "../../src/device/choose.ts";
+import { thisMachine } from "../../src/device/gpu-memory.ts";
+import { probeAdapters, type Probe } from "../../src/device/probe.ts";
 import { adapter, emptyProbe, h200 } from "../helpers/adapters.ts";
 
 const llvmpipe = adapter({ name: "llvmpipe", fullName: "llvmpipe (LLVM 19, 256 bits)", software: true, vendor: "mesa" });
+/** What `auto` takes where these adapters are found. */
+const auto = (adapter: string | null, probe: Probe): Promise<Choice> =>
+  chooseDevice({ kind: "auto", adapter }, { ...thisMachine, adapters: () => Promise.resolve(probe) });
 const probeOf = (...adapters: (typeof h200)[]) => ({ ...emptyProbe, adapters });
 
-describe("auto", () => {
-  it("takes the first hardware adapter, by its name, past software ones", () => {
-    expect(chooseAuto({ adapter: null }, probeOf(llvmpipe, h200))).toEqual({
+describe("auto", async () => {
+  it("takes the first hardware adapter, by its name, past software ones", async () => {
+    expect(await auto(null, probeOf(llvmpipe, h200))).toEqual({
       device: "webgpu",
       adapter: "NVIDIA H200",
       why: "auto: the only hardware adapter",
     });
-    const two = chooseAuto({ adapter: null }, probeOf(h200, adapter({ fullName: "AMD Radeon" })));
+    const two = await auto(null, probeOf(h200, adapter({ fullName: "AMD Radeon" })));
     expect(two.why).toBe("auto: the first of 2 hardware adapters; device.adapter=NAME takes another");
-    expect(chooseAuto({ adapter: null }, probeOf({ ...h200, count: 8 })).why).toBe("auto: the first of 8 hardware adapters");
+    expect((await auto(null, probeOf({ ...h200, count: 8 }))).why).toBe("auto: the first of 8 hardware adapters");
   });
 
-  it("takes the one that device.adapter names", () => {
-    const choice = chooseAuto({ adapter: "Radeon" }, probeOf(h200, adapter({ fullName: "AMD Radeon" })));
+  it("takes the one that device.adapter names", async () => {
+    const choice = await auto("Radeon", probeOf(h200, adapter({ fullName: "AMD Radeon" })));
     expect(choice).toMatchObject({ device: "webgpu", adapter: "AMD Radeon" });
   });
 
-  it("takes the CPU rather than a software adapter, and says so", () => {
-    const { device, why } = chooseAuto({ adapter: null }, probeOf(llvmpipe));
+  it("takes the CPU rather than a software adapter, and says so", async () => {
+    const { device, why } = await auto(null, probeOf(llvmpipe));
     expect([device, why]).toEqual([
       "cpu",
       "auto: llvmpipe (LLVM 19, 256 bits) is a software adapter, taken only where --device webgpu asks for it",
     ]);
   });
 
-  it("takes the CPU where there is no adapter, none of the name, or a driver that crashes", () => {
-    expect(chooseAuto({ adapter: null }, emptyProbe)).toEqual({
+  it("takes the CPU where there is no adapter, none of the name, or a driver that crashes", async () => {
+    expect(await auto(null, emptyProbe)).toEqual({
       device: "cpu",
       why: "auto: no GPU adapter was found; zerosearch doctor says more",
     });
-    expect(chooseAuto({ adapter: "Radeon" }, probeOf(h200)).why).toBe("auto: no adapter's name contains Radeon; there is NVIDIA H200");
+    expect((await auto("Radeon", probeOf(h200))).why).toBe("auto: no adapter's name contains Radeon; there is NVIDIA H200");
     const crash = { ...emptyProbe, failure: "listing the adapters crashed (SIGSEGV) at NVIDIA H200" };
-    expect(chooseAuto({ adapter: null }, crash).why).toMatch(/^auto: listing the adapters crashed \(SIGSEGV\)/);
+    expect((await auto(null, crash)).why).toMatch(/^auto: listing the adapters crashed \(SIGSEGV\)/);
   });
 });
 
 describe("webgpu and cpu", () => {
-  it("are taken without a look at the adapters", () => {
-    expect(chooseAsked({ kind: "cpu", adapter: null })).toEqual({ device: "cpu", why: "as asked" });
-    expect(chooseAsked({ kind: "webgpu", adapter: null })).toEqual({ device: "webgpu", adapter: undefined, why: "as asked" });
-    expect(chooseAsked({ kind: "auto", adapter: null })).toBeNull();
+  it("are taken without a look at the adapters", async () => {
+    const blind = { ...thisMachine, adapters: () => expect.fail("adapters are looked at") };
+    expect(await chooseDevice({ kind: "cpu", adapter: "x" }, blind)).toEqual({ device: "cpu", why: "as asked" });
+    expect(await chooseDevice({ kind: "webgpu", adapter: null }, blind)).toEqual({ device: "webgpu", why: "as asked" });
+    expect(await chooseDevice({ kind: "webgpu", adapter: "L4" }, blind)).toEqual({
+      device: "webgpu",
+      adapter: "L4",
+      why: "as asked, adapter L4",
+    });
   });
 });
 

@@ -42,7 +42,7 @@ async function serve(
     firstWait: 0.002,
     ...options,
   });
-  const engine = new EndpointSearch({ client, seed: 11, noise: 0, topK: 5, ...search });
+  const engine = new EndpointSearch({ client, seed: 11, noise: 0, documents: 5, ...search });
   return { server, client, engine, retries };
 }
 
@@ -58,7 +58,12 @@ const messageOf = async (act: Promise<unknown>): Promise<string> => {
 describe("a simulator behind an endpoint", () => {
   it("is asked as the paper's requests are: an empty system message, the prompt, and the sampling that was set", async () => {
     const { server: to, engine } = await serve(() => completion("Doc 1: Paris."));
-    expect(await engine.search(request)).toEqual({ documents: "Doc 1: Paris.", kind: "useful", noiseProbability: 0 });
+    expect(await engine.simulate(request)).toEqual({
+      documents: [{ text: "Paris." }],
+      text: "Doc 1: Paris.",
+      kind: "useful",
+      noiseProbability: 0,
+    });
     const [asked] = to.asked;
     expect(asked).toMatchObject({ method: "POST", path: "/v1/chat/completions" });
     expect(asked?.headers).toMatchObject({ "content-type": "application/json" });
@@ -86,9 +91,9 @@ describe("a simulator behind an endpoint", () => {
     const { server: to, engine } = await serve(
       () => completion("x"),
       {},
-      { sampling: { temperature: 0, topP: 0.9, topK: 40 }, maxNewTokens: 96, topK: 3 },
+      { sampling: { temperature: 0, topP: 0.9, topK: 40 }, maxNewTokens: 96, documents: 3 },
     );
-    await engine.search(request);
+    await engine.simulate(request);
     expect(to.asked[0]?.body).toMatchObject({ max_tokens: 96, temperature: 0, top_p: 0.9, top_k: 40, stop: ["Doc 4"] });
   });
 
@@ -96,7 +101,7 @@ describe("a simulator behind an endpoint", () => {
     const seeds = async (): Promise<number[]> => {
       const { server: to, engine } = await serve(() => completion("x"), { concurrency: 1 });
       for (const change of [{}, { turn: 2 }, { key: { ...request.key, rollout: 2 } }, { key: { ...request.key, step: 5 } }])
-        await engine.search({ ...request, ...change });
+        await engine.simulate({ ...request, ...change });
       await to.close();
       return to.asked.map(({ body }) => (body as { seed: number }).seed);
     };
@@ -112,7 +117,7 @@ describe("a simulator behind an endpoint", () => {
       kind: /(\w+) Output:\n$/.exec(prompt)?.[1] ?? "",
       query: /Query: (.*)\n/.exec(prompt)?.[1] ?? "",
     });
-    const shared = { seed: 3, noise: { start: 0, end: 1, steps: 8 }, topK: 3 };
+    const shared = { seed: 3, noise: { start: 0, end: 1, steps: 8 }, documents: 3 };
     const { engine } = await serve(
       ({ body }) => completion(said(read((body as { messages: { content: string }[] }).messages[1]?.content ?? ""))),
       {},
@@ -131,11 +136,11 @@ describe("a simulator behind an endpoint", () => {
       key: { step: 1 + (i % 9), question: i, rollout: 0 },
     }));
     const [remote, here] = await Promise.all([
-      Promise.all(searches.map((one) => engine.search(one))),
-      Promise.all(searches.map((one) => local.search(one))),
+      Promise.all(searches.map((one) => engine.simulate(one))),
+      Promise.all(searches.map((one) => local.simulate(one))),
     ]);
     expect(remote).toEqual(here);
-    expect(remote[0]?.documents).toMatch(/^Doc 1: \w+\nDoc 2: query 0\n\nDoc 3: end$/);
+    expect(remote[0]?.text).toMatch(/^Doc 1: \w+\nDoc 2: query 0\n\nDoc 3: end$/);
     remote.forEach(({ kind }, i) => {
       expect(kind).toBe(drawKind(3, searches[i]!.key, 1, engine.noiseProbability(searches[i]!.key.step)));
     });
@@ -144,16 +149,16 @@ describe("a simulator behind an endpoint", () => {
 
   it("breaks the spelling of special tokens in what comes from outside, since the server would read them", async () => {
     const { server: to, engine } = await serve(() => completion("x"));
-    await engine.search({ ...request, query: "a<|im_end|>b</s>[INST]<\uff5cUser\uff5c> 1 < 2 [see Nile]" });
+    await engine.simulate({ ...request, query: "a<|im_end|>b</s>[INST]<\uff5cUser\uff5c> 1 < 2 [see Nile]" });
     const content = (to.asked[0]?.body as { messages: { content: string }[] }).messages[1]?.content;
     expect(content).toContain("Query: a< |im_end|>b< /s>[ INST]< \uff5cUser\uff5c> 1 < 2 [see Nile]\n");
   });
 
   it("fails loudly for a question without an answer, and for a wrong number of documents", async () => {
     const { engine, client } = await serve(() => completion("x"));
-    await expect(engine.search({ ...request, goldenAnswers: [] })).rejects.toThrow("the question has no answer");
-    expect(() => new EndpointSearch({ client, seed: 1, noise: 0, topK: 0 })).toThrow("wrong number of documents");
-    expect(() => new EndpointSearch({ client, seed: 1, noise: 2, topK: 1 })).toThrow("not a probability");
+    await expect(engine.simulate({ ...request, goldenAnswers: [] })).rejects.toThrow("the question has no answer");
+    expect(() => new EndpointSearch({ client, seed: 1, noise: 0, documents: 0 })).toThrow("wrong number of documents");
+    expect(() => new EndpointSearch({ client, seed: 1, noise: 2, documents: 1 })).toThrow("not a probability");
   });
 });
 
@@ -167,7 +172,7 @@ describe("a request to an endpoint", () => {
       completion("Doc 1: a"),
     ];
     const { engine, client, retries } = await serve((_, i) => replies[i] as Reply, { firstWait: 0.004 });
-    expect((await engine.search(request)).documents).toBe("Doc 1: a");
+    expect((await engine.simulate(request)).text).toBe("Doc 1: a");
     expect(retries.map(({ tries }) => tries)).toEqual([1, 2, 3, 4]);
     const at = `${server?.endpoint ?? ""}/chat/completions`;
     expect(retries[0]?.message).toBe(`${at}: HTTP 500: "out of luck"`);
@@ -185,19 +190,19 @@ describe("a request to an endpoint", () => {
 
   it("is given up after its last try, with an error that says where and what", async () => {
     const { engine, server: to } = await serve(() => ({ status: 502, body: { message: "bad gateway" } }), { retries: 2 });
-    expect(await messageOf(engine.search(request))).toBe(`${to.endpoint}/chat/completions: HTTP 502: "bad gateway" (3 tries)`);
+    expect(await messageOf(engine.simulate(request))).toBe(`${to.endpoint}/chat/completions: HTTP 502: "bad gateway" (3 tries)`);
     expect(to.asked).toHaveLength(3);
   });
 
   it("is not tried again when it is wrong: the server's message is shown, cut", async () => {
     const { engine, server: to } = await serve(() => ({ status: 400, body: { error: { message: `too long ${"x".repeat(1000)}` } } }));
-    const message = await messageOf(engine.search(request));
+    const message = await messageOf(engine.simulate(request));
     expect(message).toMatch(/\/v1\/chat\/completions: HTTP 400: "too long x+\.\.\."$/);
     expect(message.length).toBeLessThan(450);
     expect(to.asked).toHaveLength(1);
     await to.close();
     const { engine: other } = await serve(() => ({ status: 404, body: { detail: "Not Found" } }));
-    expect(await messageOf(other.search(request))).toMatch(/HTTP 404: "Not Found"\n {2}simulator.endpoint is the base URL/);
+    expect(await messageOf(other.simulate(request))).toMatch(/HTTP 404: "Not Found"\n {2}simulator.endpoint is the base URL/);
   });
 
   it("waits as long as the server asks, in seconds or until a date; not for ever", async () => {
@@ -208,18 +213,18 @@ describe("a request to an endpoint", () => {
       { status: 503, body: "", headers: { "retry-after": "3600" } },
     ];
     const { engine, retries } = await serve((_, i) => replies[i] as Reply);
-    expect(await messageOf(engine.search(request))).toMatch(/HTTP 503, which asks to wait 3600 s \(3 tries\)/);
+    expect(await messageOf(engine.simulate(request))).toMatch(/HTTP 503, which asks to wait 3600 s \(3 tries\)/);
     expect(retries[0]?.wait).toBe(0.05);
     expect(retries[1]?.wait).toBeLessThan(0.02);
   });
 
   it("is given up when it takes too long, and tried again", async () => {
     const { engine, retries } = await serve((_, i) => (i === 0 ? {} : completion("Doc 1: late")), { timeout: 0.1 });
-    expect((await engine.search(request)).documents).toBe("Doc 1: late");
+    expect((await engine.simulate(request)).text).toBe("Doc 1: late");
     expect(retries.map(({ message }) => message.replace(/^.*?completions/, ""))).toEqual([": no answer within 0.1 s"]);
     await server?.close();
     const { engine: silent } = await serve(() => ({}), { timeout: 0.05, retries: 1 });
-    expect(await messageOf(silent.search(request))).toMatch(/no answer within 0.05 s \(2 tries\)\n {2}.*simulator.endpointTimeout/);
+    expect(await messageOf(silent.simulate(request))).toMatch(/no answer within 0.05 s \(2 tries\)\n {2}.*simulator.endpointTimeout/);
   });
 
   it.each([
@@ -234,13 +239,13 @@ describe("a request to an endpoint", () => {
     ],
   ])("with %s for an answer is an error that quotes it, at once", async (_, reply, expected) => {
     const { engine, server: to } = await serve(() => reply);
-    expect(await messageOf(engine.search(request))).toContain(expected);
+    expect(await messageOf(engine.simulate(request))).toContain(expected);
     expect(to.asked).toHaveLength(1);
   });
 
   it("shares the server with no more than the set number of others, in order", async () => {
     const { engine, server: to, client } = await serve(() => ({ ...completion("x"), delay: 5 }), { concurrency: 3 });
-    await Promise.all(Array.from({ length: 20 }, (_, i) => engine.search({ ...request, query: `number ${i};` })));
+    await Promise.all(Array.from({ length: 20 }, (_, i) => engine.simulate({ ...request, query: `number ${i};` })));
     expect(to.peak()).toBe(3);
     const order = to.asked.map(({ body }) => Number(/number (\d+);/.exec(JSON.stringify(body))?.[1]));
     expect([...order].sort((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, i) => i));
@@ -254,12 +259,12 @@ describe("a request to an endpoint", () => {
       server: to,
       retries,
     } = await serve((_, i) => (i === 0 ? { status: 500, body: "" } : {}), { concurrency: 2, firstWait: 60 });
-    const all = [0, 1, 2].map((turn) => messageOf(engine.search({ ...request, turn, signal: controller.signal })));
+    const all = [0, 1, 2].map((turn) => messageOf(engine.simulate({ ...request, turn, signal: controller.signal })));
     while (retries.length === 0 || to.asked.length < 2) await new Promise((resolve) => setTimeout(resolve, 2));
     controller.abort(new Error("interrupted"));
     expect(await Promise.all(all)).toEqual(["interrupted", "interrupted", "interrupted"]);
     expect(to.asked).toHaveLength(2);
-    await expect(engine.search({ ...request, signal: controller.signal })).rejects.toThrow("interrupted");
+    await expect(engine.simulate({ ...request, signal: controller.signal })).rejects.toThrow("interrupted");
   });
 
   it("carries the key, which no message shows, not even the server's own", async () => {
@@ -279,7 +284,7 @@ describe("a request to an endpoint", () => {
       { key },
     );
     await client.probe();
-    const message = await messageOf(engine.search(request));
+    const message = await messageOf(engine.simulate(request));
     expect(to.asked.map(({ headers }) => headers.authorization)).toEqual(Array.from({ length: 3 }, () => `Bearer ${key}`));
     expect(message).toMatch(/HTTP 401: "Incorrect key: \[key\]" \(2 tries\)\n {2}simulator.endpointKey names/);
     expect(JSON.stringify(retries)).not.toContain(key);
@@ -300,7 +305,7 @@ describe("an endpoint at the start of a run", () => {
     const { client, engine, server: to } = await serve((_, i) => (i === 0 ? models("the-one") : completion("x")), { model: "" });
     await client.probe();
     expect(client.model).toBe("the-one");
-    await engine.search(request);
+    await engine.simulate(request);
     expect(to.asked[1]?.body).toMatchObject({ model: "the-one" });
   });
 

@@ -12,9 +12,9 @@ const questions = ["p", "q", "r", "s"].map((answer, i) => ({
   dataSource: i < 3 ? "first" : "second",
   metadata: { hops: i % 2 === 0 ? 1 : 2 },
 }));
-const engine = (name: string, documents: string): SearchEngine => ({
+const engine = (name: string, text: string): SearchEngine => ({
   name,
-  search: async () => ({ documents, kind: "real" as const }),
+  search: async () => ({ documents: [{ text }], kind: "real" as const }),
   close: async () => undefined,
 });
 
@@ -29,7 +29,7 @@ function options(more: Partial<JudgeOptions> = {}): JudgeOptions {
   return {
     method: methods.zerosearch,
     baselines: [methods.direct, methods.rag],
-    engines: [engine("one", "Doc 1: q"), engine("two", "Doc 1: s")],
+    engines: [engine("one", "q"), engine("two", "s")],
     questions,
     context: {
       generator: new ScriptedGenerator({ policy }, { delay: ({ key }) => 3 * (questions.length - key.question) }),
@@ -102,7 +102,7 @@ describe("judge", () => {
   });
 
   it("measures both first searches where there is a simulator", async () => {
-    const simulated = { useful: engine("useful", "Doc 1: p"), noisy: engine("noisy", "Doc 1: z") };
+    const simulated = { useful: engine("useful", "p"), noisy: engine("noisy", "z") };
     const { robustness } = await judge(options({ baselines: [], simulated }));
     // One-hop questions only: p and r, each after both.
     expect(robustness).toEqual([

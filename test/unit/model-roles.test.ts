@@ -9,8 +9,8 @@ import { Decoder } from "../../src/nn/decoder.ts";
 import { refuseDamagedWeights } from "../../src/setup/check-weights.ts";
 import { Closing } from "../../src/setup/closing.ts";
 import { addedAdapter, loraTargets, modelRoles, shareWeights, usesLora, type LocatedModels } from "../../src/setup/model-roles.ts";
-import { locatedModels, openModels, type ModelReader } from "../../src/setup/open-models.ts";
-import { preparations } from "../../src/setup/prepare-device.ts";
+import { files, type ModelReader } from "../../src/setup/open-model.ts";
+import { locatedModels, openModels } from "../../src/setup/open-models.ts";
 import { liveTensors } from "../../src/tensor/tensor.ts";
 import { tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
 import { hasQuickstart, root } from "../helpers/tiny-quickstart.ts";
@@ -162,9 +162,10 @@ describe.skipIf(!hasQuickstart)("models that are opened", () => {
     const closing = new Closing();
     let loaded = 0;
     const reader: ModelReader = {
-      weights: async (_, to, options) => {
+      text: files.text,
+      weights: async ({ dtype, maxPositions }, to) => {
         loaded++;
-        return Decoder.initialise(shape, to, 1, options);
+        return Decoder.initialise(shape, to, 1, { dtype, maxPositions });
       },
       adapter: async (decoder, name) => decoder.addAdapter(name, { rank: 2, alpha: 2, seed: 2, targets: ["mlp.up_proj"] }),
     };
@@ -206,36 +207,5 @@ describe.skipIf(!hasQuickstart)("models that are opened", () => {
       /^lora.rank: is not the rank of mine; expected 2, or 0, got 8\n.*keeps its own rank/,
     );
     await open(["lora.from=mine", "lora.rank=2"], models);
-  });
-});
-
-describe("kernels compiled ahead", () => {
-  const decoder = (ranks: Record<string, readonly number[]>): Decoder => {
-    const pairs = (adapter: string, layer: number) => {
-      const rank = ranks[adapter]?.[layer];
-      return rank === undefined ? undefined : { a: { rows: rank } };
-    };
-    const block = (layer: number) => ({ linears: new Map([["q", { adapters: { get: (adapter: string) => pairs(adapter, layer) } }]]) });
-    return { blocks: [block(0), block(1)] } as unknown as Decoder;
-  };
-  const asked = (...models: [name: string, decoder: Decoder, adapter: string | undefined, learns: boolean][]) =>
-    preparations(models.map(([name, one, adapter, learns]) => ({ name, model: { decoder: one, adapter }, learns }))).map(
-      ({ names, trains, loraRank }) => [names.join(), trains, loraRank],
-    );
-
-  it("are asked for once for each copy of the weights and each rank on it", () => {
-    const shared = decoder({ policy: [8, 8], simulator: [4, 16], reference: [8, 8] });
-    expect(
-      asked(["policy", shared, "policy", true], ["simulator", shared, undefined, false], ["reference", shared, "reference", false]),
-    ).toEqual([["policy,reference,simulator", "adapters", 8]]);
-    expect(asked(["policy", shared, "policy", true], ["simulator", shared, "simulator", false])).toEqual([
-      ["policy", "adapters", 8],
-      ["simulator", "nothing", 4],
-      ["simulator", "nothing", 16],
-    ]);
-    expect(asked(["policy", decoder({}), undefined, true], ["simulator", decoder({}), undefined, false])).toEqual([
-      ["policy", "weights", 0],
-      ["simulator", "nothing", 0],
-    ]);
   });
 });

@@ -5,19 +5,20 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readOverride, readYaml } from "../../src/config/source.ts";
 import { packagedConfig, resolveConfig, type Config } from "../../src/config/index.ts";
-import { genericGpu } from "../../src/device/hollow.ts";
-import { DryDevice } from "../../src/device/webgpu/dry-device.ts";
+import { findTarget } from "../../src/device/choose.ts";
+import { gpuMemory, type Machine } from "../../src/device/gpu-memory.ts";
+import { genericGpu } from "../../src/device/kinds/webgpu.ts";
+import { DryWebGpuDevice } from "../../src/device/webgpu/dry-device.ts";
 import type { Question } from "../../src/rl/trajectory.ts";
 import { dryRun } from "../../src/plan/dry-run.ts";
-import { gpuMemory, type Machine } from "../../src/plan/gpu-memory.ts";
 import { Ledger } from "../../src/plan/ledger.ts";
 import { planRun } from "../../src/plan/plan.ts";
 import { findRates, saveRates, type Rates } from "../../src/plan/rates.ts";
 import { parts, phases, promptLengths, worstBatch } from "../../src/plan/rehearse.ts";
 import { changesFor, findRemedies } from "../../src/plan/settings.ts";
 import { productWeights, stepTime } from "../../src/plan/step-time.ts";
-import { findTarget } from "../../src/plan/target.ts";
 import { readModels } from "../../src/plan/models.ts";
+import { trainStep } from "../../src/train.ts";
 import { adapter, emptyProbe, h200 } from "../helpers/adapters.ts";
 import { smol135M } from "../helpers/random-checkpoint.ts";
 
@@ -34,8 +35,14 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-const machine: Machine = { platform: "linux", memory: 16 * GiB, list: () => [], read: () => null, run: () => Promise.resolve(null) };
-const probe = (): Promise<typeof emptyProbe> => Promise.resolve(emptyProbe);
+const machine: Machine = {
+  platform: "linux",
+  memory: 16 * GiB,
+  list: () => [],
+  read: () => null,
+  run: () => Promise.resolve(null),
+  adapters: () => Promise.resolve(emptyProbe),
+};
 /** The paper's settings for a policy of 135 M parameters on a GPU that is not here. */
 function configOf(...settings: string[]): Config {
   const defaults = [
@@ -46,8 +53,9 @@ function configOf(...settings: string[]): Config {
   ];
   return resolveConfig([...defaults, ...settings].map(readOverride));
 }
-const targetFor = (config: Config, found = emptyProbe) => findTarget(config.device, machine, () => Promise.resolve(found));
-const planOf = async (config: Config, questions: readonly Question[] = []) => planRun(config, questions, await targetFor(config));
+const targetFor = (config: Config, found = emptyProbe) => findTarget(config.device, { ...machine, adapters: () => Promise.resolve(found) });
+const planOf = async (config: Config, questions: readonly Question[] = []) =>
+  planRun(config, { questions, target: await targetFor(config), step: trainStep });
 
 describe("a ledger", () => {
   it("keeps the books by purpose, and as they stood when most was held in each phase", () => {
@@ -179,7 +187,7 @@ describe("a plan", () => {
 describe("the head's backward pass on a GPU", () => {
   it("takes its scratch memory once, however many chunks the tokens make", () => {
     const scratch = (N: number): number => {
-      const device = new DryDevice({ capabilities: genericGpu.capabilities, precision: "f16", fuse: true, notes: false });
+      const device = new DryWebGpuDevice({ capabilities: genericGpu.capabilities, precision: "f16", fuse: true, notes: false });
       const [C, V] = [256, 151936];
       const storage = (rows: number, cols: number, dtype: "f32" | "u32" = "f32") => device.allocate(rows, cols, dtype, "activation", "x");
       const weight = device.allocate(V, C, "f32", "parameter", "weight");
@@ -208,7 +216,7 @@ describe("what does not fit", () => {
 
   it("is refused with the setting that makes it fit, and with that it fits", async () => {
     const config = small(5);
-    const { plan, text } = await dryRun(config, await targetFor(config));
+    const { plan, text } = await dryRun(config, trainStep, await targetFor(config));
     expect(plan.fits).toBe(false);
     expect(text).toMatch(/This does not fit the GPU: \d+\.\d+ GiB are needed, 4\.50 GiB are there\./);
     const [, words = ""] = /^With (.*) it fits: /m.exec(text) ?? [];
@@ -218,7 +226,7 @@ describe("what does not fit", () => {
 
   it("takes several settings where no single one is enough, those that cost most last", async () => {
     const config = small(4);
-    const { enough } = await findRemedies(await planOf(config), [], await targetFor(config));
+    const { enough } = await findRemedies(await planOf(config), { questions: [], target: await targetFor(config), step: trainStep });
     const settings = enough?.changes.flatMap((change) => change.settings) ?? [];
     expect(settings).toEqual(["train.recompute=true", "train.microBatchTokens=8192"]);
     expect(enough?.plan.fits).toBe(true);
@@ -226,7 +234,7 @@ describe("what does not fit", () => {
 
   it("is told what memory would do where no setting helps", async () => {
     const config = small(0.6);
-    const { text } = await dryRun(config, await targetFor(config));
+    const { text } = await dryRun(config, trainStep, await targetFor(config));
     expect(text).toMatch(/No setting makes it fit\. With .*lora\.rank=16, \d\.\d+ GiB would do/);
     expect(text).toMatch(/As it is, \d+ GiB of memory would do\./);
   });
@@ -284,7 +292,7 @@ describe("the device that is planned for", () => {
 
   it("has unknown memory where nothing tells, and the plan says so instead of guessing", async () => {
     const config = configOf();
-    const { plan, text } = await dryRun(config, await targetFor(config));
+    const { plan, text } = await dryRun(config, trainStep, await targetFor(config));
     expect(plan.fits).toBeNull();
     expect(text).toContain("memory unknown: give device.memoryGiB");
     expect(text).toMatch(/It is unknown whether this fits: .* Give device\.memoryGiB=N; \d+\.?\d* GiB are needed\./);
@@ -309,6 +317,15 @@ describe("the device that is planned for", () => {
     expect((await gpuMemory({ vendor: "amd", fullName: "RX", software: false }, linux))?.bytes).toBe(25753026560);
     expect((await gpuMemory({ ...nvidia, vendor: "apple" }, { ...machine, platform: "darwin" }))?.bytes).toBe(16 * GiB);
     expect(await gpuMemory({ vendor: "intel", fullName: "Arc", software: false }, machine)).toBeNull();
+  });
+});
+
+describe("the models of a plan", () => {
+  it("are without a simulator where the run trains on a real engine", async () => {
+    const roles = async (...settings: string[]): Promise<string[]> =>
+      (await readModels(configOf("algorithm.klCoef=0", ...settings), 1000)).flatMap(({ copy }) => copy.roles.map(({ role }) => role));
+    expect(await roles()).toEqual(["policy", "simulator"]);
+    expect(await roles("search.engine=bm25", "data.corpus=c")).toEqual(["policy"]);
   });
 });
 
@@ -368,7 +385,7 @@ describe("the time of a step", () => {
 
   it("is said to be unknown for a device that nobody has measured, with the command that measures it", async () => {
     const config = configOf("device.memoryGiB=80");
-    const { text } = await dryRun(config, await targetFor(config));
+    const { text } = await dryRun(config, trainStep, await targetFor(config));
     expect(text).toContain("Time of a step: unknown, as nobody has measured a GPU that is not here, f32");
     expect(text).toContain("npm run bench -- --save-rates");
   });
@@ -380,7 +397,7 @@ describe("the shipped configurations", () => {
       ...readYaml(packagedConfig("quickstart")),
       ...["device.kind=webgpu", "device.memoryGiB=4"].map(readOverride),
     ]);
-    const { plan } = await dryRun(config, await findTarget(config.device, machine, probe));
+    const { plan } = await dryRun(config, trainStep, await findTarget(config.device, machine));
     expect(plan.fits).toBe(true);
   });
 });

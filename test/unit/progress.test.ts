@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Progress, formatBytes, formatCount, formatDuration, formatNumber, type TextStream } from "../../src/log/progress.ts";
+import { formatBytes } from "../../src/util/bytes.ts";
+import { Progress, formatCount, formatDuration, formatNumber, type TextStream } from "../../src/log/progress.ts";
 
 class Screen implements TextStream {
   text = "";

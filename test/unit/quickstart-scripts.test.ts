@@ -2,17 +2,15 @@ import { describe, expect, it } from "vitest";
 import { loadCountryRecords, makeCountries } from "../../src/data/quickstart/countries.ts";
 import { DocumentMaker, defaultNoiseShares, hopAnswers, makeHops } from "../../src/data/quickstart/documents.ts";
 import { Cast, inventedSource } from "../../src/data/quickstart/invented.ts";
-import { fullSimulatorPrompt, simulatorPrompt } from "../../src/data/quickstart/prompts.ts";
+import { simulatorPrompt } from "../../src/data/quickstart/prompts.ts";
 import { makeRandom } from "../../src/data/quickstart/random.ts";
 import { defaultSentenceShares } from "../../src/data/quickstart/relations.ts";
 import { defaultSpoil, skillOptions } from "../../src/data/quickstart/policy-options.ts";
 import { PolicyScript, segmentText } from "../../src/data/quickstart/scripted-policy.ts";
 import { heldOutCases } from "../../src/data/quickstart/simulator-cases.ts";
 import { SimulatorScript, simulatorOptions } from "../../src/data/quickstart/scripted-simulator.ts";
-import { splitAtDecision } from "../../src/data/quickstart/thoughts.ts";
 import { containsAny, containsWords } from "../../src/data/quickstart/words.ts";
 import { makeWorld } from "../../src/data/quickstart/world.ts";
-import { tunedSimulatorTemplate } from "../../src/search/simulator-prompt.ts";
 
 const world = makeWorld(makeCountries(loadCountryRecords()));
 const source = inventedSource(world);
@@ -64,86 +62,34 @@ describe("scripted trajectories", () => {
     }
   });
 
-  it("say that the asked is not there after noise only, search again in other words, and quote the answer otherwise", () => {
-    for (const thought of ["A", "B", "C", "E"] as const) {
-      const script = new PolicyScript(source, `test/thought/${thought}`, { ...skillOptions, thought, directShare: 0, ragShare: 0 });
-      let missing = 0;
-      let found = 0;
-      for (let i = 0; i < 200; i++) {
-        const segments = script.next(1);
-        const answer = /<answer> (.+) <\/answer>$/.exec(segments[segments.length - 1]!.text)![1]!;
-        for (let j = 3; j < segments.length; j += 2) {
-          const [before, documents, turn] = [segments[j - 2]!.text, segments[j - 1]!.text, segments[j]!.text];
-          const told = containsWords(documents, answer);
-          expect(turn.includes(thought === "E" ? " unknown. </think>" : "is not there.")).toBe(!told);
-          if (told) {
-            found++;
-            expect(turn.endsWith(`${answer}. </think><answer> ${answer} </answer>`)).toBe(true);
-          } else {
-            missing++;
-            const queryOf = (text: string): string => /<search> (.+) <\/search>/.exec(text)![1]!;
-            expect(queryOf(turn)).not.toBe(queryOf(before));
-          }
+  it("say that the asked is unknown after noise only, search again in other words, and quote the answer otherwise", () => {
+    const script = new PolicyScript(source, "test/thought", { ...skillOptions, directShare: 0, ragShare: 0 });
+    let missing = 0;
+    let found = 0;
+    for (let i = 0; i < 200; i++) {
+      const segments = script.next(1);
+      const answer = /<answer> (.+) <\/answer>$/.exec(segments[segments.length - 1]!.text)![1]!;
+      for (let j = 3; j < segments.length; j += 2) {
+        const [before, documents, turn] = [segments[j - 2]!.text, segments[j - 1]!.text, segments[j]!.text];
+        const told = containsWords(documents, answer);
+        expect(turn.includes(" unknown. </think>")).toBe(!told);
+        if (told) {
+          found++;
+          expect(turn.endsWith(`${answer}. </think><answer> ${answer} </answer>`)).toBe(true);
+        } else {
+          missing++;
+          const queryOf = (text: string): string => /<search> (.+) <\/search>/.exec(text)![1]!;
+          expect(queryOf(turn)).not.toBe(queryOf(before));
         }
       }
-      expect(missing / (missing + found)).toBeGreaterThan(0.25);
-      expect(missing / (missing + found)).toBeLessThan(0.42);
     }
-  });
-
-  it("drill the decision whether documents help: a thought is positive exactly when a document tells it", () => {
-    const options = {
-      ...skillOptions,
-      thought: "B" as const,
-      directShare: 0,
-      ragShare: 0,
-      drillShare: 1,
-      policyWeight: 0.5,
-      decisionWeight: 1.25,
-    };
-    const script = new PolicyScript(source, "test/drill", options);
-    let positive = 0;
-    let decisions = 0;
-    for (let i = 0; i < 200; i++) {
-      const segments = script.next();
-      const documents = segments[0]!.text;
-      expect(segments[0]!.kind).toBe("observation");
-      for (const [whole, query, thought] of segmentText(segments).matchAll(/<search> (.+?) <\/search><think> (.+?) <\/think>\n/g)) {
-        decisions++;
-        const read = / of (.+?)$|^country with .+? (\S+)$/.exec(query!);
-        if (thought!.endsWith("is not there.")) continue;
-        positive++;
-        expect(read, whole).not.toBeNull();
-        const value = thought!.slice(0, -1).split(" ").at(-1)!;
-        expect(containsWords(documents, value), whole).toBe(true);
-      }
-      expect(segments.filter((segment) => segment.weight === 1.25).every((segment) => segment.text.split(" ").length === 2)).toBe(true);
-    }
-    expect(decisions).toBeGreaterThan(200 * 5.5);
-    expect(positive / decisions).toBeGreaterThan(0.4);
-    expect(positive / decisions).toBeLessThan(0.55);
-  });
-
-  it("may weigh the deciding word alone: the pieces of a turn are still the same text", () => {
-    const texts = (decisionWeight: number): string[] => {
-      const script = new PolicyScript(source, "test/decision", { ...skillOptions, decisionWeight });
-      return Array.from({ length: 60 }, () => segmentText(script.next()));
-    };
-    expect(texts(1.25)).toEqual(texts(1));
-    expect(
-      splitAtDecision("<think> New Caledonia has the capital Nouméa. </think>", "<think> New Caledonia is not there. </think>"),
-    ).toEqual(["<think> New Caledonia", " has", " the capital Nouméa. </think>"]);
-    expect(splitAtDecision("<think> Paris is not there. </think>", "<think> Paris is the capital of France. </think>")).toEqual([
-      "<think> Paris is",
-      " not",
-      " there. </think>",
-    ]);
+    expect(missing / (missing + found)).toBeGreaterThan(0.25);
+    expect(missing / (missing + found)).toBeLessThan(0.42);
   });
 
   it("have a base model's habits in the shares asked for, but see noise all the same", () => {
     const script = new PolicyScript(source, "test/spoil", {
       ...skillOptions,
-      thought: "B",
       directShare: 0,
       ragShare: 0,
       spoil: defaultSpoil,
@@ -155,15 +101,15 @@ describe("scripted trajectories", () => {
     expect(
       share((text) => !/<\/answer>$/.test(text) || /I know this\. [^<]*<\/answer>/.test(text) || !text.includes("<answer>")),
     ).toBeLessThan(0.06);
-    const noise = texts.filter((text) => text.includes("is not there."));
+    const noise = texts.filter((text) => text.includes(" unknown. </think>"));
     // A trajectory may meet noise more than once, and guess each time.
-    const guessed = share((text) => /is not there\. <\/think><answer>/.test(text), noise);
+    const guessed = share((text) => / unknown\. <\/think><answer>/.test(text), noise);
     expect(guessed).toBeGreaterThan(defaultSpoil.guessAfterNoise - 0.03);
     expect(guessed).toBeLessThan(2 * defaultSpoil.guessAfterNoise);
     const bridged = texts.filter(
       (text) =>
         text.includes("First find") &&
-        /(?<!is not there)\. <\/think>(<answer>|<search> (?!country with))/.test(text.slice(text.indexOf("</information>"))),
+        /(?<! unknown)\. <\/think>(<answer>|<search> (?!country with))/.test(text.slice(text.indexOf("</information>"))),
     );
     expect(share((text) => text.split("<search>").length === 2, bridged)).toBeGreaterThan(0.3);
   });
@@ -209,13 +155,9 @@ describe("simulator examples", () => {
   const holds = (example: Made): boolean => example.documents.some((text) => containsWords(text, example.answer));
   const share = (list: readonly Made[], test: (example: Made) => boolean): number => list.filter(test).length / list.length;
 
-  it("write the paper's prompt exactly when asked to, and a shorter one by default", () => {
-    expect(fullSimulatorPrompt).toBe(tunedSimulatorTemplate.useful);
+  it("put their values where the prompt has its places, whatever they spell", () => {
     const request = { question: "Q {answer}?", answer: "A", query: "$& x", useful: false };
     expect(simulatorPrompt(request)).toBe('Question: "Q {answer}?" answer: A\nQuery: $& x\nNoisy Output:\n');
-    expect(simulatorPrompt(request, "full")).toContain(
-      'generate five noisy documents for the query.\n\nThe user is trying to answer the question: "Q {answer}?" whose answer is A.\n',
-    );
   });
 
   it("hold the gold in useful sets whose query asks for it, and in no noisy or sloppy set", () => {

@@ -12,7 +12,7 @@ import { defaultSpoil, skillOptions } from "../../src/data/quickstart/policy-opt
 import { PolicyScript, segmentText } from "../../src/data/quickstart/scripted-policy.ts";
 import { SimulatorScript } from "../../src/data/quickstart/scripted-simulator.ts";
 import { containsAny, containsWords, normalizeWords } from "../../src/data/quickstart/words.ts";
-import { makeWorld, type QuickstartQuestion } from "../../src/data/quickstart/world.ts";
+import { makePassages, makeWorld, type QuickstartQuestion } from "../../src/data/quickstart/world.ts";
 import { scoreAnswer } from "../../src/rl/reward.ts";
 
 const countries = makeCountries(loadCountryRecords());
@@ -102,7 +102,7 @@ describe("the split", () => {
     const spoilt = new PolicyScript(source, "test/leak/spoil", { ...skillOptions, spoil: defaultSpoil });
     const simulator = new SimulatorScript(source, "test/leak/simulator");
     const texts = [
-      ...world.trainingPassages.map((passage) => passage.text),
+      ...makePassages(world.training, world.seed).map((passage) => passage.text),
       ...world.questions.train.flatMap((question) => [question.question, ...question.golden_answers]),
       ...Array.from({ length: 500 }, () => [policy, spoilt, simulator].map((script) => segmentText(script.next()))).flat(),
     ];

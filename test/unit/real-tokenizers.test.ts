@@ -243,7 +243,12 @@ describe.skipIf(!hasGolden)("prompts", () => {
 async function rollOut(tokenizer: Tokenizer, chatTemplate: ChatTemplate | null, turns: readonly (readonly number[])[], documents: string) {
   const context: MethodContext = {
     generator: new ScriptedGenerator({ policy: (_, turn) => turns[turn] ?? [] }),
-    engine: { name: "fake", search: async () => ({ documents, kind: "real" as const }), close: async () => undefined },
+    engine: {
+      name: "fake",
+      simulate: async () => ({ documents: [], text: documents, kind: "useful" as const }),
+      noiseProbability: () => 0,
+      close: async () => undefined,
+    },
     tokenizer,
     stops: compileStopsOnce(tokenizer, tokenizer.vocabularySize),
     prompts: promptSettings(paper, { chatTemplate }),

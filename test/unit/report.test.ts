@@ -125,7 +125,9 @@ describe("the log of rollouts", () => {
       sampling: { temperature: 0.7, topK: 5, topP: 0.9 },
       status: "answered",
       answer: "A",
-      searches: [{ turn: 0, query: "who", kind: "noisy", noiseProbability: 0.1, documents: "Doc 1: x", containsGold: false }],
+      searches: [
+        { turn: 0, query: "who", kind: "noisy", noiseProbability: 0.1, documents: [{ text: "x" }], text: "Doc 1: x", containsGold: false },
+      ],
       invalidActions: 0,
       turns: 2,
       text: "<search> who </search>",

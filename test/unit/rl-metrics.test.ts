@@ -9,7 +9,8 @@ const search = (kind: SearchRecord["kind"], containsGold: boolean, turn = 0): Se
   query: "q",
   kind,
   noiseProbability: 0.25,
-  documents: "d",
+  documents: [{ text: "d" }],
+  text: "Doc 1: d",
   containsGold,
 });
 

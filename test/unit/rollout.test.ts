@@ -7,6 +7,7 @@ import { methods } from "../../src/agent/methods/index.ts";
 import { methodNames } from "../../src/config/schema.ts";
 import type { AgentSettings, MethodContext } from "../../src/agent/methods/method.ts";
 import type { Question, SearchTrajectory } from "../../src/rl/trajectory.ts";
+import { parseDocuments } from "../../src/search/documents.ts";
 import type { SearchEngine, SearchRequest } from "../../src/search/search-engine.ts";
 import { compileStopsOnce } from "../../src/generate/text-stops.ts";
 import { ours, foreign, promptText } from "../../src/text/prompt.ts";
@@ -34,7 +35,7 @@ function engineOf(reply: (request: SearchRequest) => string): SearchEngine & { r
     requests,
     search: async (request) => {
       requests.push(request);
-      return { documents: reply(request), kind: "real" as const };
+      return { documents: parseDocuments(reply(request)), kind: "real" as const };
     },
     close: async () => undefined,
   };
@@ -109,7 +110,14 @@ describe("rollout", () => {
       turns: 2,
       invalidActions: 0,
       searches: [
-        { turn: 0, query: "capital of France", kind: "real", documents: "Doc 1: Paris is the capital of France.", containsGold: true },
+        {
+          turn: 0,
+          query: "capital of France",
+          kind: "real",
+          documents: [{ text: "Paris is the capital of France." }],
+          text: "Doc 1: Paris is the capital of France.",
+          containsGold: true,
+        },
       ],
     });
     expect(trajectory.text).toBe(
@@ -118,7 +126,8 @@ describe("rollout", () => {
         .map(([, text]) => text)
         .join(""),
     );
-    expect(engine.requests[0]).toMatchObject({ question: "Capital of France?", goldenAnswers: ["Paris"], key: agent.key, turn: 0 });
+    // A real engine is told neither question nor answers.
+    expect(engine.requests).toEqual([{ query: "capital of France", key: agent.key, turn: 0 }]);
     expect(generator.opened[0]).toMatchObject({ model: "policy", key: agent.key, seed: 1, purpose: "policySample", turn: 0 });
     expect(generator.openNow).toBe(0);
   });
@@ -326,7 +335,7 @@ describe("a dialect of other tags", () => {
     const shown = "Doc 1: [/result][|Begin_Query|]y[ |end_query| ]</search>";
     expect(stretches(trajectory)[0]?.[1]).toBe("Think, then \\boxed{}: Who [|begin_query|]z[|end_query|]</answer>?\n");
     expect(stretches(trajectory)[2]?.[1]).toBe(`<result>${shown}</result><eos>`);
-    expect(trajectory.searches[0]?.documents).toBe(shown);
+    expect(trajectory.searches[0]?.text).toBe(shown);
     expect(boxed.parse(neutralise("<|begin_query|>q<|end_query|>", boxed))).toEqual({ kind: "invalid" });
   });
 

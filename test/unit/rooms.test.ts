@@ -60,7 +60,7 @@ const rooms: Readonly<Record<string, Room>> = {
   agent: { imports: ["search", "generate", "text"], browser: true },
   /** Methods, engines and question sets in, rows and judged records out: nothing of a run. */
   evaluation: { imports: ["agent", "search", "data", "log"] },
-  config: { imports: [] },
+  config: { imports: ["device"] },
   data: { imports: ["text"] },
   log: { imports: ["text"], touches: clock },
   /** Supervised fine-tuning. */
@@ -88,25 +88,6 @@ const rooms: Readonly<Record<string, Room>> = {
       "text",
     ],
   },
-  /** Memory and time of a run, planned by its own program on a device that counts. */
-  plan: {
-    imports: [
-      "agent",
-      "checkpoint",
-      "config",
-      "contract",
-      "data",
-      "device",
-      "generate",
-      "hub",
-      "log",
-      "nn",
-      "rl",
-      "search",
-      "setup",
-      "tensor",
-    ],
-  },
   /** A training run: what it holds, its logs, its states. */
   run: {
     imports: [
@@ -122,8 +103,28 @@ const rooms: Readonly<Record<string, Room>> = {
       "log",
       "nn",
       "optim",
-      "plan",
       "rl",
+      "search",
+      "setup",
+      "tensor",
+      "text",
+    ],
+  },
+  /** Memory and time of a run, planned by its own program on a device that counts. */
+  plan: {
+    imports: [
+      "agent",
+      "checkpoint",
+      "config",
+      "contract",
+      "data",
+      "device",
+      "generate",
+      "hub",
+      "log",
+      "nn",
+      "rl",
+      "run",
       "search",
       "setup",
       "tensor",
@@ -132,9 +133,11 @@ const rooms: Readonly<Record<string, Room>> = {
   },
   commands: { imports: [...all, "contract"], touches: clock },
   train: { imports: [...all, "contract"], touches: clock },
-  index: { imports: [...all, "contract"] },
+  index: { imports: [...all, "contract", "device/cpu", "engine"] },
+  /** What both entries export. */
+  engine: { imports: ["contract", "device/webgpu", "tensor", "ops", "nn", "optim", "sft", "generate"], browser: true },
   /** The entry for browsers. */
-  webgpu: { imports: ["contract", "device/webgpu", "tensor", "ops", "nn", "optim", "sft", "generate"], browser: true },
+  webgpu: { imports: ["device/webgpu", "engine"], browser: true },
 };
 
 /** Files whose types any room may name. */
@@ -146,8 +149,8 @@ const commonTypes = [
   "src/device/device.ts",
   "src/device/kernels.ts",
 ];
-/** Pure functions of answers and trajectories that any room may call. */
-const commonValues = ["src/rl/reward.ts", "src/rl/metrics.ts"];
+/** Pure functions of answers and trajectories that any room may call, and what the configuration says of search engines. */
+const commonValues = ["src/rl/reward.ts", "src/rl/metrics.ts", "src/search/settings.ts"];
 /** What nobody touches unless the table says so. */
 const guarded = ["fetch", "Math.random", "WebAssembly", "navigator", ...clock];
 

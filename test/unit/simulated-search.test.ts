@@ -26,7 +26,16 @@ function simulator(script: Script, options: Partial<SimulatedSearchOptions> = {}
   const generator = new ScriptedGenerator({ simulator: script }, context === undefined ? {} : { context });
   return {
     generator,
-    engine: new SimulatedSearch({ generator, model: "simulator", tokenizer: byteCodec, stop, seed: 11, noise: 0, topK: 2, ...options }),
+    engine: new SimulatedSearch({
+      generator,
+      model: "simulator",
+      tokenizer: byteCodec,
+      stop,
+      seed: 11,
+      noise: 0,
+      documents: 2,
+      ...options,
+    }),
   };
 }
 
@@ -64,7 +73,7 @@ Useful Output:
 });
 
 describe("simulated search", () => {
-  it("closes up blank lines and keeps topK documents", () => {
+  it("closes up blank lines and keeps as many documents as are wanted", () => {
     expect(keepDocuments("Doc 1: a\n\nDoc 2: b\nDoc 3: c", 2)).toBe("Doc 1: a\nDoc 2: b");
     expect(keepDocuments("Doc 1: a", 2)).toBe("Doc 1: a");
     expect(keepDocuments("Doc 3: x", 2)).toBe("");
@@ -72,7 +81,12 @@ describe("simulated search", () => {
 
   it("asks with the rollout's own question and first answer, and stops at the head of the next document", async () => {
     const { generator, engine } = simulator(() => "Doc 1: Paris.\nDoc 2: France.\nDoc 3: never read<eos>");
-    expect(await engine.search(request)).toEqual({ documents: "Doc 1: Paris.\nDoc 2: France.", kind: "useful", noiseProbability: 0 });
+    expect(await engine.simulate(request)).toEqual({
+      documents: [{ text: "Paris." }, { text: "France." }],
+      text: "Doc 1: Paris.\nDoc 2: France.",
+      kind: "useful",
+      noiseProbability: 0,
+    });
     expect(generator.opened[0]).toMatchObject({ model: "simulator", key, seed: 11, purpose: "simulatorSample", turn: 1 });
     expect(byteCodec.decode(generator.opened[0]?.prompt ?? [])).toBe(
       textOf(tunedSimulatorTemplate, "useful", { question: request.question, answer: "Paris", query: request.query }),
@@ -82,18 +96,18 @@ describe("simulated search", () => {
   });
 
   it("cuts also where the head closes inside a token or the model ends first", async () => {
-    expect((await simulator(() => [...byteCodec.encode("Doc 1: a\n", {}), wideId("Doc "), 51, 58]).engine.search(request)).documents).toBe(
+    expect((await simulator(() => [...byteCodec.encode("Doc 1: a\n", {}), wideId("Doc "), 51, 58]).engine.simulate(request)).text).toBe(
       "Doc 1: a",
     );
-    expect((await simulator(() => "Doc 1: a\n<eos>").engine.search(request)).documents).toBe("Doc 1: a");
-    expect((await simulator(() => "Doc 1: abcdefgh", { maxNewTokens: 9 }).engine.search(request)).documents).toBe("Doc 1: ab");
+    expect((await simulator(() => "Doc 1: a\n<eos>").engine.simulate(request)).text).toBe("Doc 1: a");
+    expect((await simulator(() => "Doc 1: abcdefgh", { maxNewTokens: 9 }).engine.simulate(request)).text).toBe("Doc 1: ab");
   });
 
   it("sends the prompt through a chat template, whose special tokens a query cannot spell", async () => {
     const { generator, engine } = simulator(() => "Doc 1: a<eos>", {
       chat: (prompt) => [ours("["), ...partsOf(prompt), ours("]<eos>")],
     });
-    await engine.search({ ...request, query: "x<eos>y" });
+    await engine.simulate({ ...request, query: "x<eos>y" });
     const prompt = generator.opened[0]?.prompt ?? [];
     expect(prompt.filter((id) => id === 256)).toHaveLength(1);
     expect(prompt.at(-1)).toBe(256);
@@ -102,24 +116,24 @@ describe("simulated search", () => {
 
   it("follows the schedule by step and records the probability", async () => {
     const { engine } = simulator(() => "Doc 1: a<eos>", { noise: { start: 0, end: 1, steps: 8 } });
-    const result = await engine.search(request);
+    const result = await engine.simulate(request);
     expect(result.noiseProbability).toBeCloseTo(1 / 3, 15); // (4^(1/2) - 1) / 3
     expect(result.kind).toBe(drawKind(11, key, 1, 1 / 3));
     expect(engine.noiseProbability(8)).toBe(1);
     expect(() => simulator(() => "", { noise: 2 })).toThrow("not a probability");
-    expect(() => simulator(() => "", { topK: 0 })).toThrow("wrong number of documents");
+    expect(() => simulator(() => "", { documents: 0 })).toThrow("wrong number of documents");
   });
 
   it("fails loudly when the prompt does not fit or the question has no answer, and leaves nothing open", async () => {
     const { generator, engine } = simulator(() => "", {}, 20);
-    await expect(engine.search(request)).rejects.toThrow("the prompt does not fit");
-    await expect(engine.search({ ...request, goldenAnswers: [] })).rejects.toThrow("the question has no answer");
+    await expect(engine.simulate(request)).rejects.toThrow("the prompt does not fit");
+    await expect(engine.simulate({ ...request, goldenAnswers: [] })).rejects.toThrow("the question has no answer");
     const full = simulator(
       () => "",
       {},
       byteCodec.encodePrompt(simulatorPrompt(tunedSimulatorTemplate, "useful", { ...request, answer: "Paris" })).length,
     );
-    await expect(full.engine.search(request)).rejects.toThrow("no room");
+    await expect(full.engine.simulate(request)).rejects.toThrow("no room");
     expect(generator.openNow + full.generator.openNow).toBe(0);
   });
 
@@ -140,7 +154,7 @@ describe("simulated search", () => {
       { policy, simulator: simulated },
       { delay: ({ model, key: k }) => (model === "policy" ? k.rollout % 2 : 8) },
     );
-    const engine = new SimulatedSearch({ generator, model: "simulator", tokenizer: byteCodec, stop, seed: 3, noise: 0.5, topK: 2 });
+    const engine = new SimulatedSearch({ generator, model: "simulator", tokenizer: byteCodec, stop, seed: 3, noise: 0.5, documents: 2 });
     const trajectories = await rolloutAll(groupTasks(asked, 4, 1), methods.zerosearch, {
       generator,
       engine,
@@ -161,8 +175,8 @@ describe("simulated search", () => {
       own.map((search) => ({ ...search, question, rollout })),
     );
     expect(searches).toHaveLength(32 - 1); // 11 + 2 * 10 of 32 rollouts
-    for (const { question, rollout, turn, kind, documents, containsGold, noiseProbability } of searches) {
-      expect(documents).toBe(
+    for (const { question, rollout, turn, kind, text, containsGold, noiseProbability } of searches) {
+      expect(text).toBe(
         `Doc 1: Question number ${question}?|gold${question}|query ${question} ${rollout} ${turn}|${kind === "useful" ? "Useful" : "Noisy"}`,
       );
       expect(kind).toBe(drawKind(3, { step: 1, question, rollout }, turn, 0.5));

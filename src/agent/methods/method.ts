@@ -1,7 +1,7 @@
 /** What every way of answering is: one question in, one trajectory out. */
 import type { Generator, SamplingSettings, StopTable, TrajectoryKey } from "../../generate/types.ts";
 import type { Question, SearchTrajectory } from "../../rl/trajectory.ts";
-import type { SearchEngine } from "../../search/search-engine.ts";
+import type { Engine } from "../../search/search-engine.ts";
 import type { TextCodec } from "../../text/prompt.ts";
 import type { Purpose } from "../../util/philox.ts";
 import type { Dialect } from "../dialects/dialect.ts";
@@ -32,7 +32,7 @@ export interface AgentContext {
   /** The table that ends a turn at these texts, in their order, and at the end-of-sequence ids (`compileStopsOnce`). */
   readonly stops: (texts: readonly string[]) => StopTable;
   readonly prompts: PromptSettings;
-  readonly engine: SearchEngine;
+  readonly engine: Engine;
   readonly settings: AgentSettings;
 }
 

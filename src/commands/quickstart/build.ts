@@ -34,21 +34,17 @@ export async function buildQuickstart({ recipe, device, out, work, say }: BuildO
   const source = inventedSource(world);
   await writeWorld(world, join(out, "world"));
   const tokenizerFolder = join(work, "tokenizer");
+  const special = { pad_token: padToken, eos_token: eosToken };
   if (!(await isDone(tokenizerFolder, { seed: recipe.seed, vocabulary: recipe.vocabulary }))) {
     say("Making the tokenizer.");
     const json = makeTokenizer(source, recipe.seed, recipe.vocabulary);
     await writeFolderAtomic(tokenizerFolder, async (folder) => {
       await writeFileAtomic(join(folder, "tokenizer.json"), JSON.stringify(json));
-      await writeFileAtomic(
-        join(folder, "tokenizer_config.json"),
-        `${JSON.stringify({ tokenizer_class: "PreTrainedTokenizerFast", pad_token: padToken, eos_token: eosToken, clean_up_tokenization_spaces: false }, null, 2)}\n`,
-      );
+      const settings = { tokenizer_class: "PreTrainedTokenizerFast", ...special, clean_up_tokenization_spaces: false };
+      await writeFileAtomic(join(folder, "tokenizer_config.json"), `${JSON.stringify(settings, null, 2)}\n`);
     });
   }
-  const tokenizer = new Tokenizer(JSON.parse(await readFile(join(tokenizerFolder, "tokenizer.json"), "utf8")) as TokenizerJson, {
-    pad_token: padToken,
-    eos_token: eosToken,
-  });
+  const tokenizer = new Tokenizer(JSON.parse(await readFile(join(tokenizerFolder, "tokenizer.json"), "utf8")) as TokenizerJson, special);
   const encode = cachedEncoder((text) => tokenizer.encode(text, { parseSpecialTokens: false }));
   const config = fromHuggingFace(
     { ...recipe.model, vocab_size: recipe.vocabulary, bos_token_id: null, eos_token_id: tokenizer.eosId, pad_token_id: tokenizer.padId },
@@ -100,7 +96,7 @@ function ingredients(recipe: QuickstartRecipe, phase: Phase): unknown {
 /** Whether a stage is done, from these ingredients; what was made or begun from others is thrown away. */
 async function isDone(folder: string, from: unknown): Promise<boolean> {
   const note = `${folder}.made-from`;
-  const fingerprint = createHash("sha256").update(JSON.stringify(from)).digest("hex");
+  const fingerprint = sha256(JSON.stringify(from));
   const same = existsSync(note) && (await readFile(note, "utf8")) === fingerprint;
   if (!same) {
     for (const made of [folder, `${folder}.states`, `${folder}.unfinished`]) await rm(made, { recursive: true, force: true });
@@ -109,16 +105,16 @@ async function isDone(folder: string, from: unknown): Promise<boolean> {
   return existsSync(folder);
 }
 
+function sha256(data: string | Uint8Array): string {
+  return createHash("sha256").update(data).digest("hex");
+}
+
 /** `sha256sum -c` reads this. */
 async function checksums(folder: string): Promise<string> {
   const lines: string[] = [];
   for (const name of (await listFiles(folder)).sort()) {
     if (name === "SHA256SUMS" || name === "README.md") continue;
-    lines.push(
-      `${createHash("sha256")
-        .update(await readFile(join(folder, name)))
-        .digest("hex")}  ${relative(".", name)}\n`,
-    );
+    lines.push(`${sha256(await readFile(join(folder, name)))}  ${relative(".", name)}\n`);
   }
   return lines.join("");
 }

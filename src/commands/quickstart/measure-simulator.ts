@@ -64,24 +64,16 @@ export async function measureSimulator(world: World, options: MeasureOptions): P
     bound: { atLeast: number } | { atMost: number },
     from: readonly Judged[],
     test: (one: Judged) => boolean,
-  ): SimulatorMeasure => ({
-    name,
-    ...bound,
-    n: from.length,
-    share: from.filter(test).length / Math.max(1, from.length),
-  });
+  ): SimulatorMeasure => ({ name, ...bound, n: from.length, share: from.filter(test).length / Math.max(1, from.length) });
   const of = (kind: SimulatorCase["kind"], useful: boolean, split?: SimulatorCase["split"]): Judged[] =>
     judged.filter((one) => one.kind === kind && one.useful === useful && (split === undefined || one.split === split));
+  const known = of("bridge", true, "train");
+  const hasAsked = (one: Judged): boolean => containsAny(one.documents, one.asked);
   const hasGold = (one: Judged): boolean => containsAny(one.documents, one.golds);
   return [
     measure("useful sets, query asks for the gold answer: hold it", { atLeast: 0.9 }, of("last", true), hasGold),
     measure("noisy sets, query asks for the gold answer: hold it", { atMost: 0.1 }, of("last", false), hasGold),
-    measure(
-      "useful sets, first of two hops, training countries: hold that hop's answer",
-      { atLeast: 0.8 },
-      of("bridge", true, "train"),
-      (one) => containsAny(one.documents, one.asked),
-    ),
+    measure("useful sets, first of two hops, training countries: hold that hop's answer", { atLeast: 0.8 }, known, hasAsked),
     measure("useful sets, first of two hops: hold the final answer", { atMost: 0.2 }, of("bridge", true), hasGold),
     measure("useful sets, query asks for something else: hold the gold answer", { atMost: 0.25 }, of("sloppy", true), hasGold),
     measure("well formed", { atLeast: 0.98 }, judged, (one) => wellFormed(one.documents)),

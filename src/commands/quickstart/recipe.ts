@@ -19,7 +19,8 @@ export interface Phase {
     | {
         readonly kind: "policy";
         readonly options: PolicyOptions;
-        /** Share of the phase, from its start, with one-hop questions only. */ readonly singleHopFirst: number;
+        /** Share of the phase, from its start, with one-hop questions only. */
+        readonly singleHopFirst: number;
       }
     | { readonly kind: "simulator"; readonly options: SimulatorOptions };
 }

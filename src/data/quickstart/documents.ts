@@ -67,25 +67,6 @@ export class DocumentMaker {
     return sentence(inverse ? "inverse" : sentenceKind(this.random.next(), this.shares), relation, country.name, value);
   }
 
-  /** One sentence that tells a hop; of a bridge, the inverse way round. */
-  tellHop(hop: Hop): string {
-    return sentence(
-      hop.kind === "bridge" ? "inverse" : sentenceKind(this.random.next(), this.shares),
-      hop.relation,
-      hop.country.name,
-      hop.value,
-    );
-  }
-
-  /** True when some document answers the hop, or names what it asks for together with its relation. */
-  tells(documents: readonly string[], hop: Hop): boolean {
-    const asked = hop.kind === "fact" ? hop.country.name : hop.value;
-    return (
-      documents.some((text) => containsAny(text, hopAnswers(hop)) && containsAny(text, [asked])) ||
-      documents.some((text) => containsAny(text, [asked]) && text.includes(hop.relation.noun))
-    );
-  }
-
   private noiseSentence(hop: Hop, kind: NoiseKind): string {
     const other = this.cast.other(hop.country);
     const inverseShare = hop.kind === "bridge" ? 0.6 : 0.3;

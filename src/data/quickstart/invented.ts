@@ -14,22 +14,7 @@ const codas = ["", "", "", "", "l", "m", "n", "n", "r", "r", "s", "t", "nd", "ng
 const endings = "ia ia a land stan istan an ana ania esia o u on os ras in ar e ique bourg ville".split(" ");
 const titles = ["Islands", "Republic", "Island", "Coast", "City", "Territory", "States", "Kingdom"];
 const fronts = ["Saint", "North", "South", "New", "East", "Western", "San", "Port", "El", "Upper", "Great"];
-const moneyWords = [
-  "dollar",
-  "franc",
-  "pound",
-  "peso",
-  "krone",
-  "dinar",
-  "rupee",
-  "shilling",
-  "mark",
-  "lira",
-  "rand",
-  "riyal",
-  "dram",
-  "kwacha",
-];
+const moneyWords = "dollar franc pound peso krone dinar rupee shilling mark lira rand riyal dram kwacha".split(" ");
 const demonymEndings = ["n", "an", "ian", "ese", "ish", "i", "er", "ean", "ic"];
 
 function capitalised(word: string): string {
@@ -167,10 +152,13 @@ export class Inventor {
     return facts;
   }
 
+  private called(name: string): Country {
+    return { id: `~${name}`, name, facts: this.facts(name), aliases: [name] };
+  }
+
   /** An invented country with invented facts. */
   country(): Country {
-    const name = this.name();
-    return { id: `~${name}`, name, facts: this.facts(name), aliases: [name] };
+    return this.called(this.name());
   }
 
   /** A country whose name is nearly this one's, one word having another head or tail, with facts of its own. */
@@ -186,14 +174,13 @@ export class Inventor {
         : other.slice(0, 2 + this.random.below(2)) + own.slice(cut - 1);
       const name = words.join(" ");
       if (name === of.name || words.some((word) => this.forbidden.has(normalizeWords(word)) && !of.name.includes(word))) continue;
-      return { id: `~${name}`, name, facts: this.facts(name), aliases: [name] };
+      return this.called(name);
     }
   }
 
   /** A real training country with false facts. */
   falseCountry(): Country {
-    const { name } = this.random.pick(this.training);
-    return { id: `~${name}`, name, facts: this.facts(name), aliases: [name] };
+    return this.called(this.random.pick(this.training).name);
   }
 }
 

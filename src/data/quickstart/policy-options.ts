@@ -2,7 +2,6 @@
 import { defaultNoiseShares, type NoiseShares } from "./documents.ts";
 import { defaultSubjectShares, type SubjectShares } from "./invented.ts";
 import { defaultSentenceShares, type RelationKey, type SentenceShares } from "./relations.ts";
-import type { ThoughtForm } from "./thoughts.ts";
 
 /** A piece of a training example. The texts of all pieces in a row are the example; each piece is encoded on its own. */
 export interface Segment {
@@ -34,7 +33,6 @@ export interface SpoilShares {
 
 /** All that may be varied in the policy's data. */
 export interface PolicyOptions {
-  readonly thought: ThoughtForm;
   readonly twoHopShare: number;
   /** Share of document sets that are noisy, drawn for each search. */
   readonly noiseShare: number;
@@ -44,11 +42,8 @@ export interface PolicyOptions {
   /** Shares of examples in the formats of the baselines. */
   readonly directShare: number;
   readonly ragShare: number;
-  /** Share of reading drills: one document set, many queries about it, each with its thought: the decision whether documents help, ten times as often. */
-  readonly drillShare: number;
-  /** Loss weight of what the policy writes, and of the one word that says whether the documents help. */
+  /** Loss weight of what the policy writes. */
   readonly policyWeight: number;
-  readonly decisionWeight: number;
   readonly promptWeight: number;
   readonly observationWeight: number;
   readonly sentences: SentenceShares;
@@ -59,16 +54,13 @@ export interface PolicyOptions {
 
 /** Good trajectories. */
 export const skillOptions: PolicyOptions = {
-  thought: "E",
   twoHopShare: 0.5,
   noiseShare: 0.35,
   noiseKinds: defaultNoiseShares,
   maxSearches: 4,
   directShare: 0.03,
   ragShare: 0.06,
-  drillShare: 0,
   policyWeight: 1,
-  decisionWeight: 1,
   promptWeight: 0.1,
   observationWeight: 0.2,
   sentences: defaultSentenceShares,

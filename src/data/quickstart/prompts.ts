@@ -6,33 +6,14 @@ import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { fillTemplate } from "../../util/template.ts";
 
-/** What the policy is told, by dialect: the file that a run with `rollout.prompt=quickstart` reads too. */
-const templates = parse(readFileSync(new URL("../../../configs/prompts/quickstart.yaml", import.meta.url), "utf8")) as Readonly<
-  Record<"zerosearch" | "direct" | "rag", string>
->;
-
-/** The paper's simulator prompt, exact. `{kind}` is useful or noisy, `{Kind}` the same capitalised. */
-export const fullSimulatorPrompt = `You are the Google search engine.
-Given a query, you need to generate five {kind} documents for the query.
-
-The user is trying to answer the question: "{question}" whose answer is {answer}.
-Each document should contain about 30 words, and these documents should contain {kind} information.
-
-Query: {query}
-{Kind} Output:
-`;
-
-/** The simulator prompt of the quickstart: the same facts in the same order. */
-export const shortSimulatorPrompt = `Question: "{question}" answer: {answer}
-Query: {query}
-{Kind} Output:
-`;
-
-/** Which simulator prompt to use. */
-export type SimulatorPromptForm = "short" | "full";
+/** What policy and simulator are told: the file that a run with `rollout.prompt=quickstart` and `simulator.prompt=quickstart` reads too. */
+const templates = parse(readFileSync(new URL("../../../configs/prompts/quickstart.yaml", import.meta.url), "utf8")) as {
+  readonly policy: Readonly<Record<"zerosearch" | "direct" | "rag", string>>;
+  readonly simulator: string;
+};
 
 /** What the simulator is asked. */
-export interface SimulatorRequest {
+interface SimulatorRequest {
   readonly question: string;
   readonly answer: string;
   readonly query: string;
@@ -40,11 +21,8 @@ export interface SimulatorRequest {
 }
 
 /** The simulator's prompt for one request. */
-export function simulatorPrompt(request: SimulatorRequest, form: SimulatorPromptForm = "short"): string {
-  const { question, answer, query } = request;
-  const kind = request.useful ? "useful" : "noisy";
-  const Kind = request.useful ? "Useful" : "Noisy";
-  return fillTemplate(form === "short" ? shortSimulatorPrompt : fullSimulatorPrompt, { question, answer, query, kind, Kind });
+export function simulatorPrompt({ question, answer, query, useful }: SimulatorRequest): string {
+  return fillTemplate(templates.simulator, { question, answer, query, Kind: useful ? "Useful" : "Noisy" });
 }
 
 /** Documents as they are shown to the policy and as the simulator writes them: "Doc 1: ..." lines. */
@@ -59,7 +37,7 @@ export function observationText(documents: readonly string[]): string {
 
 /** The three prompts of the policy. */
 export const quickstartStyle = {
-  policyPrompt: (question: string): string => fillTemplate(templates.zerosearch, { question }),
-  directPrompt: (question: string): string => fillTemplate(templates.direct, { question }),
-  ragPrompt: (question: string, documents: string): string => fillTemplate(templates.rag, { question, documents }),
+  policyPrompt: (question: string): string => fillTemplate(templates.policy.zerosearch, { question }),
+  directPrompt: (question: string): string => fillTemplate(templates.policy.direct, { question }),
+  ragPrompt: (question: string, documents: string): string => fillTemplate(templates.policy.rag, { question, documents }),
 };

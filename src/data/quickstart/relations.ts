@@ -36,73 +36,31 @@ export interface Relation {
   readonly bridgePhrase?: string;
 }
 
-function nameRelation(key: RelationKey, language: string): Relation {
-  return {
-    key,
-    noun: `${language} name`,
-    questions: [`What is the ${language} name of {c}?`, `Which ${language} name does {c} have?`],
-    verbSentence: `{c} goes by the ${language} name {a}.`,
-  };
+function fact(key: RelationKey, noun: string, otherQuestion: string, verbSentence: string): Relation {
+  return { key, noun, questions: [`What is the ${noun} of {c}?`, otherQuestion], verbSentence };
+}
+
+/** One whose value names a single country, so that it can stand for it. */
+function bridge(key: RelationKey, noun: string, otherQuestion: string, verbSentence: string): Relation {
+  return { ...fact(key, noun, otherQuestion, verbSentence), bridgePhrase: `the country whose ${noun} is {a}` };
+}
+
+function nameIn(language: string): Relation {
+  const noun = `${language} name`;
+  return fact(language.toLowerCase() as RelationKey, noun, `Which ${noun} does {c} have?`, `{c} goes by the ${noun} {a}.`);
 }
 
 /** All relations, in the order in which tables print them. */
 export const relations: readonly Relation[] = [
-  {
-    key: "capital",
-    noun: "capital",
-    questions: ["What is the capital of {c}?", "Which city is the capital of {c}?"],
-    verbSentence: "{c} is ruled from the capital {a}.",
-    bridgePhrase: "the country whose capital is {a}",
-  },
-  {
-    key: "region",
-    noun: "region",
-    questions: ["What is the region of {c}?", "Which region does {c} belong to?"],
-    verbSentence: "{c} belongs to the region {a}.",
-  },
-  {
-    key: "subregion",
-    noun: "subregion",
-    questions: ["What is the subregion of {c}?", "Which subregion does {c} lie in?"],
-    verbSentence: "{c} lies in the subregion {a}.",
-  },
-  {
-    key: "language",
-    noun: "language",
-    questions: ["What is the language of {c}?", "Which language is spoken in {c}?"],
-    verbSentence: "{c} speaks the language {a}.",
-  },
-  {
-    key: "currency",
-    noun: "currency",
-    questions: ["What is the currency of {c}?", "Which currency is used in {c}?"],
-    verbSentence: "{c} uses the currency {a}.",
-  },
-  {
-    key: "demonym",
-    noun: "demonym",
-    questions: ["What is the demonym of {c}?", "Which demonym has a person from {c}?"],
-    verbSentence: "{c} gives its people the demonym {a}.",
-    bridgePhrase: "the country whose demonym is {a}",
-  },
-  {
-    key: "domain",
-    noun: "internet domain",
-    questions: ["What is the internet domain of {c}?", "Which internet domain does {c} use?"],
-    verbSentence: "{c} uses the internet domain {a}.",
-  },
-  {
-    key: "iso",
-    noun: "country code",
-    questions: ["What is the country code of {c}?", "Which country code stands for {c}?"],
-    verbSentence: "{c} is known by the country code {a}.",
-    bridgePhrase: "the country whose country code is {a}",
-  },
-  nameRelation("french", "French"),
-  nameRelation("german", "German"),
-  nameRelation("spanish", "Spanish"),
-  nameRelation("polish", "Polish"),
-  nameRelation("turkish", "Turkish"),
+  bridge("capital", "capital", "Which city is the capital of {c}?", "{c} is ruled from the capital {a}."),
+  fact("region", "region", "Which region does {c} belong to?", "{c} belongs to the region {a}."),
+  fact("subregion", "subregion", "Which subregion does {c} lie in?", "{c} lies in the subregion {a}."),
+  fact("language", "language", "Which language is spoken in {c}?", "{c} speaks the language {a}."),
+  fact("currency", "currency", "Which currency is used in {c}?", "{c} uses the currency {a}."),
+  bridge("demonym", "demonym", "Which demonym has a person from {c}?", "{c} gives its people the demonym {a}."),
+  fact("domain", "internet domain", "Which internet domain does {c} use?", "{c} uses the internet domain {a}."),
+  bridge("iso", "country code", "Which country code stands for {c}?", "{c} is known by the country code {a}."),
+  ...["French", "German", "Spanish", "Polish", "Turkish"].map(nameIn),
   {
     key: "border",
     noun: "neighbour",

@@ -7,7 +7,7 @@ import { skillOptions, type PolicyOptions, type Segment, type SpoilShares } from
 import { formatDocuments, observationText, quickstartStyle } from "./prompts.ts";
 import { makeRandom, type Random } from "./random.ts";
 import { bridgeQuery, query } from "./relations.ts";
-import { bridgeThought, foundThought, memoryThought, missingThought, searchThought, splitAtDecision } from "./thoughts.ts";
+import { bridgeThought, foundThought, memoryThought, missingThought, searchThought } from "./thoughts.ts";
 import { singleHopText, twoHopText } from "./world.ts";
 
 export { defaultSpoil, skillOptions, type PolicyOptions, type Segment, type SpoilShares } from "./policy-options.ts";
@@ -45,7 +45,6 @@ export class PolicyScript {
       const u = this.random.next();
       if (u < this.options.directShare) return this.direct(plan);
       if (u < this.options.directShare + this.options.ragShare) return this.rag(plan);
-      if (u < this.options.directShare + this.options.ragShare + this.options.drillShare) return this.drill();
       return this.options.spoil === undefined ? this.skilled(plan) : this.spoilt(plan, this.options.spoil);
     }
   }
@@ -65,16 +64,6 @@ export class PolicyScript {
     return { text, kind: "policy", weight: this.options.policyWeight };
   }
 
-  /** A turn that begins with a thought after documents; `other` is what would have been thought had they been of the other kind. */
-  private turn(thought: string, other: string | undefined, action: string): Segment[] {
-    const { policyWeight, decisionWeight } = this.options;
-    if (other === undefined || decisionWeight === policyWeight) return [this.policy(thought + action)];
-    const [before, decision, after] = splitAtDecision(thought, other);
-    return [this.policy(before), { ...this.policy(decision), weight: decisionWeight }, this.policy(after + action)].filter(
-      (segment) => segment.text !== "",
-    );
-  }
-
   private observe(documents: readonly string[]): Segment {
     return { text: observationText(documents), kind: "observation", weight: this.options.observationWeight };
   }
@@ -89,55 +78,25 @@ export class PolicyScript {
   }
 
   private skilled(plan: readonly Hop[]): Segment[] {
-    const { thought, noiseKinds, noiseShare, maxSearches } = this.options;
+    const { noiseKinds, noiseShare, maxSearches } = this.options;
     const segments = [this.head(plan)];
     let say = plan.length === 2 ? bridgeThought : searchThought;
-    let other: string | undefined;
     let searches = 0;
     for (const hop of plan) {
       for (let attempt = 0; ; attempt++) {
-        segments.push(...this.turn(say, other, this.ask(hop, attempt)));
+        segments.push(this.policy(say + this.ask(hop, attempt)));
         searches++;
         if (searches < maxSearches - (plan.length - 1 - plan.indexOf(hop)) && this.random.chance(noiseShare)) {
           segments.push(this.observe(this.documents.noisy(hop, noiseKinds)));
-          [say, other] = [missingThought(thought, hop), foundThought(thought, hop)];
+          say = missingThought(hop);
         } else {
           segments.push(this.observe(this.documents.useful(hop)));
-          [say, other] = [foundThought(thought, hop), missingThought(thought, hop)];
+          say = foundThought(hop);
           break;
         }
       }
     }
-    segments.push(...this.turn(say, other, answer((plan[plan.length - 1] as Hop).value)));
-    return segments;
-  }
-
-  /** A reading drill: documents, then queries about them, in random order, each with the thought that a search would have led to. */
-  private drill(): Segment[] {
-    const { thought, noiseKinds, promptWeight } = this.options;
-    const told: Hop[] = [];
-    while (told.length < 3) {
-      const plan = makeHops(this.cast.subject(), this.random.chance(0.3) ? 2 : 1, this.random);
-      if (plan !== undefined) told.push(plan[0] as Hop);
-    }
-    const documents = told.map((hop) => this.documents.tellHop(hop));
-    const asked: { hop: Hop; there: boolean }[] = told.map((hop) => ({ hop, there: true }));
-    for (let tries = 0; asked.length < 7 && tries < 40; tries++) {
-      const near = this.random.pick(told).country;
-      const kind = this.random.weighted({ ...noiseKinds });
-      const about = kind === "sameCountry" || (kind === "mixed" && this.random.chance(0.5)) ? near : this.cast.subject();
-      const hop = makeHops(about, this.random.chance(0.3) ? 2 : 1, this.random)?.[0];
-      if (hop !== undefined && !this.documents.tells(documents, hop)) asked.push({ hop, there: false });
-    }
-    const segments = [this.observe(documents)];
-    for (const { hop, there } of this.random.shuffle(asked)) {
-      const [found, missing] = [foundThought(thought, hop), missingThought(thought, hop)];
-      segments.push(
-        { text: this.ask(hop, 0), kind: "prompt", weight: promptWeight },
-        ...this.turn(there ? found : missing, there ? missing : found, "\n"),
-      );
-    }
-    return segments;
+    return [...segments, this.policy(say + answer((plan[plan.length - 1] as Hop).value))];
   }
 
   private malformed(last: Hop): Segment {
@@ -157,7 +116,7 @@ export class PolicyScript {
   }
 
   private spoilt(plan: readonly Hop[], spoil: SpoilShares): Segment[] {
-    const { thought, noiseKinds, noiseShare } = this.options;
+    const { noiseKinds, noiseShare } = this.options;
     const last = plan[plan.length - 1] as Hop;
     const segments = [this.head(plan)];
     if (this.random.chance(spoil.malformed)) return [...segments, this.malformed(last)];
@@ -171,14 +130,14 @@ export class PolicyScript {
         segments.push(this.policy(say + (sloppy ? search(this.sloppy(hop)) : this.ask(hop, attempt))));
         if (sloppy || (attempt < 2 && this.random.chance(noiseShare))) {
           segments.push(this.observe(this.documents.noisy(hop, noiseKinds)));
-          say = missingThought(thought, hop);
+          say = missingThought(hop);
           if (this.random.chance(spoil.guessAfterNoise)) return [...segments, this.policy(say + answer(this.guess(last)))];
           continue;
         }
         segments.push(this.observe(this.documents.useful(hop)));
         const misread = this.random.chance(spoil.misread);
         const read = misread ? (hop.kind === "fact" ? this.guess(hop) : this.cast.other(hop.country).name) : undefined;
-        say = foundThought(thought, hop, read);
+        say = foundThought(hop, read);
         if (read !== undefined && hop.kind === "fact") return [...segments, this.policy(say + answer(read))];
         if (hop.kind === "bridge" && this.random.chance(spoil.stopAtBridge))
           return [...segments, this.policy(say + answer(hop.country.name))];
@@ -198,13 +157,12 @@ export class PolicyScript {
   }
 
   private rag(plan: readonly Hop[]): Segment[] {
-    const { thought, noiseKinds } = this.options;
     const last = plan[plan.length - 1] as Hop;
     const hop = plan[0] as Hop;
     const found = this.random.chance(0.75);
-    const documents = found ? this.documents.useful(hop) : this.documents.noisy(hop, noiseKinds);
+    const documents = found ? this.documents.useful(hop) : this.documents.noisy(hop, this.options.noiseKinds);
     const head = quickstartStyle.ragPrompt(this.question(plan), formatDocuments(documents));
-    const read = found ? foundThought(thought, hop) : missingThought(thought, hop);
+    const read = found ? foundThought(hop) : missingThought(hop);
     return [
       prompt(head, this.options.promptWeight),
       this.policy(read + answer(found && plan.length === 1 ? last.value : this.guess(last))),

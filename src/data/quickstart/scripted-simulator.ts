@@ -6,7 +6,7 @@ import type { Country } from "./countries.ts";
 import { hopAnswers, makeHops, type Hop } from "./documents.ts";
 import { Inventor, type InventedSource } from "./invented.ts";
 import { MiniBm25 } from "./mini-bm25.ts";
-import { simulatorPrompt, type SimulatorPromptForm } from "./prompts.ts";
+import { simulatorPrompt } from "./prompts.ts";
 import { makeRandom, type Random } from "./random.ts";
 import {
   bridgeQuery,
@@ -28,7 +28,6 @@ export type QueryKind = "last" | "bridge" | "sloppy";
 
 /** All that may be varied in the simulator's data. */
 export interface SimulatorOptions {
-  readonly prompt: SimulatorPromptForm;
   readonly kinds: Readonly<Record<QueryKind, number>>;
   readonly usefulShare: number;
   /** Share of last-hop and sloppy questions about invented countries; bridges are asked of real ones, which the simulator must know. */
@@ -52,7 +51,6 @@ export interface SimulatorOptions {
 
 /** The quickstart's choice. */
 export const simulatorOptions: SimulatorOptions = {
-  prompt: "short",
   kinds: { last: 0.5, bridge: 0.22, sloppy: 0.28 },
   usefulShare: 0.6,
   invented: 0.65,
@@ -216,7 +214,7 @@ export class SimulatorScript {
       return kind === "sloppy" ? options.sloppyWeight : options.goldWeight;
     };
     return [
-      { kind: "prompt", text: simulatorPrompt({ question, answer, query: text, useful }, options.prompt), weight: options.promptWeight },
+      { kind: "prompt", text: simulatorPrompt({ question, answer, query: text, useful }), weight: options.promptWeight },
       ...documents.map((passage, i): Segment => ({
         kind: "policy",
         text: `Doc ${i + 1}: ${passage.text}${i < 2 ? "\n" : ""}`,

@@ -12,15 +12,11 @@ export interface SimulatorCase {
   readonly kind: QueryKind;
   readonly useful: boolean;
   readonly split: SplitName;
-  readonly hops: 1 | 2;
-  readonly relation: string;
   readonly question: string;
   readonly golds: readonly string[];
   readonly query: string;
   /** What the query itself asks for; empty when it asks for nothing definite. */
   readonly asked: readonly string[];
-  /** The country or value that the query names. */
-  readonly names: string;
 }
 
 /**
@@ -50,10 +46,8 @@ export function heldOutCases(world: World, purpose: string, perGroup = 160, spli
   };
   const draw = (side: SplitName, hops: readonly number[]): QuickstartQuestion[] =>
     random.shuffle(world.questions[side].filter((question) => hops.includes(question.metadata.hops))).slice(0, perGroup);
-  const base = (question: QuickstartQuestion, last: Hop): Pick<SimulatorCase, "split" | "hops" | "relation" | "question" | "golds"> => ({
+  const base = (question: QuickstartQuestion, last: Hop): Pick<SimulatorCase, "split" | "question" | "golds"> => ({
     split: question.metadata.split,
-    hops: question.metadata.hops,
-    relation: question.metadata.relation,
     question: question.question,
     golds: hopAnswers(last),
   });
@@ -67,7 +61,6 @@ export function heldOutCases(world: World, purpose: string, perGroup = 160, spli
         useful,
         query: query(last.relation, last.country.name, attempt),
         asked: hopAnswers(last),
-        names: last.country.name,
       };
     });
   const bridges = (side: SplitName, useful: boolean): SimulatorCase[] =>
@@ -80,7 +73,6 @@ export function heldOutCases(world: World, purpose: string, perGroup = 160, spli
         useful,
         query: bridgeQuery(hop.relation, hop.value),
         asked: hopAnswers(hop),
-        names: hop.value,
       };
     });
   const sloppy = draw(split, [1, 2]).map((question): SimulatorCase => {
@@ -92,7 +84,7 @@ export function heldOutCases(world: World, purpose: string, perGroup = 160, spli
       const made = sloppyQuery(last, others, random);
       const asked = made.country === undefined || made.relation === undefined ? [] : (made.country.facts[made.relation] ?? []);
       if (asked.some((value) => hopAnswers(last).includes(value))) continue;
-      return { ...base(question, last), kind: "sloppy", useful: true, query: made.query, asked, names: made.country?.name ?? "" };
+      return { ...base(question, last), kind: "sloppy", useful: true, query: made.query, asked };
     }
   });
   return [...lastHop(true), ...lastHop(false), ...sloppy, ...bridges(split, true), ...bridges("train", true), ...bridges("train", false)];

@@ -19,7 +19,6 @@ export function* tokenizerTexts(source: InventedSource, seed: number): Generator
   const policy: PolicyOptions = {
     ...skillOptions,
     subjects: { invented: 0.9, false: 0, real: 0.1 },
-    thought: "E",
     noiseShare: 0.35,
     directShare: 0.05,
     ragShare: 0.1,

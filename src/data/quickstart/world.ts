@@ -1,18 +1,8 @@
 /** The quickstart world: passages that state real facts, and one-hop and two-hop questions about them with all their right answers. */
 import type { Country } from "./countries.ts";
 import { makeRandom, type Random } from "./random.ts";
-import {
-  bridgeRelations,
-  fill,
-  relations,
-  sentence,
-  sentenceKind,
-  defaultSentenceShares,
-  type Relation,
-  type RelationKey,
-  type SentenceShares,
-} from "./relations.ts";
-import { cleanTraining, splitCountries, type Split, type SplitName, type SplitSizes } from "./split.ts";
+import { bridgeRelations, fill, relations, sentence, sentenceKind, type Relation, type RelationKey } from "./relations.ts";
+import { cleanTraining, splitCountries, type Split, type SplitName } from "./split.ts";
 import { normalizeWords } from "./words.ts";
 
 /** One sentence of the corpus. */
@@ -47,30 +37,21 @@ export interface World {
   readonly countries: ReadonlyMap<string, Country>;
   /** The whole corpus, for evaluation with a real engine. */
   readonly passages: readonly Passage[];
-  /** The corpus of the training countries, for data making. */
-  readonly trainingPassages: readonly Passage[];
   readonly questions: Readonly<Record<SplitName, readonly QuickstartQuestion[]>>;
-}
-
-/** What may be varied. */
-export interface WorldOptions {
-  readonly seed?: number;
-  readonly sizes?: SplitSizes;
-  readonly sentenceShares?: SentenceShares;
 }
 
 /** At most this many values of one fact become passages (China has 14 neighbours); all of them stay right answers. */
 const maxPassagesPerFact = 4;
 
 /** The passages of some countries: one sentence per value, and one that begins with the value where it may be a bridge. */
-export function makePassages(countries: readonly Country[], seed: number, shares: SentenceShares = defaultSentenceShares): Passage[] {
+export function makePassages(countries: readonly Country[], seed: number): Passage[] {
   const random = makeRandom(`${seed}/quickstart/passages`);
   const passages: Passage[] = [];
   for (const country of countries) {
     for (const relation of relations) {
       for (const [i, value] of (country.facts[relation.key] ?? []).slice(0, maxPassagesPerFact).entries()) {
         const id = `${country.id}-${relation.key}-${i}`;
-        passages.push({ id, text: sentence(sentenceKind(random.next(), shares), relation, country.name, value) });
+        passages.push({ id, text: sentence(sentenceKind(random.next()), relation, country.name, value) });
         if (relation.bridgePhrase !== undefined)
           passages.push({ id: `${id}-inverse`, text: sentence("inverse", relation, country.name, value) });
       }
@@ -141,9 +122,8 @@ function makeQuestions(
 }
 
 /** Builds the world; the same seed gives the same world. */
-export function makeWorld(countries: readonly Country[], options: WorldOptions = {}): World {
-  const seed = options.seed ?? 7;
-  const split = splitCountries(countries, seed, options.sizes);
+export function makeWorld(countries: readonly Country[], { seed = 7 }: { readonly seed?: number } = {}): World {
+  const split = splitCountries(countries, seed);
   const training = cleanTraining(split);
   const unique = new Map(bridgeRelations.map((relation) => [relation.key, uniqueValues(countries, relation)]));
   const ask = (list: readonly Country[], name: SplitName): QuickstartQuestion[] =>
@@ -153,13 +133,7 @@ export function makeWorld(countries: readonly Country[], options: WorldOptions =
     split,
     training,
     countries: new Map(countries.map((country) => [country.id, country])),
-    passages: makePassages(countries, seed, options.sentenceShares),
-    trainingPassages: makePassages(training, seed, options.sentenceShares),
+    passages: makePassages(countries, seed),
     questions: { train: ask(training, "train"), validation: ask(split.validation, "validation"), test: ask(split.test, "test") },
   };
-}
-
-/** True when a two-hop question's bridge value is unique; used by data making for invented countries too. */
-export function bridgesOf(country: Country): readonly Relation[] {
-  return bridgeRelations.filter((relation) => country.facts[relation.key] !== undefined);
 }

@@ -4,7 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import { DeviceError } from "../../util/errors.ts";
-import type { KernelName } from "../kernels.ts";
+import type { KernelDims, KernelName } from "../kernels.ts";
 import type { CpuMemory } from "./memory.ts";
 import type { CpuStorage } from "./storage.ts";
 
@@ -56,22 +56,15 @@ const candidates: Readonly<Partial<Record<NodeJS.Platform, readonly string[]>>> 
   win32: ["libopenblas.dll", "openblas.dll"],
 };
 
-type Sgemm = (
-  order: number,
-  transA: number,
-  transB: number,
-  M: number,
-  N: number,
-  K: number,
-  alpha: number,
-  a: Float32Array,
-  lda: number,
-  b: Float32Array,
-  ldb: number,
-  beta: number,
-  c: Float32Array,
-  ldc: number,
-) => void;
+/** cblas_sgemm: order, transA, transB, M, N, K, alpha, a, lda, b, ldb, beta, c, ldc. */
+type Sgemm = (...values: readonly (number | Float32Array)[]) => void;
+
+/** Some rows of f32, and whether the product takes them transposed. */
+interface Operand {
+  readonly rows: Float32Array;
+  readonly cols: number;
+  readonly transposed: boolean;
+}
 
 /** @throws DeviceError if koffi or the library cannot be loaded: says what to install. */
 export async function openBlas(threads: number): Promise<Blas> {
@@ -108,7 +101,7 @@ export async function openBlas(threads: number): Promise<Blas> {
 }
 
 /** Takes the memory that OpenBLAS would take, and computes nothing. */
-export function hollowBlas(): Blas {
+export function dryBlas(): Blas {
   return new OpenBlas("OpenBLAS", null);
 }
 
@@ -131,66 +124,29 @@ class OpenBlas implements Blas {
   #matmul({ memory, dims, inputs, outputs }: BlasCall): boolean {
     const [a, b, bias] = inputs,
       [c] = outputs;
-    const {
-      M = 0,
-      N = 0,
-      K = 0,
-      transA,
-      transB,
-      accumulate,
-    } = dims as { M?: number; N?: number; K?: number; transA?: number; transB?: number; accumulate?: number };
+    const { M, N, K, transA, transB, accumulate } = dims as KernelDims<"matmul">;
     if (!a || !b || !c || M < FEW_ROWS || (bias && accumulate !== 0) || !isPlain(a, b, c, bias)) return false;
     const out = rowsOf(memory, c);
     if (bias) fillRows(out, rowsOf(memory, bias));
-    this.#product(
-      M,
-      N,
-      K,
-      transA !== 0,
-      rowsOf(memory, a),
-      a.cols,
-      transB !== 0,
-      rowsOf(memory, b),
-      b.cols,
-      bias || accumulate !== 0 ? 1 : 0,
-      out,
-    );
+    const [left, right] = [operand(rowsOf(memory, a), a.cols, transA !== 0), operand(rowsOf(memory, b), b.cols, transB !== 0)];
+    this.#product(M, N, K, left, right, bias || accumulate !== 0 ? 1 : 0, out);
     return true;
   }
 
-  #product(
-    M: number,
-    N: number,
-    K: number,
-    transA: boolean,
-    a: Float32Array,
-    lda: number,
-    transB: boolean,
-    b: Float32Array,
-    ldb: number,
-    beta: 0 | 1,
-    c: Float32Array,
-  ): void {
-    this.#sgemm?.(ROW_MAJOR, transA ? TRANSPOSED : PLAIN, transB ? TRANSPOSED : PLAIN, M, N, K, 1, a, lda, b, ldb, beta, c, N);
+  /** c[M, N] = (or += where beta is 1) a[M, K] b[K, N]. */
+  #product(M: number, N: number, K: number, a: Operand, b: Operand, beta: 0 | 1, c: Float32Array): void {
+    const [transA, transB] = [a, b].map(({ transposed }) => (transposed ? TRANSPOSED : PLAIN)) as [number, number];
+    this.#sgemm?.(ROW_MAJOR, transA, transB, M, N, K, 1, a.rows, a.cols, b.rows, b.cols, beta, c, N);
   }
 
   #logProb({ memory, dims, inputs, outputs, execute }: BlasCall): boolean {
     const [hidden, weight, targets] = inputs;
     if (!hidden || !weight || !targets || !isPlain(hidden, weight)) return false;
+    const C = hidden.cols;
     eachLogits(memory, hidden.rows, weight.rows, (logits, row) => {
-      this.#product(
-        logits.rows,
-        logits.cols,
-        hidden.cols,
-        false,
-        rowsOf(memory, hidden, row, logits.rows),
-        hidden.cols,
-        true,
-        rowsOf(memory, weight),
-        weight.cols,
-        0,
-        rowsOf(memory, logits),
-      );
+      const { rows, cols: V } = logits;
+      const part = operand(rowsOf(memory, hidden, row, rows), C);
+      this.#product(rows, V, C, part, operand(rowsOf(memory, weight), C, true), 0, rowsOf(memory, logits));
       execute(REDUCE_LOGITS, [dims["temperature"] ?? 1, row], [logits, targets, ...outputs]);
     });
     return true;
@@ -203,13 +159,20 @@ class OpenBlas implements Blas {
     const C = hidden.cols;
     eachLogits(memory, hidden.rows, weight.rows, (logits, row) => {
       const { rows, cols: V } = logits;
-      this.#product(rows, V, C, false, rowsOf(memory, hidden, row, rows), C, true, rowsOf(memory, weight), C, 0, rowsOf(memory, logits));
+      // views are made anew for each product, since `execute` may grow the memory
+      const part = (): Operand => operand(rowsOf(memory, hidden, row, rows), C);
+      this.#product(rows, V, C, part(), operand(rowsOf(memory, weight), C, true), 0, rowsOf(memory, logits));
       execute(LOGITS_GRADIENT, [dims["temperature"] ?? 1, row], [...rest, logits]);
-      this.#product(rows, C, V, false, rowsOf(memory, logits), V, false, rowsOf(memory, weight), C, 0, rowsOf(memory, dhidden, row, rows));
-      this.#product(V, C, rows, true, rowsOf(memory, logits), V, false, rowsOf(memory, hidden, row, rows), C, 1, rowsOf(memory, dweight));
+      const ofLogits = rowsOf(memory, logits);
+      this.#product(rows, C, V, operand(ofLogits, V), operand(rowsOf(memory, weight), C), 0, rowsOf(memory, dhidden, row, rows));
+      this.#product(V, C, rows, operand(ofLogits, V, true), part(), 1, rowsOf(memory, dweight));
     });
     return true;
   }
+}
+
+function operand(rows: Float32Array, cols: number, transposed = false): Operand {
+  return { rows, cols, transposed };
 }
 
 /** Whether all are f32 in one piece. */

@@ -6,30 +6,14 @@ import { availableParallelism } from "node:os";
 import { DeviceError } from "../../util/errors.ts";
 import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
-import { hollowBlas, openBlas, type Blas } from "./blas.ts";
+import { dryBlas, openBlas, type Blas } from "./blas.ts";
 import { checkCall, signatures } from "../check-call.ts";
 import { CpuMemory, type Overflow } from "./memory.ts";
-import { compileKernels, loadKernelsFromDist, type KernelExports, type KernelLoader, type SimdBuild } from "./module.ts";
+import { compileKernels, loadKernelsFromDist, type KernelExports } from "./module.ts";
+import type { CpuDeviceOptions, SimdBuild } from "./options.ts";
 import { preparePanels } from "./panels.ts";
 import { CpuStorage } from "./storage.ts";
 import { ThreadPool } from "./threads.ts";
-
-export interface CpuDeviceOptions {
-  /** Threads that compute, the calling one included; as many as the machine runs at once by default. Results do not depend on it. */
-  readonly threads?: number | undefined;
-  /** Which build of the kernels: the best that validates by default. The two differ in rounding. */
-  readonly simd?: SimdBuild | "auto" | undefined;
-  /** Matrix products by our kernels, or f32 ones by the system's OpenBLAS: faster, but then sums depend on the shape. */
-  readonly blas?: "wasm" | "openblas" | undefined;
-  /** Largest shard of a storage in bytes, 1 GiB by default. */
-  readonly maxShardBytes?: number | undefined;
-  /** Most memory in bytes: 4 GiB by default, which is also the most there can be. */
-  readonly maxMemoryBytes?: number | undefined;
-  /** Fills new storages with NaN, so that a test sees what nothing wrote. */
-  readonly poison?: boolean | undefined;
-  /** Where `zerosearch.wasm` and `zerosearch.relaxed.wasm` come from: `dist/kernels/` by default. */
-  readonly loadKernels?: KernelLoader | undefined;
-}
 
 /** Iterations of an idle thread's loop before it sleeps: some 50 us. */
 const SPIN = 20000;
@@ -41,27 +25,22 @@ export async function createCpuDevice(options: CpuDeviceOptions = {}): Promise<D
   const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
   const memory = new CpuMemory({ ...memorySizes, poison: options.poison ?? false });
   const kernels = await instantiate(module, memory);
-  const pool = await ThreadPool.start({
-    module,
-    memory: memory.memory,
-    control: memory.control,
-    scratches: memory.scratches.slice(1),
-    spin,
-  });
+  const { control, scratches } = memory;
+  const pool = await ThreadPool.start({ module, memory: memory.memory, control, scratches: scratches.slice(1), spin });
   return new CpuDevice({ memory, kernels, pool, blas, description: describe(threads, build, blas), spin });
 }
 
 /** A device that counts what the same calls would take of a CPU device, and computes nothing: what is read are zeros. */
-export interface HollowCpuDevice extends Device {
+export interface DryCpuDevice extends Device {
   /** Bytes that a real one can have at most, and what first exceeded them; from there on it counts as if there were no limit. */
   readonly limit: number;
   readonly overflow: Overflow | undefined;
 }
 
 /** As `createCpuDevice`: address by address, scratch by scratch, what a device with these options would do; nothing else is taken. */
-export async function createHollowCpuDevice(options: CpuDeviceOptions = {}, observer?: MemoryObserver): Promise<HollowCpuDevice> {
+export async function createDryCpuDevice(options: CpuDeviceOptions = {}, observer?: MemoryObserver): Promise<DryCpuDevice> {
   const { threads, memorySizes } = sizesOf(options);
-  const blas = options.blas === "openblas" ? hollowBlas() : null;
+  const blas = options.blas === "openblas" ? dryBlas() : null;
   const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
   const memory = new CpuMemory({ ...memorySizes, poison: false, hollow: true, observer });
   const kernels = await instantiate(module, memory);
@@ -99,12 +78,11 @@ interface Parts {
   readonly spin: number;
 }
 
-class CpuDevice implements HollowCpuDevice {
+class CpuDevice implements DryCpuDevice {
   readonly kind = "cpu";
   readonly description: string;
   readonly readInterval = 1;
   readonly precision = "f32";
-  readonly batchInvariant: boolean;
   readonly #memory: CpuMemory;
   readonly #kernels: KernelExports;
   readonly #pool: ThreadPool | null;
@@ -121,7 +99,6 @@ class CpuDevice implements HollowCpuDevice {
     this.#blas = blas;
     this.#spin = spin;
     this.description = description;
-    this.batchInvariant = blas === null;
     // a shared buffer that has grown still is the same memory
     this.#dims = new Float64Array(memory.memory.buffer, memory.args, 16);
   }
@@ -186,20 +163,16 @@ class CpuDevice implements HollowCpuDevice {
     if (signature === undefined) throw new DeviceError({ where: "run", what: `there is no kernel ${kernel}` });
     const values: Readonly<Record<string, number>> = dims;
     checkCall(signature, values, inputs, outputs);
-    const ins = inputs.map((storage) => (storage === null ? null : this.#own(storage, `kernel ${kernel}`)));
-    const outs = outputs.map((storage) => (storage === null ? null : this.#own(storage, `kernel ${kernel}`)));
+    const own = (storage: Storage | null): CpuStorage | null => (storage === null ? null : this.#own(storage, `kernel ${kernel}`));
+    const [ins, outs] = [inputs.map(own), outputs.map(own)];
     const execute = (id: number, list: readonly number[], storages: readonly (CpuStorage | null)[]): void =>
       this.#execute(id, kernel, list, storages);
     if (!this.#blas?.run({ memory: this.#memory, kernel, dims: values, inputs: ins, outputs: outs, execute })) {
       if (this.#kernels.hasKernel(signature.id) === 0)
         throw new DeviceError({ where: `kernel ${kernel}`, what: "the CPU device does not have this kernel" });
       const packed = preparePanels(this.#memory, kernel, values, ins);
-      this.#execute(
-        signature.id,
-        kernel,
-        signature.dims.map((name) => values[name] ?? 0),
-        [...ins, ...outs],
-      );
+      const list = signature.dims.map((name) => values[name] ?? 0);
+      execute(signature.id, list, [...ins, ...outs]);
       packed?.();
     }
     for (const output of outs) output?.written();

@@ -118,10 +118,9 @@ export class Heap {
     const least = start + size;
     if (least > this.#limit) return undefined;
     const roomy = Math.min(this.#limit, Math.max(least, this.#end + Math.min(64 << 20, Math.max(4 << 20, this.#end / 8))));
-    const end = Math.ceil(roomy / 65536) * 65536;
-    const reached =
-      end <= this.#limit && this.#grow(end) ? end : this.#grow(Math.ceil(least / 65536) * 65536) ? Math.ceil(least / 65536) * 65536 : 0;
-    if (reached === 0) return undefined;
+    const [most, end] = [Math.ceil(roomy / 65536) * 65536, Math.ceil(least / 65536) * 65536];
+    const reached = [...(most <= this.#limit ? [most] : []), end].find((one) => this.#grow(one));
+    if (reached === undefined) return undefined;
     const added = this.#end;
     this.#end = reached;
     this.#insert(added, reached - added);

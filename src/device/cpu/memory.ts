@@ -101,10 +101,7 @@ export class CpuMemory {
 
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string, maxShardBytes = this.#options.maxShardBytes): CpuStorage {
     const where = `allocate ${label}`;
-    for (const [name, value] of [
-      ["rows", rows],
-      ["cols", cols],
-    ] as const) {
+    for (const [name, value] of Object.entries({ rows, cols })) {
       if (!Number.isSafeInteger(value) || value < 1 || value > 0x7fffffff)
         throw new DeviceError({ where, what: `${name} is wrong`, expected: "an integer from 1 to 2^31 - 1", got: String(value) });
     }

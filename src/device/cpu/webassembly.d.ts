@@ -8,7 +8,6 @@ declare namespace WebAssembly {
     readonly buffer: SharedArrayBuffer;
     grow(pages: number): number;
   }
-  class RuntimeError extends Error {}
   interface Instance {
     readonly exports: Readonly<Record<string, unknown>>;
   }

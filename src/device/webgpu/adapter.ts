@@ -48,13 +48,9 @@ export function factsOf(adapter: GPUAdapter): AdapterFacts {
     software,
     features: [...adapter.features].map(String).sort(),
     limits,
-    matrices: Array.from(info.subgroupMatrixConfigs ?? [], ({ M, N, K, componentType, resultComponentType }) => ({
-      M,
-      N,
-      K,
-      componentType,
-      resultComponentType,
-    })),
+    matrices: Array.from(info.subgroupMatrixConfigs ?? [], ({ M, N, K, componentType, resultComponentType }) => {
+      return { M, N, K, componentType, resultComponentType };
+    }),
     subgroupMinSize: info.subgroupMinSize ?? 0,
     subgroupMaxSize: info.subgroupMaxSize ?? 0,
   };

@@ -4,9 +4,6 @@ import { bufferUsage } from "./constants.ts";
 import type { GpuBuffer } from "./kernel.ts";
 
 export interface PooledBuffer extends GpuBuffer {
-  readonly buffer: GPUBuffer;
-  readonly id: number;
-  readonly bytes: number;
   /** The recording (`Recorder.serial`) that used it last. */
   usedIn: number;
   /** The capture that it is reserved for. */

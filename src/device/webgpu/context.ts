@@ -4,7 +4,15 @@ import type { KernelName } from "../kernels.ts";
 import { DeviceError } from "../../util/errors.ts";
 import type { BufferPool, PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
-import type { Dispatch, GpuBuffer, GpuStorage, KernelCall, KernelContext, KernelHost } from "./kernel.ts";
+import {
+  shardsOf,
+  type Dispatch,
+  type GpuBuffer,
+  type GpuStorage,
+  type KernelCall,
+  type KernelContext,
+  type KernelHost,
+} from "./kernel.ts";
 import type { Recorder } from "./recorder.ts";
 import { strideOf, WebGpuStorage } from "./storage.ts";
 
@@ -85,7 +93,6 @@ export class CallContext implements KernelContext {
       rowsPerShard: rows,
       bytes: rows * cols * dtypeBytes[dtype],
       buffers: [buffer],
-      version: 0,
     };
   }
 
@@ -93,7 +100,7 @@ export class CallContext implements KernelContext {
     if (bytes > 0) this.parts.recorder.copy(from, fromByte, to, toByte, bytes);
   }
 
-  whole(storage: GpuStorage, access: "read" | "write" | "inout"): GpuBuffer {
+  whole(storage: GpuStorage, access: "read" | "write"): GpuBuffer {
     const [only] = storage.buffers;
     if (storage.shards === 1 && only !== undefined) return only;
     const rowBytes = storage.stride * dtypeBytes[storage.dtype];
@@ -104,24 +111,14 @@ export class CallContext implements KernelContext {
         what: `${storage.label} [${storage.rows}, ${storage.cols}] does not fit one binding, and this kernel does not split it`,
         expected: `at most ${this.capabilities.maxBinding} bytes`,
         got: String(bytes),
-        hint: "Lower the tokens per micro-batch (train.microBatchTokens) or the cache (generate.kvCacheBytes).",
+        hint: "Lower the tokens per micro-batch (train.microBatchTokens) or the cache (rollout.cacheMiB).",
       });
     const all = this.scratch(bytes);
-    const each = (visit: (buffer: GpuBuffer, at: number, length: number) => void): void => {
-      storage.buffers.forEach((buffer, shard) => {
-        const first = shard * storage.rowsPerShard;
-        visit(buffer, first * rowBytes, Math.min(storage.rowsPerShard, storage.rows - first) * rowBytes);
-      });
-    };
-    if (access !== "write")
-      each((buffer, at, length) => {
-        this.copy(buffer, 0, all, at, length);
-      });
-    if (access !== "read")
+    const shards = shardsOf(storage);
+    if (access === "read") for (const { buffer, first, rows } of shards) this.copy(buffer, 0, all, first * rowBytes, rows * rowBytes);
+    else
       this.after.push(() => {
-        each((buffer, at, length) => {
-          this.copy(all, at, buffer, 0, length);
-        });
+        for (const { buffer, first, rows } of shards) this.copy(all, first * rowBytes, buffer, 0, rows * rowBytes);
       });
     return all;
   }

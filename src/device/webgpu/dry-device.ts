@@ -6,8 +6,9 @@ import { DeviceError } from "../../util/errors.ts";
 import { checkCall, signatures } from "../check-call.ts";
 import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Replay, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
-import { Arena, BufferPool, type PooledBuffer } from "./buffer-pool.ts";
+import { BufferPool, type PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
+import { captureWork } from "./capture.ts";
 import { CallContext } from "./context.ts";
 import { Fusion } from "./fusion.ts";
 import type { Dispatch } from "./kernel.ts";
@@ -15,13 +16,15 @@ import { kernelHosts } from "./kernels/index.ts";
 import { specialisationKey, type Specialisation } from "./pipelines.ts";
 import { WebGpuStorage } from "./storage.ts";
 
-export interface DryDeviceOptions {
+export interface DryWebGpuOptions {
   readonly capabilities: Capabilities;
   readonly precision: "f32" | "f16";
   /** The largest binding unless told. */
   readonly maxShardBytes?: number | undefined;
   /** Whether calls that may be fused are: false unless told. */
   readonly fuse?: boolean | undefined;
+  /** Whether a read takes a while, in which what waits for nothing has its turn, as with the real device: false unless told. */
+  readonly slowReads?: boolean | undefined;
   /** Decode steps between two reads. Default 16, as that of the real device. */
   readonly readInterval?: number | undefined;
   /** Sees every dispatch that would run. */
@@ -33,21 +36,20 @@ export interface DryDeviceOptions {
   readonly observer?: MemoryObserver | undefined;
 }
 
-export class DryDevice implements Device {
+export class DryWebGpuDevice implements Device {
   readonly kind = "webgpu";
   readonly description = "webgpu: nothing is computed";
   readonly readInterval: number;
-  readonly batchInvariant = true;
   readonly precision: "f32" | "f16";
   /** What first exceeded the memory there is. */
   overflow: { readonly what: string; readonly bytes: number; readonly inUse: number } | undefined;
-  private readonly options: DryDeviceOptions;
+  private readonly options: DryWebGpuOptions;
   private readonly found = new Map<string, Specialisation>();
   private readonly context: CallContext;
   private readonly fusion: Fusion;
   private readonly pool: BufferPool;
 
-  constructor(options: DryDeviceOptions) {
+  constructor(options: DryWebGpuOptions) {
     const { capabilities, precision, notes = true } = options;
     this.options = options;
     this.precision = precision;
@@ -100,13 +102,6 @@ export class DryDevice implements Device {
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
     const { capabilities, maxShardBytes = capabilities.maxBinding } = this.options;
     const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, maxShardBytes, capabilities.maxBinding);
-    if (storage.rowBytes > capabilities.maxBinding)
-      throw new DeviceError({
-        where: `allocate ${label}`,
-        what: "one row does not fit a binding of this adapter",
-        expected: `at most ${capabilities.maxBinding} bytes`,
-        got: `${storage.rowBytes} (${cols} ${dtype})`,
-      });
     for (let shard = 0; shard < storage.shards; shard++)
       storage.buffers.push(this.pool.take(storage.shardBytes(shard), label, 0, usage === "parameter"));
     return storage;
@@ -135,26 +130,17 @@ export class DryDevice implements Device {
 
   /** What is captured keeps what it took, as on the real device. */
   capture(fn: () => void): Replay {
-    this.fusion.flush();
-    const arena = new Arena();
-    const refreshes = new Map<WebGpuStorage, Map<string, () => void>>();
-    this.pool.arena = arena;
-    this.context.captured = refreshes;
-    try {
-      fn();
-      this.fusion.flush();
-    } finally {
-      this.pool.arena = null;
-      this.context.captured = null;
-    }
+    const { pool, context, fusion } = this;
+    const { refresh, free } = captureWork({ pool, context, fusion }, fn, (work) => {
+      work();
+    });
     return {
       run: () => {
-        this.fusion.flush();
-        for (const each of refreshes.values()) for (const refresh of each.values()) refresh();
+        refresh();
       },
       dispose: () => {
-        this.fusion.flush();
-        this.pool.dispose(arena);
+        fusion.flush();
+        free();
       },
     };
   }
@@ -162,6 +148,7 @@ export class DryDevice implements Device {
   /** Zeros. */
   async read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
     this.fusion.flush();
+    if (this.options.slowReads === true) await new Promise((resolve) => setTimeout(resolve, 0));
     const length = rows * storage.cols;
     if (storage.dtype === "f32") return new Float32Array(length);
     return storage.dtype === "u32" ? new Uint32Array(length) : new Uint16Array(length);

@@ -67,12 +67,10 @@ export class Fusion {
   }
 }
 
+type Together = (context: KernelContext, calls: readonly KernelCall[]) => void;
+
 /** What does the held call and this one together, if anything does. */
-function partner(
-  held: Held,
-  kernel: KernelName,
-  call: KernelCall,
-): ((context: KernelContext, calls: readonly KernelCall[]) => void) | null {
+function partner(held: Held, kernel: KernelName, call: KernelCall): Together | null {
   const { inputs, outputs, dims } = held.call;
   if (held.kernel === "add") {
     const [a, b] = inputs;

@@ -21,16 +21,15 @@ export interface GpuStorage extends Storage {
   readonly stride: number;
   /** One per shard, of whole rows of `stride`. */
   readonly buffers: readonly GpuBuffer[];
-  /** Changes whenever the contents do. */
-  readonly version: number;
 }
 
-/** One dispatch of one entry point of one WGSL file. */
+/** The inputs or outputs of a call none of whose is absent, to be taken apart: the first so many are there. */
+export type Present = readonly [GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage, GpuStorage];
+
+/** One dispatch of one WGSL file. */
 export interface Dispatch {
   /** Stem of the file: kernels/wgsl/<kernel>.wgsl */
   readonly kernel: string;
-  /** Entry point; `main` unless told. */
-  readonly entry?: string;
   /** The prologue: `const NAME: u32 = 16u;` or `const NAME: bool = true;` in front of the file. Few different ones: each is a pipeline. */
   readonly constants?: Readonly<Record<string, number | boolean>>;
   /** `alias NAME = type;` */
@@ -58,10 +57,10 @@ export interface KernelContext {
   copy(from: GpuBuffer, fromByte: number, to: GpuBuffer, toByte: number, bytes: number): void;
   /**
    * All rows in one buffer, for kernels that do not split rows over shards: the storage's own where it has one shard, else a copy
-   * (written back after the call unless `access` is "read").
+   * (of undefined contents and written back after the call where `access` is "write").
    * @throws DeviceError where the rows do not fit one binding.
    */
-  whole(storage: GpuStorage, access: "read" | "write" | "inout"): GpuBuffer;
+  whole(storage: GpuStorage, access: "read" | "write"): GpuBuffer;
   /**
    * Memory that belongs to a storage and is made again when its contents have changed: `fill` records how. For repacked parameters.
    */
@@ -100,19 +99,49 @@ export interface RowRun {
   readonly parts: readonly { readonly buffer: GpuBuffer; readonly row: number }[];
 }
 
-/** Rows [firstRow, firstRow + rows) of storages whose rows correspond, cut at the shards of all of them. */
-export function rowRuns(storages: readonly GpuStorage[], firstRow = 0, rows = (storages[0]?.rows ?? 0) - firstRow): RowRun[] {
+/**
+ * Rows [firstRow, firstRow + rows) of storages whose rows correspond, cut at the shards of all of them.
+ * @param shifts so many rows further down lie those of each storage; none unless told
+ */
+export function rowRuns(
+  storages: readonly GpuStorage[],
+  firstRow = 0,
+  rows = (storages[0]?.rows ?? 0) - firstRow,
+  shifts: readonly number[] = [],
+): RowRun[] {
   const runs: RowRun[] = [];
   const end = firstRow + rows;
   for (let row = firstRow; row < end;) {
     let next = end;
-    const parts = storages.map((storage) => {
-      const shard = Math.floor(row / storage.rowsPerShard);
-      next = Math.min(next, (shard + 1) * storage.rowsPerShard);
-      return { buffer: storage.buffers[shard]!, row: row - shard * storage.rowsPerShard };
+    const parts = storages.map(({ rowsPerShard, buffers }, i) => {
+      const shift = shifts[i] ?? 0;
+      const shard = Math.floor((row + shift) / rowsPerShard);
+      next = Math.min(next, (shard + 1) * rowsPerShard - shift);
+      return { buffer: buffers[shard]!, row: row + shift - shard * rowsPerShard };
     });
     runs.push({ row, rows: next - row, parts });
     row = next;
   }
   return runs;
+}
+
+/** Runs of rows that cut no chunk of `chunkRows`: all rows at once, in copies, where a shard of some storage would. */
+export function chunkRuns(
+  context: KernelContext,
+  chunkRows: number,
+  reads: readonly GpuStorage[],
+  writes: readonly GpuStorage[] = [],
+): RowRun[] {
+  const storages = [...reads, ...writes];
+  if (storages.every(({ shards, rowsPerShard }) => shards === 1 || rowsPerShard % chunkRows === 0)) return rowRuns(storages);
+  const buffers = [...reads.map((one) => context.whole(one, "read")), ...writes.map((one) => context.whole(one, "write"))];
+  return [{ row: 0, rows: storages[0]!.rows, parts: buffers.map((buffer) => ({ buffer, row: 0 })) }];
+}
+
+/** The shards of a storage, for kernels that look rows up in it: each is a dispatch, for what lies in it. */
+export function shardsOf(storage: GpuStorage): { readonly buffer: GpuBuffer; readonly first: number; readonly rows: number }[] {
+  return storage.buffers.map((buffer, shard) => {
+    const first = shard * storage.rowsPerShard;
+    return { buffer, first, rows: Math.min(storage.rowsPerShard, storage.rows - first) };
+  });
 }

@@ -1,10 +1,10 @@
-/** Compute pipelines: one per WGSL file, entry point and prologue, made once; every one in an error scope. */
+/** Compute pipelines: one per WGSL file and prologue, made once; every one in an error scope. */
 import { DeviceError } from "../../util/errors.ts";
 import { computeStage } from "./constants.ts";
 import type { Dispatch } from "./kernel.ts";
 
 /** What a pipeline depends on. */
-export type Specialisation = Pick<Dispatch, "kernel" | "entry" | "constants" | "aliases" | "enables">;
+export type Specialisation = Pick<Dispatch, "kernel" | "constants" | "aliases" | "enables">;
 
 /** A pipeline and what its dispatches need to know. */
 export interface Pipeline {
@@ -45,8 +45,8 @@ export function prologue({ constants = {}, aliases = {}, enables = [] }: Special
 }
 
 /** Names a specialisation, for caches and messages. */
-export function specialisationKey({ kernel, entry, constants, aliases, enables }: Specialisation): string {
-  let key = entry === undefined ? kernel : `${kernel}.${entry}`;
+export function specialisationKey({ kernel, constants, aliases, enables }: Specialisation): string {
+  let key = kernel;
   for (const name in constants) key += ` ${name}=${String(constants[name])}`;
   for (const name in aliases) key += ` ${name}=${aliases[name] ?? ""}`;
   if (enables !== undefined && enables.length > 0) key += ` enable ${enables.join(",")}`;
@@ -139,14 +139,14 @@ export class Pipelines {
   }
 
   private describe(specialisation: Specialisation, key: string) {
-    const { kernel, entry = "main" } = specialisation;
+    const { kernel } = specialisation;
     const source = this.sources.get(kernel);
     if (source === undefined) throw new DeviceError({ where: `kernel ${kernel}`, what: `kernels/wgsl/${kernel}.wgsl was not loaded` });
     const module = this.device.createShaderModule({ code: [...prologue(specialisation), source.text].join("\n"), label: key });
     const { layout, pipeline, id } = this.layoutFor(source.writes);
     return {
       module,
-      descriptor: { layout: pipeline, compute: { module, entryPoint: entry }, label: key },
+      descriptor: { layout: pipeline, compute: { module, entryPoint: "main" }, label: key },
       parts: { layout, layoutId: id, writes: source.writes },
     };
   }

@@ -1,17 +1,17 @@
 /** Compiling ahead: many pipelines at once, while the program goes on. */
-import type { Device } from "../device.ts";
-import { DryDevice, type DryDeviceOptions } from "./dry-device.ts";
+import type { DeviceProgram } from "../device.ts";
+import { DryWebGpuDevice, type DryWebGpuOptions } from "./dry-device.ts";
 import type { Pipelines, Specialisation } from "./pipelines.ts";
 
 /** Compilations under way at a time: as many as an adapter's compiler has threads, about. */
 const together = 8;
 
-/** The pipelines that `fn` would use, by key, in the order of first use: where calls are fused, those of both ways. */
-export function collect(options: DryDeviceOptions, fn: (device: Device) => void): ReadonlyMap<string, Specialisation> {
+/** The pipelines that `program` would use, by key, in the order of first use: where calls are fused, those of both ways. */
+export async function collect(options: DryWebGpuOptions, program: DeviceProgram): Promise<ReadonlyMap<string, Specialisation>> {
   const all = new Map<string, Specialisation>();
   for (const fuse of options.fuse === true ? [false, true] : [false]) {
-    const device = new DryDevice({ ...options, fuse });
-    fn(device);
+    const device = new DryWebGpuDevice({ ...options, fuse });
+    await program(device);
     for (const [key, one] of device.specialisations) all.set(key, one);
   }
   return all;

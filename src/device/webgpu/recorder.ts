@@ -93,11 +93,6 @@ export class Recorder {
     this.params = device.createBuffer({ size: slots * slotBytes, usage: bufferUsage.uniform | bufferUsage.copyDst, label: "parameters" });
   }
 
-  /** Whether anything is recorded and not yet submitted. */
-  get pending(): boolean {
-    return this.encoder !== null;
-  }
-
   dispatch(dispatch: Dispatch): void {
     const { grid, uints = [], floats = [], buffers } = dispatch;
     if (grid[0] === 0 || grid[1] === 0 || grid[2] === 0) return;

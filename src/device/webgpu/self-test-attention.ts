@@ -9,14 +9,7 @@ export interface Heads {
 }
 
 /** Probabilities of token n's keys, from its sequence's first to itself, for query head h; and the log of what they were divided by. */
-function probabilities(
-  { H, K, D, scale }: Heads,
-  q: Float64Array,
-  k: Float64Array,
-  first: number,
-  n: number,
-  h: number,
-): { readonly p: Float64Array; readonly lse: number } {
+function probabilities({ H, K, D, scale }: Heads, q: Float64Array, k: Float64Array, first: number, n: number, h: number) {
   const head = Math.floor((h * K) / H);
   const s = Float64Array.from({ length: n - first + 1 }, (_, j) => {
     let sum = 0;
@@ -35,15 +28,9 @@ function each({ H, offsets }: Heads, visit: (first: number, n: number, h: number
 }
 
 /** out [N, H*D] and lse [N, H]. */
-export function attentionRows(
-  heads: Heads,
-  q: Float64Array,
-  k: Float64Array,
-  v: Float64Array,
-): { readonly out: Float64Array; readonly lse: Float64Array } {
+export function attentionRows(heads: Heads, q: Float64Array, k: Float64Array, v: Float64Array) {
   const { H, K, D } = heads;
-  const out = new Float64Array(q.length);
-  const lses = new Float64Array(q.length / D);
+  const [out, lses] = [new Float64Array(q.length), new Float64Array(q.length / D)];
   each(heads, (first, n, h) => {
     const head = Math.floor((h * K) / H);
     const { p, lse } = probabilities(heads, q, k, first, n, h);

@@ -35,12 +35,8 @@ function attentionCase(cache: Dtype, tolerance: number): SelfTestCase {
         await trial.close(out, attentionRows(heads, q, k, v).out, tolerance, "packed, against float64");
         const all = Array.from({ length: tokens }, (_, n) => [n, n] as const);
         await trial.same(paged, out, all, "prefill and packed");
-        await trial.same(
-          decoded,
-          out,
-          last.map((row, i) => [i, row] as const),
-          "decode and packed",
-        );
+        const rows = last.map((row, i) => [i, row] as const);
+        await trial.same(decoded, out, rows, "decode and packed");
       };
     },
   };
@@ -56,20 +52,11 @@ function attentionBackward(tolerance: number): SelfTestCase {
       const forward = attentionRows(heads, q, k, v);
       const room = (count: number): Storage => trial.room(tokens, count * D);
       const gradients = [room(H), room(K), room(K)];
-      trial.run(
-        "attention_backward",
-        { heads: H, kvHeads: K, scale },
-        [
-          trial.put(tokens, H * D, q),
-          trial.put(tokens, K * D, k),
-          trial.put(tokens, K * D, v),
-          trial.put(1, offsets.length, offsets, "u32"),
-          trial.put(tokens, H * D, forward.out),
-          trial.put(tokens, H, forward.lse),
-          trial.put(tokens, H * D, dout),
-        ],
-        gradients,
-      );
+      const [qs, ks, vs] = [trial.put(tokens, H * D, q), trial.put(tokens, K * D, k), trial.put(tokens, K * D, v)];
+      const ends = trial.put(1, offsets.length, offsets, "u32");
+      const [outs, lses] = [trial.put(tokens, H * D, forward.out), trial.put(tokens, H, forward.lse)];
+      const inputs = [qs, ks, vs, ends, outs, lses, trial.put(tokens, H * D, dout)];
+      trial.run("attention_backward", { heads: H, kvHeads: K, scale }, inputs, gradients);
       return async () => {
         const want = attentionGradients(heads, q, k, v, dout);
         for (const [i, name] of ["dq", "dk", "dv"].entries()) await trial.close(gradients[i]!, want[i]!, tolerance, name);

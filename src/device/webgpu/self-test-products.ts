@@ -23,16 +23,10 @@ export function exactProducts(name: string, products: readonly Product[]): SelfT
         const before = accumulate === 1 ? gridValues(M * N, i + 90) : null;
         const usage = transB === 1 ? "parameter" : "activation";
         const c = before === null ? trial.room(M, N) : trial.put(M, N, before);
-        trial.run(
-          "matmul",
-          { M, N, K, transA, transB, accumulate },
-          [
-            trial.put(transA === 1 ? K : M, transA === 1 ? M : K, a),
-            trial.put(transB === 1 ? N : K, transB === 1 ? K : N, b, weights, usage),
-            bias ? trial.put(1, N, add, weights, usage) : null,
-          ],
-          [c],
-        );
+        const left = transA === 1 ? trial.put(K, M, a) : trial.put(M, K, a);
+        const right = transB === 1 ? trial.put(N, K, b, weights, usage) : trial.put(K, N, b, weights, usage);
+        const addend = bias ? trial.put(1, N, add, weights, usage) : null;
+        trial.run("matmul", { M, N, K, transA, transB, accumulate }, [left, right, addend], [c]);
         return async (): Promise<void> => {
           const want = (m: number): Float64Array =>
             new Float64Array(N).map((_, n) => {

@@ -21,24 +21,11 @@ export const randomNumbers: SelfTestCase = {
     const positions = rows.map(([, counter]) => counter[3]);
     const settings = rows.flatMap(() => [1, 0, 1, 0]);
     const ids = trial.room(1, R, "u32");
-    trial.run(
-      "sample",
-      {},
-      [
-        trial.put(R, V, new Float64Array(R * V)),
-        trial.put(R, 4, settings),
-        trial.put(R, 5, keys, "u32"),
-        trial.put(1, R, positions, "u32"),
-      ],
-      [ids, trial.room(1, R)],
-    );
-    return () =>
-      trial.close(
-        ids,
-        rows.map(([, , random]) => Math.floor(((random >>> 8) + 0.5) * 2 ** -24 * V)),
-        0,
-        "ids of equal logits",
-      );
+    const [logits, settingRows] = [trial.put(R, V, new Float64Array(R * V)), trial.put(R, 4, settings)];
+    const inputs = [logits, settingRows, trial.put(R, 5, keys, "u32"), trial.put(1, R, positions, "u32")];
+    trial.run("sample", {}, inputs, [ids, trial.room(1, R)]);
+    const want = rows.map(([, , random]) => Math.floor(((random >>> 8) + 0.5) * 2 ** -24 * V));
+    return () => trial.close(ids, want, 0, "ids of equal logits");
   },
 };
 
@@ -70,24 +57,10 @@ export function sampling(weights: Dtype, tolerance: number): SelfTestCase {
           const u = ((philox([keys[5 * r]!, keys[5 * r + 1]!], counter)[0] >>> 8) + 0.5) * 2 ** -24;
           return expectedSample(z, settings.slice(4 * r, 4 * r + 4), u);
         });
-        await trial.close(
-          ids,
-          want.map(({ id }) => id),
-          0,
-          "sampled ids",
-        );
-        await trial.close(
-          logProb,
-          want.map(({ logProb: value }) => value),
-          tolerance,
-          "log-probabilities",
-        );
-        await trial.close(
-          entropy,
-          want.map(({ entropy: value }) => value),
-          tolerance,
-          "entropies",
-        );
+        const wanted = (name: "id" | "logProb" | "entropy"): number[] => want.map((row) => row[name]);
+        await trial.close(ids, wanted("id"), 0, "sampled ids");
+        await trial.close(logProb, wanted("logProb"), tolerance, "log-probabilities");
+        await trial.close(entropy, wanted("entropy"), tolerance, "entropies");
         const [a, b] = [bitsOf(await trial.read(sampled)), bitsOf(await trial.read(logProb))];
         for (let r = 0; r < R; r++) if (a[r] !== b[r]) throw new Error(`row ${r}: sample and log_prob differ in their bits`);
       };

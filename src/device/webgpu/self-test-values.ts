@@ -1,5 +1,5 @@
 /** Fixed inputs of the self-test, storages for them, and comparisons. */
-import type { Device, Dtype, HostArray, Storage } from "../device.ts";
+import type { Device, Dtype, HostArray, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 
 /** Multiples of 1/`steps` in [-bound, bound], the same for the same seed. Few bits: f16 holds them, and sums of products are exact in f32. */
@@ -39,34 +39,22 @@ export class Trial {
   }
 
   /** Room for outputs. */
-  room(rows: number, cols: number, dtype: Dtype = "f32", usage: "parameter" | "activation" = "activation"): Storage {
+  room(rows: number, cols: number, dtype: Dtype = "f32", usage: Usage = "activation"): Storage {
     const storage = this.device.allocate(rows, cols, dtype, usage, "self-test");
     this.storages.push(storage);
     return storage;
   }
 
   /** Values in a storage; those for f16 must be exact. */
-  put(
-    rows: number,
-    cols: number,
-    values: ArrayLike<number>,
-    dtype: Dtype = "f32",
-    usage: "parameter" | "activation" = "activation",
-  ): Storage {
+  put(rows: number, cols: number, values: ArrayLike<number>, dtype: Dtype = "f32", usage: Usage = "activation"): Storage {
     const storage = this.room(rows, cols, dtype, usage);
-    this.device.write(
-      storage,
-      dtype === "f32" ? new Float32Array(values) : dtype === "u32" ? new Uint32Array(values) : Uint16Array.from(values, halfBits),
-    );
+    const halves = dtype !== "f32" && dtype !== "u32";
+    const data = halves ? Uint16Array.from(values, halfBits) : dtype === "u32" ? new Uint32Array(values) : new Float32Array(values);
+    this.device.write(storage, data);
     return storage;
   }
 
-  run<K extends KernelName>(
-    kernel: K,
-    dims: KernelDims<K>,
-    inputs: readonly (Storage | null)[],
-    outputs: readonly (Storage | null)[],
-  ): void {
+  run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: readonly (Storage | null)[], outputs: readonly Storage[]): void {
     this.device.run(kernel, dims, inputs, outputs);
   }
 

@@ -14,7 +14,11 @@ export interface SelfTestFailure {
 }
 
 /** The pipelines that a case uses with these capabilities. */
-export function pipelinesOf(test: SelfTestCase, capabilities: Capabilities, precision: "f32" | "f16"): ReadonlyMap<string, Specialisation> {
+export function pipelinesOf(
+  test: SelfTestCase,
+  capabilities: Capabilities,
+  precision: "f32" | "f16",
+): Promise<ReadonlyMap<string, Specialisation>> {
   return collect({ capabilities, precision, fuse: true }, (device) => {
     test.run(new Trial(device));
   });
@@ -28,7 +32,7 @@ export function pipelinesOf(test: SelfTestCase, capabilities: Capabilities, prec
 export async function selfTest(device: WebGpuDevice, only?: readonly string[]): Promise<SelfTestFailure | null> {
   const { capabilities, precision } = device;
   const cases = selfTestCases(precision, capabilities).filter(({ name }) => only === undefined || only.includes(name));
-  const needs = cases.map((test) => pipelinesOf(test, capabilities, precision));
+  const needs = await Promise.all(cases.map((test) => pipelinesOf(test, capabilities, precision)));
   // All at once; whose pipeline does not compile is found out below.
   await prepareAll(
     device.pipelines,
@@ -48,14 +52,16 @@ export async function selfTest(device: WebGpuDevice, only?: readonly string[]): 
 }
 
 /** Tiers that the kernels of a failed case depend on, the most demanding first: one of them is to blame. */
-export function suspects(
+export async function suspects(
   { test: name }: SelfTestFailure,
   precision: "f32" | "f16",
   capabilitiesWithout: (tier: Tier | null) => Capabilities,
-): readonly Tier[] {
+): Promise<readonly Tier[]> {
   const test = selfTestCases(precision, capabilitiesWithout(null)).find((one) => one.name === name);
   if (test === undefined) return [];
-  const keys = (tier: Tier | null): string => [...pipelinesOf(test, capabilitiesWithout(tier), precision).keys()].sort().join("\n");
-  const used = keys(null);
-  return [...tiers].reverse().filter((tier) => keys(tier) !== used);
+  const keys = async (tier: Tier | null): Promise<string> =>
+    [...(await pipelinesOf(test, capabilitiesWithout(tier), precision)).keys()].sort().join("\n");
+  const used = await keys(null);
+  const others = await Promise.all([...tiers].reverse().map(async (tier) => ({ tier, keys: await keys(tier) })));
+  return others.filter((other) => other.keys !== used).map(({ tier }) => tier);
 }

@@ -1,5 +1,6 @@
 /** A storage of the WebGPU device: padded rows in one buffer per shard. */
-import { dtypeBytes, type Dtype, type Usage } from "../device.ts";
+import { DeviceError } from "../../util/errors.ts";
+import { dtypeBytes, type Dtype, type Storage, type Usage } from "../device.ts";
 import type { GpuBuffer, GpuStorage } from "./kernel.ts";
 
 /** Fewest rows of a shard where they fit: sums over rows are taken in chunks of so many, which a shard must not cut. */
@@ -12,20 +13,14 @@ export function strideOf(cols: number, dtype: Dtype): number {
 }
 
 /** Rows of a shard: all, or the largest power of two whose bytes are within `maxShardBytes` (raised to 256 rows where a binding holds them). */
-export function rowsPerShardOf(rows: number, rowBytes: number, maxShardBytes: number, maxBinding: number): number {
+function rowsPerShardOf(rows: number, rowBytes: number, maxShardBytes: number, maxBinding: number): number {
   if (rows * rowBytes <= maxShardBytes) return rows;
   const most = 2 ** Math.floor(Math.log2(Math.max(1, maxShardBytes / rowBytes)));
   const fits = 2 ** Math.floor(Math.log2(Math.max(1, maxBinding / rowBytes)));
   return Math.min(rows, Math.max(most, Math.min(leastRows, fits)));
 }
 
-export interface StorageShape {
-  readonly rows: number;
-  readonly cols: number;
-  readonly dtype: Dtype;
-  readonly usage: Usage;
-  readonly label: string;
-}
+type StorageShape = Pick<Storage, "rows" | "cols" | "dtype" | "usage" | "label">;
 
 /** A repacked copy, valid while the storage has the version it was made of. */
 interface Derived {
@@ -45,9 +40,11 @@ export class WebGpuStorage implements GpuStorage {
   readonly derived = new Map<string, Derived>();
   /** Whose it is: a device takes no other's. */
   readonly owner: object;
+  /** Changes whenever the contents do. */
   version = 0;
   released = false;
 
+  /** @throws DeviceError where a row is larger than a binding. */
   constructor({ rows, cols, dtype, usage, label }: StorageShape, owner: object, maxShardBytes: number, maxBinding: number) {
     this.rows = rows;
     this.cols = cols;
@@ -57,6 +54,13 @@ export class WebGpuStorage implements GpuStorage {
     this.owner = owner;
     this.stride = strideOf(cols, dtype);
     this.rowsPerShard = rowsPerShardOf(rows, this.rowBytes, maxShardBytes, maxBinding);
+    if (this.rowBytes > maxBinding)
+      throw new DeviceError({
+        where: `allocate ${label}`,
+        what: "one row does not fit a binding of this adapter",
+        expected: `at most ${maxBinding} bytes`,
+        got: `${this.rowBytes} (${cols} ${dtype})`,
+      });
   }
 
   /** Bytes from one row to the next. */

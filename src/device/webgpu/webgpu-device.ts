@@ -1,21 +1,21 @@
 /** The device on a GPU: Dawn in Node, or the browser's own WebGPU. Kernels are WGSL; recording is eager, waiting only for reads. */
 import { DeviceError } from "../../util/errors.ts";
 import { checkCall, signatures } from "../check-call.ts";
-import type { Device, Dtype, HostArray, MemoryReport, ModelShapes, Replay, Storage, Usage } from "../device.ts";
+import type { Device, DeviceProgram, Dtype, HostArray, MemoryReport, Replay, Storage, Usage } from "../device.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
-import { Arena, BufferPool, buffersOf, type PooledBuffer } from "./buffer-pool.ts";
+import { BufferPool, buffersOf, type PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
-import { bufferUsage } from "./constants.ts";
+import { captureWork, type CaptureParts } from "./capture.ts";
 import { CallContext } from "./context.ts";
 import { Downloads } from "./downloads.ts";
 import { Fusion } from "./fusion.ts";
 import { kernelHosts } from "./kernels/index.ts";
-import { modelCalls } from "./model-calls.ts";
+import { Poison } from "./poison.ts";
 import { Pipelines } from "./pipelines.ts";
 import { collect, prepareAll } from "./prepare.ts";
-import { Recorder, type Captured, type RecorderCounts } from "./recorder.ts";
+import { Recorder, type RecorderCounts } from "./recorder.ts";
 import { WebGpuStorage } from "./storage.ts";
-import { packRows, unpackRows } from "./rows.ts";
+import { checkRows, eachRun, packRows, unpackRows } from "./rows.ts";
 
 export interface WebGpuDeviceParts {
   readonly device: GPUDevice;
@@ -39,11 +39,9 @@ export interface WebGpuDeviceParts {
 
 /** Dispatches after which recorded work is handed to the GPU though nobody reads. */
 const submitAfter = 128;
-const poisonWord = 0x7fff7fff; // NaN as f32, f16 and bf16
 
 export class WebGpuDevice implements Device {
   readonly kind = "webgpu";
-  readonly batchInvariant = true;
   readonly description: string;
   readonly readInterval: number;
   readonly precision: "f32" | "f16";
@@ -57,7 +55,8 @@ export class WebGpuDevice implements Device {
   private readonly context: CallContext;
   private readonly fusion: Fusion;
   private readonly downloads: Downloads;
-  private poisonSource: PooledBuffer | null = null;
+  private readonly capturing: CaptureParts;
+  private readonly poison: Poison | null;
   private submitted = 0;
   /** Why the device can no longer be used. */
   private ended: DeviceError | null = null;
@@ -96,6 +95,8 @@ export class WebGpuDevice implements Device {
     this.downloads = new Downloads(device, this.recorder);
     this.context = new CallContext({ capabilities, precision, recorder: this.recorder, pool: this.pool, hosts: kernelHosts });
     this.fusion = new Fusion(this.context, parts.fuse);
+    this.capturing = { pool: this.pool, context: this.context, fusion: this.fusion };
+    this.poison = parts.poison ? new Poison(device, this.recorder) : null;
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       fail(new DeviceError({ where: "webgpu device", what: event.error.message, hint: "The device cannot be used any more." }));
@@ -125,15 +126,7 @@ export class WebGpuDevice implements Device {
       if (!Number.isSafeInteger(value) || value < 1 || value > 0x7fffffff)
         throw new DeviceError({ where, what: `${name} is wrong`, expected: "an integer from 1 to 2^31 - 1", got: String(value) });
     }
-    const { maxBinding } = this.capabilities;
-    const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, this.parts.maxShardBytes, maxBinding);
-    if (storage.rowBytes > maxBinding)
-      throw new DeviceError({
-        where,
-        what: "one row does not fit a binding of this adapter",
-        expected: `at most ${maxBinding} bytes`,
-        got: `${storage.rowBytes} (${cols} ${dtype})`,
-      });
+    const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, this.parts.maxShardBytes, this.capabilities.maxBinding);
     for (let shard = 0; shard < storage.shards; shard++) {
       const buffer = this.pool.take(
         storage.shardBytes(shard),
@@ -142,7 +135,7 @@ export class WebGpuDevice implements Device {
         usage === "parameter",
       );
       storage.buffers.push(buffer);
-      if (this.parts.poison) this.poisonBuffer(buffer, storage.shardBytes(shard));
+      this.poison?.fill(buffer, storage.shardBytes(shard));
     }
     this.checkAlive(where);
     return storage;
@@ -170,11 +163,11 @@ export class WebGpuDevice implements Device {
         expected: `${wanted.name} for ${own.dtype}`,
         got: data.constructor.name,
       });
-    this.checkRows(own, "write", firstRow, rows);
+    checkRows(own, "write", firstRow, rows);
     if (this.recorder.capturing) throw new DeviceError({ where: `write ${own.label}`, what: "what is captured may ask for kernels only" });
     this.fusion.flush();
     own.version += 1;
-    this.eachRun(own, firstRow, rows, (buffer, row, from, to) => {
+    eachRun(own, firstRow, rows, (buffer, row, from, to) => {
       // The queue writes before anything that is recorded but not submitted.
       if (buffer.usedIn === this.recorder.serial) this.recorder.flush();
       packRows(own, data, from, to, (bytes, at) => {
@@ -185,11 +178,11 @@ export class WebGpuDevice implements Device {
 
   async read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
     const own = this.own(storage, "read");
-    this.checkRows(own, "read", firstRow, rows);
+    checkRows(own, "read", firstRow, rows);
     this.fusion.flush();
     const data = new arrayTypes[own.dtype](rows * own.cols);
     const parts: Promise<void>[] = [];
-    this.eachRun(own, firstRow, rows, (buffer, row, from, to) => {
+    eachRun(own, firstRow, rows, (buffer, row, from, to) => {
       const bytes = (to - from) * own.rowBytes;
       parts.push(
         this.downloads.read(buffer, row * own.rowBytes, bytes, (memory) => {
@@ -233,35 +226,14 @@ export class WebGpuDevice implements Device {
   capture(fn: () => void): Replay {
     this.checkAlive("capture");
     if (this.recorder.capturing) throw new DeviceError({ where: "capture", what: "it was called inside a capture" });
-    this.fusion.flush();
-    const arena = new Arena();
-    const refreshes = new Map<WebGpuStorage, Map<string, () => void>>();
-    this.pool.arena = arena;
-    this.context.captured = refreshes;
-    let captured: Captured;
-    try {
-      captured = this.recorder.capture(() => {
-        fn();
-        this.fusion.flush();
-      });
-    } catch (error) {
-      this.pool.dispose(arena);
-      throw error;
-    } finally {
-      this.pool.arena = null;
-      this.context.captured = null;
-    }
+    const { recorded, refresh, free } = captureWork(this.capturing, fn, (work) => this.recorder.capture(work));
     let disposed = false;
     return {
       run: () => {
         this.checkAlive("replay");
         if (disposed) throw new DeviceError({ where: "replay", what: "it has been disposed of" });
-        this.fusion.flush();
-        for (const [storage, each] of refreshes) {
-          this.own(storage, "replay");
-          for (const refresh of each.values()) refresh();
-        }
-        this.recorder.replay(captured, submitAfter);
+        refresh((storage) => this.own(storage, "replay"));
+        this.recorder.replay(recorded, submitAfter);
         this.submitted = this.recorder.counts.dispatches;
       },
       dispose: () => {
@@ -270,19 +242,18 @@ export class WebGpuDevice implements Device {
         if (this.ended !== null) return;
         this.fusion.flush();
         this.recorder.flush();
-        captured.params?.destroy();
-        this.pool.dispose(arena);
+        recorded.params?.destroy();
+        free();
       },
     };
   }
 
-  async prepare(shapes: ModelShapes, onProgress?: (done: number, total: number) => void): Promise<void> {
+  async prepare(program: DeviceProgram, onProgress?: (done: number, total: number) => void): Promise<void> {
     this.checkAlive("prepare");
     const { capabilities, precision, parts } = this;
     if (!parts.precompile) return;
-    const wanted = collect({ capabilities, precision, maxShardBytes: parts.maxShardBytes, fuse: parts.fuse }, (dry) => {
-      modelCalls(dry, shapes, capabilities.maxBinding);
-    });
+    const { maxShardBytes, fuse, readInterval } = parts;
+    const wanted = await collect({ capabilities, precision, maxShardBytes, fuse, readInterval }, program);
     await prepareAll(this.pipelines, wanted.values(), onProgress);
     this.checkAlive("prepare");
   }
@@ -340,32 +311,6 @@ export class WebGpuDevice implements Device {
     return storage;
   }
 
-  private checkRows(storage: WebGpuStorage, where: string, first: number, rows: number): void {
-    if (Number.isInteger(first) && Number.isInteger(rows) && first >= 0 && rows >= 0 && first + rows <= storage.rows) return;
-    throw new DeviceError({
-      where: `${where} ${storage.label}`,
-      what: "rows do not fit",
-      expected: `whole rows of ${storage.cols} within 0..${storage.rows}`,
-      got: `${rows} from ${first}`,
-    });
-  }
-
-  // Pieces of some rows that lie in one shard: its buffer, the first row there, and the rows counted from the first of them.
-  private eachRun(
-    storage: WebGpuStorage,
-    first: number,
-    rows: number,
-    visit: (buffer: PooledBuffer, row: number, from: number, to: number) => void,
-  ): void {
-    const { rowsPerShard, buffers } = storage;
-    for (let row = first; row < first + rows;) {
-      const shard = Math.floor(row / rowsPerShard);
-      const end = Math.min(first + rows, (shard + 1) * rowsPerShard);
-      visit(buffers[shard] as PooledBuffer, row - shard * rowsPerShard, row - first, end - first);
-      row = end;
-    }
-  }
-
   private outOfMemory(label: string, bytes: number, message: string): DeviceError {
     return new DeviceError({
       where: "webgpu device",
@@ -373,16 +318,6 @@ export class WebGpuDevice implements Device {
       got: `${mib(bytes)} asked with ${mib(this.pool.inUse)} in use and ${mib(this.pool.reserved - this.pool.inUse)} pooled`,
       hint: "Lower the tokens per micro-batch, the sequences in a batch, the KV cache or the model size, or store weights and cache as f16.",
     });
-  }
-
-  private poisonBuffer(buffer: PooledBuffer, bytes: number): void {
-    const size = 1 << 18;
-    if (this.poisonSource === null) {
-      const source = this.gpu.createBuffer({ size, usage: bufferUsage.copySrc | bufferUsage.copyDst, label: "poison" });
-      this.gpu.queue.writeBuffer(source, 0, new Uint32Array(size / 4).fill(poisonWord));
-      this.poisonSource = { buffer: source, id: 0, bytes: size, usedIn: -1, arena: null };
-    }
-    for (let at = 0; at < bytes; at += size) this.recorder.copy(this.poisonSource, 0, buffer, at, Math.min(size, bytes - at));
   }
 }
 

@@ -92,8 +92,7 @@ describe("steps asked for ahead of the read before", () => {
         await slowly(readInterval, async (slow, same) => {
           const generator = new BatchGenerator({
             device: slow,
-            models: { tiny: { decoder: same } },
-            kvCacheBytes: 9 * blockBytes,
+            models: { tiny: { decoder: same, cacheBytes: 9 * blockBytes } },
             sharing,
           });
           expect(await Promise.all(list.map((job) => runJob(generator, job)))).toEqual(alone);
@@ -131,7 +130,7 @@ describe("while steps are under way", () => {
   test("closing a sequence at any moment rejects its request, disturbs no other, and its blocks are used again", async () => {
     for (let turns = 0; turns < 24; turns += 3)
       await slowly(4, async (slow, same) => {
-        const generator = new BatchGenerator({ device: slow, models: { tiny: { decoder: same } }, kvCacheBytes: 12 * blockBytes });
+        const generator = new BatchGenerator({ device: slow, models: { tiny: { decoder: same, cacheBytes: 12 * blockBytes } } });
         const doomed = [5, 6].map((rollout) => generator.open({ ...open, key: { ...open.key, rollout }, prompt: idsOf(8, 30) }));
         const rejected = doomed.map((sequence) =>
           expect(sequence.generate({ ...long, maxNewTokens: 200 })).rejects.toThrow(/closed while a request was under way/),

@@ -78,7 +78,7 @@ describe("BatchGenerator: results do not depend on scheduling", () => {
   test("when blocks are so short that requests are preempted and idle sequences lose their caches", async () => {
     const blockBytes = 2 * 2 * 2 * 8 * 64 * 4;
     for (const sharing of [true, false]) {
-      const generator = new BatchGenerator({ device, models: { tiny: { decoder } }, kvCacheBytes: 9 * blockBytes, sharing });
+      const generator = new BatchGenerator({ device, models: { tiny: { decoder, cacheBytes: 9 * blockBytes } }, sharing });
       const results = await Promise.all(list.map((job) => runJob(generator, job)));
       const counts = generator.takeCounts().get("tiny")!;
       await generator.dispose();
@@ -379,16 +379,30 @@ describe("BatchGenerator: blocks and counts", () => {
 
   test("a request that cannot fit even alone is refused with what was needed and what there is", async () => {
     const blockBytes = 2 * 2 * 2 * 8 * 64 * 4;
-    const generator = new BatchGenerator({ device, models: { tiny: { decoder } }, kvCacheBytes: 3 * blockBytes });
+    const generator = new BatchGenerator({ device, models: { tiny: { decoder, cacheBytes: 3 * blockBytes } } });
     const sequence = generator.open({ ...open, prompt: idsOf(1, 180) });
     await expect(sequence.generate({ ...request, maxNewTokens: 20 })).rejects.toThrow(
-      /does not fit the cache.*expected at most 3 blocks of 64 tokens, got 199 tokens \(180 in the sequence, 20 to sample\), 4 blocks\n.*Raise kvCacheBytes/s,
+      /does not fit the cache.*expected at most 3 blocks of 64 tokens, got 199 tokens \(180 in the sequence, 20 to sample\), 4 blocks\n.*Raise its cacheBytes/s,
     );
     expect((await sequence.generate({ ...request, maxNewTokens: 12 })).ids).toHaveLength(12);
     await generator.dispose();
-    expect(() => new BatchGenerator({ device, models: { tiny: { decoder } }, kvCacheBytes: 100 })).toThrow(
+    expect(() => new BatchGenerator({ device, models: { tiny: { decoder, cacheBytes: 100 } } })).toThrow(
       /holds no block; expected at least/,
     );
+  });
+
+  test("each model has the blocks that its own bytes hold, whatever the others have", async () => {
+    const blockBytes = 2 * 2 * 2 * 8 * 64 * 4;
+    const models = { one: { decoder, cacheBytes: 2 * blockBytes - 1 }, other: { decoder, cacheBytes: 2 * blockBytes } };
+    const generator = new BatchGenerator({ device, models });
+    for (const [model, blocks] of [
+      ["one", 1],
+      ["other", 2],
+    ] as const) {
+      const sequence = generator.open({ ...open, model, prompt: idsOf(1, 10) });
+      await expect(sequence.generate({ ...request, maxNewTokens: 64 * blocks })).rejects.toThrow(`at most ${blocks} blocks of 64 tokens`);
+    }
+    await generator.dispose();
   });
 
   test("an error on the device rejects the requests of that model, and the next one works", async () => {

@@ -7,7 +7,6 @@ export class SlowReads implements Device {
   readonly kind;
   readonly description;
   readonly precision;
-  readonly batchInvariant;
   readonly readInterval: number;
   /** Turns of the event loop that a read takes. */
   readonly turns: number;
@@ -28,7 +27,6 @@ export class SlowReads implements Device {
     this.kind = inner.kind;
     this.description = inner.description;
     this.precision = inner.precision;
-    this.batchInvariant = inner.batchInvariant;
     this.readInterval = readInterval;
     this.turns = turns;
   }

@@ -92,8 +92,10 @@ describe("the loop on a real generator", () => {
   async function rollOut(policy: Decoder, simulator: Decoder, tasks: readonly RolloutTask[], maxRows: number): Promise<SearchTrajectory[]> {
     const generator = new BatchGenerator({
       device: cpu(),
-      models: { policy: { decoder: policy }, simulator: { decoder: simulator, frozen: true } },
-      kvCacheBytes: 8 * 2 ** 20,
+      models: {
+        policy: { decoder: policy, cacheBytes: 4 * 2 ** 20 },
+        simulator: { decoder: simulator, frozen: true, cacheBytes: 4 * 2 ** 20 },
+      },
       maxRows,
     });
     const engine = new SimulatedSearch({
@@ -103,7 +105,7 @@ describe("the loop on a real generator", () => {
       stop: documentStop,
       seed: 5,
       noise: 0.5,
-      topK: 1,
+      documents: 1,
       maxNewTokens: 20,
       template: simulatorTemplate("q {question} a {answer}\n{query} {kind}\n"),
     });
@@ -166,13 +168,13 @@ describe("the loop on a real generator", () => {
 
   it("closes everything when an engine fails in the middle", async () => {
     const policy = Decoder.initialise(config, cpu(), 1);
-    const generator = new BatchGenerator({ device: cpu(), models: { policy: { decoder: policy } }, kvCacheBytes: 8 * 2 ** 20 });
+    const generator = new BatchGenerator({ device: cpu(), models: { policy: { decoder: policy, cacheBytes: 8 * 2 ** 20 } } });
     let calls = 0;
     const engine = {
       name: "failing",
       search: async () => {
         if (++calls === 3) throw new Error("engine down");
-        return { documents: "Doc 1: a", kind: "real" as const };
+        return { documents: [{ text: "a" }], kind: "real" as const };
       },
       close: async () => undefined,
     };

@@ -51,8 +51,7 @@ describe("LoRA on one copy of the weights", () => {
     for (const parameter of added.values()) writeNormal(parameter, streamKey(seed, "initialise"), index++, 0.15);
   }
 
-  const generatorOf = (models: Record<string, GeneratorModel>): BatchGenerator =>
-    closing(new BatchGenerator({ device: device(), models, kvCacheBytes: 8 * 2 ** 20 }));
+  const generatorOf = (models: Record<string, GeneratorModel>): BatchGenerator => closing(new BatchGenerator({ device: device(), models }));
 
   interface Sampled {
     readonly prompt: readonly number[];

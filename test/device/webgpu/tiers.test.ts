@@ -1,6 +1,6 @@
 /** Which tiers of kernels an adapter gets, what is said of it, and what is compiled ahead. */
 import { describe, expect, it } from "vitest";
-import type { ModelShapes } from "../../../src/device/device.ts";
+import type { Device } from "../../../src/device/device.ts";
 import { capabilitiesOf, tierReasons, type AdapterFacts } from "../../../src/device/webgpu/adapter.ts";
 import type { Tier } from "../../../src/device/webgpu/capabilities.ts";
 import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
@@ -80,30 +80,33 @@ describe("tiers of an adapter", () => {
 
 describe("compiling ahead", () => {
   const config = tinyConfigs.qwen3;
-  const shapes: ModelShapes = { ...config, weights: "f32", cache: "f32", trains: "weights", loraRank: 0 };
-
-  it("counts up to all pipelines of a model, after which a step of training compiles none", async () => {
-    const device = (await makeDevice({ precompile: true })) as WebGpuDevice;
-    const seen: [number, number][] = [];
-    await device.prepare(shapes, (done, total) => seen.push([done, total]));
-    expect(seen.length).toBeGreaterThan(20);
-    expect(seen.map(([done]) => done)).toEqual(seen.map((_, i) => i + 1));
-    expect(new Set(seen.map(([, total]) => total))).toEqual(new Set([seen.length]));
-    const before = device.pipelines.count;
-    expect(before).toBe(seen.length);
+  /** A step of fine-tuning and a forward. */
+  const program = async (device: Device): Promise<void> => {
     const decoder = tinyDecoder(config, device);
     const optimizer = new AdamW(decayGroups(decoder.parameters(), 0));
     const example = { ids: randomIds(30, config.vocabulary, 1), weights: Array.from({ length: 30 }, () => 1) };
     await fineTuneStep(decoder, optimizer, [example], { learningRate: 1e-3, microBatchTokens: 64 });
     decoder.forward(packBatch(device, [randomIds(70, config.vocabulary, 2)]));
+  };
+
+  it("counts up to all pipelines of a program, after which the program compiles none", async () => {
+    const device = (await makeDevice({ precompile: true })) as WebGpuDevice;
+    const seen: [number, number][] = [];
+    await device.prepare(program, (done, total) => seen.push([done, total]));
+    expect(seen.length).toBeGreaterThan(20);
+    expect(seen.map(([done]) => done)).toEqual(seen.map((_, i) => i + 1));
+    expect(new Set(seen.map(([, total]) => total))).toEqual(new Set([seen.length]));
+    const before = device.pipelines.count;
+    expect(before).toBe(seen.length);
+    await program(device);
     expect(device.pipelines.count).toBe(before);
-    await device.prepare(shapes, () => expect.fail("something is compiled again"));
+    await device.prepare(program, () => expect.fail("something is compiled again"));
     await device.destroy();
   });
 
   it("is left out on a software adapter unless it is asked for", () =>
     withDevice(async (device) => {
-      await device.prepare!(shapes);
+      await device.prepare!(program);
       expect((device as WebGpuDevice).pipelines.count > 0).toBe(!here.software);
     }));
 });

@@ -1,18 +1,9 @@
 /** One step of the stop automaton: first the automaton, one dispatch per shard of its table, then positions and the record. */
-import type { GpuStorage, KernelHost } from "../kernel.ts";
-import { shardsOf } from "./rows.ts";
+import { shardsOf, type GpuStorage, type KernelHost, type Present } from "../kernel.ts";
 
 export const advance: KernelHost = (context, { dims, inputs, outputs }) => {
-  const [ids, logProb, transitions, accepts] = inputs as [GpuStorage, GpuStorage, GpuStorage, GpuStorage];
-  const [last, positions, states, remaining, status, outIds, outLogProbs] = outputs.map((output) => output!) as [
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-  ];
+  const [ids, logProb, transitions, accepts] = inputs as Present;
+  const [last, positions, states, remaining, status, outIds, outLogProbs] = outputs as Present;
   const R = ids.cols;
   const step = dims["step"]!;
   const codes = context.scratch(R * 4);

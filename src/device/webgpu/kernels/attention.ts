@@ -1,6 +1,16 @@
 /** Host side of attention: packed for training, paged for prefill and decode, and its backward pass. */
 import { DeviceError } from "../../../util/errors.ts";
-import { dtypeCodes, fold, type GpuBuffer, type GpuStorage, type KernelCall, type KernelContext } from "../kernel.ts";
+import {
+  dtypeCodes,
+  fold,
+  shardsOf,
+  type GpuBuffer,
+  type GpuStorage,
+  type KernelCall,
+  type KernelContext,
+  type Present,
+} from "../kernel.ts";
+import { expectAlike } from "./kv-cache.ts";
 
 /** Rows (token, query head) of a tile. */
 const tileRows = 64;
@@ -41,32 +51,28 @@ function tiling(shape: Heads, tokens: number, sequences: number) {
   return { group, tile, groups, groupsPerHead: groups / shape.kvHeads, slots: Math.floor(tokens / tile) + sequences };
 }
 
+const reader =
+  (context: KernelContext) =>
+  (storage: GpuStorage): GpuBuffer =>
+    context.whole(storage, "read");
 const quads = ({ stride }: GpuStorage): number => stride / 4;
 /** Strides of caches in vec4<u32>s. */
 const words4 = ({ stride, dtype }: GpuStorage): number => (dtype === "f32" ? stride / 4 : stride / 8);
 
 /** Packed causal attention; saves lse. */
 export function attention(context: KernelContext, call: KernelCall): void {
-  const [q, k, v, offsets] = call.inputs as [GpuStorage, GpuStorage, GpuStorage, GpuStorage];
-  const [out, lse] = call.outputs as [GpuStorage, GpuStorage];
+  const [q, k, v, offsets] = call.inputs as Present;
+  const [out, lse] = call.outputs as Present;
   const shape = headsOf(call);
   const sequences = offsets.cols - 1;
   if (q.rows === 0 || sequences === 0) return;
   const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
-  const places = context.whole(offsets, "read");
+  const read = reader(context);
+  const places = read(offsets);
   context.dispatch({
     kernel: "attention",
     constants: { WIDE: shape.D > 64, PAGED: false, KV_DTYPE: dtypeCodes.f32 },
-    buffers: [
-      context.whole(q, "read"),
-      context.whole(k, "read"),
-      context.whole(v, "read"),
-      places,
-      places,
-      places,
-      context.whole(out, "write"),
-      context.whole(lse, "write"),
-    ],
+    buffers: [read(q), read(k), read(v), places, places, places, context.whole(out, "write"), context.whole(lse, "write")],
     uints: [slots, sequences, group, groups, groupsPerHead, tile, quads(q), quads(k), quads(v), quads(out), lse.stride, 0, shape.D / 4, 16],
     floats: [shape.scale],
     grid: fold(slots * groups),
@@ -75,21 +81,13 @@ export function attention(context: KernelContext, call: KernelCall): void {
 
 /** Gradients of `attention` in q, k and v. */
 export function attentionBackward(context: KernelContext, call: KernelCall): void {
-  const [q, k, v, offsets, out, lse, dout] = call.inputs as [
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-  ];
-  const [dq, dk, dv] = call.outputs as [GpuStorage, GpuStorage, GpuStorage];
+  const [q, k, v, offsets, out, lse, dout] = call.inputs as Present;
+  const [dq, dk, dv] = call.outputs as Present;
   const shape = headsOf(call);
   const { heads, kvHeads, D, scale } = shape;
   const sequences = offsets.cols - 1;
   if (q.rows === 0 || sequences === 0) return;
-  const read = (storage: GpuStorage): GpuBuffer => context.whole(storage, "read");
+  const read = reader(context);
   const count = q.rows * heads;
   const stats = context.scratch(count * 8);
   const gradient = read(dout);
@@ -122,25 +120,13 @@ export function attentionBackward(context: KernelContext, call: KernelCall): voi
 
 /** Attention against the cache: tiles of queries for prefill, blocks of keys for decode; both give the bits of `attention`. */
 export function attentionPaged(context: KernelContext, call: KernelCall): void {
-  const [q, positions, offsets, blockTable, kCache, vCache] = call.inputs as [
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-  ];
-  const out = call.outputs[0]!;
+  const [q, positions, offsets, blockTable, kCache, vCache] = call.inputs as Present;
+  const [out] = call.outputs as Present;
+  const read = reader(context);
   const shape = headsOf(call);
   const sequences = blockTable.rows;
   if (q.rows === 0 || sequences === 0) return;
-  if (kCache.dtype !== vCache.dtype || kCache.rowsPerShard !== vCache.rowsPerShard)
-    throw new DeviceError({
-      where: "attention_paged",
-      what: "kCache and vCache differ in type or shards",
-      expected: `${kCache.dtype}, ${kCache.rowsPerShard} blocks a shard`,
-      got: `${vCache.dtype}, ${vCache.rowsPerShard}`,
-    });
+  expectAlike("attention_paged", kCache, vCache);
   if (q.rows > fewTokens * sequences && kCache.shards === 1) prefill();
   else decode();
 
@@ -150,30 +136,12 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
       kernel: "attention",
       constants: { WIDE: shape.D > 64, PAGED: true, KV_DTYPE: dtypeCodes[kCache.dtype] },
       buffers: [
-        context.whole(q, "read"),
-        kCache.buffers[0]!,
-        vCache.buffers[0]!,
-        context.whole(offsets, "read"),
-        context.whole(positions, "read"),
-        context.whole(blockTable, "read"),
-        context.whole(out, "write"),
-        context.scratch(16),
+        ...[read(q), kCache.buffers[0]!, vCache.buffers[0]!, read(offsets), read(positions), read(blockTable)],
+        ...[context.whole(out, "write"), context.scratch(16)],
       ],
       uints: [
-        slots,
-        sequences,
-        group,
-        groups,
-        groupsPerHead,
-        tile,
-        quads(q),
-        words4(kCache),
-        words4(vCache),
-        quads(out),
-        0,
-        blockTable.stride,
-        shape.D / 4,
-        16,
+        ...[slots, sequences, group, groups, groupsPerHead, tile, quads(q), words4(kCache), words4(vCache), quads(out)],
+        ...[0, blockTable.stride, shape.D / 4, 16],
       ],
       floats: [shape.scale],
       grid: fold(slots * groups),
@@ -198,10 +166,7 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
       });
     const sums = context.scratch(itemsAtOnce * itemBytes);
     const norms = context.scratch(itemsAtOnce * maxBlocks * ROWS * 8);
-    const queries = context.whole(q, "read");
-    const at = context.whole(positions, "read");
-    const places = context.whole(offsets, "read");
-    const table = context.whole(blockTable, "read");
+    const [queries, at, places, table] = [read(q), read(positions), read(offsets), read(blockTable)];
     const to = context.whole(out, "write");
     // threads that sum 4 columns each: as many parts of the 32 as there is room for
     const parts = D > 64 ? 1 : D > 32 ? 2 : D > 16 ? 4 : 8;
@@ -210,9 +175,7 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
       const some = Math.min(itemsAtOnce, items - first);
       // four groups of threads a workgroup, each with blocks of its own
       const splits = Math.max(1, Math.min(Math.ceil(wantedGroups / some / 4), Math.ceil(maxBlocks / 4)));
-      kCache.buffers.forEach((keys, shard) => {
-        const firstBlock = shard * kCache.rowsPerShard;
-        const blocks = Math.min(kCache.rowsPerShard, kCache.rows - firstBlock);
+      shardsOf(kCache).forEach(({ buffer: keys, first: firstBlock, rows: blocks }, shard) => {
         context.dispatch({
           kernel: "attention_paged",
           constants: { ROWS, EACH: Math.ceil(ROWS / parts), KV_DTYPE: dtypeCodes[kCache.dtype] },

@@ -1,5 +1,5 @@
 /** Sums of columns: chunks of 256 rows by themselves, then added in order. */
-import { rowRuns, type GpuStorage, type KernelContext, type KernelHost } from "../kernel.ts";
+import { chunkRuns, type KernelHost } from "../kernel.ts";
 import { matmulSum } from "./matmul-sum.ts";
 
 const chunk = 256;
@@ -8,11 +8,12 @@ export const columnSum: KernelHost = (context, { inputs: [x], outputs: [y] }) =>
   const stride = x!.stride / 4;
   const chunks = Math.ceil(x!.rows / chunk);
   const part = context.scratch(chunks * stride * 16);
-  for (const { buffer, row, first, rows } of chunkRuns(context, x!)) {
+  for (const { row, rows, parts } of chunkRuns(context, chunk, [x!])) {
+    const [from] = parts;
     context.dispatch({
       kernel: "column_sum",
-      buffers: [buffer, part],
-      uints: [rows, stride, row * stride, first / chunk],
+      buffers: [from!.buffer, part],
+      uints: [rows, stride, from!.row * stride, row / chunk],
       grid: [Math.ceil(stride / 64), Math.ceil(rows / chunk), 1],
     });
   }
@@ -26,9 +27,3 @@ export const columnSum: KernelHost = (context, { inputs: [x], outputs: [y] }) =>
     accumulate: true,
   });
 };
-
-/** Runs of rows of x that cut no chunk. */
-function chunkRuns(context: KernelContext, x: GpuStorage) {
-  if (x.shards > 1 && x.rowsPerShard % chunk !== 0) return [{ buffer: context.whole(x, "read"), row: 0, first: 0, rows: x.rows }];
-  return rowRuns([x]).map(({ row, rows, parts: [part] }) => ({ buffer: part!.buffer, row: part!.row, first: row, rows }));
-}

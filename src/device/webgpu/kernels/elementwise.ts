@@ -1,5 +1,6 @@
 /** Kernels that treat each element by itself: fill, copy, round, add, accumulate; and the way they walk sharded storages. */
 import { dtypeBytes } from "../../device.ts";
+import type { KernelDims } from "../../kernels.ts";
 import {
   dtypeCodes,
   fold,
@@ -24,7 +25,7 @@ export function rowUnits({ stride, dtype }: GpuStorage): number {
   return (stride * dtypeBytes[dtype]) / 16;
 }
 
-export interface FlatDispatch extends Pick<Dispatch, "kernel" | "constants" | "floats"> {
+interface FlatDispatch extends Pick<Dispatch, "kernel" | "constants" | "floats"> {
   /** Uniform words after `units` and the starts. */
   readonly uints?: readonly number[];
   /** Buffers after the storages'. */
@@ -54,7 +55,7 @@ const word = new Float32Array(1);
 const wordBits = new Uint32Array(word.buffer);
 
 /** The bits of x as f32. */
-export function floatBits(x: number): number {
+function floatBits(x: number): number {
   word[0] = x;
   return wordBits[0]!;
 }
@@ -68,59 +69,31 @@ export const fill: KernelHost = (context, { dims, outputs: [y] }) => {
   flat(context, [y!], { kernel: "fill", uints: [y!.dtype === "u32" ? value >>> 0 : floatBits(value)] });
 };
 
-/** A run of rows of x and y that lies in one shard of each, though not at the same row. */
-interface PairRun {
-  readonly rows: number;
-  readonly x: { readonly buffer: GpuBuffer; readonly row: number };
-  readonly y: { readonly buffer: GpuBuffer; readonly row: number };
-}
-
-function pairRuns(x: GpuStorage, fromRow: number, y: GpuStorage, toRow: number, rows: number): PairRun[] {
-  const runs: PairRun[] = [];
-  const at = (storage: GpuStorage, row: number): PairRun["x"] & { readonly left: number } => {
-    const shard = Math.floor(row / storage.rowsPerShard);
-    const local = row - shard * storage.rowsPerShard;
-    return { buffer: storage.buffers[shard]!, row: local, left: storage.rowsPerShard - local };
-  };
-  for (let done = 0; done < rows;) {
-    const from = at(x, fromRow + done);
-    const to = at(y, toRow + done);
-    const some = Math.min(rows - done, from.left, to.left);
-    runs.push({ rows: some, x: from, y: to });
-    done += some;
-  }
-  return runs;
-}
-
 /** Dispatches of a kernel that reads x and writes y of another dtype: by 16 bytes where the dtypes agree, else by 8 elements of a row. */
 function convert(
   context: KernelContext,
   x: GpuStorage,
   y: GpuStorage,
-  { fromRow, toRow, rows }: { readonly fromRow: number; readonly toRow: number; readonly rows: number },
+  { fromRow, toRow, rows }: KernelDims<"copy">,
   dispatch: Pick<Dispatch, "kernel" | "constants" | "floats">,
 ): void {
   const [xStride, yStride] = [rowUnits(x), rowUnits(y)];
   const rowItems = Math.min(xStride, yStride); // where dtypes differ, that of the 16-bit side
-  for (const run of pairRuns(x, fromRow, y, toRow, rows)) {
-    const items = run.rows * rowItems;
+  for (const { rows: some, parts } of rowRuns([x, y], fromRow, rows, [0, toRow - fromRow])) {
+    const [from, to] = parts;
+    const items = some * rowItems;
     context.dispatch({
       ...dispatch,
-      buffers: [run.x.buffer, run.y.buffer],
-      uints: [items, rowItems, run.x.row * xStride, xStride, run.y.row * yStride, yStride],
+      buffers: [from!.buffer, to!.buffer],
+      uints: [items, rowItems, from!.row * xStride, xStride, to!.row * yStride, yStride],
       grid: groupsFor(items),
     });
   }
 }
 
 export const copy: KernelHost = (context, { dims, inputs: [x], outputs: [y] }) => {
-  convert(
-    context,
-    x!,
-    y!,
-    { fromRow: dims["fromRow"]!, toRow: dims["toRow"]!, rows: dims["rows"]! },
-    { kernel: "copy", constants: { FROM: dtypeCodes[x!.dtype], TO: dtypeCodes[y!.dtype] } },
-  );
+  const constants = { FROM: dtypeCodes[x!.dtype], TO: dtypeCodes[y!.dtype] };
+  convert(context, x!, y!, dims, { kernel: "copy", constants });
 };
 
 export const round: KernelHost = (context, { dims, inputs: [x], outputs: [y] }) => {
@@ -132,11 +105,6 @@ export const add: KernelHost = (context, { inputs: [a, b], outputs: [y] }) => {
 };
 
 export const accumulate: KernelHost = (context, { dims, inputs: [x], outputs: [y] }) => {
-  convert(
-    context,
-    x!,
-    y!,
-    { fromRow: 0, toRow: 0, rows: y!.rows },
-    { kernel: "accumulate", constants: { X_DTYPE: dtypeCodes[x!.dtype] }, floats: [dims["scale"]!] },
-  );
+  const constants = { X_DTYPE: dtypeCodes[x!.dtype] };
+  convert(context, x!, y!, { fromRow: 0, toRow: 0, rows: y!.rows }, { kernel: "accumulate", constants, floats: [dims["scale"]!] });
 };

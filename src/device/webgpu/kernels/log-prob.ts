@@ -3,7 +3,7 @@
  * has depends on the vocabulary and the device only, so the gradient of the weight is summed in one order.
  */
 import { dtypeBytes } from "../../device.ts";
-import { rowRuns, type GpuStorage, type KernelContext, type KernelHost } from "../kernel.ts";
+import { rowRuns, type GpuStorage, type KernelContext, type KernelHost, type Present } from "../kernel.ts";
 import { logSoftmax, softmaxBlocks, statsBytes } from "./log-softmax.ts";
 
 /** Bytes of the logits that exist at once. The backward pass adds to the whole weight once per chunk: fewer, larger chunks. */
@@ -68,8 +68,8 @@ function eachChunk(context: KernelContext, hidden: GpuStorage, weight: GpuStorag
 }
 
 export const logProb: KernelHost = (context, { dims, inputs, outputs }) => {
-  const [hidden, weight, targets] = inputs as [GpuStorage, GpuStorage, GpuStorage];
-  const [value, entropy, lse] = outputs as [GpuStorage, GpuStorage, GpuStorage];
+  const [hidden, weight, targets] = inputs as Present;
+  const [value, entropy, lse] = outputs as Present;
   const V = weight.rows;
   const most = Math.min(hidden.rows, chunkRows(context, V, forwardBytes));
   const parts = context.scratch(most * softmaxBlocks(V) * statsBytes);
@@ -87,14 +87,7 @@ export const logProb: KernelHost = (context, { dims, inputs, outputs }) => {
 };
 
 export const logProbBackward: KernelHost = (context, { dims, inputs, outputs }) => {
-  const [hidden, weight, targets, entropy, lse, dLogProb] = inputs as [
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-    GpuStorage,
-  ];
+  const [hidden, weight, targets, entropy, lse, dLogProb] = inputs as Present;
   const dEntropy = inputs[6] ?? null;
   const dhidden = outputs[0]!;
   const dweight = outputs[1] ?? null;

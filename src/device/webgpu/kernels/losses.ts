@@ -1,4 +1,5 @@
 /** Losses over vectors of tokens: the policy loss and the weighted negative log-likelihood. Each sums chunks first, then the chunks. */
+import type { KernelDims } from "../../kernels.ts";
 import { fold, type KernelHost } from "../kernel.ts";
 import { zero } from "./elementwise.ts";
 
@@ -11,24 +12,13 @@ export const policyLoss: KernelHost = (context, { dims, inputs, outputs: [dLogPr
   const [logProb, oldLogProb, reference, entropy, advantage, weight] = inputs;
   const tokens = logProb!.cols;
   const chunks = Math.ceil(tokens / chunkTokens);
-  const { clipLow, clipHigh, klCoef, entropyCoef, scale } = dims as Record<
-    "clipLow" | "clipHigh" | "klCoef" | "entropyCoef" | "scale",
-    number
-  >;
+  const { clipLow, clipHigh, klCoef, entropyCoef, scale } = dims as KernelDims<"policy_loss">;
   const sums = context.scratch(Math.max(1, chunks) * policySlots * pairBytes);
   const grid = fold(chunks);
   context.dispatch({
     kernel: "policy_loss",
     constants: { REFERENCE: reference !== null },
-    buffers: [
-      logProb!.buffers[0]!,
-      oldLogProb!.buffers[0]!,
-      (reference ?? oldLogProb)!.buffers[0]!,
-      advantage!.buffers[0]!,
-      weight!.buffers[0]!,
-      dLogProb!.buffers[0]!,
-      sums,
-    ],
+    buffers: [...[logProb, oldLogProb, reference ?? oldLogProb, advantage, weight, dLogProb].map((one) => one!.buffers[0]!), sums],
     uints: [tokens, zero],
     floats: [1 - clipLow, 1 + clipHigh, klCoef, scale],
     grid,

@@ -1,5 +1,6 @@
 /** The gradient norm, its clipping factor, and AdamW. All values stay on the device. */
-import { fold, rowRuns, type GpuStorage, type KernelContext, type KernelHost } from "../kernel.ts";
+import type { KernelDims } from "../../kernels.ts";
+import { chunkRuns, fold, rowRuns, type GpuStorage, type KernelHost } from "../kernel.ts";
 import { flat, groupsFor, nanBits, rowUnits, zero } from "./elementwise.ts";
 
 /** Units of 4 elements that one workgroup sums, at least, and the number of chunks above which they grow. */
@@ -16,12 +17,6 @@ function chunksOf(x: GpuStorage): { readonly rowsPerChunk: number; readonly piec
   return { rowsPerChunk, pieces, pieceUnits: pieces === 1 ? units : most };
 }
 
-/** Runs of rows that no chunk crosses: all rows at once, in a copy, where a shard is smaller than a chunk. */
-function chunkRuns(context: KernelContext, x: GpuStorage, rowsPerChunk: number): ReturnType<typeof rowRuns> {
-  if (x.shards === 1 || x.rowsPerShard % rowsPerChunk === 0) return rowRuns([x]);
-  return [{ row: 0, rows: x.rows, parts: [{ buffer: context.whole(x, "read"), row: 0 }] }];
-}
-
 export const sumSquares: KernelHost = (context, { dims, inputs: [x], outputs: [acc] }) => {
   const slot = dims["slot"]!;
   const units = rowUnits(x!);
@@ -30,7 +25,7 @@ export const sumSquares: KernelHost = (context, { dims, inputs: [x], outputs: [a
   const into = acc!.buffers[0]!;
   const DIRECT = chunks === 1;
   const sums = DIRECT ? into : context.scratch(Math.max(2, chunks) * pairBytes);
-  for (const { row, rows, parts } of chunkRuns(context, x!, rowsPerChunk)) {
+  for (const { row, rows, parts } of chunkRuns(context, rowsPerChunk, [x!])) {
     const [part] = parts;
     const here = Math.ceil(rows / rowsPerChunk) * pieces;
     context.dispatch({
@@ -38,17 +33,8 @@ export const sumSquares: KernelHost = (context, { dims, inputs: [x], outputs: [a
       constants: { DIRECT },
       buffers: [part!.buffer, sums],
       uints: [
-        here,
-        (row / rowsPerChunk) * pieces,
-        rows,
-        rowsPerChunk,
-        pieces,
-        pieceUnits,
-        part!.row * units,
-        units,
-        x!.cols % 4,
-        slot,
-        zero,
+        ...[here, (row / rowsPerChunk) * pieces, rows, rowsPerChunk, pieces, pieceUnits],
+        ...[part!.row * units, units, x!.cols % 4, slot, zero],
       ],
       grid: fold(here),
     });
@@ -68,10 +54,7 @@ export const clipScale: KernelHost = (context, { dims, inputs: [acc], outputs: [
 
 /** What AdamW's kernels are told in f32, combined in f64. */
 function adamConstants(dims: Readonly<Record<string, number>>): readonly number[] {
-  const { lr, beta1, beta2, eps, weightDecay, correction1, correction2 } = dims as Record<
-    "lr" | "beta1" | "beta2" | "eps" | "weightDecay" | "correction1" | "correction2",
-    number
-  >;
+  const { lr, beta1, beta2, eps, weightDecay, correction1, correction2 } = dims as KernelDims<"adamw">;
   return [beta1, 1 - beta1, beta2, 1 - beta2, 1 - lr * weightDecay, -lr / correction1, 1 / Math.sqrt(correction2), eps];
 }
 

@@ -1,14 +1,5 @@
 /** Root-mean-square normalisation of rows or heads, and its backward pass. */
-import {
-  dtypeCodes,
-  fold,
-  rowRuns,
-  type GpuBuffer,
-  type GpuStorage,
-  type KernelCall,
-  type KernelContext,
-  type KernelHost,
-} from "../kernel.ts";
+import { chunkRuns, dtypeCodes, fold, rowRuns, type KernelCall, type KernelContext, type KernelHost, type Present } from "../kernel.ts";
 
 /** Fewest and most rows of a chunk whose share of dweight is summed by one workgroup: powers of two, so that no shard cuts a chunk. */
 const leastChunkRows = 4;
@@ -56,18 +47,18 @@ export const rmsNorm: KernelHost = (context, { dims, inputs: [x, weight], output
 /** `add`, and the norm of its sum, in one. */
 export function addRmsNorm(context: KernelContext, calls: readonly KernelCall[]): void {
   const [sum, norm] = calls as readonly [KernelCall, KernelCall];
-  const [a, b] = sum.inputs;
-  const [h] = sum.outputs;
-  const [, weight] = norm.inputs;
-  const [y, rstd] = norm.outputs;
-  const { C, THREADS, PER } = specialise(h!.cols, 1);
-  for (const { rows, parts } of rowRuns([a!, b!, h!, y!, rstd!])) {
+  const [a, b] = sum.inputs as Present;
+  const [h] = sum.outputs as Present;
+  const [, weight] = norm.inputs as Present;
+  const [y, rstd] = norm.outputs as Present;
+  const { C, THREADS, PER } = specialise(h.cols, 1);
+  for (const { rows, parts } of rowRuns([a, b, h, y, rstd])) {
     const [pa, pb, ph, py, pr] = parts;
     context.dispatch({
       kernel: "add_rms_norm",
-      constants: { THREADS, PER, WEIGHT_DTYPE: dtypeCodes[weight!.dtype] },
-      buffers: [pa!.buffer, pb!.buffer, weight!.buffers[0]!, ph!.buffer, py!.buffer, pr!.buffer],
-      uints: [rows, C, pa!.row, pb!.row, ph!.row, py!.row, pr!.row, h!.stride / 4, rstd!.stride],
+      constants: { THREADS, PER, WEIGHT_DTYPE: dtypeCodes[weight.dtype] },
+      buffers: [pa!.buffer, pb!.buffer, weight.buffers[0]!, ph!.buffer, py!.buffer, pr!.buffer],
+      uints: [rows, C, pa!.row, pb!.row, ph!.row, py!.row, pr!.row, h.stride / 4, rstd.stride],
       floats: [norm.dims["eps"]!],
       grid: fold(Math.ceil(rows / (256 / THREADS))),
     });
@@ -79,14 +70,6 @@ function chunkRowsOf(rows: number): number {
   return Math.min(mostChunkRows, Math.max(leastChunkRows, powerOfTwo(rows / manyChunks)));
 }
 
-/** Runs of rows that no chunk crosses: all rows at once, in copies, where a shard is smaller than a chunk. */
-function chunkRuns(context: KernelContext, reads: readonly GpuStorage[], write: GpuStorage, chunkRows: number): ReturnType<typeof rowRuns> {
-  const storages = [...reads, write];
-  if (storages.every(({ shards, rowsPerShard }) => shards === 1 || rowsPerShard % chunkRows === 0)) return rowRuns(storages);
-  const buffers: GpuBuffer[] = [...reads.map((storage) => context.whole(storage, "read")), context.whole(write, "write")];
-  return [{ row: 0, rows: write.rows, parts: buffers.map((buffer) => ({ buffer, row: 0 })) }];
-}
-
 export const rmsNormBackward: KernelHost = (context, { dims, inputs: [x, weight, rstd, dy], outputs: [dx, dweight] }) => {
   const groups = dims["groups"]!;
   const { aligned, C, THREADS, PER } = specialise(x!.cols / groups, groups);
@@ -96,7 +79,7 @@ export const rmsNormBackward: KernelHost = (context, { dims, inputs: [x, weight,
   const chunks = Math.ceil(x!.rows / chunkRows);
   const shares = context.scratch(DWEIGHT ? chunks * units * 16 : 16);
   const common = { WEIGHT_DTYPE: dtypeCodes[weight!.dtype], DWEIGHT };
-  for (const { row, rows, parts } of chunkRuns(context, [x!, rstd!, dy!], dx!, chunkRows)) {
+  for (const { row, rows, parts } of chunkRuns(context, chunkRows, [x!, rstd!, dy!], [dx!])) {
     const [px, pr, pdy, pdx] = parts;
     const here = Math.ceil(rows / chunkRows);
     context.dispatch({
@@ -104,18 +87,8 @@ export const rmsNormBackward: KernelHost = (context, { dims, inputs: [x, weight,
       constants: aligned ? { THREADS, PER, ...common } : common,
       buffers: [px!.buffer, weight!.buffers[0]!, pr!.buffer, pdy!.buffer, pdx!.buffer, shares],
       uints: [
-        rows * groups,
-        groups,
-        here,
-        row / chunkRows,
-        chunkRows * groups,
-        px!.row,
-        pr!.row,
-        pdy!.row,
-        pdx!.row,
-        aligned ? x!.stride / 4 : x!.stride,
-        rstd!.stride,
-        C,
+        ...[rows * groups, groups, here, row / chunkRows, chunkRows * groups],
+        ...[px!.row, pr!.row, pdy!.row, pdx!.row, aligned ? x!.stride / 4 : x!.stride, rstd!.stride, C],
       ],
       grid: fold(here),
     });

@@ -1,5 +1,5 @@
 /** Rotary position embedding, and its inverse. */
-import { rowRuns, type KernelCall, type KernelContext, type KernelHost } from "../kernel.ts";
+import { rowRuns, type KernelCall, type KernelContext, type KernelHost, type Present } from "../kernel.ts";
 import { groupsFor } from "./elementwise.ts";
 
 export const rope: KernelHost = (context, { dims, inputs: [x, positions, table], outputs: [y] }) => {
@@ -27,27 +27,27 @@ export const rope: KernelHost = (context, { dims, inputs: [x, positions, table],
 /** Two ropes by the same positions in one. */
 export function ropeTwo(context: KernelContext, calls: readonly KernelCall[]): void {
   const [first, second] = calls as readonly [KernelCall, KernelCall];
-  const [x, positions, table] = first.inputs;
-  const [u] = second.inputs;
-  const [y] = first.outputs;
-  const [v] = second.outputs;
+  const [x, positions, table] = first.inputs as Present;
+  const [u] = second.inputs as Present;
+  const [y] = first.outputs as Present;
+  const [v] = second.outputs as Present;
   const [heads, headsU] = [first.dims["heads"]!, second.dims["heads"]!];
-  const D = x!.cols / heads;
+  const D = x.cols / heads;
   const lanes = D % 8 === 0 ? 4 : 1;
   const half = D / 2 / lanes;
-  const [stride, strideU] = [x!.stride / lanes, u!.stride / lanes];
-  const cosines = context.whole(table!, "read");
-  for (const { row, rows, parts } of rowRuns([x!, u!, y!, v!])) {
+  const [stride, strideU] = [x.stride / lanes, u.stride / lanes];
+  const cosines = context.whole(table, "read");
+  for (const { row, rows, parts } of rowRuns([x, u, y, v])) {
     const [px, pu, py, pv] = parts;
     const [items, itemsU] = [rows * heads * half, rows * headsU * half];
     context.dispatch({
       kernel: "rope_two",
       aliases: { Lane: lanes === 4 ? "vec4<f32>" : "f32" },
-      buffers: [px!.buffer, pu!.buffer, positions!.buffers[0]!, cosines, py!.buffer, pv!.buffer],
+      buffers: [px!.buffer, pu!.buffer, positions.buffers[0]!, cosines, py!.buffer, pv!.buffer],
       uints: [
         ...[items, itemsU, half, heads, headsU, row],
         ...[px!.row * stride, py!.row * stride, stride, pu!.row * strideU, pv!.row * strideU, strideU],
-        ...[table!.stride / lanes, table!.rows],
+        ...[table.stride / lanes, table.rows],
       ],
       floats: [first.dims["inverse"] === 1 ? -1 : 1],
       grid: groupsFor(items + itemsU),

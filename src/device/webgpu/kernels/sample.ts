@@ -1,6 +1,6 @@
 /** One id per decode row: statistics of the logits, sums of weights, the draw. */
 import { DeviceError } from "../../../util/errors.ts";
-import { fold, rowRuns, type GpuStorage, type KernelHost } from "../kernel.ts";
+import { fold, rowRuns, type KernelHost, type Present } from "../kernel.ts";
 import { logSoftmax, softmaxBlocks, statsBytes } from "./log-softmax.ts";
 
 /** What the 64-bit sums of weights hold. */
@@ -11,16 +11,13 @@ const sumLogits = 1024;
 const mostRows = 32768;
 
 export const sample: KernelHost = (context, { inputs, outputs }) => {
-  const [logits, settings, keys, positions] = inputs as [GpuStorage, GpuStorage, GpuStorage, GpuStorage];
-  const [ids, logProb] = outputs as [GpuStorage, GpuStorage];
+  const [logits, settings, keys, positions] = inputs as Present;
+  const [ids, logProb] = outputs as Present;
   const [R, V] = [logits.rows, logits.cols];
-  if (V > mostLogits)
-    throw new DeviceError({
-      where: "kernel sample",
-      what: "the vocabulary is too large",
-      expected: `at most ${mostLogits}`,
-      got: String(V),
-    });
+  if (V > mostLogits) {
+    const expected = `at most ${mostLogits}`;
+    throw new DeviceError({ where: "kernel sample", what: "the vocabulary is too large", expected, got: String(V) });
+  }
   const sums = Math.ceil(V / sumLogits);
   const most = Math.min(R, mostRows);
   const parts = context.scratch(most * softmaxBlocks(V) * statsBytes);

@@ -1,7 +1,8 @@
-/** How much memory a GPU has. WebGPU does not say; the system does, here and there. */
+/** What is asked of the machine, and how much memory a GPU has: WebGPU does not say, the system does here and there. */
 import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { totalmem } from "node:os";
+import { probeAdapters, type Probe } from "./probe.ts";
 
 export interface Memory {
   readonly bytes: number;
@@ -20,6 +21,8 @@ export interface Machine {
   read(file: string): string | null;
   /** What a program prints; null where there is no such program, or it fails. */
   run(program: string, words: readonly string[]): Promise<string | null>;
+  /** The adapters that WebGPU finds. */
+  adapters(): Promise<Probe>;
 }
 
 /** The machine this runs on. */
@@ -35,6 +38,7 @@ export const thisMachine: Machine = {
         resolve(error === null ? stdout : null);
       });
     }),
+  adapters: () => probeAdapters(),
 };
 
 function attempt<T>(action: () => T, otherwise: T): T {

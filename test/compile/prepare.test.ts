@@ -1,8 +1,10 @@
-/** What `Device.prepare` compiles is all that a model uses: the model itself is run on a device that only notes pipelines. */
+/**
+ * What is prepared is all that a run uses: rollouts and updates of other sizes than those of `modelProgram` are run on a device that only
+ * notes pipelines.
+ */
 import { describe, expect, it } from "vitest";
-import type { ModelShapes } from "../../src/device/device.ts";
-import { DryDevice } from "../../src/device/webgpu/dry-device.ts";
-import { modelCalls } from "../../src/device/webgpu/model-calls.ts";
+import type { Dtype } from "../../src/device/device.ts";
+import { DryWebGpuDevice } from "../../src/device/webgpu/dry-device.ts";
 import { collect } from "../../src/device/webgpu/prepare.ts";
 import { fromHuggingFace, type DecoderConfig } from "../../src/nn/config.ts";
 import { KvCache } from "../../src/nn/kv-cache.ts";
@@ -19,7 +21,9 @@ import { backward } from "../../src/tensor/backward.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { withTape } from "../../src/tensor/tape.ts";
 import { fromHost, full } from "../../src/tensor/tensor.ts";
-import { fineTuneStep } from "../../src/sft/fine-tune.ts";
+import { readOverride, resolveConfig } from "../../src/config/index.ts";
+import { modelProgram } from "../../src/setup/prepare-device.ts";
+import { programOf } from "../helpers/model-program.ts";
 import { feed } from "../helpers/paged.ts";
 import { randomIds, tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
 import { targets } from "./tiers.ts";
@@ -48,7 +52,7 @@ const cases = Object.entries(configs).flatMap(([name, config]) =>
 );
 
 /** Prefill, decode steps of several sizes, and sampling. */
-function rollOut(device: DryDevice, decoder: Decoder, adapter: string | undefined, cacheType: ModelShapes["cache"]): void {
+function rollOut(device: DryWebGpuDevice, decoder: Decoder, adapter: string | undefined, cacheType: Dtype): void {
   const { config } = decoder;
   const cache = new KvCache(device, config, 40, cacheType);
   const blocks = [3, 1, 2];
@@ -58,7 +62,7 @@ function rollOut(device: DryDevice, decoder: Decoder, adapter: string | undefine
     const R = hidden.rows;
     withScope(() => {
       const words = (n: number) => fromHost(device, new Uint32Array(n), n === R ? [R] : [R, n / R]);
-      if (R < 64) sample(decoder.logits(hidden), full(device, [R, 4], 0), words(5 * R), words(R));
+      if (R < 64) sample(decoder.logits(hidden), fromHost(device, new Float32Array(4 * R), [R, 4]), words(5 * R), words(R));
     });
     hidden.dispose();
   }
@@ -66,43 +70,44 @@ function rollOut(device: DryDevice, decoder: Decoder, adapter: string | undefine
   for (const [layer, keys] of cache.keys.entries()) kvCopy(pairs, keys, cache.values[layer]!);
 }
 
-/** A reinforcement-learning update and a fine-tuning step. */
+/** Updates. */
 async function learn(
-  device: DryDevice,
+  device: DryWebGpuDevice,
   decoder: Decoder,
   adapter: string | undefined,
-  { cache: cacheDtype, moments }: { readonly cache: ModelShapes["cache"]; readonly moments: MomentKind },
+  {
+    cache: cacheDtype,
+    moments,
+    kl: withReference,
+    recompute: again,
+  }: { readonly cache: Dtype; readonly moments: MomentKind; readonly kl: boolean; readonly recompute: boolean },
 ): Promise<void> {
   const { vocabulary } = decoder.config;
   const parameters = adapter === undefined ? decoder.parameters() : decoder.adapterParameters(adapter);
   const optimizer = new AdamW(decayGroups(parameters, 0.1), { moments });
   for (const [lengths, recompute] of [
     [[97, 1, 64], false],
-    [[200], true],
+    [[200], again],
     [[5], false],
-  ] as const)
-    for (const withReference of [false, true]) {
-      const rows = lengths.map((length, i) => randomIds(length, vocabulary, i));
-      const n = rows.flat().length - 3;
-      withScope(() => {
-        const { tape, value } = withTape(() => {
-          const hidden = decoder.forward(packBatch(device, rows), { cacheDtype, adapter, recompute });
-          const vector = () => full(device, [n], 0);
-          const chosen = gatherRows(hidden, fromHost(device, new Uint32Array(n), [n]));
-          const tokens = logProb(chosen, decoder.headWeight, fromHost(device, new Uint32Array(n), [n]), 0.8);
-          return policyLoss(
-            { ...tokens, oldLogProb: vector(), advantage: vector(), weight: vector(), referenceLogProb: withReference ? vector() : null },
-            { clipLow: 0.2, clipHigh: 0.2, klCoef: withReference ? 0.1 : 0, entropyCoef: withReference ? 0.01 : 0, scale: 1 },
-          );
-        });
-        backward(tape, value);
+  ] as const) {
+    const rows = lengths.map((length, i) => randomIds(length, vocabulary, i));
+    const n = rows.flat().length - 3;
+    withScope(() => {
+      const { tape, value } = withTape(() => {
+        const hidden = decoder.forward(packBatch(device, rows), { cacheDtype, adapter, recompute });
+        const vector = () => full(device, [n], 0);
+        const chosen = gatherRows(hidden, fromHost(device, new Uint32Array(n), [n]));
+        const tokens = logProb(chosen, decoder.headWeight, fromHost(device, new Uint32Array(n), [n]), 0.8);
+        return policyLoss(
+          { ...tokens, oldLogProb: vector(), advantage: vector(), weight: vector(), referenceLogProb: withReference ? vector() : null },
+          { clipLow: 0.2, clipHigh: 0.2, klCoef: withReference ? 0.1 : 0, entropyCoef: withReference ? 0.01 : 0, scale: 1 },
+        );
       });
-      await optimizer.update(1e-3);
-      await optimizer.settle();
-    }
-  if (adapter !== undefined) return;
-  const example = { ids: randomIds(40, vocabulary, 9), weights: Array.from({ length: 40 }, () => 1) };
-  await fineTuneStep(decoder, optimizer, [example], { learningRate: 1e-3, microBatchTokens: 64 });
+      backward(tape, value);
+    });
+    await optimizer.update(1e-3);
+    await optimizer.settle();
+  }
 }
 
 // the adapter that runs anything, and one with every tier
@@ -113,22 +118,23 @@ describe.each(targets.filter(({ name }) => name === "no tier" || name === "a lar
       "$name, precision $precision, training $trains, needs no pipeline that is not prepared",
       async ({ config, precision, trains }) => {
         for (const kinds of [
-          { cache: "f32", moments: "8bit" },
-          { cache: "f16", moments: "bf16" },
+          { cache: "f32", moments: "8bit", kl: false, recompute: false },
+          { cache: "f32", moments: "f32", kl: true, recompute: true },
+          { cache: "f16", moments: "bf16", kl: true, recompute: true },
         ] as const) {
-          const { cache } = kinds;
+          const { cache, moments, kl, recompute } = kinds;
           const weights = trains === "weights" ? "f32" : "f16";
-          const device = new DryDevice({ capabilities, precision, fuse: true });
+          const device = new DryWebGpuDevice({ capabilities, precision, fuse: true });
           const decoder = tinyDecoder(config, device, { dtype: weights });
           decoder.setTrainable(trains === "weights");
           const adapter = trains === "adapters" ? "a" : undefined;
           if (adapter !== undefined) decoder.addAdapter(adapter, { rank: 4, alpha: 8, seed: 1 });
           rollOut(device, decoder, adapter, cache);
           if (trains !== "nothing") await learn(device, decoder, adapter, kinds);
-          const shapes: ModelShapes = { ...config, ...kinds, weights, trains, loraRank: adapter === undefined ? 0 : 4 };
-          const prepared = collect({ capabilities, precision, fuse: true }, (dry) => {
-            modelCalls(dry, shapes, capabilities.maxBinding);
-          });
+          const terms = kl ? ["algorithm.klCoef=0.1", "algorithm.entropyCoef=0.01"] : ["algorithm.klCoef=0"];
+          const settings = [`model.cacheDtype=${cache}`, `optimizer.moments=${moments}`, `train.recompute=${String(recompute)}`, ...terms];
+          const program = programOf({ config, weights, trains, loraRank: adapter === undefined ? 0 : 4, settings });
+          const prepared = await collect({ capabilities, precision, fuse: true }, program);
           expect(device.specialisations.size).toBeGreaterThan(15);
           expect([...device.specialisations.keys()].filter((key) => !prepared.has(key))).toEqual([]);
         }
@@ -136,3 +142,23 @@ describe.each(targets.filter(({ name }) => name === "no tier" || name === "a lar
     );
   },
 );
+
+it("covers every rank of an adapter whose layers differ", async () => {
+  const { capabilities } = targets[0]!;
+  const options = { capabilities, precision: "f32" } as const;
+  const asked = async (ranks: readonly number[]): Promise<string> => {
+    const device = new DryWebGpuDevice(options);
+    const decoder = tinyDecoder(configs["larger qwen2"]!, device);
+    const pair = (layer: number) => ({ rank: ranks[layer]!, scale: 1 });
+    decoder.addAdapter("a", { rank: 8, alpha: 8, pair });
+    const matmuls: number[] = [];
+    const noting = new DryWebGpuDevice({
+      ...options,
+      onDispatch: ({ kernel, uints = [] }) => kernel === "matmul" && matmuls.push(uints[1]!, uints[2]!),
+    });
+    const config = resolveConfig(["data.train=none", "model.policy=none", "simulator.path=none"].map(readOverride));
+    await modelProgram(config, { policy: { decoder, adapter: "a" }, simulator: null, reference: null }, { trains: false })(noting);
+    return [3, 24].filter((rank) => matmuls.includes(rank)).join();
+  };
+  expect([await asked([3, 3]), await asked([3, 24]), await asked([24, 24])]).toEqual(["3", "3,24", "24"]);
+});

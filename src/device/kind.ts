@@ -1,0 +1,87 @@
+/** What an entry of the table of devices says: everything that depends on which kind of device there is. */
+import type { Device, MemoryObserver } from "./device.ts";
+import type { Machine, Memory } from "./gpu-memory.ts";
+import type { DeviceOptions } from "./options.ts";
+
+/** The configuration of a device; 0 and null leave the choice to it. */
+export interface DeviceSettings {
+  /** Part of an adapter's name. */
+  readonly adapter: string | null;
+  readonly threads: number;
+  readonly blas: "wasm" | "openblas";
+  readonly precision: "f32" | "f16";
+  readonly memoryGiB: number;
+  readonly maxShardMiB: number;
+}
+
+/** Whether `auto` takes a device of some kind on this machine: of a kind that has several, which. */
+export interface Offer {
+  readonly takes: boolean;
+  readonly adapter?: string | undefined;
+  /** Why, or why not; empty where there is nothing to say. */
+  readonly why: string;
+}
+
+/** A device that computes nothing and holds no data, but counts what the same calls would take of a real one. */
+export interface DryDevice extends Device {
+  /** What first exceeded the memory there is; undefined where all fits. It then counts on as if there were no limit. */
+  readonly overflow: { readonly what: string; readonly bytes: number; readonly inUse: number } | undefined;
+}
+
+/** What a run is planned for: a device as it is or would be on a machine, and the memory there is. */
+export interface Target {
+  readonly kind: string;
+  /** What it is, for people. */
+  readonly name: string;
+  /** Whose memory it is. */
+  readonly place: "memory" | "GPU";
+  /** What a person should know of it. */
+  readonly notes: readonly string[];
+  /** Under which its rates are kept. */
+  readonly rateKey: string;
+  /** What there is; null where nobody knows. */
+  readonly memory: Memory | null;
+  /** Bytes of it that are not for a run: the driver's. */
+  readonly kept: number;
+  open(observer: MemoryObserver): Promise<DryDevice>;
+}
+
+export interface DeviceKind {
+  readonly name: string;
+  /** Settings of which it makes use, among those that not all kinds do. */
+  readonly uses: readonly ("adapter" | "blas" | "memoryGiB" | "precision" | "threads")[];
+  /** Whether `auto` takes it. Opens nothing. */
+  probe(settings: Pick<DeviceSettings, "adapter">, machine: Machine): Promise<Offer>;
+  /** @throws DeviceError when it cannot be had. */
+  open(options: DeviceOptions): Promise<Device>;
+  /** What these settings lead to on this machine, or what `opened` is, to be planned for. */
+  dry(settings: DeviceSettings, machine: Machine, opened?: Device): Promise<Target>;
+  /** The memory of this machine that it computes in, or of one of its adapters; null where nothing tells. */
+  memory(
+    machine: Machine,
+    adapter: { readonly vendor: string; readonly fullName: string; readonly software: boolean },
+  ): Promise<Memory | null>;
+  /** The code of its kernels, in which two builds of this package may differ. */
+  code(): Promise<Uint8Array>;
+}
+
+/** The options that the settings say, but for `memoryGiB`. */
+export function optionsOf({ adapter, threads, blas, precision, maxShardMiB }: Partial<DeviceSettings>): DeviceOptions {
+  return {
+    adapter: adapter ?? undefined,
+    threads: threads === 0 ? undefined : threads,
+    blas,
+    precision,
+    maxShardBytes: maxShardMiB === undefined || maxShardMiB === 0 ? undefined : maxShardMiB * 2 ** 20,
+  };
+}
+
+/** Names a CPU among measured rates. */
+export function cpuRateKey(processor: string, threads: number, blas: string): string {
+  return `${processor.trim()} x ${threads}, ${blas}`;
+}
+
+/** Names a GPU among measured rates. */
+export function gpuRateKey(adapter: string, precision: string): string {
+  return `${adapter}, ${precision}`;
+}

@@ -1,0 +1,146 @@
+/** GPUs through WebGPU in the table of devices. */
+import { dawn, loadWgsl } from "../dawn.ts";
+import { formatBytes } from "../../util/bytes.ts";
+import { DeviceError } from "../../util/errors.ts";
+import type { Device } from "../device.ts";
+import { gpuMemory, type Machine, type Memory } from "../gpu-memory.ts";
+import { gpuRateKey, optionsOf, type DeviceKind, type DeviceSettings, type Offer } from "../kind.ts";
+import type { FoundAdapter, Probe } from "../probe.ts";
+import { capabilitiesOf } from "../webgpu/adapter.ts";
+import type { Capabilities } from "../webgpu/capabilities.ts";
+import { createWebGpuDevice } from "../webgpu/create-webgpu.ts";
+import { DryWebGpuDevice } from "../webgpu/dry-device.ts";
+import { WebGpuDevice } from "../webgpu/webgpu-device.ts";
+
+export const webgpu = {
+  name: "webgpu",
+  uses: ["adapter", "memoryGiB", "precision"],
+  probe: async ({ adapter }, machine) => offerOf(adapter, await machine.adapters()),
+
+  open: async (options) => {
+    const { gpu = await dawn(options), sources = await loadWgsl() } = options;
+    return createWebGpuDevice({ ...options, gpu, sources });
+  },
+
+  dry: async (settings, machine, opened) => {
+    const { gpu, memory, notes } = opened === undefined ? await findGpu(settings, machine) : await gpuUnder(opened, settings, machine);
+    const { precision } = settings;
+    const { capabilities } = gpu;
+    const kept = memory === null || gpu.software ? 0 : driverBytes(memory.bytes);
+    const { maxShardBytes } = optionsOf(settings);
+    const shards = maxShardBytes === undefined ? {} : { maxShardBytes: Math.min(maxShardBytes, capabilities.maxBinding) };
+    const maxMemoryBytes = memory === null ? undefined : Math.floor(memory.bytes - kept);
+    return {
+      kind: "webgpu",
+      place: gpu.software ? "memory" : "GPU",
+      name: `${gpu.fullName}, ${precision}`,
+      notes: [...notes, ...(kept === 0 ? [] : [`${formatBytes(kept)} of them are left to the driver (an assumption)`])],
+      rateKey: gpuRateKey(gpu.name, precision),
+      memory,
+      kept,
+      open: (observer) =>
+        Promise.resolve(
+          new DryWebGpuDevice({ capabilities, precision, maxMemoryBytes, ...shards, fuse: true, notes: false, slowReads: true, observer }),
+        ),
+    };
+  },
+
+  memory: (machine, adapter) => gpuMemory(adapter, machine),
+  code: async () => Buffer.from([...(await loadWgsl())].flat().join("\n")),
+} as const satisfies DeviceKind;
+
+/** The first hardware adapter. A software adapter is slower than the CPU device, which is the same processor. */
+function offerOf(adapter: string | null, probe: Probe): Offer {
+  const wanted = probe.adapters.filter(({ fullName }) => adapter === null || fullName.includes(adapter));
+  const found = wanted.find(({ software }) => !software);
+  if (found !== undefined) return { takes: true, adapter: found.fullName, why: whyFound(found, wanted, adapter) };
+  return { takes: false, why: whyNone(probe, wanted, adapter) };
+}
+
+function whyFound(found: FoundAdapter, wanted: readonly FoundAdapter[], adapter: string | null): string {
+  const hardware = wanted.filter(({ software }) => !software);
+  const all = hardware.reduce((sum, { count }) => sum + count, 0);
+  const rule = adapter === null ? "" : ` named ${adapter}`;
+  if (all === 1) return `the only hardware adapter${rule}`;
+  return `the first of ${all} hardware adapters${rule}${found.count === all ? "" : `; device.adapter=NAME takes another`}`;
+}
+
+function whyNone({ adapters, unusable, failure }: Probe, named: readonly FoundAdapter[], adapter: string | null): string {
+  const more = "; zerosearch doctor says more";
+  if (failure !== null) return `${failure}${more}`;
+  const [software] = named;
+  if (software !== undefined) return `${software.fullName} is a software adapter, taken only where --device webgpu asks for it`;
+  const [other] = adapters;
+  if (adapter !== null && other !== undefined) return `no adapter's name contains ${adapter}; there is ${other.fullName}`;
+  const [refused] = unusable;
+  if (refused !== undefined) return `${refused.fullName} cannot be used: ${refused.why}${more}`;
+  return `no GPU adapter was found${more}`;
+}
+
+/** A GPU as far as a plan goes. */
+interface GpuFacts {
+  readonly name: string;
+  /** The driver's own name. */
+  readonly fullName: string;
+  readonly vendor: string;
+  readonly software: boolean;
+  readonly capabilities: Capabilities;
+}
+
+/** A GPU, the memory it has, and what a person should know of it. */
+interface PlannedGpu {
+  readonly gpu: GpuFacts;
+  readonly memory: Memory | null;
+  readonly notes: readonly string[];
+}
+
+async function gpuUnder(device: Device, settings: DeviceSettings, machine: Machine): Promise<PlannedGpu> {
+  if (!(device instanceof WebGpuDevice))
+    throw new DeviceError({ where: "webgpu device", what: "another device was given", got: device.kind });
+  const { adapter, capabilities } = device;
+  const gpu = { ...adapter, fullName: adapter.name, capabilities };
+  return { gpu, memory: givenMemory(settings) ?? (await gpuMemory(gpu, machine)), notes: [] };
+}
+
+/** The one that is here; where there is none, one like today's NVIDIA GPUs, with the memory that device.memoryGiB says. */
+async function findGpu(settings: DeviceSettings, machine: Machine): Promise<PlannedGpu> {
+  const { adapter, memoryGiB } = settings;
+  const wanted = (await machine.adapters()).adapters.filter(({ fullName }) => fullName.includes(adapter ?? ""));
+  const here = wanted.find(({ software }) => !software) ?? (memoryGiB > 0 ? undefined : wanted[0]);
+  if (here !== undefined) {
+    // Before the self-test, which can switch a tier off.
+    const gpu = { ...here, capabilities: capabilitiesOf(here, new Set()) };
+    return { gpu, memory: givenMemory(settings) ?? (await gpuMemory(here, machine)), notes: [] };
+  }
+  const lack = wanted[0] === undefined ? "no GPU adapter is here" : `only a software adapter is here (${wanted[0].fullName})`;
+  const limits = `buffers of ${formatBytes(genericGpu.capabilities.maxBuffer)}, subgroup matrices`;
+  const note = `${lack}: planned for a GPU with the limits of today's NVIDIA GPUs (${limits})`;
+  return { gpu: genericGpu, memory: givenMemory(settings), notes: [note] };
+}
+
+function givenMemory({ memoryGiB }: DeviceSettings): Memory | null {
+  return memoryGiB > 0 ? { bytes: memoryGiB * 2 ** 30, source: "device.memoryGiB" } : null;
+}
+
+/** Kept free of a GPU's own memory: the driver's, pipelines, and buffers that data travels in. An assumption. */
+function driverBytes(memory: number): number {
+  return Math.max(0.5 * 2 ** 30, 0.02 * memory);
+}
+
+/** Largest buffers of today's NVIDIA GPUs, and the tiers that they have. Source: limits of an H200 under Dawn. */
+export const genericGpu: GpuFacts = {
+  name: "a GPU that is not here",
+  fullName: "a GPU that is not here",
+  vendor: "",
+  software: false,
+  capabilities: {
+    subgroupSize: 32,
+    f16: true,
+    matrix: { M: 16, N: 16, K: 16 },
+    maxBinding: 2 ** 31 - 16,
+    maxBuffer: 2 ** 31,
+    maxWorkgroupMemory: 49152,
+    maxInvocations: 1024,
+    software: false,
+  },
+};

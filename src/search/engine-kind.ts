@@ -1,0 +1,60 @@
+/** What opening an engine takes, and gives. */
+import type { z } from "zod";
+import type { Generator } from "../generate/types.ts";
+import type { StoppingCodec } from "../generate/text-stops.ts";
+import type { ChatTemplate } from "../text/chat-template.ts";
+import type { TextCodec } from "../text/prompt.ts";
+import type { NoiseSchedule } from "./curriculum.ts";
+import type { Engine, Simulator } from "./search-engine.ts";
+
+/** One file each, one line each in `engines.ts`. */
+export interface EngineKind<Settings> {
+  readonly name: string;
+  /** The section of the configuration that holds its settings. */
+  readonly section: "simulator" | "bm25";
+  readonly schema: z.ZodType<Settings>;
+  /** Whether these settings need `EngineContext.local`. */
+  runsHere?(settings: Settings): boolean;
+  /** @throws ConfigError naming the setting that is wrong; FileError, DataError, ServerError where the engine cannot be had. */
+  open(settings: Settings, context: EngineContext): Promise<OpenedEngine>;
+}
+
+/** What engines are given besides their settings. */
+export interface EngineContext {
+  readonly seed: number;
+  /** How noise rises over the run, for simulators. */
+  readonly noise: NoiseSchedule;
+  /** File of passages, `data.corpus`. */
+  readonly corpus: string | null;
+  /** The model in this process. */
+  readonly local?: LocalModel;
+  /** Texts of a set of prompts. */
+  readonly promptSet: (name: string) => { readonly simulator: string };
+  /** Milliseconds of a steady clock, for counts only. */
+  readonly now: () => number;
+  /** Told what a person should know, such as retries. */
+  readonly say: (text: string) => void;
+}
+
+/** A model that a simulator runs on. */
+export interface LocalModel {
+  readonly generator: Generator;
+  /** Its name in the generator. */
+  readonly model: string;
+  readonly adapter?: string | undefined;
+  readonly tokenizer: TextCodec & StoppingCodec;
+  readonly chatTemplate: ChatTemplate | null;
+  /** Columns of its logits. */
+  readonly vocabulary: number;
+}
+
+/** Makes simulators over one model that differ in noise: the curriculum's unless given. */
+export type Simulate = (noise?: NoiseSchedule | number) => Simulator;
+
+export interface OpenedEngine {
+  readonly engine: Engine;
+  /** Of simulators. */
+  readonly simulate?: Simulate;
+  /** What was asked since the last call: values of a step, which depend on others as times do. */
+  takeCounts?(): Readonly<Record<string, number>>;
+}

@@ -1,0 +1,33 @@
+/** All search engines, by name: a new one is a file in this folder, its section in `settings.ts`, and a line here. */
+import { Bm25Search } from "./bm25.ts";
+import type { EngineKind } from "./engine-kind.ts";
+import { openSimulated } from "./open-simulated.ts";
+import { bm25Settings, simulatorSettings, type Bm25Settings, type SimulatorSettings } from "./settings.ts";
+import { ConfigError } from "../util/errors.ts";
+
+const simulated: EngineKind<SimulatorSettings> = {
+  name: "simulated",
+  section: "simulator",
+  schema: simulatorSettings,
+  runsHere: ({ path }) => path !== null,
+  open: openSimulated,
+};
+
+const bm25: EngineKind<Bm25Settings> = {
+  name: "bm25",
+  section: "bm25",
+  schema: bm25Settings,
+  async open({ documents }, { corpus }) {
+    if (corpus === null)
+      throw new ConfigError({ where: "data.corpus", what: "is missing", expected: "a path: bm25 has nothing to search", got: "null" });
+    return { engine: await Bm25Search.fromCorpus(corpus, documents) };
+  },
+};
+
+export const engines = { simulated, bm25 };
+
+/** The engine of that name; undefined where there is none. Its settings are those of its section. */
+export function engineKind(name: string): EngineKind<unknown> | undefined {
+  const table: Readonly<Record<string, EngineKind<unknown>>> = engines;
+  return Object.hasOwn(table, name) ? table[name] : undefined;
+}

@@ -1,0 +1,94 @@
+/** Opens the simulator: a model in this process, or one behind an endpoint, which is asked whether it is there. */
+import { compileTextStops } from "../generate/text-stops.ts";
+import type { Prompt } from "../text/prompt.ts";
+import { ConfigError } from "../util/errors.ts";
+import { ChatClient, type ChatCounts, type Retry } from "./chat-client.ts";
+import { EndpointSearch } from "./endpoint.ts";
+import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "./engine-kind.ts";
+import type { SimulatorSettings } from "./settings.ts";
+import { SimulatedSearch } from "./simulated.ts";
+import { simulatorMessages, simulatorStop, type SimulationOptions } from "./simulation.ts";
+import { simulatorTemplateOf } from "./simulator-prompt.ts";
+
+/**
+ * @throws ConfigError for a wrong URL, model or variable, and where there is neither endpoint nor model; ServerError when the endpoint
+ *   cannot be reached or refuses.
+ */
+export async function openSimulated(settings: SimulatorSettings, context: EngineContext): Promise<OpenedEngine> {
+  const { prompt, documents, maxNewTokens, temperature, topK, topP, endpoint } = settings;
+  const template = simulatorTemplateOf(prompt, context.promptSet);
+  const shared = { seed: context.seed, documents, template, maxNewTokens, sampling: { temperature, topK, topP } };
+  if (endpoint !== null) {
+    const client = await openClient(endpoint, settings, context);
+    const simulate: Simulate = (noise = context.noise) => new EndpointSearch({ ...shared, client, noise });
+    return { engine: simulate(), simulate, takeCounts: () => countsOf(client.takeCounts()) };
+  }
+  if (context.local === undefined)
+    throw new ConfigError({
+      where: "simulator.path",
+      what: "is missing",
+      expected: "one of them: a model in this process, or a server (simulator.endpoint)",
+      got: "null",
+    });
+  const simulate = simulateHere(shared, prompt, context.local, context.noise);
+  return { engine: simulate(), simulate };
+}
+
+function simulateHere(
+  shared: Omit<SimulationOptions, "noise">,
+  prompt: SimulatorSettings["prompt"],
+  { generator, model, adapter, tokenizer, chatTemplate, vocabulary }: LocalModel,
+  risingNoise: EngineContext["noise"],
+): Simulate {
+  // The quickstart's simulator knows its prompt as it is; other raw text begins as the tokenizer begins a text.
+  const form =
+    prompt === "quickstart"
+      ? {}
+      : chatTemplate === null
+        ? { encoding: { begin: true } }
+        : { chat: (text: Prompt) => chatTemplate.renderPrompt(simulatorMessages(text)) };
+  const stop = compileTextStops([simulatorStop(shared.documents)], tokenizer, vocabulary);
+  const local = { generator, model, ...(adapter === undefined ? {} : { adapter }), tokenizer, stop };
+  return (noise = risingNoise) => new SimulatedSearch({ ...shared, ...local, ...form, noise });
+}
+
+async function openClient(endpoint: string, settings: SimulatorSettings, { now, say }: EngineContext): Promise<ChatClient> {
+  const { endpointModel, endpointKey, endpointConcurrency, endpointTimeout, endpointRetries } = settings;
+  const key = endpointKey === null ? undefined : process.env[endpointKey]?.trim();
+  if (endpointKey !== null && (key === undefined || key === ""))
+    throw new ConfigError({
+      where: "simulator.endpointKey",
+      what: `the environment variable ${endpointKey} is not set`,
+      expected: "the endpoint's API key in it",
+      hint: `Set it (export ${endpointKey}=...), or leave simulator.endpointKey out where the endpoint needs none. The key itself is written nowhere.`,
+    });
+  // Every retry is counted; the 1st, 2nd, 4th, 8th ... are told: a server that is away fails many requests at once.
+  let count = 0;
+  const onRetry = ({ message, wait }: Retry): void => {
+    count++;
+    if ((count & (count - 1)) !== 0) return;
+    say(`simulator: ${message}; trying again in ${wait.toFixed(1)} s (${count} ${count === 1 ? "retry" : "retries"} so far)`);
+  };
+  const client = new ChatClient({
+    endpoint,
+    model: endpointModel,
+    key,
+    concurrency: endpointConcurrency,
+    timeout: endpointTimeout,
+    retries: endpointRetries,
+    now,
+    onRetry,
+  });
+  await client.probe();
+  return client;
+}
+
+function countsOf({ requests, retries, seconds, promptTokens, completionTokens }: ChatCounts): Readonly<Record<string, number>> {
+  return {
+    simulator_requests: requests,
+    simulator_retries: retries,
+    simulator_seconds: seconds,
+    simulator_prompt_tokens: promptTokens,
+    simulator_completion_tokens: completionTokens,
+  };
+}

@@ -1,0 +1,38 @@
+/** The settings of the search engines: sections of the configuration. No engine is loaded here. */
+import { z } from "zod";
+import { choice, optionalModel, optionalText, rare, real, section, whole } from "../util/fields.ts";
+
+export const engineNames = ["simulated", "bm25"] as const;
+
+export const simulatorSettings = section("Search engine `simulated`: a model that plays it, in this process or behind an endpoint.", {
+  path: optionalModel("The simulator in this process. With LoRA, the policy's own model: they share one copy of the weights."),
+  adapter: optionalModel("PEFT adapter of the simulator, a folder or a Hub id."),
+  endpoint: optionalText(
+    "Base URL of an OpenAI-compatible server that runs the simulator, such as http://127.0.0.1:6001/v1, instead of simulator.path.",
+  ),
+  endpointModel: z.string().default("").describe("Name of the model at the endpoint."),
+  endpointKey: optionalText("Environment variable that holds the endpoint's API key; the key itself is never written anywhere."),
+  endpointConcurrency: rare(whole(64, { min: 1, max: 4096 }, "Requests under way at the endpoint at a time.")),
+  endpointTimeout: rare(real(120, { min: 0.1 }, "Seconds after which a request to the endpoint is given up and tried again.")),
+  endpointRetries: rare(
+    whole(4, { max: 100 }, "Times a request is tried again, at growing intervals, before the run stops with an error."),
+  ),
+  prompt: choice(
+    ["paper", "prompted", "quickstart"],
+    "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, or the short one of the quickstart's simulator.",
+  ),
+  documents: whole(5, { min: 1, max: 100 }, "Documents kept of each set; text after them is cut."),
+  maxNewTokens: whole(600, { min: 1 }, "Tokens one set of documents may take."),
+  temperature: real(0.8, { max: 10 }, "Sampling temperature; 0 is greedy."),
+  topK: rare(whole(0, {}, "Sample among the k likeliest tokens; 0 is off.")),
+  topP: rare(
+    z.number().gt(0).max(1).default(1).describe("Sample among the likeliest tokens that hold this share of the probability; 1 is off."),
+  ),
+});
+
+export const bm25Settings = section("Search engine `bm25`: SQLite's FTS5 over data.corpus, embedded.", {
+  documents: whole(5, { min: 1, max: 100 }, "Documents a search returns."),
+});
+
+export type SimulatorSettings = z.output<typeof simulatorSettings>;
+export type Bm25Settings = z.output<typeof bm25Settings>;

@@ -1,0 +1,108 @@
+/** The search engines of a configuration, each opened once. */
+import { enginesUsed, type Config, type Purpose } from "../config/index.ts";
+import type { BatchGenerator } from "../generate/scheduler.ts";
+import { steadyClock } from "../log/progress.ts";
+import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
+import { engineKind } from "../search/engines.ts";
+import type { Engine } from "../search/search-engine.ts";
+import type { Closing } from "./closing.ts";
+import { curriculum, simulatorName } from "./open-agents.ts";
+import type { Model } from "./open-model.ts";
+import { promptSet } from "./prompt-set.ts";
+import { hasFunctions, loadModule, named } from "./user-module.ts";
+import { ConfigError } from "../util/errors.ts";
+
+export class Engines {
+  /** Where engines tell what a person should know. */
+  say: (text: string) => void = (text) => process.stdout.write(`${text}\n`);
+  readonly #opened = new Map<string, OpenedEngine>();
+
+  /**
+   * @internal Opens what `purpose` needs, but for engines that run on a model of this process, which `add` opens: what is wrong with the others is
+   * told before gigabytes are loaded. `closing` closes them.
+   * @throws as `EngineKind.open` and `loadModule`
+   */
+  static async open(config: Config, purpose: Purpose, closing: Closing): Promise<Engines> {
+    const opened = new Engines();
+    for (const name of enginesUsed(config, purpose)) if (!runsHere(config, name)) await opened.#open(config, name, closing);
+    return opened;
+  }
+
+  /** @internal Opens the simulator on its model. */
+  async add(
+    config: Config,
+    generator: BatchGenerator,
+    { tokenizer, chatTemplate, adapter, decoder }: Model,
+    closing: Closing,
+  ): Promise<void> {
+    const { vocabulary } = decoder.config;
+    await this.#open(config, "simulated", closing, { generator, model: simulatorName, adapter, tokenizer, chatTemplate, vocabulary });
+  }
+
+  /** The engine of that name. It was opened. */
+  get(name: string): Engine {
+    return (this.#opened.get(name) as OpenedEngine).engine;
+  }
+
+  /** Null where no simulator is used. */
+  get simulate(): Simulate | null {
+    return this.#opened.get("simulated")?.simulate ?? null;
+  }
+
+  /** What was asked of them since the last call: values of a step. They depend on others, as times do. */
+  takeCounts(): Readonly<Record<string, number>> {
+    return Object.assign({}, ...[...this.#opened.values()].map((one) => one.takeCounts?.() ?? {})) as Record<string, number>;
+  }
+
+  async #open(config: Config, name: string, closing: Closing, local?: LocalModel): Promise<void> {
+    const context: EngineContext = {
+      seed: config.seed,
+      noise: curriculum(config),
+      corpus: config.data.corpus,
+      ...(local === undefined ? {} : { local }),
+      promptSet,
+      now: steadyClock,
+      say: (text) => this.say(text),
+    };
+    const opened = await openNamed(config, name, context);
+    this.#opened.set(name, opened);
+    closing.add(opened.engine, (one) => one.close());
+  }
+}
+
+/** Whether an engine needs a model of this process. */
+function runsHere(config: Config, name: string): boolean {
+  const kind = engineKind(name);
+  return kind?.runsHere?.(config[kind.section]) === true;
+}
+
+/** An engine of the table, or a module's. */
+async function openNamed(config: Config, name: string, context: EngineContext): Promise<OpenedEngine> {
+  const known = engineKind(name);
+  if (known !== undefined) return known.open(config[known.section], context);
+  const key = name === config.search.engine ? "search.engine" : "evaluation.engine";
+  const open = await loadModule(name, {
+    key,
+    what: "an engine ({ name, search, close }), or a function of (settings, context) that returns one or a promise of one",
+    take: (exported, file) => {
+      const take = (engine: unknown): Engine | null => (isEngine(engine) ? named(engine, file) : null);
+      if (typeof exported === "function") return async () => take(await (exported as UserEngine)(config.search.settings, context));
+      const engine = take(exported);
+      return engine === null ? null : () => Promise.resolve(engine);
+    },
+  });
+  const engine = await open();
+  if (engine !== null) return { engine };
+  throw new ConfigError({
+    where: `${key}=${name}`,
+    what: "its function returns no engine",
+    expected: "{ name, search, close }, or a promise of one",
+  });
+}
+
+/** What a module of the user's own may export instead of an engine. */
+type UserEngine = (settings: Config["search"]["settings"], context: EngineContext) => unknown;
+
+function isEngine(value: unknown): value is Engine {
+  return hasFunctions(value, "search", "close") || hasFunctions(value, "simulate", "noiseProbability", "close");
+}

@@ -1,0 +1,63 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { parseDocuments, renderDocuments } from "../../src/search/documents.ts";
+import type { SearchDocument } from "../../src/search/search-engine.ts";
+import { keepDocuments, Simulation } from "../../src/search/simulation.ts";
+
+/** What a simulator may write: heads in and out of place, blank lines, anything. */
+const written = fc
+  .array(fc.oneof(fc.string({ unit: "binary" }), fc.constantFrom("Doc 1: ", "\nDoc 2: ", "Doc", "Doc 12:", "\n\n", "\r\n", "\u2028", ":")))
+  .map((parts) => parts.join(""));
+
+describe("documents as text", () => {
+  it("are rendered with numbers, a title before its text, one a line, and said to be none where there are none", () => {
+    expect(renderDocuments({ documents: [{ title: "France", text: "Capital:\n Paris" }, { text: "Rome" }] })).toBe(
+      "Doc 1: France Capital: Paris\nDoc 2: Rome",
+    );
+    expect(renderDocuments({ documents: [] })).toBe("No information available");
+  });
+
+  it("are a simulator's own text where it wrote one, whatever it is", () => {
+    fc.assert(
+      fc.property(written, (text) => {
+        expect(renderDocuments({ documents: parseDocuments(text), text })).toBe(text);
+      }),
+    );
+    expect(renderDocuments({ documents: [], text: "" })).toBe("");
+  });
+
+  it("are read back as they were rendered, title and text in one", () => {
+    const one: fc.Arbitrary<SearchDocument> = fc.record(
+      { text: written, title: fc.string({ unit: "binary" }) },
+      { requiredKeys: ["text"] },
+    );
+    fc.assert(
+      fc.property(fc.array(one, { maxLength: 12 }), (documents) => {
+        const lines = documents.map(({ title, text }) => (title === undefined ? text : `${title} ${text}`).replace(/\s+/g, " ").trim());
+        expect(parseDocuments(renderDocuments({ documents }))).toEqual(lines.map((text) => ({ text })));
+      }),
+    );
+  });
+
+  it("are read from what a simulator wrote, with text before the first and lines between, or none of its form", () => {
+    expect(parseDocuments("Here they are:\nDoc 1: a\nmore of a\n\n Doc 2: b, see Doc 3: c")).toEqual([
+      { text: "a\nmore of a" },
+      { text: "b, see Doc 3: c" },
+    ]);
+    expect(parseDocuments(" Paris is in France. ")).toEqual([{ text: "Paris is in France." }]);
+    expect(parseDocuments(" \n")).toEqual([]);
+    expect(parseDocuments("Doc 1:")).toEqual([{ text: "" }]);
+  });
+
+  it("never keep a simulator's text from being shown as it was kept", () => {
+    const simulation = new Simulation({ seed: 1, noise: 0, documents: 3 });
+    const task = { kind: "useful", noiseProbability: 0, prompt: [] } as const;
+    fc.assert(
+      fc.property(written, (text) => {
+        const result = simulation.result(task, text);
+        expect(renderDocuments(result)).toBe(keepDocuments(text, 3));
+        expect(result.documents.every((document) => typeof document.text === "string")).toBe(true);
+      }),
+    );
+  });
+});
