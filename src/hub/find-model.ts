@@ -28,9 +28,11 @@ export interface LocateOptions {
   readonly onNote?: ((note: string) => void) | undefined;
   /** Ends a download; what came stays in the cache, and the next one goes on from there. */
   readonly signal?: AbortSignal | undefined;
-  /** The variables of huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE; those of this process unless told. */
+  /** @internal The variables of huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE; those of this process unless told. */
   readonly env?: Environment | undefined;
+  /** @internal */
   readonly patience?: Patience | undefined;
+  /** @internal */
   readonly lockTimes?: LockTimes | undefined;
 }
 

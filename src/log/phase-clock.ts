@@ -10,6 +10,7 @@ export class PhaseClock {
   #since = 0;
   #seconds: Record<string, number> = {};
 
+  /** @internal */
   constructor(now: Clock = steadyClock) {
     this.#now = now;
   }

@@ -31,6 +31,7 @@ export interface Recorded {
   /** Optimiser updates done. */
   readonly updates: number;
   readonly history: RunHistory;
+  /** @internal */
   readonly receipt: ReceiptRows;
   readonly logBytes: Readonly<Record<string, number>>;
   readonly made: StepResult["made"];
@@ -65,7 +66,7 @@ export class Journal {
     this.#progress = progress ? new Progress({ label: "step", total: run.config.train.steps, from: done }) : null;
   }
 
-  /** Opens the logs where a restored state ends, or new ones. `say` is told what a person should know. @throws FileError */
+  /** @internal Opens the logs where a restored state ends, or new ones. `say` is told what a person should know. @throws FileError */
   static async open(
     run: Run,
     restored: { readonly checkpoint: Checkpoint; readonly saved: Saved } | null,
@@ -132,7 +133,7 @@ export class Journal {
     };
   }
 
-  /** What the receipt says of the steps so far. */
+  /** @internal What the receipt says of the steps so far. */
   get receiptRows(): ReceiptRows {
     return { steps: this.#steps, saves: this.#saves };
   }

@@ -32,7 +32,7 @@ export interface Saved {
   readonly weights: Readonly<Record<string, string>>;
 }
 
-/** What states are made of, and checked against. */
+/** @internal What states are made of, and checked against. */
 export type StatesRun = Pick<Run, "config" | "device" | "policy" | "optimizer" | "lossScaler" | "build" | "inputs" | keyof StepParts>;
 
 export class States {
@@ -40,13 +40,14 @@ export class States {
   readonly #run: StatesRun;
   #saved: number | null = null;
 
+  /** @internal */
   constructor(run: StatesRun) {
     this.#run = run;
     this.folder = statesFolder(run.config);
   }
 
   /**
-   * Puts policy, optimiser and loss scale back to where a state left them.
+   * @internal Puts policy, optimiser and loss scale back to where a state left them.
    * @throws FileError where the state's moments are of another kind; ConfigError where it was made with another method, engine or reward.
    */
   async restore(checkpoint: Checkpoint): Promise<Saved> {

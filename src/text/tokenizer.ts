@@ -39,6 +39,7 @@ export interface DecodeOptions {
 }
 
 export class Tokenizer {
+  /** @internal */
   readonly kind: VocabularyKind;
   /** One more than the largest id. A model may have more rows than that, never fewer (`checkTokenizerFits`). */
   readonly vocabularySize: number;

@@ -133,9 +133,11 @@ const rooms: Readonly<Record<string, Room>> = {
   },
   commands: { imports: [...all, "contract"], touches: clock },
   train: { imports: [...all, "contract"], touches: clock },
-  index: { imports: [...all, "contract"] },
+  index: { imports: [...all, "contract", "device/cpu", "engine"] },
+  /** What both entries export. */
+  engine: { imports: ["contract", "device/webgpu", "tensor", "ops", "nn", "optim", "sft", "generate"], browser: true },
   /** The entry for browsers. */
-  webgpu: { imports: ["contract", "device/webgpu", "tensor", "ops", "nn", "optim", "sft", "generate"], browser: true },
+  webgpu: { imports: ["device/webgpu", "engine"], browser: true },
 };
 
 /** Files whose types any room may name. */

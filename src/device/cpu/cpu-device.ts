@@ -10,27 +10,11 @@ import type { KernelDims, KernelName } from "../kernels.ts";
 import { dryBlas, openBlas, type Blas } from "./blas.ts";
 import { checkCall } from "../check-call.ts";
 import { CpuMemory, type Overflow } from "./memory.ts";
-import { compileKernels, loadKernelsFromDist, type KernelExports, type KernelLoader, type SimdBuild } from "./module.ts";
+import { compileKernels, loadKernelsFromDist, type KernelExports } from "./module.ts";
+import type { CpuDeviceOptions, SimdBuild } from "./options.ts";
 import { preparePanels } from "./panels.ts";
 import { CpuStorage } from "./storage.ts";
 import { ThreadPool } from "./threads.ts";
-
-export interface CpuDeviceOptions {
-  /** Threads that compute, the calling one included; as many as the machine runs at once by default. Results do not depend on it. */
-  readonly threads?: number | undefined;
-  /** Which build of the kernels: the best that validates by default. The two differ in rounding. */
-  readonly simd?: SimdBuild | "auto" | undefined;
-  /** Matrix products by our kernels, or f32 ones by the system's OpenBLAS: faster, but then sums depend on the shape. */
-  readonly blas?: "wasm" | "openblas" | undefined;
-  /** Largest shard of a storage in bytes, 1 GiB by default. */
-  readonly maxShardBytes?: number | undefined;
-  /** Most memory in bytes: 4 GiB by default, which is also the most there can be. */
-  readonly maxMemoryBytes?: number | undefined;
-  /** Fills new storages with NaN, so that a test sees what nothing wrote. */
-  readonly poison?: boolean | undefined;
-  /** Where `zerosearch.wasm` and `zerosearch.relaxed.wasm` come from: `dist/kernels/` by default. */
-  readonly loadKernels?: KernelLoader | undefined;
-}
 
 /** Iterations of an idle thread's loop before it sleeps: some 50 us. */
 const SPIN = 20000;
