@@ -93,7 +93,7 @@ export type { AddedTokenJson, Step as TokenizerStep } from "./text/token-bytes.t
 export type { TextCodec } from "./text/text-codec.ts";
 export { ChatTemplate, type ChatMessage, type ChatOptions, type PromptMessage } from "./text/chat-template.ts";
 export { foreign, ours, type Prompt, type PromptEncoding, type PromptPart } from "./text/prompt.ts";
-export { compileStopsOnce, compileTextStops, type StoppingCodec } from "./generate/text-stops.ts";
+export { compileStopsOnce, compileTextStops, type StoppingCodec } from "./generate/stop-automaton.ts";
 
 // The engine
 export { createDevice } from "./device/create.ts";
