@@ -38,8 +38,7 @@ export { AdamW, decayGroups, type AdamWOptions, type ParameterGroup, type StepOu
 export { LossScaler, lossScalerFor, type LossScalerOptions, type LossScalerState } from "./optim/loss-scaler.ts";
 export type { MomentKind } from "./optim/moments.ts";
 export { learningRate, type LearningRateSchedule } from "./optim/schedule.ts";
-export { fineTuneStep, type FineTuneSettings, type FineTuneStats } from "./sft/fine-tune.ts";
-export type { Example } from "./sft/examples.ts";
+export { fineTuneStep, type Example, type FineTuneSettings, type FineTuneStats } from "./sft/fine-tune.ts";
 
 // Generation
 export { BatchGenerator, type BatchGeneratorOptions, type GeneratorModel } from "./generate/scheduler.ts";

@@ -79,20 +79,17 @@ export type { RobustnessSummary } from "./evaluation/robustness.ts";
 export { openModel, openTokenizer, type Model, type ModelText, type OpenModelOptions } from "./setup/open-model.ts";
 export type { Models } from "./setup/open-models.ts";
 export { locateModel, type DownloadProgress, type LocateOptions, type ModelKind } from "./hub/find-model.ts";
-export { loadDecoder, saveDecoder } from "./checkpoint/hugging-face.ts";
-export { saveModelFolder, type SaveModelOptions } from "./checkpoint/save-model.ts";
-export type { FloatDtype } from "./checkpoint/save-tensors.ts";
-export { loadAdapter, readAdapterConfig, saveAdapter, type SaveAdapterOptions } from "./checkpoint/peft.ts";
-export type { AdapterConfig, ModuleChoice } from "./checkpoint/peft-config.ts";
-export { exportModel, mergeAdapter, type Exported, type ExportOptions } from "./checkpoint/merge.ts";
+export { loadDecoder, saveModelFolder, type FloatDtype, type SaveModelOptions } from "./checkpoint/hugging-face.ts";
+export { loadAdapter, saveAdapter, type SaveAdapterOptions } from "./checkpoint/peft.ts";
+export { readAdapterConfig, type AdapterConfig, type ModuleChoice } from "./checkpoint/peft-config.ts";
+export { exportModel, type Exported, type ExportOptions } from "./checkpoint/merge.ts";
 
 // Text
 export { Tokenizer } from "./text/tokenizer.ts";
 export type { DecodeOptions, EncodeOptions, SpecialTokenJson, TokenizerConfigJson, TokenizerJson } from "./text/tokenizer.ts";
 export type { AddedTokenJson, Step as TokenizerStep } from "./text/token-bytes.ts";
-export type { TextCodec } from "./text/text-codec.ts";
-export { ChatTemplate, type ChatMessage, type ChatOptions, type PromptMessage } from "./text/chat-template.ts";
-export { foreign, ours, type Prompt, type PromptEncoding, type PromptPart } from "./text/prompt.ts";
+export { ChatTemplate, type ChatMessage, type PromptMessage, type TemplateVariables } from "./text/chat-template.ts";
+export { foreign, ours, type Prompt, type PromptEncoding, type PromptPart, type TextCodec } from "./text/prompt.ts";
 export { compileStopsOnce, compileTextStops, type StoppingCodec } from "./generate/stop-automaton.ts";
 
 // The engine

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import type { Checkpoint } from "../checkpoint/run-state.ts";
 import { Progress, type Fields } from "../log/progress.ts";
+import { metricRow, rolloutRow } from "../log/rows.ts";
 import type { ValidationPoint } from "./parting-note.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { digestStep, makeReceipt, portable, receiptFile, type ReceiptRows, type StepDigest } from "./receipt.ts";
@@ -100,8 +101,8 @@ export class Journal {
     const { step, scored, updates, metrics, made } = result;
     const judged = validation === null ? {} : { "validation/f1": validation.f1, "validation/searches": validation.searches };
     const { values, measured } = rowOf(result);
-    this.#logs.metrics.append(step, { ...metrics, ...values, ...judged }, measured);
-    this.#logs.rollouts.append(scored);
+    this.#logs.metrics.append([metricRow(step, { ...metrics, ...values, ...judged }, measured)]);
+    this.#logs.rollouts.append(scored.map(rolloutRow));
     this.#steps.push(
       digestStep(
         scored,

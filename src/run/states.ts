@@ -3,8 +3,8 @@
  * and where the run stands.
  */
 import { basename, join } from "node:path";
+import { removeTemporary } from "../checkpoint/atomic.ts";
 import {
-  cleanCheckpoints,
   latestCheckpoint,
   openCheckpoint,
   resumeWarnings,
@@ -176,7 +176,7 @@ export async function findState(
     say(`warning: ${key} was ${JSON.stringify(before)} when this run was started, now it is ${JSON.stringify(after)}`);
   const folder = statesFolder(config);
   for (const place of [folder, logFolder(config)]) {
-    for (const name of await cleanCheckpoints(place))
+    for (const name of await removeTemporary(place))
       say(`Cleaned up ${join(place, name)}, which a program that was killed left half written.`);
   }
   const checkpoint = await latestCheckpoint(folder);

@@ -4,8 +4,7 @@ import { generateUnlessAborted } from "../generate/sequence.ts";
 import { abortReason } from "../util/abort.ts";
 import type { SearchResult, Simulator, SimulatorRequest } from "./search-engine.ts";
 import { Simulation, type SimulationOptions } from "./simulation.ts";
-import type { Prompt, PromptEncoding } from "../text/prompt.ts";
-import type { TextCodec } from "../text/text-codec.ts";
+import type { Prompt, PromptEncoding, TextCodec } from "../text/prompt.ts";
 
 export { keepDocuments, simulatorStop } from "./simulation.ts";
 

@@ -1,7 +1,7 @@
 /** The search engines of a configuration, each opened once. */
 import { enginesUsed, type Config, type Purpose } from "../config/index.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
-import { steadyClock } from "../log/phase-clock.ts";
+import { steadyClock } from "../log/progress.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
 import { engineKind } from "../search/engines.ts";
 import type { Engine } from "../search/search-engine.ts";

@@ -218,7 +218,7 @@ describe.skipIf(!hasGolden)("prompts", () => {
       ),
     );
     expect(count(ids, 128000)).toBe(1);
-    const asked = realTemplate("llama3").render([{ role: "user", content: "x" }], { variables: { date_string: "01 Jan 2020" } });
+    const asked = realTemplate("llama3").render([{ role: "user", content: "x" }], { date_string: "01 Jan 2020" });
     expect(asked).toContain("Today Date: 01 Jan 2020\n");
   });
 

@@ -15,8 +15,7 @@ import { drawKind } from "../../../src/search/curriculum.ts";
 import { simulatorTemplate } from "../../../src/search/simulator-prompt.ts";
 import { SimulatedSearch, simulatorStop } from "../../../src/search/simulated.ts";
 import { compileStopsOnce } from "../../../src/generate/stop-automaton.ts";
-import type { TextCodec } from "../../../src/text/text-codec.ts";
-import { promptText } from "../../../src/text/prompt.ts";
+import { promptText, type TextCodec } from "../../../src/text/prompt.ts";
 import { useDevice } from "../../helpers/device.ts";
 
 /** A vocabulary of whole actions, tags and letters, so that a random model often makes whole actions. */
