@@ -90,7 +90,7 @@ export type { DecodeOptions, EncodeOptions, SpecialTokenJson, TokenizerConfigJso
 export type { AddedTokenJson, Step as TokenizerStep } from "./text/token-bytes.ts";
 export { ChatTemplate, type ChatMessage, type PromptMessage, type TemplateVariables } from "./text/chat-template.ts";
 export { foreign, ours, type Prompt, type PromptEncoding, type PromptPart, type TextCodec } from "./text/prompt.ts";
-export { compileStopsOnce, compileTextStops, type StoppingCodec } from "./generate/text-stops.ts";
+export { compileStopsOnce, compileTextStops, type StoppingCodec } from "./generate/stop-automaton.ts";
 
 // The engine
 export { createDevice } from "./device/create.ts";

@@ -1,6 +1,6 @@
 /** The simulated search engine: a second language model on the same device writes the documents; its batches work beside the policy's. */
 import type { Generator, SamplingSettings, StopTable } from "../generate/types.ts";
-import { generateUnlessAborted } from "../generate/generate-unless-aborted.ts";
+import { generateUnlessAborted } from "../generate/sequence.ts";
 import { abortReason } from "../util/abort.ts";
 import type { SearchResult, Simulator, SimulatorRequest } from "./search-engine.ts";
 import { Simulation, type SimulationOptions } from "./simulation.ts";

@@ -22,7 +22,7 @@ import { makeWorld } from "../../src/data/quickstart/world.ts";
 import { createDevice } from "../../src/device/create.ts";
 import type { Device } from "../../src/device/device.ts";
 import { fromHuggingFace } from "../../src/nn/config.ts";
-import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
+import { Tokenizer } from "../../src/text/tokenizer.ts";
 
 export const root = fileURLToPath(new URL("../../", import.meta.url));
 

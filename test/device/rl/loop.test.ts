@@ -14,7 +14,7 @@ import type { UpdateStats } from "../../../src/rl/update-stats.ts";
 import { drawKind } from "../../../src/search/curriculum.ts";
 import { simulatorTemplate } from "../../../src/search/simulator-prompt.ts";
 import { SimulatedSearch, simulatorStop } from "../../../src/search/simulated.ts";
-import { compileStopsOnce } from "../../../src/generate/text-stops.ts";
+import { compileStopsOnce } from "../../../src/generate/stop-automaton.ts";
 import { promptText, type TextCodec } from "../../../src/text/prompt.ts";
 import { useDevice } from "../../helpers/device.ts";
 
