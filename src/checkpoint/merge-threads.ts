@@ -25,27 +25,27 @@ interface Thread {
 }
 
 export class MergeThreads {
-  private readonly size: number;
-  private readonly threads: Thread[] = [];
-  private readonly here = makeMerge();
+  readonly #size: number;
+  readonly #threads: Thread[] = [];
+  readonly #here = makeMerge();
 
   /** `size` threads, as many as the machine has processors unless told; they start when there is work for them. */
   constructor(size: number = Math.min(availableParallelism(), MOST_THREADS)) {
-    this.size = size;
+    this.#size = size;
   }
 
   /** Merges rows, shared among the threads. The job's arrays are only read. */
   async merge(job: MergeJob): Promise<Merged> {
     const { rows, cols, rank } = job;
-    const shares = Math.min(this.size, rows, Math.floor((rows * cols * Math.max(rank, 1)) / SMALL));
-    if (shares <= 1) return this.here(job);
+    const shares = Math.min(this.#size, rows, Math.floor((rows * cols * Math.max(rank, 1)) / SMALL));
+    if (shares <= 1) return this.#here(job);
     const from = (share: number): number => Math.floor((share * rows) / shares);
     const parts = await Promise.all(
       Array.from({ length: shares }, (_, share) => {
         const [first, end] = [from(share), from(share + 1)];
         // Rows in memory of their own.
         const [base, b] = [job.base.slice(first * cols, end * cols), job.b.slice(first * rank, end * rank)];
-        return this.ask(share, { ...job, rows: end - first, base, b });
+        return this.#ask(share, { ...job, rows: end - first, base, b });
       }),
     );
     const data = job.dtype === "f32" ? new Float32Array(rows * cols) : new Uint16Array(rows * cols);
@@ -58,12 +58,12 @@ export class MergeThreads {
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.threads.map(({ worker }) => worker.terminate()));
-    this.threads.length = 0;
+    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
+    this.#threads.length = 0;
   }
 
-  private ask(index: number, job: MergeJob): Promise<Merged> {
-    const { worker, waiting } = (this.threads[index] ??= start());
+  #ask(index: number, job: MergeJob): Promise<Merged> {
+    const { worker, waiting } = (this.#threads[index] ??= start());
     return new Promise((resolve, reject) => {
       waiting.push({ resolve, reject });
       worker.postMessage(job, [job.base.buffer as ArrayBuffer, job.b.buffer as ArrayBuffer]);

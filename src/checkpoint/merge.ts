@@ -116,19 +116,19 @@ interface LoadedPair {
 class Rewriter {
   /** Called with the bytes made so far. */
   onWritten: (done: number) => void = () => undefined;
-  private readonly adapter: OpenAdapter | null;
-  private readonly pairs: ReadonlyMap<string, AdapterPair>;
-  private readonly threads: MergeThreads;
-  private readonly dtype: FloatDtype | undefined;
-  private done = 0;
+  readonly #adapter: OpenAdapter | null;
+  readonly #pairs: ReadonlyMap<string, AdapterPair>;
+  readonly #threads: MergeThreads;
+  readonly #dtype: FloatDtype | undefined;
+  #done = 0;
   /** The pair in use: tensors are written one after the other. */
-  private current: LoadedPair | null = null;
+  #current: LoadedPair | null = null;
 
   constructor(adapter: OpenAdapter | null, threads: MergeThreads, dtype: FloatDtype | undefined) {
-    this.adapter = adapter;
-    this.pairs = new Map(adapter?.pairs.map((pair) => [`${pair.module}.weight`, pair]));
-    this.threads = threads;
-    this.dtype = dtype;
+    this.#adapter = adapter;
+    this.#pairs = new Map(adapter?.pairs.map((pair) => [`${pair.module}.weight`, pair]));
+    this.#threads = threads;
+    this.#dtype = dtype;
   }
 
   source({ entry, file }: FileTensor): TensorSource {
@@ -142,20 +142,20 @@ class Rewriter {
         got: entry.dtype,
       });
     // RoPE's frequencies, which old checkpoints carry, stay as they are; a head that repeats the embedding changes with it.
-    const dtype = name.endsWith("rotary_emb.inv_freq") ? from : (this.dtype ?? from);
-    const pair = this.pairs.get(name);
+    const dtype = name.endsWith("rotary_emb.inv_freq") ? from : (this.#dtype ?? from);
+    const pair = this.#pairs.get(name);
     const cols = foldedCols(shape);
     const read = async (firstRow: number, rows: number): Promise<Float32Array | Uint16Array> => {
       const raw = (await file.read(name, firstRow * cols, rows * cols)) as Float32Array | Uint16Array;
       const data = pair === undefined && dtype === from ? raw : await rewrite(raw, firstRow, rows);
-      this.done += data.byteLength;
-      this.onWritten(this.done);
+      this.#done += data.byteLength;
+      this.onWritten(this.#done);
       return data;
     };
     const rewrite = async (base: Float32Array | Uint16Array, firstRow: number, rows: number): Promise<Float32Array | Uint16Array> => {
-      const loaded = pair === undefined ? null : await this.load(pair, cols);
+      const loaded = pair === undefined ? null : await this.#load(pair, cols);
       const rank = pair?.rank ?? 0;
-      const { data, notFinite } = await this.threads.merge({
+      const { data, notFinite } = await this.#threads.merge({
         ...{ base, baseDtype: from, dtype, rows, cols, rank, scale: pair?.scale ?? 0 },
         a: loaded?.a ?? new Float64Array(0),
         b: loaded?.b.subarray(firstRow * rank, (firstRow + rows) * rank) ?? new Float32Array(0),
@@ -168,16 +168,16 @@ class Rewriter {
     return { name, shape, dtype, read };
   }
 
-  private async load(pair: AdapterPair, cols: number): Promise<LoadedPair> {
-    if (this.current?.pair === pair) return this.current;
+  async #load(pair: AdapterPair, cols: number): Promise<LoadedPair> {
+    if (this.#current?.pair === pair) return this.#current;
     const names = pairNames(pair.module);
     const floats = async (name: string): Promise<Float32Array> => {
-      const { file, entry } = this.adapter!.byName.get(name)!;
+      const { file, entry } = this.#adapter!.byName.get(name)!;
       return toFloats((await file.read(entry.name)) as Float32Array | Uint16Array, floatDtypes.get(entry.dtype)!);
     };
     const a = packColumns(await floats(names.a), pair.rank, cols);
-    this.current = { pair, a, b: await floats(names.b) };
-    return this.current;
+    this.#current = { pair, a, b: await floats(names.b) };
+    return this.#current;
   }
 }
 

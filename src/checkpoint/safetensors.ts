@@ -30,11 +30,11 @@ export class SafetensorsFile {
   readonly path: string;
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   readonly metadata: Readonly<Record<string, string>>;
-  private readonly source: ByteSource;
+  readonly #source: ByteSource;
 
   private constructor(path: string, source: ByteSource, { tensors, metadata }: Header) {
     this.path = path;
-    this.source = source;
+    this.#source = source;
     this.tensors = tensors;
     this.metadata = metadata;
   }
@@ -97,7 +97,7 @@ export class SafetensorsFile {
         got: `${bytes / elementBytes} from ${first}`,
       });
     const buffer = new ArrayBuffer(bytes);
-    await this.source.read(new Uint8Array(buffer), start);
+    await this.#source.read(new Uint8Array(buffer), start);
     return new array(buffer);
   }
 
@@ -105,11 +105,11 @@ export class SafetensorsFile {
   async readBytes({ start, end }: TensorEntry, from: number, into: Uint8Array): Promise<void> {
     if (from < 0 || start + from + into.length > end)
       throw new FileError({ where: this.path, what: "bytes outside a tensor were asked for", expected: `at most ${end - start - from}` });
-    await this.source.read(into, start + from);
+    await this.#source.read(into, start + from);
   }
 
   async close(): Promise<void> {
-    await this.source.close();
+    await this.#source.close();
   }
 }
 

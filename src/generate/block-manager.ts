@@ -31,43 +31,43 @@ export type AcquireResult =
 
 export class BlockManager {
   readonly blocks: number;
-  private readonly sharing: boolean;
-  private readonly free: number[] = [];
+  readonly #sharing: boolean;
+  readonly #free: number[] = [];
   /** Sequences (and copies under way) that hold a block. */
-  private readonly holders: Int32Array;
-  private readonly nodeOf: (PrefixNode | undefined)[];
-  private readonly idle = new Set<PrefixNode>();
-  private readonly roots = new Map<string, PrefixNode>();
-  private readonly pinned: number[] = [];
-  private readonly planned = new Set<SequenceCache>();
-  private readonly unissued: PrefixNode[] = [];
-  private held = 0;
-  private shared = 0;
+  readonly #holders: Int32Array;
+  readonly #nodeOf: (PrefixNode | undefined)[];
+  readonly #idle = new Set<PrefixNode>();
+  readonly #roots = new Map<string, PrefixNode>();
+  readonly #pinned: number[] = [];
+  readonly #planned = new Set<SequenceCache>();
+  readonly #unissued: PrefixNode[] = [];
+  #held = 0;
+  #shared = 0;
 
   /** @param blocks how many there are; `sharing` false computes every sequence by itself, with the same results. */
   constructor(blocks: number, sharing: boolean) {
     this.blocks = blocks;
-    this.sharing = sharing;
-    this.holders = new Int32Array(blocks);
-    this.nodeOf = new Array<PrefixNode | undefined>(blocks).fill(undefined);
-    for (let block = blocks - 1; block >= 0; block--) this.free.push(block);
+    this.#sharing = sharing;
+    this.#holders = new Int32Array(blocks);
+    this.#nodeOf = new Array<PrefixNode | undefined>(blocks).fill(undefined);
+    for (let block = blocks - 1; block >= 0; block--) this.#free.push(block);
   }
 
   /** Blocks that some sequence holds. */
   get inUse(): number {
-    return this.held;
+    return this.#held;
   }
   /** Blocks that several sequences hold. */
   get sharedBlocks(): number {
-    return this.shared;
+    return this.#shared;
   }
   /** Blocks to be had without taking any from a sequence. */
   get available(): number {
-    return this.free.length + this.idle.size;
+    return this.#free.length + this.#idle.size;
   }
   /** Blocks kept only in case their prefix comes again. */
   get idleBlocks(): number {
-    return this.idle.size;
+    return this.#idle.size;
   }
 
   /**
@@ -76,29 +76,29 @@ export class BlockManager {
    * @param reserve blocks that must stay available besides
    */
   acquire(cache: SequenceCache, target: number, reserve: number): AcquireResult {
-    cache.begin(this.rootOf(cache.variant), this.sharing);
-    const { path, copy, gain } = this.lookup(cache, target);
+    cache.begin(this.#rootOf(cache.variant), this.#sharing);
+    const { path, copy, gain } = this.#lookup(cache, target);
     const matched = path.length * BLOCK_TOKENS + (copy?.tokens ?? 0);
     if (gain > matched && (gain === target || gain - matched >= leastWait)) return { kind: "wait" };
 
-    for (const node of path) this.hold(node.block);
-    if (copy !== null) this.hold(copy.block);
+    for (const node of path) this.#hold(node.block);
+    if (copy !== null) this.#hold(copy.block);
     const wanted = blocksFor(target + 1) - path.length;
     if (this.available < wanted + reserve) {
       const lacking = wanted + reserve - this.available;
-      if (copy !== null) this.release(copy.block);
-      for (let i = path.length - 1; i >= 0; i--) this.release(path[i]!.block);
+      if (copy !== null) this.#release(copy.block);
+      for (let i = path.length - 1; i >= 0; i--) this.#release(path[i]!.block);
       return { kind: "full", lacking };
     }
     for (const node of path) {
       cache.nodes.push(node);
       cache.blocks.push(node.block);
     }
-    for (let i = 0; i < wanted; i++) cache.blocks.push(this.allocate());
+    for (let i = 0; i < wanted; i++) cache.blocks.push(this.#allocate());
     cache.tokens = matched;
-    if (this.sharing) cache.lastNode.tails.add(cache);
-    this.planned.add(cache);
-    if (copy !== null) this.pinned.push(copy.block); // held until the copy is issued
+    if (this.#sharing) cache.lastNode.tails.add(cache);
+    this.#planned.add(cache);
+    if (copy !== null) this.#pinned.push(copy.block); // held until the copy is issued
     return { kind: "acquired", sharedTokens: matched, copy: copy === null ? null : [copy.block, cache.blocks[path.length]!] };
   }
 
@@ -107,14 +107,14 @@ export class BlockManager {
     const wanted = blocksFor(tokens) - cache.blocks.length;
     if (wanted <= 0) return true;
     if (this.available < wanted) return false;
-    for (let i = 0; i < wanted; i++) cache.blocks.push(this.allocate());
+    for (let i = 0; i < wanted; i++) cache.blocks.push(this.#allocate());
     return true;
   }
 
   /** Notes that the cache will hold `tokens` tokens once the batch being planned has run, and puts blocks that are then full into the tree. */
   plan(cache: SequenceCache, tokens: number): void {
     cache.tokens = tokens;
-    this.planned.add(cache);
+    this.#planned.add(cache);
     while (cache.publishes && (cache.nodes.length + 1) * BLOCK_TOKENS <= tokens) {
       const parent = cache.lastNode;
       const first = cache.nodes.length * BLOCK_TOKENS;
@@ -128,56 +128,53 @@ export class BlockManager {
       parent.children.set(key, node);
       parent.tails.delete(cache);
       node.tails.add(cache);
-      this.nodeOf[node.block] = node;
-      this.unissued.push(node);
+      this.#nodeOf[node.block] = node;
+      this.#unissued.push(node);
       cache.nodes.push(node);
     }
   }
 
   /** Everything planned so far has been asked of the device: from now on it can be copied. */
   markIssued(): void {
-    for (const node of this.unissued) node.issued = true;
-    for (const cache of this.planned) cache.issued = cache.tokens;
-    for (const block of this.pinned) this.release(block);
-    this.unissued.length = 0;
-    this.planned.clear();
-    this.pinned.length = 0;
+    for (const node of this.#unissued) node.issued = true;
+    for (const cache of this.#planned) cache.issued = cache.tokens;
+    for (const block of this.#pinned) this.#release(block);
+    this.#unissued.length = 0;
+    this.#planned.clear();
+    this.#pinned.length = 0;
   }
 
   /** Whether the batch being planned uses the cache, which must not be dropped then. */
   isPlanned(cache: SequenceCache): boolean {
-    return this.planned.has(cache);
+    return this.#planned.has(cache);
   }
 
   /** Gives all blocks of a cache back and empties it. */
   drop(cache: SequenceCache): void {
     cache.lastNode.tails.delete(cache);
-    for (let i = cache.blocks.length - 1; i >= 0; i--) this.release(cache.blocks[i]!);
+    for (let i = cache.blocks.length - 1; i >= 0; i--) this.#release(cache.blocks[i]!);
     cache.blocks.length = 0;
     cache.nodes.length = 0;
     cache.tokens = 0;
     cache.issued = 0;
-    this.planned.delete(cache);
+    this.#planned.delete(cache);
   }
 
   /** Forgets every prefix: the weights have changed, or nobody will ask again. Caches that are in use must have been dropped, or they stay what they were. */
   forget(): void {
-    for (const node of this.idle) {
-      this.nodeOf[node.block] = undefined;
-      this.free.push(node.block);
+    for (const node of this.#idle) {
+      this.#nodeOf[node.block] = undefined;
+      this.#free.push(node.block);
     }
-    this.idle.clear();
-    for (let block = 0; block < this.blocks; block++) this.nodeOf[block] = undefined;
-    this.roots.clear();
+    this.#idle.clear();
+    for (let block = 0; block < this.blocks; block++) this.#nodeOf[block] = undefined;
+    this.#roots.clear();
   }
 
   /** The longest prefix at hand, and the length that would be after the batch being planned. */
-  private lookup(
-    cache: SequenceCache,
-    target: number,
-  ): { path: PrefixNode[]; copy: { block: number; tokens: number } | null; gain: number } {
+  #lookup(cache: SequenceCache, target: number): { path: PrefixNode[]; copy: { block: number; tokens: number } | null; gain: number } {
     const path: PrefixNode[] = [];
-    if (!this.sharing) return { path, copy: null, gain: 0 };
+    if (!this.#sharing) return { path, copy: null, gain: 0 };
     const { ids } = cache;
     let node = cache.lastNode;
     while ((path.length + 1) * BLOCK_TOKENS <= target) {
@@ -217,48 +214,48 @@ export class BlockManager {
     return { path, copy: best.tokens > 0 ? best : null, gain: first + later };
   }
 
-  private rootOf(variant: string): PrefixNode {
-    let root = this.roots.get(variant);
-    if (root === undefined) this.roots.set(variant, (root = newNode(-1, [], null, true)));
+  #rootOf(variant: string): PrefixNode {
+    let root = this.#roots.get(variant);
+    if (root === undefined) this.#roots.set(variant, (root = newNode(-1, [], null, true)));
     return root;
   }
 
-  private allocate(): number {
-    let block = this.free.pop();
-    if (block === undefined) block = this.evict();
-    this.holders[block] = 1;
-    this.held++;
+  #allocate(): number {
+    let block = this.#free.pop();
+    if (block === undefined) block = this.#evict();
+    this.#holders[block] = 1;
+    this.#held++;
     return block;
   }
 
   /** Takes the block of the least recently held prefix that no other prefix continues. */
-  private evict(): number {
-    for (const node of this.idle) {
+  #evict(): number {
+    for (const node of this.#idle) {
       if (node.children.size > 0) continue;
-      this.idle.delete(node);
+      this.#idle.delete(node);
       node.parent?.children.delete(node.key);
-      this.nodeOf[node.block] = undefined;
+      this.#nodeOf[node.block] = undefined;
       return node.block;
     }
     throw new ZeroSearchError({ where: "BlockManager", what: "no block is free though some were counted as available" });
   }
 
-  private hold(block: number): void {
-    const holders = ++this.holders[block]!;
+  #hold(block: number): void {
+    const holders = ++this.#holders[block]!;
     if (holders === 1) {
-      this.held++;
-      const node = this.nodeOf[block];
-      if (node !== undefined) this.idle.delete(node);
-    } else if (holders === 2) this.shared++;
+      this.#held++;
+      const node = this.#nodeOf[block];
+      if (node !== undefined) this.#idle.delete(node);
+    } else if (holders === 2) this.#shared++;
   }
 
-  private release(block: number): void {
-    const holders = --this.holders[block]!;
-    if (holders === 1) this.shared--;
+  #release(block: number): void {
+    const holders = --this.#holders[block]!;
+    if (holders === 1) this.#shared--;
     if (holders > 0) return;
-    this.held--;
-    const node = this.nodeOf[block];
-    if (node === undefined) this.free.push(block);
-    else this.idle.add(node);
+    this.#held--;
+    const node = this.#nodeOf[block];
+    if (node === undefined) this.#free.push(block);
+    else this.#idle.add(node);
   }
 }

@@ -31,41 +31,41 @@ export class DecodeRows {
   rows: readonly ActiveRequest[] = [];
   /** Steps asked for whose results have not been taken in: so far the device is ahead of the host. */
   ahead = 0;
-  private readonly model: DecodeModel;
-  private readonly adapter: string | undefined;
-  private readonly interval: number;
-  private readonly host: { words: Uint32Array; settings: Float32Array; keys: Uint32Array };
-  private readonly repeated: RepeatedWork;
+  readonly #model: DecodeModel;
+  readonly #adapter: string | undefined;
+  readonly #interval: number;
+  readonly #host: { words: Uint32Array; settings: Float32Array; keys: Uint32Array };
+  readonly #repeated: RepeatedWork;
   /** The request in each row on the device; null where it has left, or never was one. */
-  private slots: readonly (ActiveRequest | null)[] = [];
-  private tensors: RowTensors | null = null;
-  private blockTable: Tensor | null = null;
-  private table = new Uint32Array(0);
+  #slots: readonly (ActiveRequest | null)[] = [];
+  #tensors: RowTensors | null = null;
+  #blockTable: Tensor | null = null;
+  #table = new Uint32Array(0);
   /** Blocks of each row that are in the table on the device. */
-  private known: number[] = [];
-  private stale = true;
-  private stopsVersion = -1;
+  #known: number[] = [];
+  #stale = true;
+  #stopsVersion = -1;
 
   /** @param interval steps between reads */
   constructor(model: DecodeModel, adapter: string | undefined, maxRows: number, interval: number) {
-    this.model = model;
-    this.adapter = adapter;
-    this.interval = interval;
+    this.#model = model;
+    this.#adapter = adapter;
+    this.#interval = interval;
     const most = rowsFor(maxRows, interval);
-    this.host = { words: new Uint32Array(most), settings: new Float32Array(4 * most), keys: new Uint32Array(5 * most) };
-    this.repeated = new RepeatedWork(model.device);
+    this.#host = { words: new Uint32Array(most), settings: new Float32Array(4 * most), keys: new Uint32Array(5 * most) };
+    this.#repeated = new RepeatedWork(model.device);
   }
 
   set(rows: readonly ActiveRequest[]): void {
     this.rows = rows;
-    this.stale = true;
+    this.#stale = true;
   }
 
   /** Requests have ended. Their rows stay on the device, inactive, until a smaller batch is worth the upload. */
   leave(done: ReadonlySet<ActiveRequest>): void {
     this.rows = this.rows.filter((active) => !done.has(active));
-    this.slots = this.slots.map((active) => (active !== null && done.has(active) ? null : active));
-    if (this.sizeFor(this.rows.length) !== this.tensors?.R) this.stale = true;
+    this.#slots = this.#slots.map((active) => (active !== null && done.has(active) ? null : active));
+    if (this.#sizeFor(this.rows.length) !== this.#tensors?.R) this.#stale = true;
   }
 
   /** No rows, and nothing under way that anybody waits for. */
@@ -76,7 +76,7 @@ export class DecodeRows {
 
   /** Whether the rows must be written again, for which nothing may be under way. */
   get mustUpload(): boolean {
-    return this.stale || this.stopsVersion !== this.model.stops.version;
+    return this.#stale || this.#stopsVersion !== this.#model.stops.version;
   }
 
   /** Whether any row may go on after the steps under way. */
@@ -86,21 +86,21 @@ export class DecodeRows {
 
   /** Tokens that the cache of a row must hold after its next steps. */
   tokensOf({ sequence, remaining }: ActiveRequest): number {
-    return sequence.ids.length - 1 + Math.min(this.ahead + this.interval, remaining);
+    return sequence.ids.length - 1 + Math.min(this.ahead + this.#interval, remaining);
   }
 
   /** Asks for up to the interval's steps for all rows, whose blocks must suffice, and for a read of what comes out. `landed` must follow. */
   begin(): Promise<Harvest> {
-    if (this.mustUpload) this.upload();
-    else this.uploadBlocks();
-    const steps = this.rows.reduce((most, { remaining }) => Math.max(most, Math.min(this.interval, remaining - this.ahead)), 1);
-    if (steps === this.interval)
-      this.repeated.run(() => {
-        this.run(steps);
+    if (this.mustUpload) this.#upload();
+    else this.#uploadBlocks();
+    const steps = this.rows.reduce((most, { remaining }) => Math.max(most, Math.min(this.#interval, remaining - this.ahead)), 1);
+    if (steps === this.#interval)
+      this.#repeated.run(() => {
+        this.#run(steps);
       });
-    else this.run(steps);
+    else this.#run(steps);
     this.ahead += steps;
-    return this.read(steps);
+    return this.#read(steps);
   }
 
   /** So many steps have been taken in. */
@@ -110,24 +110,24 @@ export class DecodeRows {
 
   /** Nothing will be asked for a while: gives back what a faster start would need. */
   rest(): void {
-    this.repeated.forget();
+    this.#repeated.forget();
   }
 
   dispose(): void {
-    this.repeated.forget();
-    this.tensors?.dispose();
-    this.tensors = null;
-    this.blockTable?.dispose();
-    this.blockTable = null;
-    this.stale = true;
+    this.#repeated.forget();
+    this.#tensors?.dispose();
+    this.#tensors = null;
+    this.#blockTable?.dispose();
+    this.#blockTable = null;
+    this.#stale = true;
   }
 
-  private run(steps: number): void {
-    const { state, settings, keys, offsets, sampled, out } = this.tensors!;
-    const { decoder, cache, stops } = this.model;
+  #run(steps: number): void {
+    const { state, settings, keys, offsets, sampled, out } = this.#tensors!;
+    const { decoder, cache, stops } = this.#model;
     const { transitions, accepts } = stops.onDevice();
-    const batch = { ids: state.last, positions: state.positions, offsets, blockTable: this.blockTable! };
-    const options = { adapter: this.adapter };
+    const batch = { ids: state.last, positions: state.positions, offsets, blockTable: this.#blockTable! };
+    const options = { adapter: this.#adapter };
     withoutTape(() => {
       for (let step = 0; step < steps; step++)
         withScope(() => {
@@ -139,10 +139,10 @@ export class DecodeRows {
   }
 
   /** The reads are asked for at once: what is recorded after them does not show. */
-  private async read(steps: number): Promise<Harvest> {
-    const { device } = this.model;
-    const { state, out } = this.tensors!;
-    const { slots } = this;
+  async #read(steps: number): Promise<Harvest> {
+    const { device } = this.#model;
+    const { state, out } = this.#tensors!;
+    const slots = this.#slots;
     const [ids, logProbs, status] = await Promise.all([
       device.read(out.ids.storage, 0, steps),
       device.read(out.logProbs.storage, 0, steps),
@@ -152,27 +152,27 @@ export class DecodeRows {
   }
 
   /** Rows to hold n requests in: as many where reads are free; else few different numbers, so that work can be repeated. */
-  private sizeFor(n: number): number {
-    const size = rowsFor(n, this.interval);
-    const R = this.tensors?.R ?? 0;
+  #sizeFor(n: number): number {
+    const size = rowsFor(n, this.#interval);
+    const R = this.#tensors?.R ?? 0;
     // A little hysteresis: most requests come back with their next turn.
-    return this.interval > 1 && n <= R && 8 * n > 3 * R ? R : size;
+    return this.#interval > 1 && n <= R && 8 * n > 3 * R ? R : size;
   }
 
   /** Writes everything the rows need. */
-  private upload(): void {
-    const { stops, device } = this.model;
-    const R = this.sizeFor(this.rows.length);
-    if (this.tensors?.R !== R || this.stopsVersion !== stops.version) this.repeated.forget();
-    if (this.tensors?.R !== R) {
-      this.tensors?.dispose();
-      this.tensors = new RowTensors(device, R, this.interval);
+  #upload(): void {
+    const { stops, device } = this.#model;
+    const R = this.#sizeFor(this.rows.length);
+    if (this.#tensors?.R !== R || this.#stopsVersion !== stops.version) this.#repeated.forget();
+    if (this.#tensors?.R !== R) {
+      this.#tensors?.dispose();
+      this.#tensors = new RowTensors(device, R, this.#interval);
     }
-    this.slots = Array.from({ length: R }, (_, r) => this.rows[r] ?? null);
-    const { state, settings, keys } = this.tensors;
-    const { words } = this.host;
+    this.#slots = Array.from({ length: R }, (_, r) => this.rows[r] ?? null);
+    const { state, settings, keys } = this.#tensors;
+    const { words } = this.#host;
     const write = (tensor: Tensor, value: (active: ActiveRequest) => number, absent = 0): void => {
-      this.slots.forEach((active, r) => {
+      this.#slots.forEach((active, r) => {
         words[r] = active === null ? absent : value(active);
       });
       tensor.write(words.subarray(0, R));
@@ -182,58 +182,58 @@ export class DecodeRows {
     write(state.states, (active) => stops.place(active.request.stop, active.state));
     write(state.remaining, (active) => active.remaining);
     write(state.status, () => 0);
-    this.host.settings.fill(0);
-    this.host.keys.fill(0);
+    this.#host.settings.fill(0);
+    this.#host.keys.fill(0);
     for (const [r, { sequence, request }] of this.rows.entries()) {
-      this.host.settings.set([request.sampling.temperature, request.sampling.topK, request.sampling.topP, 0], 4 * r);
-      this.host.keys.set(sequence.randomKey, 5 * r);
+      this.#host.settings.set([request.sampling.temperature, request.sampling.topK, request.sampling.topP, 0], 4 * r);
+      this.#host.keys.set(sequence.randomKey, 5 * r);
     }
-    settings.write(this.host.settings.subarray(0, 4 * R));
-    keys.write(this.host.keys.subarray(0, 5 * R));
-    this.writeWholeTable();
-    this.stale = false;
-    this.stopsVersion = stops.version;
+    settings.write(this.#host.settings.subarray(0, 4 * R));
+    keys.write(this.#host.keys.subarray(0, 5 * R));
+    this.#writeWholeTable();
+    this.#stale = false;
+    this.#stopsVersion = stops.version;
   }
 
   /** Writes the table rows of sequences that have got new blocks. */
-  private uploadBlocks(): void {
-    const width = this.blockTable!.cols;
-    if (this.widest() > width) {
-      this.writeWholeTable();
+  #uploadBlocks(): void {
+    const width = this.#blockTable!.cols;
+    if (this.#widest() > width) {
+      this.#writeWholeTable();
       return;
     }
-    for (const [r, active] of this.slots.entries()) {
+    for (const [r, active] of this.#slots.entries()) {
       const blocks = active?.sequence.cache.blocks ?? [];
-      if (active === null || blocks.length === this.known[r]) continue;
-      this.table.set(blocks, r * width);
-      this.known[r] = blocks.length;
-      this.blockTable!.write(this.table.subarray(r * width, (r + 1) * width), r);
+      if (active === null || blocks.length === this.#known[r]) continue;
+      this.#table.set(blocks, r * width);
+      this.#known[r] = blocks.length;
+      this.#blockTable!.write(this.#table.subarray(r * width, (r + 1) * width), r);
     }
   }
 
-  private widest(): number {
+  #widest(): number {
     let widest = 1;
     for (const { sequence } of this.rows) widest = Math.max(widest, sequence.cache.blocks.length);
     return widest;
   }
 
   /** Its width is a power of two, so that it seldom changes its shape. */
-  private writeWholeTable(): void {
-    const { R } = this.tensors!;
-    const width = 2 ** Math.ceil(Math.log2(this.widest()));
-    if (this.blockTable === null || this.blockTable.rows !== R || this.blockTable.cols < width || this.blockTable.cols > 4 * width) {
-      this.repeated.forget();
-      this.blockTable?.dispose();
-      this.blockTable = keep(empty(this.model.device, [R, width], { dtype: "u32", label: "block table" }));
-      this.table = new Uint32Array(R * width);
+  #writeWholeTable(): void {
+    const { R } = this.#tensors!;
+    const width = 2 ** Math.ceil(Math.log2(this.#widest()));
+    if (this.#blockTable === null || this.#blockTable.rows !== R || this.#blockTable.cols < width || this.#blockTable.cols > 4 * width) {
+      this.#repeated.forget();
+      this.#blockTable?.dispose();
+      this.#blockTable = keep(empty(this.#model.device, [R, width], { dtype: "u32", label: "block table" }));
+      this.#table = new Uint32Array(R * width);
     }
-    const { cols } = this.blockTable;
-    this.known = this.slots.map((active, r) => {
+    const { cols } = this.#blockTable;
+    this.#known = this.#slots.map((active, r) => {
       const blocks = active?.sequence.cache.blocks ?? [];
-      this.table.set(blocks, r * cols);
+      this.#table.set(blocks, r * cols);
       return blocks.length;
     });
-    this.blockTable.write(this.table);
+    this.#blockTable.write(this.#table);
   }
 }
 
@@ -245,26 +245,26 @@ export function rowsFor(n: number, interval: number): number {
 
 /** Kernels that are asked for again and again on the same tensors, so that a device that can keep what it recorded need not be told each time. */
 class RepeatedWork {
-  private readonly device: Device;
-  private times = 0;
-  private replay: Replay | null = null;
+  readonly #device: Device;
+  #times = 0;
+  #replay: Replay | null = null;
 
   constructor(device: Device) {
-    this.device = device;
+    this.#device = device;
   }
 
   /** Asks for the kernels of `work`: the same each time, on the same tensors, until `forget`. The second time it is captured. */
   run(work: () => void): void {
-    this.times++;
-    if (this.replay !== null) this.replay.run();
-    else if (this.times === 1 || this.device.capture === undefined) work();
-    else this.replay = this.device.capture(work);
+    this.#times++;
+    if (this.#replay !== null) this.#replay.run();
+    else if (this.#times === 1 || this.#device.capture === undefined) work();
+    else this.#replay = this.#device.capture(work);
   }
 
   /** The tensors of the work have changed, or it will not be wanted for a while. Gives back what a capture held. */
   forget(): void {
-    this.replay?.dispose();
-    this.replay = null;
-    this.times = 0;
+    this.#replay?.dispose();
+    this.#replay = null;
+    this.#times = 0;
   }
 }

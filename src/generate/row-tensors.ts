@@ -16,11 +16,11 @@ export class RowTensors {
   readonly sampled: Sampled;
   /** [interval, R]: what came out since the last read. */
   readonly out: DecodeRecord;
-  private readonly all: Tensor[] = [];
+  readonly #all: Tensor[] = [];
 
   constructor(device: Device, R: number, interval: number) {
     const own = (tensor: Tensor): Tensor => {
-      this.all.push(keep(tensor));
+      this.#all.push(keep(tensor));
       return tensor;
     };
     const words = (label: string, shape: readonly number[] = [R]): Tensor => own(empty(device, shape, { dtype: "u32", label }));
@@ -48,6 +48,6 @@ export class RowTensors {
   }
 
   dispose(): void {
-    for (const tensor of this.all) tensor.dispose();
+    for (const tensor of this.#all) tensor.dispose();
   }
 }

@@ -59,14 +59,14 @@ const mostPassedOver = 64;
 
 export class BatchGenerator implements Generator {
   readonly device: Device;
-  private readonly pools = new Map<string, ModelPool>();
-  private loop: Promise<void> | null = null;
-  private looping = false;
+  readonly #pools = new Map<string, ModelPool>();
+  #loop: Promise<void> | null = null;
+  #looping = false;
   /** In the order in which they were asked for. */
-  private flights: Flight[] = [];
+  #flights: Flight[] = [];
   /** So many may be under way while one of them is waited for. */
-  private readonly mostFlights: number;
-  private disposed = false;
+  readonly #mostFlights: number;
+  #disposed = false;
 
   /** The generator owns its caches, not the models. @throws ConfigError for wrong settings, or a cache that holds no block. */
   constructor(options: BatchGeneratorOptions) {
@@ -80,7 +80,7 @@ export class BatchGenerator implements Generator {
       sharing = true,
     } = options;
     this.device = device;
-    this.mostFlights = readInterval > 1 ? 2 : 1;
+    this.#mostFlights = readInterval > 1 ? 2 : 1;
     for (const [name, value] of Object.entries({ maxRows, maxPrefillTokens, readInterval })) {
       if (!(Number.isInteger(value) && value > 0))
         throw new ConfigError({ where: "BatchGenerator", what: `${name} is wrong`, expected: "a positive integer", got: String(value) });
@@ -99,10 +99,10 @@ export class BatchGenerator implements Generator {
         });
       }
       const settings = { maxRows, maxPrefillTokens, readInterval, sharing, cacheDtype, blocks, frozen };
-      this.pools.set(
+      this.#pools.set(
         name,
         new ModelPool(name, decoder, settings, () => {
-          this.wake();
+          this.#wake();
         }),
       );
     }
@@ -114,8 +114,8 @@ export class BatchGenerator implements Generator {
    *   unknown adapter.
    */
   open(options: OpenOptions): Sequence {
-    if (this.disposed) throw new RequestError({ where: "open", what: "the generator has been disposed of" });
-    const pool = this.pool("open", options.model);
+    if (this.#disposed) throw new RequestError({ where: "open", what: "the generator has been disposed of" });
+    const pool = this.#pool("open", options.model);
     const sequence = new PagedSequence(pool, options, samplingKey(options.seed, options.purpose, options.key, options.turn ?? 0));
     pool.opened(sequence);
     return sequence;
@@ -126,104 +126,104 @@ export class BatchGenerator implements Generator {
    * computed again. Between training steps that close their sequences it is not needed, unless the model was said to be frozen.
    */
   invalidate(model: string): void {
-    this.pool("invalidate", model).invalidate();
+    this.#pool("invalidate", model).invalidate();
   }
 
   takeCounts(): ReadonlyMap<string, GeneratorCounts> {
-    return new Map([...this.pools].map(([name, pool]) => [name, pool.takeCounts()]));
+    return new Map([...this.#pools].map(([name, pool]) => [name, pool.takeCounts()]));
   }
 
   /** Ends all requests, closes all sequences and frees the caches. A second call does nothing. */
   async dispose(): Promise<void> {
-    this.disposed = true;
-    await this.loop;
-    for (const pool of this.pools.values()) pool.dispose();
-    this.pools.clear();
+    this.#disposed = true;
+    await this.#loop;
+    for (const pool of this.#pools.values()) pool.dispose();
+    this.#pools.clear();
   }
 
-  private pool(where: string, name: string): ModelPool {
-    const pool = this.pools.get(name);
+  #pool(where: string, name: string): ModelPool {
+    const pool = this.#pools.get(name);
     if (pool === undefined)
       throw new RequestError({
         where,
         what: "unknown model",
-        expected: [...this.pools.keys()].join(", ") || "a model (none is registered)",
+        expected: [...this.#pools.keys()].join(", ") || "a model (none is registered)",
         got: name,
       });
     return pool;
   }
 
-  private wake(): void {
-    if (this.looping) return;
-    this.looping = true;
-    this.loop = this.run();
+  #wake(): void {
+    if (this.#looping) return;
+    this.#looping = true;
+    this.#loop = this.#run();
   }
 
   /**
    * Runs while there is work. Requests made in one go are all there before the first batch is planned. Where reads have their price,
    * the next steps are on the device before those under way are waited for.
    */
-  private async run(): Promise<void> {
+  async #run(): Promise<void> {
     for (;;) {
       await nextTask();
-      if (this.disposed) {
-        await Promise.allSettled(this.flights.splice(0).map(({ harvest }) => harvest));
+      if (this.#disposed) {
+        await Promise.allSettled(this.#flights.splice(0).map(({ harvest }) => harvest));
         return;
       }
-      const busy = [...this.pools.values()].filter((pool) => pool.hasWork);
-      if (busy.length === 0 && this.flights.length === 0) {
-        this.looping = false; // at once, so that the next request starts it again
-        for (const pool of this.pools.values()) pool.rest();
+      const busy = [...this.#pools.values()].filter((pool) => pool.hasWork);
+      if (busy.length === 0 && this.#flights.length === 0) {
+        this.#looping = false; // at once, so that the next request starts it again
+        for (const pool of this.#pools.values()) pool.rest();
         return;
       }
       for (const pool of busy) {
-        while (pool.mustLand) await this.landOldest();
-        await this.guarded(pool, () => {
+        while (pool.mustLand) await this.#landOldest();
+        await this.#guarded(pool, () => {
           pool.admit();
         });
       }
-      const next = this.pick(busy);
-      const begun = next !== null && (await this.begin(next));
-      if (!begun || this.flights.length >= this.mostFlights) await this.landOldest();
+      const next = this.#pick(busy);
+      const begun = next !== null && (await this.#begin(next));
+      if (!begun || this.#flights.length >= this.#mostFlights) await this.#landOldest();
     }
   }
 
   /** Whether steps of the lane could be asked for. */
-  private async begin({ pool, lane }: { pool: ModelPool; lane: Lane }): Promise<boolean> {
+  async #begin({ pool, lane }: { pool: ModelPool; lane: Lane }): Promise<boolean> {
     let begun = false;
-    await this.guarded(pool, () => {
+    await this.#guarded(pool, () => {
       const harvest = pool.begin(lane);
       if (harvest === null) return;
       harvest.catch(() => undefined); // it is waited for later, or not at all when the pool fails before
-      this.flights.push({ pool, lane, harvest });
+      this.#flights.push({ pool, lane, harvest });
       begun = true;
     });
     return begun;
   }
 
   /** Waits for the steps asked for first, and hands out what has finished in them. */
-  private async landOldest(): Promise<void> {
-    const [oldest] = this.flights;
+  async #landOldest(): Promise<void> {
+    const [oldest] = this.#flights;
     if (oldest === undefined) return;
-    await this.guarded(oldest.pool, async () => {
+    await this.#guarded(oldest.pool, async () => {
       const harvest = await oldest.harvest;
-      this.flights.shift();
+      this.#flights.shift();
       oldest.pool.land(oldest.lane, harvest);
     });
   }
 
   /** An error ends the requests of the model it concerns; the other models go on. */
-  private async guarded(pool: ModelPool, work: () => void | Promise<void>): Promise<void> {
+  async #guarded(pool: ModelPool, work: () => void | Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
-      this.flights = this.flights.filter((flight) => flight.pool !== pool);
+      this.#flights = this.#flights.filter((flight) => flight.pool !== pool);
       pool.fail(error);
     }
   }
 
   /** The lane with the most rows: the others fill up meanwhile. None is passed over for ever. */
-  private pick(pools: readonly ModelPool[]): { pool: ModelPool; lane: Lane } | null {
+  #pick(pools: readonly ModelPool[]): { pool: ModelPool; lane: Lane } | null {
     const all = pools.flatMap((pool) => [...pool.lanes.values()].filter((lane) => lane.rows.wantsSteps).map((lane) => ({ pool, lane })));
     let best = all[0] ?? null;
     for (const one of all) {

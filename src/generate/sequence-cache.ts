@@ -36,21 +36,21 @@ export class SequenceCache {
   issued = 0;
   /** Whether full blocks can still be put into the tree: not after another sequence put the same ones there first. */
   publishes = false;
-  private root: PrefixNode;
+  #root: PrefixNode;
 
   constructor(ids: readonly number[], variant: string) {
     this.ids = ids;
     this.variant = variant;
-    this.root = newNode(-1, [], null, true);
+    this.#root = newNode(-1, [], null, true);
   }
 
   get lastNode(): PrefixNode {
-    return this.nodes.at(-1) ?? this.root;
+    return this.nodes.at(-1) ?? this.#root;
   }
 
   /** Takes its place, empty, under the root of its variant. */
   begin(root: PrefixNode, publishes: boolean): void {
-    this.root = root;
+    this.#root = root;
     this.publishes = publishes;
   }
 }

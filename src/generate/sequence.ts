@@ -57,36 +57,36 @@ export class PagedSequence implements Sequence {
   lastUsed = 0;
   active: ActiveRequest | null = null;
   isClosed = false;
-  private readonly owner: SequenceOwner;
-  private readonly name: string;
+  readonly #owner: SequenceOwner;
+  readonly #name: string;
 
   constructor(owner: SequenceOwner, options: OpenOptions, randomKey: readonly number[]) {
     const { key } = options;
-    this.owner = owner;
-    this.name = `sequence of ${options.model} (step ${key.step}, question ${key.question}, rollout ${key.rollout})`;
+    this.#owner = owner;
+    this.#name = `sequence of ${options.model} (step ${key.step}, question ${key.question}, rollout ${key.rollout})`;
     this.adapter = options.adapter;
     this.randomKey = randomKey;
     this.ids = [];
     this.cache = new SequenceCache(this.ids, options.adapter ?? "");
-    if (options.prompt.length === 0) throw this.error("the prompt is empty", "at least one id to go on from");
-    this.add(options.prompt);
+    if (options.prompt.length === 0) throw this.#error("the prompt is empty", "at least one id to go on from");
+    this.#add(options.prompt);
   }
 
   get room(): number {
-    return this.owner.context - this.ids.length;
+    return this.#owner.context - this.ids.length;
   }
 
   append(ids: readonly number[]): void {
-    if (this.isClosed) throw this.error("append() after close()");
-    if (this.active !== null) throw this.error("append() while a request is under way", "await generate() first");
-    this.add(ids);
+    if (this.isClosed) throw this.#error("append() after close()");
+    if (this.active !== null) throw this.#error("append() while a request is under way", "await generate() first");
+    this.#add(ids);
   }
 
   generate(request: GenerateRequest): Promise<Generated> {
     return new Promise((resolve, reject) => {
-      this.check(request);
+      this.#check(request);
       const active = new ActiveRequest(this, request, Math.min(request.maxNewTokens, this.room), resolve, reject);
-      this.owner.submit(active);
+      this.#owner.submit(active);
       this.active = active;
     });
   }
@@ -98,45 +98,45 @@ export class PagedSequence implements Sequence {
     this.active = null;
     if (active !== null) {
       active.finished = true;
-      active.reject(this.error("closed while a request was under way"));
+      active.reject(this.#error("closed while a request was under way"));
     }
-    this.owner.closed(this, active);
+    this.#owner.closed(this, active);
   }
 
-  private add(ids: readonly number[]): void {
+  #add(ids: readonly number[]): void {
     if (ids.length > this.room) {
-      throw this.error(
+      throw this.#error(
         "the context is full",
-        `at most ${this.room} more ids (of ${this.owner.context})`,
+        `at most ${this.room} more ids (of ${this.#owner.context})`,
         String(ids.length),
         "Shorten the prompt or the documents, or use a model with a longer context.",
       );
     }
-    const { vocabulary } = this.owner;
+    const { vocabulary } = this.#owner;
     for (const id of ids) {
       if (!(Number.isInteger(id) && id >= 0 && id < vocabulary))
-        throw this.error("not a token id of the model", `an id below ${vocabulary}`, String(id), "Does the tokenizer fit the model?");
+        throw this.#error("not a token id of the model", `an id below ${vocabulary}`, String(id), "Does the tokenizer fit the model?");
     }
     for (const id of ids) this.ids.push(id);
   }
 
-  private check({ stop, maxNewTokens, sampling }: GenerateRequest): void {
-    if (this.isClosed) throw this.error("generate() after close()");
-    if (this.active !== null) throw this.error("a request is under way", "await generate() before the next one");
-    if (this.room < 1) throw this.error("the context is full", `room for one token (of ${this.owner.context})`, `${this.ids.length} ids`);
+  #check({ stop, maxNewTokens, sampling }: GenerateRequest): void {
+    if (this.isClosed) throw this.#error("generate() after close()");
+    if (this.active !== null) throw this.#error("a request is under way", "await generate() before the next one");
+    if (this.room < 1) throw this.#error("the context is full", `room for one token (of ${this.#owner.context})`, `${this.ids.length} ids`);
     if (!(Number.isInteger(maxNewTokens) && maxNewTokens > 0))
-      throw this.error("maxNewTokens is wrong", "a positive integer", String(maxNewTokens));
-    if (stop.vocabulary !== this.owner.vocabulary)
-      throw this.error("the stop table was compiled for another vocabulary", String(this.owner.vocabulary), String(stop.vocabulary));
+      throw this.#error("maxNewTokens is wrong", "a positive integer", String(maxNewTokens));
+    if (stop.vocabulary !== this.#owner.vocabulary)
+      throw this.#error("the stop table was compiled for another vocabulary", String(this.#owner.vocabulary), String(stop.vocabulary));
     const { temperature, topK, topP } = sampling;
     if (!(temperature >= 0 && temperature < Infinity))
-      throw this.error("sampling.temperature is wrong", "0 (greedy) or more", String(temperature));
-    if (!(Number.isInteger(topK) && topK >= 0)) throw this.error("sampling.topK is wrong", "0 (off) or a positive integer", String(topK));
-    if (!(topP > 0 && topP <= 1)) throw this.error("sampling.topP is wrong", "more than 0, at most 1 (off)", String(topP));
+      throw this.#error("sampling.temperature is wrong", "0 (greedy) or more", String(temperature));
+    if (!(Number.isInteger(topK) && topK >= 0)) throw this.#error("sampling.topK is wrong", "0 (off) or a positive integer", String(topK));
+    if (!(topP > 0 && topP <= 1)) throw this.#error("sampling.topP is wrong", "more than 0, at most 1 (off)", String(topP));
   }
 
-  private error(what: string, expected?: string, got?: string, hint?: string): RequestError {
-    return new RequestError({ where: this.name, what, expected, got, hint });
+  #error(what: string, expected?: string, got?: string, hint?: string): RequestError {
+    return new RequestError({ where: this.#name, what, expected, got, hint });
   }
 }
 

@@ -25,25 +25,25 @@ export type Attend = (q: Tensor, k: Tensor, v: Tensor) => Tensor;
 export class DecoderBlock {
   readonly config: DecoderConfig;
   readonly linears: ReadonlyMap<LinearName, Linear>;
-  private readonly inputNorm: Parameter;
-  private readonly postAttentionNorm: Parameter;
-  private readonly qNorm: Parameter | null;
-  private readonly kNorm: Parameter | null;
+  readonly #inputNorm: Parameter;
+  readonly #postAttentionNorm: Parameter;
+  readonly #qNorm: Parameter | null;
+  readonly #kNorm: Parameter | null;
 
   /** `parameter` gives a parameter of this layer by the rest of its name, or null where the architecture has none. */
   constructor(config: DecoderConfig, parameter: (name: string) => Parameter | null) {
     const required = (name: string): Parameter => parameter(name)!;
     this.config = config;
     this.linears = new Map(linearNames.map((name) => [name, new Linear(required(`${name}.weight`), parameter(`${name}.bias`))]));
-    this.inputNorm = required("input_layernorm.weight");
-    this.postAttentionNorm = required("post_attention_layernorm.weight");
-    this.qNorm = parameter("self_attn.q_norm.weight");
-    this.kNorm = parameter("self_attn.k_norm.weight");
+    this.#inputNorm = required("input_layernorm.weight");
+    this.#postAttentionNorm = required("post_attention_layernorm.weight");
+    this.#qNorm = parameter("self_attn.q_norm.weight");
+    this.#kNorm = parameter("self_attn.k_norm.weight");
   }
 
   /** Whether a forward with this adapter uses anything that wants a gradient. */
   learns(adapter?: string): boolean {
-    const norms = [this.inputNorm, this.postAttentionNorm, this.qNorm, this.kNorm];
+    const norms = [this.#inputNorm, this.#postAttentionNorm, this.#qNorm, this.#kNorm];
     const pairs = [...this.linears.values()].flatMap((place) => {
       const pair = adapter === undefined ? undefined : place.adapters.get(adapter);
       return [place.weight, place.bias, pair?.a, pair?.b];
@@ -55,15 +55,15 @@ export class DecoderBlock {
   forward(x: Tensor, positions: Tensor, table: Tensor, attend: Attend, adapter?: string): Tensor {
     const { heads, kvHeads, normEps } = this.config;
     const project = (name: LinearName, input: Tensor): Tensor => this.linears.get(name)!.forward(input, adapter);
-    const a = rmsNorm(x, this.inputNorm, normEps);
+    const a = rmsNorm(x, this.#inputNorm, normEps);
     let q = project("self_attn.q_proj", a);
     let k = project("self_attn.k_proj", a);
     const v = project("self_attn.v_proj", a);
-    if (this.qNorm !== null) q = rmsNorm(q, this.qNorm, normEps, heads);
-    if (this.kNorm !== null) k = rmsNorm(k, this.kNorm, normEps, kvHeads);
+    if (this.#qNorm !== null) q = rmsNorm(q, this.#qNorm, normEps, heads);
+    if (this.#kNorm !== null) k = rmsNorm(k, this.#kNorm, normEps, kvHeads);
     const mixed = attend(rope(q, positions, table, heads), rope(k, positions, table, kvHeads), v);
     const h = add(x, project("self_attn.o_proj", mixed));
-    const b = rmsNorm(h, this.postAttentionNorm, normEps);
+    const b = rmsNorm(h, this.#postAttentionNorm, normEps);
     const gated = swiglu(project("mlp.gate_proj", b), project("mlp.up_proj", b));
     return add(h, project("mlp.down_proj", gated));
   }

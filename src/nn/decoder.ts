@@ -80,9 +80,9 @@ export class Decoder {
   readonly maxPositions: number;
   /** @internal */
   readonly blocks: readonly DecoderBlock[];
-  private readonly weights = new Map<string, Parameter>();
-  private readonly adapters = new Map<string, Adapter>();
-  private readonly table: Tensor;
+  readonly #weights = new Map<string, Parameter>();
+  readonly #adapters = new Map<string, Adapter>();
+  readonly #table: Tensor;
 
   /** Weights are undefined until written (`initialise`, or a checkpoint). The caller disposes of it. */
   constructor(config: DecoderConfig, device: Device, options: DecoderOptions = {}) {
@@ -90,29 +90,31 @@ export class Decoder {
     this.device = device;
     this.dtype = options.dtype ?? "f32";
     this.maxPositions = Math.min(options.maxPositions ?? config.maxPositions, config.maxPositions);
-    for (const { name, shape } of parameterShapes(config)) this.weights.set(name, new Parameter(device, name, shape, this.dtype));
+    for (const { name, shape } of parameterShapes(config)) this.#weights.set(name, new Parameter(device, name, shape, this.dtype));
     this.blocks = Array.from(
       { length: config.layers },
-      (_, layer) => new DecoderBlock(config, (name) => this.weights.get(`model.layers.${layer}.${name}`) ?? null),
+      (_, layer) => new DecoderBlock(config, (name) => this.#weights.get(`model.layers.${layer}.${name}`) ?? null),
     );
-    this.table = keep(fromHost(device, ropeTable(config, this.maxPositions), [this.maxPositions, config.headDim], { label: "RoPE table" }));
+    this.#table = keep(
+      fromHost(device, ropeTable(config, this.maxPositions), [this.maxPositions, config.headDim], { label: "RoPE table" }),
+    );
   }
 
   /** A decoder with first weights drawn from `seed`. */
   static initialise(config: DecoderConfig, device: Device, seed: number, options?: DecoderOptions): Decoder {
     const decoder = new Decoder(config, device, options);
-    initialiseParameters(config, decoder.weights, seed);
+    initialiseParameters(config, decoder.#weights, seed);
     return decoder;
   }
 
   /** Weights by their Hugging Face names, in the order of the forward pass; adapters apart (`adapterParameters`). */
   parameters(): ReadonlyMap<string, Parameter> {
-    return this.weights;
+    return this.#weights;
   }
 
   /** [V, C]: the head's own weight, or the embedding where they are tied. */
   get headWeight(): Parameter {
-    return this.weight(this.config.tiedEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+    return this.#weight(this.config.tiedEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight");
   }
 
   /**
@@ -121,7 +123,7 @@ export class Decoder {
    */
   forward(batch: PackedBatch, options: ForwardOptions = {}): Tensor {
     const { recompute = false, cacheDtype = "f32", adapter } = options;
-    if (adapter !== undefined) this.adapter(adapter); // throws for an unknown name
+    if (adapter !== undefined) this.#adapter(adapter); // throws for an unknown name
     if (batch.longest > this.maxPositions)
       throw new RequestError({
         where: "Decoder.forward",
@@ -132,16 +134,16 @@ export class Decoder {
     const { heads, kvHeads } = this.config;
     const { positions, offsets } = batch;
     const run = (block: DecoderBlock, x: Tensor): Tensor =>
-      block.forward(x, positions, this.table, (q, k, v) => attention(q, k, v, offsets, { heads, kvHeads, cacheDtype }), adapter);
+      block.forward(x, positions, this.#table, (q, k, v) => attention(q, k, v, offsets, { heads, kvHeads, cacheDtype }), adapter);
     // Blocks below all that learns are not recorded, and so need not be recomputed.
     const again = (block: DecoderBlock, x: Tensor): boolean => recompute && (x.requiresGrad || block.learns(adapter));
     return withScope(() => {
-      let x = embedding(batch.ids, this.weight("model.embed_tokens.weight"));
+      let x = embedding(batch.ids, this.#weight("model.embed_tokens.weight"));
       for (const block of this.blocks)
         x = step(x, (input) =>
           again(block, input) ? checkpoint((kept) => run(block, kept), [input], [positions, offsets]) : run(block, input),
         );
-      return rmsNorm(x, this.weight("model.norm.weight"), this.config.normEps);
+      return rmsNorm(x, this.#weight("model.norm.weight"), this.config.normEps);
     });
   }
 
@@ -151,18 +153,18 @@ export class Decoder {
    */
   forwardPaged(batch: PagedBatch, cache: KvCache, options: { readonly adapter?: string | undefined } = {}): Tensor {
     const { adapter } = options;
-    if (adapter !== undefined) this.adapter(adapter); // throws for an unknown name
+    if (adapter !== undefined) this.#adapter(adapter); // throws for an unknown name
     const { heads, kvHeads } = this.config;
     return withoutTape(() =>
       withScope(() => {
-        let x = embedding(batch.ids, this.weight("model.embed_tokens.weight"));
+        let x = embedding(batch.ids, this.#weight("model.embed_tokens.weight"));
         this.blocks.forEach((block, layer) => {
           const [keys, values] = [cache.keys[layer]!, cache.values[layer]!];
           x = step(x, (input) =>
             block.forward(
               input,
               batch.positions,
-              this.table,
+              this.#table,
               (q, k, v) => {
                 kvWrite(k, v, batch, keys, values, kvHeads);
                 return attentionPaged(q, batch, keys, values, { heads, kvHeads });
@@ -171,7 +173,7 @@ export class Decoder {
             ),
           );
         });
-        return rmsNorm(x, this.weight("model.norm.weight"), this.config.normEps);
+        return rmsNorm(x, this.#weight("model.norm.weight"), this.config.normEps);
       }),
     );
   }
@@ -188,7 +190,7 @@ export class Decoder {
   addAdapter(name: string, options: AdapterOptions): ReadonlyMap<string, Parameter> {
     const { rank, alpha, seed, targets = linearNames, trainable = true } = options;
     const pair = options.pair ?? (() => ({ rank, scale: alpha / rank }));
-    if (this.adapters.has(name)) throw new ConfigError({ where: "addAdapter", what: `this model has an adapter "${name}" already` });
+    if (this.#adapters.has(name)) throw new ConfigError({ where: "addAdapter", what: `this model has an adapter "${name}" already` });
     if (!Number.isInteger(rank) || rank < 1)
       throw new ConfigError({ where: "addAdapter", what: "wrong rank", expected: "a positive integer", got: String(rank) });
     if (targets.length === 0)
@@ -212,58 +214,58 @@ export class Decoder {
         added.set(a.name, a).set(b.name, b);
       }
     });
-    this.adapters.set(name, { shape: { rank, alpha, targets }, parameters: added });
+    this.#adapters.set(name, { shape: { rank, alpha, targets }, parameters: added });
     this.setAdapterTrainable(name, trainable);
     return added;
   }
 
   /** Whether an adapter learns: a frozen one gets no gradients. @throws ConfigError for an unknown name. */
   setAdapterTrainable(name: string, trainable: boolean): void {
-    for (const parameter of this.adapter(name).parameters.values()) parameter.requiresGrad = trainable;
+    for (const parameter of this.#adapter(name).parameters.values()) parameter.requiresGrad = trainable;
   }
 
   /** Frees an adapter. @throws ConfigError for an unknown name. */
   removeAdapter(name: string): void {
-    for (const parameter of this.adapter(name).parameters.values()) parameter.dispose();
+    for (const parameter of this.#adapter(name).parameters.values()) parameter.dispose();
     for (const block of this.blocks) for (const place of block.linears.values()) place.adapters.delete(name);
-    this.adapters.delete(name);
+    this.#adapters.delete(name);
   }
 
   /** In the order in which they were added. */
   get adapterNames(): readonly string[] {
-    return [...this.adapters.keys()];
+    return [...this.#adapters.keys()];
   }
 
   /** @throws ConfigError for an unknown name. */
   adapterShape(name: string): AdapterShape {
-    return this.adapter(name).shape;
+    return this.#adapter(name).shape;
   }
 
   /** The parameters of one adapter, by peft's names. @throws ConfigError for an unknown name. */
   adapterParameters(name: string): ReadonlyMap<string, Parameter> {
-    return this.adapter(name).parameters;
+    return this.#adapter(name).parameters;
   }
 
   /** Whether the weights (not the adapters) are trained: a frozen model records and keeps nothing for them. */
   setTrainable(trainable: boolean): void {
     if (trainable && this.dtype !== "f32")
       throw new ConfigError({ where: "setTrainable", what: "weights of this type cannot be trained", expected: "f32", got: this.dtype });
-    for (const parameter of this.weights.values()) parameter.requiresGrad = trainable;
+    for (const parameter of this.#weights.values()) parameter.requiresGrad = trainable;
   }
 
   /** Frees weights, gradients and adapters. */
   dispose(): void {
-    this.table.dispose();
-    for (const parameter of this.weights.values()) parameter.dispose();
-    for (const { parameters } of this.adapters.values()) for (const parameter of parameters.values()) parameter.dispose();
+    this.#table.dispose();
+    for (const parameter of this.#weights.values()) parameter.dispose();
+    for (const { parameters } of this.#adapters.values()) for (const parameter of parameters.values()) parameter.dispose();
   }
 
-  private weight(name: string): Parameter {
-    return this.weights.get(name)!;
+  #weight(name: string): Parameter {
+    return this.#weights.get(name)!;
   }
 
-  private adapter(name: string): Adapter {
-    const adapter = this.adapters.get(name);
+  #adapter(name: string): Adapter {
+    const adapter = this.#adapters.get(name);
     if (adapter === undefined)
       throw new ConfigError({
         where: "Decoder",

@@ -66,17 +66,17 @@ interface Slot {
 export class AdamW {
   /** How the moments of large matrices are stored. A saved state can only be taken up by an optimiser of the same kind. */
   readonly moments: MomentKind;
-  private readonly slots = new Map<string, Slot>();
-  private readonly options: Required<Pick<AdamWOptions, "beta1" | "beta2" | "eps" | "maxGradNorm">>;
-  private readonly randomKey: Words2;
+  readonly #slots = new Map<string, Slot>();
+  readonly #options: Required<Pick<AdamWOptions, "beta1" | "beta2" | "eps" | "maxGradNorm">>;
+  readonly #randomKey: Words2;
   /** What 8-bit kernels look numbers up in; null without any. */
-  private readonly tables: Tensor | null;
-  private readonly reduce: AdamWOptions["reduceGradients"];
-  private readonly scaler: LossScaler | null;
-  private clip: Tensor | null = null;
-  private steps = 0;
+  readonly #tables: Tensor | null;
+  readonly #reduce: AdamWOptions["reduceGradients"];
+  readonly #scaler: LossScaler | null;
+  #clip: Tensor | null = null;
+  #steps = 0;
   /** An update was asked for, and nobody has asked yet how it ended. */
-  private unsettled = false;
+  #unsettled = false;
 
   /**
    * Moments are made at once, zero; the caller disposes of them.
@@ -87,13 +87,13 @@ export class AdamW {
     if (!momentKinds.includes(moments))
       throw new ConfigError({ where: "AdamW", what: "unknown kind of moments", expected: momentKinds.join(", "), got: moments });
     this.moments = moments;
-    this.randomKey = streamKey(seed, "moments");
-    this.options = { beta1, beta2, eps, maxGradNorm };
-    this.reduce = options.reduceGradients;
-    this.scaler = options.lossScaler ?? null;
+    this.#randomKey = streamKey(seed, "moments");
+    this.#options = { beta1, beta2, eps, maxGradNorm };
+    this.#reduce = options.reduceGradients;
+    this.#scaler = options.lossScaler ?? null;
     for (const { parameters, weightDecay } of groups) {
       for (const [name, parameter] of parameters) {
-        if (this.slots.has(name))
+        if (this.#slots.has(name))
           throw new ConfigError({ where: "AdamW", what: `parameter "${name}" is in two groups`, expected: "each once" });
         if (!parameter.requiresGrad)
           throw new ConfigError({
@@ -102,32 +102,32 @@ export class AdamW {
             expected: "trainable parameters",
             got: parameter.dtype,
           });
-        const number = this.slots.size;
-        this.slots.set(name, { parameter, moments: new StoredMoments(parameter, moments), number, weightDecay });
+        const number = this.#slots.size;
+        this.#slots.set(name, { parameter, moments: new StoredMoments(parameter, moments), number, weightDecay });
       }
     }
-    const all = [...this.slots.values()].map(({ parameter }) => parameter);
+    const all = [...this.#slots.values()].map(({ parameter }) => parameter);
     const [first] = all;
     if (first === undefined)
       throw new ConfigError({ where: "AdamW", what: "no parameters to train", expected: "at least one", got: "none" });
-    this.tables = all.some(({ shape }) => momentKind(shape, moments) === "8bit")
+    this.#tables = all.some(({ shape }) => momentKind(shape, moments) === "8bit")
       ? keep(fromHost(first.device, momentTables(), tableShape, { label: "tables of 8-bit moments" }))
       : null;
   }
 
   /** Steps taken; an update that was skipped is none. */
   get step(): number {
-    return this.steps;
+    return this.#steps;
   }
 
   /** What the loss of the next update must be multiplied by. */
   get lossScale(): number {
-    return this.scaler?.scale ?? 1;
+    return this.#scaler?.scale ?? 1;
   }
 
   /** Updates skipped so far because of their loss scale. */
   get overflows(): number {
-    return this.scaler?.skipped ?? 0;
+    return this.#scaler?.skipped ?? 0;
   }
 
   /**
@@ -137,49 +137,49 @@ export class AdamW {
    * @throws ZeroSearchError when the update before was not settled.
    */
   async update(lr: number): Promise<Tensor> {
-    if (this.unsettled)
+    if (this.#unsettled)
       throw new ZeroSearchError({
         where: "AdamW.update",
         what: "the update before is not settled",
         hint: "await settle() after each update",
       });
-    const active = [...this.slots].filter(([, slot]) => slot.parameter.grad !== null);
+    const active = [...this.#slots].filter(([, slot]) => slot.parameter.grad !== null);
     const gradients = new Map(active.map(([name, slot]) => [name, slot.parameter.grad!]));
-    if (this.reduce !== undefined) await this.reduce(gradients);
-    this.clip?.dispose();
-    this.clip = keep(clipGradNorm([...gradients.values()], this.options.maxGradNorm, this.lossScale));
-    const { beta1, beta2, eps } = this.options;
-    const step = this.steps + 1;
+    if (this.#reduce !== undefined) await this.#reduce(gradients);
+    this.#clip?.dispose();
+    this.#clip = keep(clipGradNorm([...gradients.values()], this.#options.maxGradNorm, this.lossScale));
+    const { beta1, beta2, eps } = this.#options;
+    const step = this.#steps + 1;
     for (const [, { moments, number, weightDecay }] of active) {
-      const [key0, key1] = philox(this.randomKey, [number, step, 0, 0]);
-      moments.update(this.clip, this.tables, { lr, beta1, beta2, eps, weightDecay, step }, [key0, key1]);
+      const [key0, key1] = philox(this.#randomKey, [number, step, 0, 0]);
+      moments.update(this.#clip, this.#tables, { lr, beta1, beta2, eps, weightDecay, step }, [key0, key1]);
     }
-    this.unsettled = true;
-    return this.clip;
+    this.#unsettled = true;
+    return this.#clip;
   }
 
   /** Waits for the update asked for and counts it, or, where it was skipped, lowers the loss scale. */
   async settle(): Promise<StepOutcome> {
-    if (!this.unsettled || this.clip === null)
+    if (!this.#unsettled || this.#clip === null)
       throw new ZeroSearchError({ where: "AdamW.settle", what: "no update was asked for", hint: "call update() before" });
     const { lossScale } = this;
-    const [gradNorm = NaN, factor = NaN] = await this.clip.readFloats();
+    const [gradNorm = NaN, factor = NaN] = await this.#clip.readFloats();
     const finite = Number.isFinite(gradNorm);
-    if (finite) this.steps += 1;
-    const overflowed = this.scaler?.settle(finite) ?? false;
-    this.unsettled = false;
+    if (finite) this.#steps += 1;
+    const overflowed = this.#scaler?.settle(finite) ?? false;
+    this.#unsettled = false;
     return { gradNorm, clip: factor * lossScale, overflowed };
   }
 
   /** Sets every gradient to zero. */
   zeroGrad(): void {
-    for (const { parameter } of this.slots.values()) parameter.zeroGrad();
+    for (const { parameter } of this.#slots.values()) parameter.zeroGrad();
   }
 
   /** What a checkpoint needs besides `step`: m.<name>, v.<name> and, of 8 bits (u32 codes), scales.<name>; still owned here. */
   stateTensors(): ReadonlyMap<string, Tensor> {
     const state = new Map<string, Tensor>();
-    for (const [name, { moments }] of this.slots) for (const [part, tensor] of moments.tensors) state.set(`${part}.${name}`, tensor);
+    for (const [name, { moments }] of this.#slots) for (const [part, tensor] of moments.tensors) state.set(`${part}.${name}`, tensor);
     return state;
   }
 
@@ -187,14 +187,14 @@ export class AdamW {
   resume(step: number): void {
     if (!Number.isInteger(step) || step < 0)
       throw new ConfigError({ where: "AdamW.resume", what: "wrong step", expected: "a count of steps", got: String(step) });
-    this.steps = step;
-    this.unsettled = false;
+    this.#steps = step;
+    this.#unsettled = false;
   }
 
   /** Frees the moments; parameters and gradients stay. */
   dispose(): void {
-    this.clip?.dispose();
-    this.tables?.dispose();
-    for (const { moments } of this.slots.values()) moments.dispose();
+    this.#clip?.dispose();
+    this.#tables?.dispose();
+    for (const { moments } of this.#slots.values()) moments.dispose();
   }
 }

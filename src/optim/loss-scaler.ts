@@ -35,23 +35,23 @@ export interface LossScalerOptions {
 }
 
 export class LossScaler {
-  private readonly growAfter: number;
-  private current: LossScalerState;
+  readonly #growAfter: number;
+  #current: LossScalerState;
 
   /** @throws ConfigError for a scale that is no power of two from 1 to 2^24. */
   constructor(options: LossScalerOptions = {}) {
-    this.growAfter = options.growAfter ?? growAfter;
-    this.current = checked({ scale: options.scale ?? firstScale, good: 0, skipped: 0 });
+    this.#growAfter = options.growAfter ?? growAfter;
+    this.#current = checked({ scale: options.scale ?? firstScale, good: 0, skipped: 0 });
   }
 
   /** What the loss is to be multiplied by. */
   get scale(): number {
-    return this.current.scale;
+    return this.#current.scale;
   }
 
   /** Steps skipped so far. */
   get skipped(): number {
-    return this.current.skipped;
+    return this.#current.skipped;
   }
 
   /**
@@ -59,23 +59,23 @@ export class LossScaler {
    * not where the scale is down to 1 already.
    */
   settle(finite: boolean): boolean {
-    const { scale, good, skipped } = this.current;
+    const { scale, good, skipped } = this.#current;
     if (!finite) {
-      this.current = { scale: Math.max(1, scale / 2), good: 0, skipped: skipped + 1 };
+      this.#current = { scale: Math.max(1, scale / 2), good: 0, skipped: skipped + 1 };
       return scale > 1;
     }
-    const grows = good + 1 >= this.growAfter;
-    this.current = { scale: grows ? Math.min(largestScale, 2 * scale) : scale, good: grows ? 0 : good + 1, skipped };
+    const grows = good + 1 >= this.#growAfter;
+    this.#current = { scale: grows ? Math.min(largestScale, 2 * scale) : scale, good: grows ? 0 : good + 1, skipped };
     return false;
   }
 
   state(): LossScalerState {
-    return this.current;
+    return this.#current;
   }
 
   /** Goes on from a saved state. @throws ConfigError when it is none. */
   resume(state: LossScalerState): void {
-    this.current = checked(state);
+    this.#current = checked(state);
   }
 }
 

@@ -51,14 +51,14 @@ export function momentTensors(shape: Shape, wanted: MomentKind): readonly Moment
 export class StoredMoments {
   /** By name: m, v and, of 8 bits, scales. */
   readonly tensors: ReadonlyMap<string, Tensor>;
-  private readonly parameter: Parameter;
-  private readonly kind: MomentKind;
+  readonly #parameter: Parameter;
+  readonly #kind: MomentKind;
 
   /** Zero. */
   constructor(parameter: Parameter, wanted: MomentKind) {
     const { device, shape, label } = parameter;
-    this.parameter = parameter;
-    this.kind = momentKind(shape, wanted);
+    this.#parameter = parameter;
+    this.#kind = momentKind(shape, wanted);
     this.tensors = new Map(
       momentTensors(shape, wanted).map(({ name, shape: own, dtype }) => {
         const options = { dtype, usage: "parameter", label: `${name} of ${label}` } as const;
@@ -69,7 +69,8 @@ export class StoredMoments {
 
   /** One step of the parameter by its gradient. `tables` is there where any parameter has moments of 8 bits. */
   update(clip: Tensor, tables: Tensor | null, hyper: AdamWStep, key: Words2): void {
-    const { parameter, kind } = this;
+    const parameter = this.#parameter;
+    const kind = this.#kind;
     const gradient = parameter.grad!;
     const [m, v, scales] = ["m", "v", "scales"].map((name) => this.tensors.get(name)) as [Tensor, Tensor, Tensor];
     if (kind === "8bit") adamw8bit(parameter, gradient, { m, v, scales }, tables!, clip, hyper, key);

@@ -54,14 +54,14 @@ export interface Gradients {
 }
 
 class Walk implements Gradients {
-  private readonly tape: Tape;
-  private readonly parent: Gradients | null;
-  private readonly gradients = new Map<Tensor, Shared>();
-  private readonly byMemory = new Map<Tensor, Shared>();
+  readonly #tape: Tape;
+  readonly #parent: Gradients | null;
+  readonly #gradients = new Map<Tensor, Shared>();
+  readonly #byMemory = new Map<Tensor, Shared>();
 
   constructor(tape: Tape, parent: Gradients | null) {
-    this.tape = tape;
-    this.parent = parent;
+    this.#tape = tape;
+    this.#parent = parent;
   }
 
   needs(input: Tensor): boolean {
@@ -78,27 +78,27 @@ class Walk implements Gradients {
       gradient.dispose();
       return;
     }
-    if (!this.isOurs(input)) {
-      if (this.parent !== null) this.parent.give(input, gradient);
+    if (!this.#isOurs(input)) {
+      if (this.#parent !== null) this.#parent.give(input, gradient);
       else {
         add(leafGradient(input), gradient);
         gradient.dispose();
       }
       return;
     }
-    const before = this.gradients.get(input);
-    if (before === undefined) this.set(input, new Shared(gradient));
+    const before = this.#gradients.get(input);
+    if (before === undefined) this.#set(input, new Shared(gradient));
     else {
-      add(this.own(input).tensor, gradient);
+      add(this.#own(input).tensor, gradient);
       gradient.dispose();
     }
   }
 
   pass(input: Tensor, dOutput: Tensor): void {
-    const shared = this.byMemory.get(dOutput);
-    if (shared !== undefined && this.isOurs(input) && !this.gradients.has(input)) {
+    const shared = this.#byMemory.get(dOutput);
+    if (shared !== undefined && this.#isOurs(input) && !this.#gradients.has(input)) {
       shared.users += 1;
-      this.set(input, shared);
+      this.#set(input, shared);
       return;
     }
     const { tensor, accumulate } = this.slot(input);
@@ -113,64 +113,64 @@ class Walk implements Gradients {
   }
 
   slot(input: Tensor): { tensor: Tensor; accumulate: 0 | 1 } {
-    if (!this.isOurs(input)) return this.parent !== null ? this.parent.slot(input) : { tensor: leafGradient(input), accumulate: 1 };
-    if (this.gradients.has(input)) return { tensor: this.own(input).tensor, accumulate: 1 };
+    if (!this.#isOurs(input)) return this.#parent !== null ? this.#parent.slot(input) : { tensor: leafGradient(input), accumulate: 1 };
+    if (this.#gradients.has(input)) return { tensor: this.#own(input).tensor, accumulate: 1 };
     const shared = new Shared(this.make(input));
-    this.set(input, shared);
+    this.#set(input, shared);
     return { tensor: shared.tensor, accumulate: 0 };
   }
 
   /** Walks the nodes in reverse, freeing as it goes. */
   run(): void {
-    const { nodes } = this.tape;
+    const { nodes } = this.#tape;
     for (let node = nodes.pop(); node !== undefined; node = nodes.pop()) {
-      const dOutputs = node.outputs.map((output) => this.gradients.get(output)?.tensor ?? null);
+      const dOutputs = node.outputs.map((output) => this.#gradients.get(output)?.tensor ?? null);
       if (node.loss === true || dOutputs.some((gradient) => gradient !== null)) node.backward(this, dOutputs);
       for (const output of node.outputs) {
-        this.drop(output);
-        if (output.scope === this.tape.memory) output.dispose();
+        this.#drop(output);
+        if (output.scope === this.#tape.memory) output.dispose();
       }
-      for (const tensor of node.saved ?? []) if (tensor.scope === this.tape.memory) tensor.dispose();
+      for (const tensor of node.saved ?? []) if (tensor.scope === this.#tape.memory) tensor.dispose();
     }
   }
 
   /** Starts the walk at `root`; the caller keeps `gradient`. */
   seed(root: Tensor, gradient: Tensor): void {
-    this.set(root, new Shared(gradient, 2));
+    this.#set(root, new Shared(gradient, 2));
   }
 
   /** Frees gradients that are left: of tensors that a failed walk did not reach. */
   clear(): void {
-    for (const shared of this.gradients.values()) shared.release();
-    this.gradients.clear();
-    this.byMemory.clear();
+    for (const shared of this.#gradients.values()) shared.release();
+    this.#gradients.clear();
+    this.#byMemory.clear();
   }
 
-  private isOurs(input: Tensor): boolean {
-    return this.tape.produced.has(input);
+  #isOurs(input: Tensor): boolean {
+    return this.#tape.produced.has(input);
   }
 
-  private set(input: Tensor, shared: Shared): void {
-    this.gradients.set(input, shared);
-    this.byMemory.set(shared.tensor, shared);
+  #set(input: Tensor, shared: Shared): void {
+    this.#gradients.set(input, shared);
+    this.#byMemory.set(shared.tensor, shared);
   }
 
-  private drop(output: Tensor): void {
-    const shared = this.gradients.get(output);
+  #drop(output: Tensor): void {
+    const shared = this.#gradients.get(output);
     if (shared === undefined) return;
-    this.gradients.delete(output);
-    if (shared.users === 1) this.byMemory.delete(shared.tensor);
+    this.#gradients.delete(output);
+    if (shared.users === 1) this.#byMemory.delete(shared.tensor);
     shared.release();
   }
 
   /** The gradient of `input` in memory that nobody else reads. */
-  private own(input: Tensor): Shared {
-    const shared = this.gradients.get(input)!;
+  #own(input: Tensor): Shared {
+    const shared = this.#gradients.get(input)!;
     if (shared.users === 1) return shared;
     const mine = new Shared(this.make(input));
     copy(mine.tensor, shared.tensor);
     shared.release();
-    this.set(input, mine);
+    this.#set(input, mine);
     return mine;
   }
 }

@@ -27,11 +27,11 @@ let serials = 0;
 export class Scope {
   /** Scopes and tapes in the order they were made. */
   readonly serial = ++serials;
-  private readonly items = new Set<Owned>();
+  readonly #items = new Set<Owned>();
 
   /** Things owned at the moment. */
   get size(): number {
-    return this.items.size;
+    return this.#items.size;
   }
 
   /** Runs `fn`, which must not wait; this scope owns what is made inside, and keeps it until `dispose`. */
@@ -49,14 +49,14 @@ export class Scope {
 
   /** Takes over ownership. */
   adopt(item: Owned): void {
-    item.scope?.items.delete(item);
+    if (item.scope !== null) item.scope.#items.delete(item);
     item.scope = this;
-    this.items.add(item);
+    this.#items.add(item);
   }
 
   /** Gives up ownership; nothing is freed. */
   forget(item: Owned): void {
-    if (this.items.delete(item)) item.scope = null;
+    if (this.#items.delete(item)) item.scope = null;
   }
 
   /** Hands what it owns to the scope that runs now; without one, whoever has it disposes of it. */
@@ -69,11 +69,11 @@ export class Scope {
 
   /** Frees everything owned. The scope may be used again. */
   dispose(): void {
-    for (const item of this.items) {
+    for (const item of this.#items) {
       item.scope = null;
       item.dispose();
     }
-    this.items.clear();
+    this.#items.clear();
   }
 }
 

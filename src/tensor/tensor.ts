@@ -49,7 +49,7 @@ export class Tensor extends Owned {
   requiresGrad = false;
   /** Gradient of a leaf, f32 and of the same shape: `backward` adds to it until `zeroGrad`. Owned by this tensor. */
   grad: Tensor | null = null;
-  private memory: Storage | null;
+  #memory: Storage | null;
 
   /** Contents are undefined. The running scope owns it, or the caller. Use `empty` or `fromHost`. */
   constructor(device: Device, shape: Shape, options: TensorOptions = {}) {
@@ -60,24 +60,24 @@ export class Tensor extends Owned {
     this.shape = shape;
     this.dtype = options.dtype ?? "f32";
     this.label = label;
-    this.memory = device.allocate(foldedRows(shape), foldedCols(shape), this.dtype, options.usage ?? "activation", label);
-    count(device, 1, this.memory.bytes);
+    this.#memory = device.allocate(foldedRows(shape), foldedCols(shape), this.dtype, options.usage ?? "activation", label);
+    count(device, 1, this.#memory.bytes);
     currentScope()?.adopt(this);
   }
 
   /** @throws ZeroSearchError after `dispose`. */
   get storage(): Storage {
-    if (this.memory === null)
+    if (this.#memory === null)
       throw new ZeroSearchError({
         where: `tensor "${this.label}" ${formatShape(this.shape)}`,
         what: "used after it was freed",
         hint: "a scope frees what is neither returned nor kept, backward() what the tape recorded: return the tensor from withScope or withTape, or keep() it",
       });
-    return this.memory;
+    return this.#memory;
   }
 
   get disposed(): boolean {
-    return this.memory === null;
+    return this.#memory === null;
   }
 
   /** Rows of the storage: shape[0], or 1 for a vector. */
@@ -123,11 +123,11 @@ export class Tensor extends Owned {
   }
 
   dispose(): void {
-    if (this.memory === null) return;
+    if (this.#memory === null) return;
     this.scope?.forget(this);
-    count(this.device, -1, -this.memory.bytes);
-    this.device.release(this.memory);
-    this.memory = null;
+    count(this.device, -1, -this.#memory.bytes);
+    this.device.release(this.#memory);
+    this.#memory = null;
     this.grad?.dispose();
     this.grad = null;
   }

@@ -57,20 +57,20 @@ const placeholders = /\ue000(\d+)\ue001/g;
 
 /** A parsed template; parse once, render often. */
 export class ChatTemplate {
-  private readonly template: Template;
-  private readonly rendered = new Map<string, string>();
-  private readonly specials: Readonly<Record<string, string>>;
-  private readonly where: string;
+  readonly #template: Template;
+  readonly #rendered = new Map<string, string>();
+  readonly #specials: Readonly<Record<string, string>>;
+  readonly #where: string;
 
   /**
    * @param source the Jinja text; `specials`: bos_token, eos_token … as the template sees them
    * @throws ConfigError when the template does not parse.
    */
   constructor(source: string, specials: Readonly<Record<string, string>> = {}, where = "chat template") {
-    this.where = where;
-    this.specials = specials;
+    this.#where = where;
+    this.#specials = specials;
     try {
-      this.template = new Template(source);
+      this.#template = new Template(source);
     } catch (cause) {
       throw new ConfigError({ where, what: `the chat template does not parse (${messageOf(cause)})` }, { cause });
     }
@@ -110,7 +110,7 @@ export class ChatTemplate {
     const parts: PromptPart[] = [];
     const seen: number[] = [];
     let at = 0;
-    const whole = this.renderOnce(shown, variables);
+    const whole = this.#renderOnce(shown, variables);
     for (const match of whole.matchAll(placeholders)) {
       const index = Number(match[1]);
       seen.push(index);
@@ -119,7 +119,7 @@ export class ChatTemplate {
     }
     if (seen.length !== texts.length || new Set(seen).size !== texts.length || seen.some((index) => index >= texts.length)) {
       throw new ConfigError({
-        where: this.where,
+        where: this.#where,
         what: "the chat template does not show the text of its messages as it is",
         expected: `each of ${texts.length} texts once`,
         got: `${seen.length}`,
@@ -129,13 +129,13 @@ export class ChatTemplate {
   }
 
   /** A run renders the same few messages again and again, with other foreign texts in them: half a millisecond each time. */
-  private renderOnce(messages: readonly ChatMessage[], variables: TemplateVariables): string {
+  #renderOnce(messages: readonly ChatMessage[], variables: TemplateVariables): string {
     const key = JSON.stringify([messages, variables]);
-    const known = this.rendered.get(key);
+    const known = this.#rendered.get(key);
     if (known !== undefined) return known;
     const text = this.render(messages, variables);
-    if (this.rendered.size >= mostRendered) this.rendered.clear();
-    this.rendered.set(key, text);
+    if (this.#rendered.size >= mostRendered) this.#rendered.clear();
+    this.#rendered.set(key, text);
     return text;
   }
 
@@ -148,13 +148,13 @@ export class ChatTemplate {
     try {
       const scope: JinjaScope = new Environment();
       // Ends with the opening of the assistant's turn.
-      const all = { ...globals, ...this.specials, messages, add_generation_prompt: true, ...variables };
+      const all = { ...globals, ...this.#specials, messages, add_generation_prompt: true, ...variables };
       for (const [name, value] of Object.entries(all)) scope.set(name, value);
       const interpreter: JinjaInterpreter = new Interpreter(scope);
-      return interpreter.run(this.template.parsed).value;
+      return interpreter.run(this.#template.parsed).value;
     } catch (cause) {
       const what = `the chat template refuses the messages (${messageOf(cause)})`;
-      throw new ConfigError({ where: this.where, what, got: messages.map((m) => m.role).join(", ") || "no messages" }, { cause });
+      throw new ConfigError({ where: this.#where, what, got: messages.map((m) => m.role).join(", ") || "no messages" }, { cause });
     }
   }
 }

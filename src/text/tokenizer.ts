@@ -49,9 +49,9 @@ export class Tokenizer {
   readonly padId: number | undefined;
   readonly config: TokenizerConfigJson;
   readonly where: string;
-  private readonly json: TokenizerJson;
-  private readonly table: TokenBytes;
-  private readonly encoder: Encoder;
+  readonly #json: TokenizerJson;
+  readonly #table: TokenBytes;
+  readonly #encoder: Encoder;
 
   /**
    * @param json parsed `tokenizer.json`, `config` parsed `tokenizer_config.json`
@@ -72,16 +72,16 @@ export class Tokenizer {
         got: json === null ? "null" : typeof json,
       });
     }
-    this.json = json;
+    this.#json = json;
     this.config = config;
-    this.table = readTokenBytes(json, this.where);
-    this.kind = this.table.kind;
-    this.vocabularySize = this.table.size;
-    this.encoder = new Encoder(json, config, this.where);
-    const eos = this.specialId("eos_token");
+    this.#table = readTokenBytes(json, this.where);
+    this.kind = this.#table.kind;
+    this.vocabularySize = this.#table.size;
+    this.#encoder = new Encoder(json, config, this.where);
+    const eos = this.#specialId("eos_token");
     this.eosIds = [...new Set([...(eos === undefined ? [] : [eos]), ...(options.eosIds ?? [])])];
-    this.bosId = this.specialId("bos_token");
-    this.padId = this.specialId("pad_token");
+    this.bosId = this.#specialId("bos_token");
+    this.padId = this.#specialId("pad_token");
   }
 
   /** The first id that ends a sequence. @throws ConfigError when there is none. */
@@ -99,17 +99,17 @@ export class Tokenizer {
   /** Ids of `text`. @throws RequestError when the vocabulary cannot spell it. */
   encode(text: string, options: EncodeOptions = {}): number[] {
     const { addSpecialTokens = false, parseSpecialTokens = true } = options;
-    const ids = this.encoder.encode([parseSpecialTokens ? ours(text) : foreign(text)]);
+    const ids = this.#encoder.encode([parseSpecialTokens ? ours(text) : foreign(text)]);
     if (!addSpecialTokens) return ids;
-    const { before, after } = this.encoder.frame;
+    const { before, after } = this.#encoder.frame;
     return [...before, ...ids, ...after];
   }
 
   /** Ids of a prompt, with the tokens that we wrote and none that came from outside. @throws RequestError when the vocabulary cannot spell it. */
   encodePrompt(prompt: Prompt, { begin = false }: PromptEncoding = {}): number[] {
-    const ids = this.encoder.encode(prompt);
+    const ids = this.#encoder.encode(prompt);
     if (!begin) return ids;
-    const { before } = this.encoder.frame;
+    const { before } = this.#encoder.frame;
     return before.every((id, i) => ids[i] === id) ? ids : [...before, ...ids];
   }
 
@@ -124,7 +124,7 @@ export class Tokenizer {
    * vocabulary: a model may have more rows than there are tokens, and may sample them. @throws RequestError for what is no id.
    */
   readonly tokenBytes = (id: number): Uint8Array => {
-    const { starts, bytes, size } = this.table;
+    const { starts, bytes, size } = this.#table;
     if (!(Number.isInteger(id) && id >= 0))
       throw new RequestError({
         where: `${this.where}: tokenBytes`,
@@ -137,18 +137,18 @@ export class Tokenizer {
 
   /** The text of a special token, or undefined for an ordinary one. */
   specialText(id: number): string | undefined {
-    return this.table.specials.get(id);
+    return this.#table.specials.get(id);
   }
 
   /** Whether decoding a whole text drops one space at its start. */
   get stripsFirstSpace(): boolean {
-    return this.table.stripsFirstSpace;
+    return this.#table.stripsFirstSpace;
   }
 
   /** The id of a token by its exact content: an added token, or an entry of the vocabulary in its own spelling. */
   tokenId(content: string): number | undefined {
-    for (const token of this.json.added_tokens ?? []) if (token.content === content) return token.id;
-    return Object.hasOwn(this.json.model.vocab, content) ? this.json.model.vocab[content] : undefined;
+    for (const token of this.#json.added_tokens ?? []) if (token.content === content) return token.id;
+    return Object.hasOwn(this.#json.model.vocab, content) ? this.#json.model.vocab[content] : undefined;
   }
 
   /** The config's chat template, or undefined. */
@@ -159,7 +159,7 @@ export class Tokenizer {
     return (template.find((t) => t.name === "default") ?? template[0])?.template;
   }
 
-  private specialId(name: "eos_token" | "bos_token" | "pad_token"): number | undefined {
+  #specialId(name: "eos_token" | "bos_token" | "pad_token"): number | undefined {
     const value = this.config[name];
     if (value === null || value === undefined) return undefined;
     const content = typeof value === "string" ? value : value.content;
@@ -178,31 +178,31 @@ export class Tokenizer {
 
 /** Decodes ids as they come: text is given out when its characters are whole. */
 export class StreamDecoder {
-  private readonly tokenizer: Tokenizer;
-  private readonly skipSpecialTokens: boolean;
-  private strip: boolean;
-  private utf8 = newDecoder();
+  readonly #tokenizer: Tokenizer;
+  readonly #skipSpecialTokens: boolean;
+  #strip: boolean;
+  #utf8 = newDecoder();
 
   constructor(tokenizer: Tokenizer, options: DecodeOptions = {}) {
-    this.tokenizer = tokenizer;
-    this.skipSpecialTokens = options.skipSpecialTokens ?? false;
-    this.strip = tokenizer.stripsFirstSpace && options.continuation !== true;
+    this.#tokenizer = tokenizer;
+    this.#skipSpecialTokens = options.skipSpecialTokens ?? false;
+    this.#strip = tokenizer.stripsFirstSpace && options.continuation !== true;
   }
 
   /** The text that `id` completes; bytes of a character that is not yet whole are kept back. */
   push(id: number): string {
-    const special = this.tokenizer.specialText(id);
+    const special = this.#tokenizer.specialText(id);
     if (special !== undefined) {
-      const kept = this.utf8.decode();
-      this.utf8 = newDecoder();
-      return kept + (this.skipSpecialTokens ? "" : special);
+      const kept = this.#utf8.decode();
+      this.#utf8 = newDecoder();
+      return kept + (this.#skipSpecialTokens ? "" : special);
     }
-    const bytes = this.tokenizer.tokenBytes(id);
-    if (this.strip && bytes.length > 0) {
-      this.strip = false;
-      if (bytes[0] === 0x20) return this.utf8.decode(bytes.subarray(1), { stream: true });
+    const bytes = this.#tokenizer.tokenBytes(id);
+    if (this.#strip && bytes.length > 0) {
+      this.#strip = false;
+      if (bytes[0] === 0x20) return this.#utf8.decode(bytes.subarray(1), { stream: true });
     }
-    return this.utf8.decode(bytes, { stream: true });
+    return this.#utf8.decode(bytes, { stream: true });
   }
 
   pushAll(ids: readonly number[]): string {
@@ -213,7 +213,7 @@ export class StreamDecoder {
 
   /** What is left: U+FFFD for bytes that never became a character. */
   end(): string {
-    return this.utf8.decode();
+    return this.#utf8.decode();
   }
 }
 

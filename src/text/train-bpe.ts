@@ -39,16 +39,16 @@ const pairBase = 1 << 20;
 
 /** Pair counts with, for each pair, the words it may stand in. */
 class PairIndex {
-  private readonly counts = new Map<number, number>();
-  private readonly holders = new Map<number, Set<number>>();
+  readonly #counts = new Map<number, number>();
+  readonly #holders = new Map<number, Set<number>>();
 
   /** Adds (or, with a negative sign, removes) all pairs of a word. */
   add(word: Word, wordIndex: number, sign: 1 | -1): void {
     for (let i = 0; i + 1 < word.symbols.length; i++) {
       const pair = (word.symbols[i] as number) * pairBase + (word.symbols[i + 1] as number);
-      const count = (this.counts.get(pair) ?? 0) + sign * word.count;
-      this.counts.set(pair, count);
-      if (sign === 1) this.holders.set(pair, (this.holders.get(pair) ?? new Set()).add(wordIndex));
+      const count = (this.#counts.get(pair) ?? 0) + sign * word.count;
+      this.#counts.set(pair, count);
+      if (sign === 1) this.#holders.set(pair, (this.#holders.get(pair) ?? new Set()).add(wordIndex));
     }
   }
 
@@ -56,7 +56,7 @@ class PairIndex {
   best(): number | undefined {
     let best: number | undefined;
     let bestCount = 1e-6;
-    for (const [pair, count] of this.counts) {
+    for (const [pair, count] of this.#counts) {
       if (count > bestCount + 1e-9 || (best !== undefined && Math.abs(count - bestCount) <= 1e-9 && pair < best)) {
         best = pair;
         bestCount = count;
@@ -67,9 +67,9 @@ class PairIndex {
 
   /** Takes a pair out and returns the words that may hold it. */
   take(pair: number): number[] {
-    const words = [...(this.holders.get(pair) ?? [])];
-    this.holders.delete(pair);
-    this.counts.delete(pair);
+    const words = [...(this.#holders.get(pair) ?? [])];
+    this.#holders.delete(pair);
+    this.#counts.delete(pair);
     return words;
   }
 }

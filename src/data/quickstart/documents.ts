@@ -48,56 +48,56 @@ function relationsOf(country: Country): RelationKey[] {
 
 /** Makes document sets of three. */
 export class DocumentMaker {
-  private readonly random: Random;
-  private readonly cast: Cast;
-  private readonly shares: SentenceShares;
+  readonly #random: Random;
+  readonly #cast: Cast;
+  readonly #shares: SentenceShares;
 
   constructor(random: Random, cast: Cast, shares: SentenceShares) {
-    this.random = random;
-    this.cast = cast;
-    this.shares = shares;
+    this.#random = random;
+    this.#cast = cast;
+    this.#shares = shares;
   }
 
   /** A sentence about any or the given relation of a country; a bridge relation is told the inverse way round now and then. */
-  private tell(country: Country, key?: RelationKey, inverseShare = 0.3): string {
-    const chosen = key !== undefined && country.facts[key] !== undefined ? key : this.random.pick(relationsOf(country));
+  #tell(country: Country, key?: RelationKey, inverseShare = 0.3): string {
+    const chosen = key !== undefined && country.facts[key] !== undefined ? key : this.#random.pick(relationsOf(country));
     const relation = relationOf(chosen);
-    const value = this.random.pick(country.facts[chosen] as readonly string[]);
-    const inverse = relation.bridgePhrase !== undefined && this.random.chance(inverseShare);
-    return sentence(inverse ? "inverse" : sentenceKind(this.random.next(), this.shares), relation, country.name, value);
+    const value = this.#random.pick(country.facts[chosen] as readonly string[]);
+    const inverse = relation.bridgePhrase !== undefined && this.#random.chance(inverseShare);
+    return sentence(inverse ? "inverse" : sentenceKind(this.#random.next(), this.#shares), relation, country.name, value);
   }
 
-  private noiseSentence(hop: Hop, kind: NoiseKind): string {
-    const other = this.cast.other(hop.country);
+  #noiseSentence(hop: Hop, kind: NoiseKind): string {
+    const other = this.#cast.other(hop.country);
     const inverseShare = hop.kind === "bridge" ? 0.6 : 0.3;
     switch (kind) {
       case "foreign":
-        return this.tell(other, undefined, inverseShare);
+        return this.#tell(other, undefined, inverseShare);
       case "sameRelation":
-        return this.tell(other, hop.relation.key, inverseShare);
+        return this.#tell(other, hop.relation.key, inverseShare);
       case "sameCountry": {
         const keys = relationsOf(hop.country).filter((key) => key !== hop.relation.key);
-        return keys.length === 0 ? this.tell(other) : this.tell(hop.country, this.random.pick(keys));
+        return keys.length === 0 ? this.#tell(other) : this.#tell(hop.country, this.#random.pick(keys));
       }
       case "mixed":
-        return this.noiseSentence(hop, this.random.pick(["foreign", "sameRelation", "sameCountry"] as const));
+        return this.#noiseSentence(hop, this.#random.pick(["foreign", "sameRelation", "sameCountry"] as const));
     }
   }
 
-  private clean(hop: Hop, taken: readonly string[], make: () => string): string {
+  #clean(hop: Hop, taken: readonly string[], make: () => string): string {
     const banned = avoid(hop);
     for (let tries = 0; ; tries++) {
-      const text = tries < 12 ? make() : this.tell(this.cast.other(hop.country));
+      const text = tries < 12 ? make() : this.#tell(this.#cast.other(hop.country));
       if (tries > 60 || (!taken.includes(text) && !containsAny(text, banned))) return text;
     }
   }
 
   /** Three documents without an answer. */
   noisy(hop: Hop, shares: NoiseShares): string[] {
-    let kind = this.random.weighted({ ...shares });
+    let kind = this.#random.weighted({ ...shares });
     if (hop.kind === "bridge" && kind !== "foreign") kind = "sameRelation";
     const set: string[] = [];
-    while (set.length < 3) set.push(this.clean(hop, set, () => this.noiseSentence(hop, kind)));
+    while (set.length < 3) set.push(this.#clean(hop, set, () => this.#noiseSentence(hop, kind)));
     return set;
   }
 
@@ -105,33 +105,33 @@ export class DocumentMaker {
   useful(hop: Hop): string[] {
     const { country, relation, value } = hop;
     const gold: string[] = [];
-    const plain = sentence(sentenceKind(this.random.next(), this.shares), relation, country.name, value);
+    const plain = sentence(sentenceKind(this.#random.next(), this.#shares), relation, country.name, value);
     if (relation.bridgePhrase === undefined) gold.push(plain);
     else {
       const inverse = sentence("inverse", relation, country.name, value);
-      if (this.random.chance(0.6)) gold.push(plain, inverse);
-      else gold.push(this.random.chance(hop.kind === "bridge" ? 0.75 : 0.25) ? inverse : plain);
+      if (this.#random.chance(0.6)) gold.push(plain, inverse);
+      else gold.push(this.#random.chance(hop.kind === "bridge" ? 0.75 : 0.25) ? inverse : plain);
     }
     const set = gold.slice();
     const further = hop.kind === "bridge" ? [] : (country.facts[relation.key] ?? []).filter((other) => other !== value);
-    for (const other of this.random.shuffle(further)) {
-      if (set.length < 3 && this.random.chance(0.8))
-        set.push(sentence(sentenceKind(this.random.next(), this.shares), relation, country.name, other));
+    for (const other of this.#random.shuffle(further)) {
+      if (set.length < 3 && this.#random.chance(0.8))
+        set.push(sentence(sentenceKind(this.#random.next(), this.#shares), relation, country.name, other));
     }
     const values = set.length;
     while (set.length < 3) {
       const kind: NoiseKind =
         hop.kind === "bridge"
-          ? this.random.pick(["sameRelation", "foreign"] as const)
-          : this.random.chance(0.6)
+          ? this.#random.pick(["sameRelation", "foreign"] as const)
+          : this.#random.chance(0.6)
             ? "sameCountry"
             : "sameRelation";
-      set.push(this.clean(hop, set, () => this.noiseSentence(hop, kind)));
+      set.push(this.#clean(hop, set, () => this.#noiseSentence(hop, kind)));
     }
-    const shuffled = this.random.shuffle(set);
+    const shuffled = this.#random.shuffle(set);
     // The value that the policy reads must be the first that is told; and a real engine has it in the first document more often than not.
     const at = shuffled.indexOf(gold[0] as string);
-    const first = this.random.chance(0.2) ? 0 : shuffled.findIndex((text) => set.indexOf(text) < values);
+    const first = this.#random.chance(0.2) ? 0 : shuffled.findIndex((text) => set.indexOf(text) < values);
     [shuffled[first], shuffled[at]] = [shuffled[at] as string, shuffled[first] as string];
     return shuffled;
   }

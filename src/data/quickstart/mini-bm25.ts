@@ -5,9 +5,9 @@ import { normalizeWords } from "./words.ts";
 
 /** Scores documents by the distinct words of a query, joined by OR. */
 export class MiniBm25 {
-  private readonly postings = new Map<string, { ids: number[]; tf: number[] }>();
-  private readonly norms: Float64Array;
-  private readonly scores: Float64Array;
+  readonly #postings = new Map<string, { ids: number[]; tf: number[] }>();
+  readonly #norms: Float64Array;
+  readonly #scores: Float64Array;
 
   constructor(texts: readonly string[]) {
     const lengths = texts.map((text, id) => {
@@ -15,31 +15,31 @@ export class MiniBm25 {
       const counts = new Map<string, number>();
       for (const word of words) counts.set(word, (counts.get(word) ?? 0) + 1);
       for (const [word, tf] of counts) {
-        const posting = this.postings.get(word) ?? { ids: [], tf: [] };
+        const posting = this.#postings.get(word) ?? { ids: [], tf: [] };
         posting.ids.push(id);
         posting.tf.push(tf);
-        this.postings.set(word, posting);
+        this.#postings.set(word, posting);
       }
       return words.length;
     });
     const mean = lengths.reduce((sum, length) => sum + length, 0) / Math.max(1, lengths.length);
-    this.norms = Float64Array.from(lengths, (length) => 1.2 * (0.25 + (0.75 * length) / mean));
-    this.scores = new Float64Array(texts.length);
+    this.#norms = Float64Array.from(lengths, (length) => 1.2 * (0.25 + (0.75 * length) / mean));
+    this.#scores = new Float64Array(texts.length);
   }
 
   /** Ids of the best `k` documents, best first; ties go to the lower id; documents without any word of the query are left out. */
   search(query: string, k: number): number[] {
-    const scores = this.scores.fill(0);
+    const scores = this.#scores.fill(0);
     const count = scores.length;
     for (const word of new Set(normalizeWords(query).split(" "))) {
-      const posting = this.postings.get(word);
+      const posting = this.#postings.get(word);
       if (posting === undefined) continue;
       const idf = Math.log((count - posting.ids.length + 0.5) / (posting.ids.length + 0.5));
       const weight = Math.max(idf, 1e-6);
       for (let i = 0; i < posting.ids.length; i++) {
         const id = posting.ids[i] as number;
         const tf = posting.tf[i] as number;
-        scores[id] = (scores[id] as number) + (weight * tf * 2.2) / (tf + (this.norms[id] as number));
+        scores[id] = (scores[id] as number) + (weight * tf * 2.2) / (tf + (this.#norms[id] as number));
       }
     }
     const best: number[] = [];

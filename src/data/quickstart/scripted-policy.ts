@@ -24,148 +24,148 @@ function answer(text: string): string {
 
 /** Writes trajectories; one instance is one deterministic stream. */
 export class PolicyScript {
-  private readonly random: Random;
-  private readonly cast: Cast;
-  private readonly documents: DocumentMaker;
-  private readonly options: PolicyOptions;
+  readonly #random: Random;
+  readonly #cast: Cast;
+  readonly #documents: DocumentMaker;
+  readonly #options: PolicyOptions;
 
   /** @param purpose - names seed and purpose, for instance "7/policy/skill" */
   constructor(source: InventedSource, purpose: string, options: PolicyOptions = skillOptions) {
-    this.options = options;
-    this.random = makeRandom(purpose);
-    this.cast = new Cast(source, purpose, options.subjects);
-    this.documents = new DocumentMaker(makeRandom(`${purpose}/documents`), this.cast, options.sentences);
+    this.#options = options;
+    this.#random = makeRandom(purpose);
+    this.#cast = new Cast(source, purpose, options.subjects);
+    this.#documents = new DocumentMaker(makeRandom(`${purpose}/documents`), this.#cast, options.sentences);
   }
 
   /** The next example. */
-  next(hops: 1 | 2 = this.random.chance(this.options.twoHopShare) ? 2 : 1): Segment[] {
+  next(hops: 1 | 2 = this.#random.chance(this.#options.twoHopShare) ? 2 : 1): Segment[] {
     for (;;) {
-      const plan = makeHops(this.cast.subject(), hops, this.random);
+      const plan = makeHops(this.#cast.subject(), hops, this.#random);
       if (plan === undefined) continue;
-      const u = this.random.next();
-      if (u < this.options.directShare) return this.direct(plan);
-      if (u < this.options.directShare + this.options.ragShare) return this.rag(plan);
-      return this.options.spoil === undefined ? this.skilled(plan) : this.spoilt(plan, this.options.spoil);
+      const u = this.#random.next();
+      if (u < this.#options.directShare) return this.#direct(plan);
+      if (u < this.#options.directShare + this.#options.ragShare) return this.#rag(plan);
+      return this.#options.spoil === undefined ? this.#skilled(plan) : this.#spoilt(plan, this.#options.spoil);
     }
   }
 
-  private question(plan: readonly Hop[]): string {
+  #question(plan: readonly Hop[]): string {
     const [first, last] = [plan[0] as Hop, plan[plan.length - 1] as Hop];
     return plan.length === 1
-      ? singleHopText(last.relation, last.country.name, this.random.chance(0.5) ? 1 : 0)
+      ? singleHopText(last.relation, last.country.name, this.#random.chance(0.5) ? 1 : 0)
       : twoHopText(last.relation, first.relation, first.value);
   }
 
-  private head(plan: readonly Hop[]): Segment {
-    return prompt(quickstartStyle.policyPrompt(this.question(plan)), this.options.promptWeight);
+  #head(plan: readonly Hop[]): Segment {
+    return prompt(quickstartStyle.policyPrompt(this.#question(plan)), this.#options.promptWeight);
   }
 
-  private policy(text: string): Segment {
-    return { text, kind: "policy", weight: this.options.policyWeight };
+  #policy(text: string): Segment {
+    return { text, kind: "policy", weight: this.#options.policyWeight };
   }
 
-  private observe(documents: readonly string[]): Segment {
-    return { text: observationText(documents), kind: "observation", weight: this.options.observationWeight };
+  #observe(documents: readonly string[]): Segment {
+    return { text: observationText(documents), kind: "observation", weight: this.#options.observationWeight };
   }
 
-  private ask(hop: Hop, attempt: number): string {
+  #ask(hop: Hop, attempt: number): string {
     return search(hop.kind === "fact" ? query(hop.relation, hop.country.name, attempt) : bridgeQuery(hop.relation, hop.value, attempt));
   }
 
   /** A value that the relation has elsewhere: what a model says that does not know. */
-  private guess(hop: Hop): string {
-    return this.cast.inventor.borrowed(hop.relation.key);
+  #guess(hop: Hop): string {
+    return this.#cast.inventor.borrowed(hop.relation.key);
   }
 
-  private skilled(plan: readonly Hop[]): Segment[] {
-    const { noiseKinds, noiseShare, maxSearches } = this.options;
-    const segments = [this.head(plan)];
+  #skilled(plan: readonly Hop[]): Segment[] {
+    const { noiseKinds, noiseShare, maxSearches } = this.#options;
+    const segments = [this.#head(plan)];
     let say = plan.length === 2 ? bridgeThought : searchThought;
     let searches = 0;
     for (const hop of plan) {
       for (let attempt = 0; ; attempt++) {
-        segments.push(this.policy(say + this.ask(hop, attempt)));
+        segments.push(this.#policy(say + this.#ask(hop, attempt)));
         searches++;
-        if (searches < maxSearches - (plan.length - 1 - plan.indexOf(hop)) && this.random.chance(noiseShare)) {
-          segments.push(this.observe(this.documents.noisy(hop, noiseKinds)));
+        if (searches < maxSearches - (plan.length - 1 - plan.indexOf(hop)) && this.#random.chance(noiseShare)) {
+          segments.push(this.#observe(this.#documents.noisy(hop, noiseKinds)));
           say = missingThought(hop);
         } else {
-          segments.push(this.observe(this.documents.useful(hop)));
+          segments.push(this.#observe(this.#documents.useful(hop)));
           say = foundThought(hop);
           break;
         }
       }
     }
-    return [...segments, this.policy(say + answer((plan[plan.length - 1] as Hop).value))];
+    return [...segments, this.#policy(say + answer((plan[plan.length - 1] as Hop).value))];
   }
 
-  private malformed(last: Hop): Segment {
-    const guess = this.guess(last);
-    return this.policy(
-      this.random.pick([`<think> I know this. ${guess} </answer>`, `${memoryThought}<answer> ${guess}`, `${searchThought}${guess}`]),
+  #malformed(last: Hop): Segment {
+    const guess = this.#guess(last);
+    return this.#policy(
+      this.#random.pick([`<think> I know this. ${guess} </answer>`, `${memoryThought}<answer> ${guess}`, `${searchThought}${guess}`]),
     );
   }
 
-  private sloppy(hop: Hop): string {
-    const other = makeHops(this.random.chance(0.5) ? hop.country : this.cast.other(hop.country), 1, this.random)?.[0];
-    return this.random.pick([
+  #sloppy(hop: Hop): string {
+    const other = makeHops(this.#random.chance(0.5) ? hop.country : this.#cast.other(hop.country), 1, this.#random)?.[0];
+    return this.#random.pick([
       hop.country.name,
       `${hop.relation.noun} of the country`,
       other === undefined ? hop.relation.noun : query(other.relation, other.country.name),
     ]);
   }
 
-  private spoilt(plan: readonly Hop[], spoil: SpoilShares): Segment[] {
-    const { noiseKinds, noiseShare } = this.options;
+  #spoilt(plan: readonly Hop[], spoil: SpoilShares): Segment[] {
+    const { noiseKinds, noiseShare } = this.#options;
     const last = plan[plan.length - 1] as Hop;
-    const segments = [this.head(plan)];
-    if (this.random.chance(spoil.malformed)) return [...segments, this.malformed(last)];
-    if (this.random.chance(spoil.knownRelations.includes(last.relation.key) ? spoil.directKnown : spoil.directOther)) {
-      return [...segments, this.policy(memoryThought + answer(this.guess(last)))];
+    const segments = [this.#head(plan)];
+    if (this.#random.chance(spoil.malformed)) return [...segments, this.#malformed(last)];
+    if (this.#random.chance(spoil.knownRelations.includes(last.relation.key) ? spoil.directKnown : spoil.directOther)) {
+      return [...segments, this.#policy(memoryThought + answer(this.#guess(last)))];
     }
     let say = plan.length === 2 ? bridgeThought : searchThought;
     for (const hop of plan) {
       for (let attempt = 0; ; attempt++) {
-        const sloppy = plan.length === 1 && attempt === 0 && this.random.chance(spoil.sloppyQuery);
-        segments.push(this.policy(say + (sloppy ? search(this.sloppy(hop)) : this.ask(hop, attempt))));
-        if (sloppy || (attempt < 2 && this.random.chance(noiseShare))) {
-          segments.push(this.observe(this.documents.noisy(hop, noiseKinds)));
+        const sloppy = plan.length === 1 && attempt === 0 && this.#random.chance(spoil.sloppyQuery);
+        segments.push(this.#policy(say + (sloppy ? search(this.#sloppy(hop)) : this.#ask(hop, attempt))));
+        if (sloppy || (attempt < 2 && this.#random.chance(noiseShare))) {
+          segments.push(this.#observe(this.#documents.noisy(hop, noiseKinds)));
           say = missingThought(hop);
-          if (this.random.chance(spoil.guessAfterNoise)) return [...segments, this.policy(say + answer(this.guess(last)))];
+          if (this.#random.chance(spoil.guessAfterNoise)) return [...segments, this.#policy(say + answer(this.#guess(last)))];
           continue;
         }
-        segments.push(this.observe(this.documents.useful(hop)));
-        const misread = this.random.chance(spoil.misread);
-        const read = misread ? (hop.kind === "fact" ? this.guess(hop) : this.cast.other(hop.country).name) : undefined;
+        segments.push(this.#observe(this.#documents.useful(hop)));
+        const misread = this.#random.chance(spoil.misread);
+        const read = misread ? (hop.kind === "fact" ? this.#guess(hop) : this.#cast.other(hop.country).name) : undefined;
         say = foundThought(hop, read);
-        if (read !== undefined && hop.kind === "fact") return [...segments, this.policy(say + answer(read))];
-        if (hop.kind === "bridge" && this.random.chance(spoil.stopAtBridge))
-          return [...segments, this.policy(say + answer(hop.country.name))];
+        if (read !== undefined && hop.kind === "fact") return [...segments, this.#policy(say + answer(read))];
+        if (hop.kind === "bridge" && this.#random.chance(spoil.stopAtBridge))
+          return [...segments, this.#policy(say + answer(hop.country.name))];
         break;
       }
     }
-    return [...segments, this.policy(say + answer(last.value))];
+    return [...segments, this.#policy(say + answer(last.value))];
   }
 
-  private direct(plan: readonly Hop[]): Segment[] {
+  #direct(plan: readonly Hop[]): Segment[] {
     const last = plan[plan.length - 1] as Hop;
     const known = !last.country.id.startsWith("~");
     return [
-      prompt(quickstartStyle.directPrompt(this.question(plan)), this.options.promptWeight),
-      this.policy(answer(known ? last.value : this.guess(last))),
+      prompt(quickstartStyle.directPrompt(this.#question(plan)), this.#options.promptWeight),
+      this.#policy(answer(known ? last.value : this.#guess(last))),
     ];
   }
 
-  private rag(plan: readonly Hop[]): Segment[] {
+  #rag(plan: readonly Hop[]): Segment[] {
     const last = plan[plan.length - 1] as Hop;
     const hop = plan[0] as Hop;
-    const found = this.random.chance(0.75);
-    const documents = found ? this.documents.useful(hop) : this.documents.noisy(hop, this.options.noiseKinds);
-    const head = quickstartStyle.ragPrompt(this.question(plan), formatDocuments(documents));
+    const found = this.#random.chance(0.75);
+    const documents = found ? this.#documents.useful(hop) : this.#documents.noisy(hop, this.#options.noiseKinds);
+    const head = quickstartStyle.ragPrompt(this.#question(plan), formatDocuments(documents));
     const read = found ? foundThought(hop) : missingThought(hop);
     return [
-      prompt(head, this.options.promptWeight),
-      this.policy(read + answer(found && plan.length === 1 ? last.value : this.guess(last))),
+      prompt(head, this.#options.promptWeight),
+      this.#policy(read + answer(found && plan.length === 1 ? last.value : this.#guess(last))),
     ];
   }
 }

@@ -106,66 +106,67 @@ export function sloppyQuery(
 
 /** Writes simulator examples; one instance is one deterministic stream. */
 export class SimulatorScript {
-  private readonly random: Random;
-  private readonly options: SimulatorOptions;
-  private readonly source: InventedSource;
-  private readonly purpose: string;
-  private made = 0;
-  private invented: readonly Country[] = [];
-  private twins: ReadonlyMap<Country, Country> = new Map();
-  private corpus: LabelledPassage[] = [];
-  private index = new MiniBm25([]);
+  readonly #random: Random;
+  readonly #options: SimulatorOptions;
+  readonly #source: InventedSource;
+  readonly #purpose: string;
+  #made = 0;
+  #invented: readonly Country[] = [];
+  #twins: ReadonlyMap<Country, Country> = new Map();
+  #corpus: LabelledPassage[] = [];
+  #index = new MiniBm25([]);
 
   /** @param purpose - names seed and purpose, for instance "7/simulator" */
   constructor(source: InventedSource, purpose: string, options: SimulatorOptions = simulatorOptions) {
-    this.source = source;
-    this.purpose = purpose;
-    this.options = options;
-    this.random = makeRandom(purpose);
+    this.#source = source;
+    this.#purpose = purpose;
+    this.#options = options;
+    this.#random = makeRandom(purpose);
   }
 
   /** Every `blockSize` examples other countries are invented and the corpus is indexed anew, so that none is met often enough to be remembered. */
-  private newBlock(): void {
-    const inventor = new Inventor(this.source, `${this.purpose}/block/${this.made / blockSize}`);
-    this.invented = Array.from({ length: inventedPerBlock }, () => inventor.country());
-    const countries = [...this.source.training, ...this.invented];
-    this.twins = new Map(countries.filter(() => this.random.chance(twinShare)).map((country) => [country, inventor.twin(country)]));
-    this.corpus = [];
-    for (const country of [...countries, ...this.twins.values()]) {
+  #newBlock(): void {
+    const inventor = new Inventor(this.#source, `${this.#purpose}/block/${this.#made / blockSize}`);
+    this.#invented = Array.from({ length: inventedPerBlock }, () => inventor.country());
+    const countries = [...this.#source.training, ...this.#invented];
+    this.#twins = new Map(countries.filter(() => this.#random.chance(twinShare)).map((country) => [country, inventor.twin(country)]));
+    this.#corpus = [];
+    for (const country of [...countries, ...this.#twins.values()]) {
       for (const relation of relations) {
         for (const value of (country.facts[relation.key] ?? []).slice(0, 3)) {
-          const first = sentenceKind(this.random.next(), this.options.sentences);
+          const first = sentenceKind(this.#random.next(), this.#options.sentences);
           const kinds = new Set([
             first,
-            ...(this.random.chance(0.4) ? [sentenceKind(this.random.next(), this.options.sentences)] : []),
+            ...(this.#random.chance(0.4) ? [sentenceKind(this.#random.next(), this.#options.sentences)] : []),
             ...(relation.bridgePhrase === undefined ? [] : ["inverse" as const]),
           ]);
           for (const kind of kinds)
-            this.corpus.push({ text: sentence(kind, relation, country.name, value), country, relation: relation.key, value });
+            this.#corpus.push({ text: sentence(kind, relation, country.name, value), country, relation: relation.key, value });
         }
       }
     }
-    this.index = new MiniBm25(this.corpus.map((passage) => passage.text));
+    this.#index = new MiniBm25(this.#corpus.map((passage) => passage.text));
   }
 
   /** The next example: prompt, then the documents with their weights. */
   next(): Segment[] {
     for (;;) {
-      if (this.made % blockSize === 0) this.newBlock();
-      this.made++;
-      const example = this.attempt();
+      if (this.#made % blockSize === 0) this.#newBlock();
+      this.#made++;
+      const example = this.#attempt();
       if (example !== undefined) return example;
     }
   }
 
-  private attempt(): Segment[] | undefined {
-    const { random, options } = this;
-    if (random.chance(options.drill)) return this.drill();
+  #attempt(): Segment[] | undefined {
+    const random = this.#random;
+    const options = this.#options;
+    if (random.chance(options.drill)) return this.#drill();
     const kind = random.weighted({ ...options.kinds });
     const useful = random.chance(options.usefulShare);
     const invented = random.chance(kind === "bridge" ? options.bridgeInvented : options.invented);
     const plan = makeHops(
-      random.pick(invented ? this.invented : this.source.training),
+      random.pick(invented ? this.#invented : this.#source.training),
       kind === "bridge" || random.chance(0.5) ? 2 : 1,
       random,
     );
@@ -189,7 +190,7 @@ export class SimulatorScript {
       names = first.value;
       answers = (passage) => passage.country === first.country && passage.relation === first.relation.key;
     } else {
-      const sloppy = sloppyQuery(last, this.others(plan, invented), random);
+      const sloppy = sloppyQuery(last, this.#others(plan, invented), random);
       text = sloppy.query;
       names = sloppy.country?.name ?? "";
       answers = (passage) =>
@@ -197,16 +198,16 @@ export class SimulatorScript {
         (sloppy.relation === undefined || passage.relation === sloppy.relation);
     }
     const keep = (passage: LabelledPassage): boolean => (kind === "last" && useful) || !containsAny(passage.text, golds);
-    const found = this.index
+    const found = this.#index
       .search(text, useful ? 16 : 60)
-      .map((id) => this.corpus[id] as LabelledPassage)
+      .map((id) => this.#corpus[id] as LabelledPassage)
       .filter(keep);
     const answer = random.pick(golds);
     const right = found.filter(answers).sort((a, b) => Number(b.value === answer) - Number(a.value === answer));
     const wrong = found.filter(
       (passage) => !answers(passage) && !(kind === "bridge" && containsAny(passage.text, [first.country.name, first.value])),
     );
-    const documents = useful ? this.usefulSet(right, wrong) : this.noisySet(this.noise(wrong, last, keep, answers), names);
+    const documents = useful ? this.#usefulSet(right, wrong) : this.#noisySet(this.#noise(wrong, last, keep, answers), names);
     if (documents === undefined) return undefined;
     const weight = (passage: LabelledPassage): number => {
       if (!useful) return options.noiseWeight;
@@ -227,23 +228,23 @@ export class SimulatorScript {
    * Countries that a sloppy query may ask about instead, the country's twin as often as not. In a two-hop question about an invented country nothing tells which
    * country is meant, so that another one cannot be known for another.
    */
-  private others(plan: readonly Hop[], invented: boolean): readonly Country[] {
+  #others(plan: readonly Hop[], invented: boolean): readonly Country[] {
     if (plan.length === 2 && invented) return [];
-    const twin = this.twins.get((plan[0] as Hop).country);
-    if (twin !== undefined && this.random.chance(0.7)) return [twin];
-    return this.random.chance(0.5) ? this.invented : this.source.training;
+    const twin = this.#twins.get((plan[0] as Hop).country);
+    if (twin !== undefined && this.#random.chance(0.7)) return [twin];
+    return this.#random.chance(0.5) ? this.#invented : this.#source.training;
   }
 
   /** Three documents about bridge facts of training countries, without a prompt: only the country's name is learnt. */
-  private drill(): Segment[] {
+  #drill(): Segment[] {
     const segments: Segment[] = [];
     for (let i = 0; i < 3;) {
-      const country = this.random.pick(this.source.training);
-      const relation = this.random.pick(bridgeRelations);
+      const country = this.#random.pick(this.#source.training);
+      const relation = this.#random.pick(bridgeRelations);
       const value = country.facts[relation.key]?.[0];
       if (value === undefined) continue;
       const [told, name] = splitBefore(sentence("inverse", relation, country.name, value), ` ${country.name}`);
-      segments.push({ kind: "prompt", text: `${i === 0 ? "" : "\n"}Doc ${i + 1}: ${told}`, weight: this.options.promptWeight });
+      segments.push({ kind: "prompt", text: `${i === 0 ? "" : "\n"}Doc ${i + 1}: ${told}`, weight: this.#options.promptWeight });
       segments.push({ kind: "policy", text: name, weight: 1 });
       i++;
     }
@@ -254,34 +255,34 @@ export class SimulatorScript {
    * What a noisy set is drawn from: passages at random about other relations, or what the search found with some of those; none of a
    * relation whose values many countries share with the answer's.
    */
-  private noise(
+  #noise(
     wrong: readonly LabelledPassage[],
     last: Hop,
     keep: (passage: LabelledPassage) => boolean,
     answers: (passage: LabelledPassage) => boolean,
   ): LabelledPassage[] {
-    const others = Array.from({ length: randomPassages }, () => this.random.pick(this.corpus)).filter(
+    const others = Array.from({ length: randomPassages }, () => this.#random.pick(this.#corpus)).filter(
       (passage) => keep(passage) && !answers(passage),
     );
-    if (this.random.chance(this.options.randomNoise)) return others.filter(({ relation }) => relation !== last.relation.key);
+    if (this.#random.chance(this.#options.randomNoise)) return others.filter(({ relation }) => relation !== last.relation.key);
     const leaks = (passage: LabelledPassage): boolean => passage.relation === last.relation.key && fewValues.has(passage.relation);
     return [...wrong, ...others].filter((passage) => !leaks(passage));
   }
 
   /** At least one useful document, and a second one in the share `twice` of the sets that have one. */
-  private usefulSet(right: readonly LabelledPassage[], wrong: readonly LabelledPassage[]): LabelledPassage[] | undefined {
+  #usefulSet(right: readonly LabelledPassage[], wrong: readonly LabelledPassage[]): LabelledPassage[] | undefined {
     if (right.length === 0) return undefined;
-    const set = right.slice(0, this.random.chance(this.options.twice) ? 2 : 1);
-    set.push(...this.random.shuffle(wrong.slice(0, 6)).slice(0, 3 - set.length));
+    const set = right.slice(0, this.#random.chance(this.#options.twice) ? 2 : 1);
+    set.push(...this.#random.shuffle(wrong.slice(0, 6)).slice(0, 3 - set.length));
     if (set.length < 3) return undefined;
-    return this.random.chance(0.4) ? set : this.random.shuffle(set);
+    return this.#random.chance(0.4) ? set : this.#random.shuffle(set);
   }
 
   /** No gold, and mostly nothing that names what was asked for. */
-  private noisySet(wrong: readonly LabelledPassage[], names: string): LabelledPassage[] | undefined {
-    const foreign = this.random.chance(this.options.foreignNoise);
+  #noisySet(wrong: readonly LabelledPassage[], names: string): LabelledPassage[] | undefined {
+    const foreign = this.#random.chance(this.#options.foreignNoise);
     const pool = foreign && names !== "" ? wrong.filter((passage) => !containsWords(passage.text, names)) : wrong;
-    const set = this.random.shuffle([...pool.slice(0, 10), ...pool.slice(10).slice(-10)]).slice(0, 3);
+    const set = this.#random.shuffle([...pool.slice(0, 10), ...pool.slice(10).slice(-10)]).slice(0, 3);
     return set.length < 3 ? undefined : set;
   }
 }

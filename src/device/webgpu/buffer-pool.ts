@@ -68,9 +68,9 @@ export interface PoolOptions {
 const reserved: MemoryUse = { kind: "scratch", label: "reserved for what was captured" };
 
 export class BufferPool {
-  private readonly options: PoolOptions;
-  private readonly free = new Map<number, PooledBuffer[]>();
-  private ids = 0;
+  readonly #options: PoolOptions;
+  readonly #free = new Map<number, PooledBuffer[]>();
+  #ids = 0;
   /** Where buffers come from and go to, while work is captured. */
   arena: Arena | null = null;
   /** Bytes held from the system, in use or free. */
@@ -79,14 +79,14 @@ export class BufferPool {
   peak = 0;
 
   constructor(options: PoolOptions) {
-    this.options = options;
+    this.#options = options;
   }
 
   /** A buffer of at least `bytes`. One that no recorded work touches is preferred (`serial` is the recording under way). */
   take(bytes: number, label: string, serial: number, exact = false, kind: MemoryUse["kind"] = "storage"): PooledBuffer {
-    const size = exact ? Math.max(256, Math.ceil(bytes / 256) * 256) : Math.min(sizeClass(bytes), Math.max(this.options.maxBuffer, bytes));
-    const buffer = this.arena?.free.get(size)?.pop() ?? this.takeFree(size, label, serial);
-    this.options.observer?.taken(buffer.id, size, { kind, label });
+    const size = exact ? Math.max(256, Math.ceil(bytes / 256) * 256) : Math.min(sizeClass(bytes), Math.max(this.#options.maxBuffer, bytes));
+    const buffer = this.arena?.free.get(size)?.pop() ?? this.#takeFree(size, label, serial);
+    this.#options.observer?.taken(buffer.id, size, { kind, label });
     return buffer;
   }
 
@@ -94,13 +94,13 @@ export class BufferPool {
     const { arena } = buffer;
     if (arena !== null && !arena.disposed) {
       append(arena.free, buffer);
-      this.options.observer?.taken(buffer.id, buffer.bytes, reserved);
+      this.#options.observer?.taken(buffer.id, buffer.bytes, reserved);
       return;
     }
     buffer.arena = null;
     this.inUse -= buffer.bytes;
-    append(this.free, buffer);
-    this.options.observer?.given(buffer.id);
+    append(this.#free, buffer);
+    this.#options.observer?.given(buffer.id);
   }
 
   /** What was reserved is free for all; what is still in use follows when it is given back. */
@@ -112,38 +112,38 @@ export class BufferPool {
   /** Gives all free buffers back to the system. */
   trim(): void {
     if (this.reserved === this.inUse) return;
-    this.options.flush();
-    for (const list of this.free.values())
+    this.#options.flush();
+    for (const list of this.#free.values())
       for (const buffer of list.splice(0)) {
         this.reserved -= buffer.bytes;
-        this.options.onDestroy(buffer);
-        this.options.source.destroy(buffer.buffer);
+        this.#options.onDestroy(buffer);
+        this.#options.source.destroy(buffer.buffer);
       }
   }
 
-  private takeFree(size: number, label: string, serial: number): PooledBuffer {
-    const list = this.free.get(size);
+  #takeFree(size: number, label: string, serial: number): PooledBuffer {
+    const list = this.#free.get(size);
     let found: PooledBuffer | undefined;
     if (list !== undefined && list.length > 0) {
       let at = list.length - 1;
       while (at > 0 && list[at]!.usedIn === serial) at--;
       found = list.splice(list[at]!.usedIn === serial ? list.length - 1 : at, 1)[0];
     }
-    found ??= this.make(size, label);
+    found ??= this.#make(size, label);
     found.arena = this.arena;
     this.inUse += size;
     this.peak = Math.max(this.peak, this.inUse);
     return found;
   }
 
-  private make(size: number, label: string): PooledBuffer {
-    const { source, maxBytes, onOutOfMemory } = this.options;
+  #make(size: number, label: string): PooledBuffer {
+    const { source, maxBytes, onOutOfMemory } = this.#options;
     if (this.reserved + size > maxBytes) this.trim();
     if (this.reserved + size > maxBytes) onOutOfMemory(label, size, `the limit of ${maxBytes} bytes is reached`);
     const buffer = source.create(size, label);
     this.reserved += size;
-    this.ids += 1;
-    return { buffer, id: this.ids, bytes: size, usedIn: -1, arena: null };
+    this.#ids += 1;
+    return { buffer, id: this.#ids, bytes: size, usedIn: -1, arena: null };
   }
 }
 

@@ -27,15 +27,15 @@ export interface ContextParts {
 export class CallContext implements KernelContext {
   readonly capabilities: Capabilities;
   readonly precision: "f32" | "f16";
-  private readonly parts: ContextParts;
-  private readonly taken: PooledBuffer[] = [];
-  private readonly after: (() => void)[] = [];
-  private kernel: string = "";
+  readonly #parts: ContextParts;
+  readonly #taken: PooledBuffer[] = [];
+  readonly #after: (() => void)[] = [];
+  #kernel: string = "";
   /** While work is captured: repacked copies it reads, and how to make them again. */
   captured: Map<WebGpuStorage, Map<string, () => void>> | null = null;
 
   constructor(parts: ContextParts) {
-    this.parts = parts;
+    this.#parts = parts;
     this.capabilities = parts.capabilities;
     this.precision = parts.precision;
   }
@@ -43,39 +43,39 @@ export class CallContext implements KernelContext {
   /** One call from start to end. */
   run(kernel: KernelName, call: KernelCall): void {
     this.runTogether(kernel, [call], () => {
-      this.parts.hosts[kernel](this, call);
+      this.#parts.hosts[kernel](this, call);
     });
   }
 
   /** Several calls that `host` records as one. */
   runTogether(name: string, calls: readonly KernelCall[], host: (context: KernelContext) => void): void {
-    this.kernel = name;
+    this.#kernel = name;
     try {
       host(this);
       for (const { outputs } of calls) changed(outputs);
-      for (const write of this.after) write();
+      for (const write of this.#after) write();
     } finally {
-      this.after.length = 0;
-      for (const buffer of this.taken.splice(0)) this.parts.pool.give(buffer);
+      this.#after.length = 0;
+      for (const buffer of this.#taken.splice(0)) this.#parts.pool.give(buffer);
     }
   }
 
   dispatch(dispatch: Dispatch): void {
-    this.parts.recorder.dispatch(dispatch);
+    this.#parts.recorder.dispatch(dispatch);
   }
 
   scratch(bytes: number): GpuBuffer {
     const limit = this.capabilities.maxBinding;
     if (bytes > limit)
       throw new DeviceError({
-        where: `kernel ${this.kernel}`,
+        where: `kernel ${this.#kernel}`,
         what: "scratch memory does not fit one binding",
         expected: `at most ${limit} bytes`,
         got: String(bytes),
         hint: "Lower the tokens per micro-batch.",
       });
-    const buffer = this.parts.pool.take(bytes, `scratch of kernel ${this.kernel}`, this.parts.recorder.serial);
-    this.taken.push(buffer);
+    const buffer = this.#parts.pool.take(bytes, `scratch of kernel ${this.#kernel}`, this.#parts.recorder.serial);
+    this.#taken.push(buffer);
     return buffer;
   }
 
@@ -88,7 +88,7 @@ export class CallContext implements KernelContext {
       dtype,
       stride,
       usage: "activation",
-      label: `scratch of kernel ${this.kernel}`,
+      label: `scratch of kernel ${this.#kernel}`,
       shards: 1,
       rowsPerShard: rows,
       bytes: rows * cols * dtypeBytes[dtype],
@@ -97,7 +97,7 @@ export class CallContext implements KernelContext {
   }
 
   copy(from: GpuBuffer, fromByte: number, to: GpuBuffer, toByte: number, bytes: number): void {
-    if (bytes > 0) this.parts.recorder.copy(from, fromByte, to, toByte, bytes);
+    if (bytes > 0) this.#parts.recorder.copy(from, fromByte, to, toByte, bytes);
   }
 
   whole(storage: GpuStorage, access: "read" | "write"): GpuBuffer {
@@ -107,7 +107,7 @@ export class CallContext implements KernelContext {
     const bytes = storage.rows * rowBytes;
     if (bytes > this.capabilities.maxBinding)
       throw new DeviceError({
-        where: `kernel ${this.kernel}`,
+        where: `kernel ${this.#kernel}`,
         what: `${storage.label} [${storage.rows}, ${storage.cols}] does not fit one binding, and this kernel does not split it`,
         expected: `at most ${this.capabilities.maxBinding} bytes`,
         got: String(bytes),
@@ -117,7 +117,7 @@ export class CallContext implements KernelContext {
     const shards = shardsOf(storage);
     if (access === "read") for (const { buffer, first, rows } of shards) this.copy(buffer, 0, all, first * rowBytes, rows * rowBytes);
     else
-      this.after.push(() => {
+      this.#after.push(() => {
         for (const { buffer, first, rows } of shards) this.copy(all, first * rowBytes, buffer, 0, rows * rowBytes);
       });
     return all;
@@ -131,7 +131,7 @@ export class CallContext implements KernelContext {
     }
     let entry = storage.derived.get(name);
     if (entry === undefined) {
-      const buffer = this.parts.pool.take(bytes, `${name} copy of ${storage.label}`, this.parts.recorder.serial, true);
+      const buffer = this.#parts.pool.take(bytes, `${name} copy of ${storage.label}`, this.#parts.recorder.serial, true);
       entry = { buffer, version: -1 };
       storage.derived.set(name, entry);
     }
@@ -144,7 +144,7 @@ export class CallContext implements KernelContext {
     if (this.captured === null) refresh();
     else {
       // Not part of what runs again: the copy is made anew only where the storage has changed.
-      this.parts.recorder.uncaptured(refresh);
+      this.#parts.recorder.uncaptured(refresh);
       const known = this.captured.get(storage) ?? new Map<string, () => void>();
       this.captured.set(storage, known.set(name, refresh));
     }
@@ -153,11 +153,11 @@ export class CallContext implements KernelContext {
 
   /** What the inner call took is free for the next one: a loop of calls needs scratch memory once. */
   call(kernel: KernelName, call: KernelCall): void {
-    const [taken, after] = [this.taken.length, this.after.length];
-    this.parts.hosts[kernel](this, call);
+    const [taken, after] = [this.#taken.length, this.#after.length];
+    this.#parts.hosts[kernel](this, call);
     changed(call.outputs);
-    for (const write of this.after.splice(after)) write();
-    for (const buffer of this.taken.splice(taken)) this.parts.pool.give(buffer);
+    for (const write of this.#after.splice(after)) write();
+    for (const buffer of this.#taken.splice(taken)) this.#parts.pool.give(buffer);
   }
 }
 

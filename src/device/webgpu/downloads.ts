@@ -8,13 +8,13 @@ import { sizeClass } from "./buffer-pool.ts";
 const keptEach = 8;
 
 export class Downloads {
-  private readonly device: GPUDevice;
-  private readonly recorder: Recorder;
-  private readonly free = new Map<number, GPUBuffer[]>();
+  readonly #device: GPUDevice;
+  readonly #recorder: Recorder;
+  readonly #free = new Map<number, GPUBuffer[]>();
 
   constructor(device: GPUDevice, recorder: Recorder) {
-    this.device = device;
-    this.recorder = recorder;
+    this.#device = device;
+    this.#recorder = recorder;
   }
 
   /** `use` sees the bytes as they are after everything asked for before this call; the memory is valid during `use` only. */
@@ -22,17 +22,17 @@ export class Downloads {
     if (bytes === 0) return;
     const size = sizeClass(bytes);
     const staging =
-      this.free.get(size)?.pop() ??
-      this.device.createBuffer({ size, usage: bufferUsage.mapRead | bufferUsage.copyDst, label: "read-back" });
-    this.recorder.copy(buffer, at, { buffer: staging }, 0, bytes);
+      this.#free.get(size)?.pop() ??
+      this.#device.createBuffer({ size, usage: bufferUsage.mapRead | bufferUsage.copyDst, label: "read-back" });
+    this.#recorder.copy(buffer, at, { buffer: staging }, 0, bytes);
     // Reads asked for together travel in one submission.
     await Promise.resolve();
-    this.recorder.flush();
+    this.#recorder.flush();
     await staging.mapAsync(mapRead, 0, bytes);
     use(staging.getMappedRange(0, bytes));
     staging.unmap();
-    const list = this.free.get(size);
-    if (list === undefined) this.free.set(size, [staging]);
+    const list = this.#free.get(size);
+    if (list === undefined) this.#free.set(size, [staging]);
     else if (list.length < keptEach) list.push(staging);
     else staging.destroy();
   }

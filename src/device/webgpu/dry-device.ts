@@ -44,18 +44,18 @@ export class DryWebGpuDevice implements Device {
   readonly precision: "f32" | "f16";
   /** What first exceeded the memory there is. */
   overflow: { readonly what: string; readonly bytes: number; readonly inUse: number } | undefined;
-  private readonly options: DryWebGpuOptions;
-  private readonly found = new Map<string, Specialisation>();
-  private readonly context: CallContext;
-  private readonly fusion: Fusion;
-  private readonly pool: BufferPool;
+  readonly #options: DryWebGpuOptions;
+  readonly #found = new Map<string, Specialisation>();
+  readonly #context: CallContext;
+  readonly #fusion: Fusion;
+  readonly #pool: BufferPool;
 
   constructor(options: DryWebGpuOptions) {
     const { capabilities, precision, notes = true } = options;
-    this.options = options;
+    this.#options = options;
     this.precision = precision;
     this.readInterval = options.readInterval ?? 16;
-    this.pool = new BufferPool({
+    this.#pool = new BufferPool({
       // What stands for the GPU's memory is never touched.
       source: { create: () => null as unknown as GPUBuffer, destroy: () => undefined },
       maxBytes: options.maxMemoryBytes ?? Number.MAX_SAFE_INTEGER,
@@ -63,11 +63,11 @@ export class DryWebGpuDevice implements Device {
       flush: () => undefined,
       onDestroy: () => undefined,
       onOutOfMemory: (what, bytes) => {
-        this.overflow ??= { what, bytes, inUse: this.pool.inUse };
+        this.overflow ??= { what, bytes, inUse: this.#pool.inUse };
       },
       observer: options.observer,
     });
-    this.context = new CallContext({
+    this.#context = new CallContext({
       capabilities,
       precision,
       hosts: kernelHosts,
@@ -79,54 +79,56 @@ export class DryWebGpuDevice implements Device {
         },
         dispatch: (dispatch) => {
           if (dispatch.grid.includes(0)) return;
-          if (notes) this.note(dispatch);
+          if (notes) this.#note(dispatch);
           options.onDispatch?.(dispatch);
         },
       },
       pool: {
-        take: (bytes, label, serial, exact) => this.pool.take(bytes, label, serial, exact, exact === true ? "copy" : "scratch"),
+        take: (bytes, label, serial, exact) => this.#pool.take(bytes, label, serial, exact, exact === true ? "copy" : "scratch"),
         give: (buffer) => {
-          this.pool.give(buffer);
+          this.#pool.give(buffer);
         },
       },
     });
-    this.fusion = new Fusion(this.context, options.fuse ?? false);
+    this.#fusion = new Fusion(this.#context, options.fuse ?? false);
   }
 
   /** The pipelines asked for so far, by key, in the order of first use. */
   get specialisations(): ReadonlyMap<string, Specialisation> {
-    this.fusion.flush();
-    return this.found;
+    this.#fusion.flush();
+    return this.#found;
   }
 
   /** @throws DeviceError where a row is larger than a binding, as the real device does. */
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
-    const { capabilities, maxShardBytes = capabilities.maxBinding } = this.options;
+    const { capabilities, maxShardBytes = capabilities.maxBinding } = this.#options;
     const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, maxShardBytes, capabilities.maxBinding);
     for (let shard = 0; shard < storage.shards; shard++)
-      storage.buffers.push(this.pool.take(storage.shardBytes(shard), label, 0, usage === "parameter"));
+      storage.buffers.push(this.#pool.take(storage.shardBytes(shard), label, 0, usage === "parameter"));
     return storage;
   }
 
   release(storage: Storage): void {
-    const own = this.own(storage, "release");
+    const own = this.#own(storage, "release");
     own.released = true;
-    this.fusion.defer(() => {
-      for (const buffer of own.buffers) this.pool.give(buffer as PooledBuffer);
-      for (const { buffer } of own.derived.values()) this.pool.give(buffer as PooledBuffer);
+    this.#fusion.defer(() => {
+      for (const buffer of own.buffers) this.#pool.give(buffer as PooledBuffer);
+      for (const { buffer } of own.derived.values()) this.#pool.give(buffer as PooledBuffer);
       own.derived.clear();
     });
   }
 
   run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: Operands, outputs: Operands): void {
     checkCall(kernel, dims, inputs, outputs);
-    const own = (storage: Storage | null): WebGpuStorage | null => (storage === null ? null : this.own(storage, `kernel ${kernel}`));
-    this.fusion.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
+    const own = (storage: Storage | null): WebGpuStorage | null => (storage === null ? null : this.#own(storage, `kernel ${kernel}`));
+    this.#fusion.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
   }
 
   /** What is captured keeps what it took, as on the real device. */
   capture(fn: () => void): Replay {
-    const { pool, context, fusion } = this;
+    const pool = this.#pool;
+    const context = this.#context;
+    const fusion = this.#fusion;
     const { refresh, free } = captureWork({ pool, context, fusion }, fn, (work) => {
       work();
     });
@@ -143,30 +145,30 @@ export class DryWebGpuDevice implements Device {
 
   /** Zeros. */
   async read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
-    this.fusion.flush();
-    if (this.options.slowReads === true) await new Promise((resolve) => setTimeout(resolve, 0));
+    this.#fusion.flush();
+    if (this.#options.slowReads === true) await new Promise((resolve) => setTimeout(resolve, 0));
     return new arrayTypes[storage.dtype](rows * storage.cols);
   }
 
   memory(): MemoryReport {
-    this.fusion.flush();
-    const { inUse, peak, reserved } = this.pool;
+    this.#fusion.flush();
+    const { inUse, peak, reserved } = this.#pool;
     return { inUse, peak, reserved };
   }
 
   async synchronize(): Promise<void> {
-    this.fusion.flush();
+    this.#fusion.flush();
   }
   async destroy(): Promise<void> {}
   write(storage: Storage): void {
-    this.fusion.flush();
-    this.own(storage, "write").version += 1;
+    this.#fusion.flush();
+    this.#own(storage, "write").version += 1;
   }
   resetPeak(): void {
-    this.pool.peak = this.pool.inUse;
+    this.#pool.peak = this.#pool.inUse;
   }
 
-  private own(storage: Storage, where: string): WebGpuStorage {
+  #own(storage: Storage, where: string): WebGpuStorage {
     if (storage instanceof WebGpuStorage && !storage.released) return storage;
     throw new DeviceError({
       where,
@@ -174,8 +176,8 @@ export class DryWebGpuDevice implements Device {
     });
   }
 
-  private note(dispatch: Dispatch): void {
+  #note(dispatch: Dispatch): void {
     const key = specialisationKey(dispatch);
-    if (!this.found.has(key)) this.found.set(key, dispatch);
+    if (!this.#found.has(key)) this.#found.set(key, dispatch);
   }
 }

@@ -18,52 +18,52 @@ interface Held {
 }
 
 export class Fusion {
-  private readonly context: CallContext;
-  private readonly enabled: boolean;
-  private held: Held | null = null;
+  readonly #context: CallContext;
+  readonly #enabled: boolean;
+  #held: Held | null = null;
   /** What was asked for meanwhile and must come after: memory that a held call reads must not be given away before it is recorded. */
-  private readonly after: (() => void)[] = [];
+  readonly #after: (() => void)[] = [];
 
   constructor(context: CallContext, enabled: boolean) {
-    this.context = context;
-    this.enabled = enabled;
+    this.#context = context;
+    this.#enabled = enabled;
   }
 
   run(kernel: KernelName, call: KernelCall): void {
-    const { held } = this;
+    const held = this.#held;
     if (held !== null) {
       const together = partner(held, kernel, call);
       if (together !== null) {
-        this.held = null;
-        this.context.runTogether(kernel, [held.call, call], (context) => {
+        this.#held = null;
+        this.#context.runTogether(kernel, [held.call, call], (context) => {
           together(context, [held.call, call]);
         });
-        this.settle();
+        this.#settle();
         return;
       }
       this.flush();
     }
-    if (this.enabled && (kernel === "add" || kernel === "rope")) this.held = { kernel, call };
-    else this.context.run(kernel, call);
+    if (this.#enabled && (kernel === "add" || kernel === "rope")) this.#held = { kernel, call };
+    else this.#context.run(kernel, call);
   }
 
   /** Runs what is held back. */
   flush(): void {
-    const { held } = this;
+    const held = this.#held;
     if (held === null) return;
-    this.held = null;
-    this.context.run(held.kernel, held.call);
-    this.settle();
+    this.#held = null;
+    this.#context.run(held.kernel, held.call);
+    this.#settle();
   }
 
   /** Does `work` when nothing is held back any more: now, or after the next flush. */
   defer(work: () => void): void {
-    if (this.held === null) work();
-    else this.after.push(work);
+    if (this.#held === null) work();
+    else this.#after.push(work);
   }
 
-  private settle(): void {
-    for (const work of this.after.splice(0)) work();
+  #settle(): void {
+    for (const work of this.#after.splice(0)) work();
   }
 }
 

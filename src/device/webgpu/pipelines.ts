@@ -54,55 +54,52 @@ export function specialisationKey({ kernel, constants, aliases, enables }: Speci
 }
 
 export class Pipelines {
-  private readonly device: GPUDevice;
-  private readonly sources = new Map<string, Source>();
-  private readonly pipelines = new Map<string, Pipeline>();
-  private readonly layouts = new Map<
-    string,
-    { readonly layout: GPUBindGroupLayout; readonly pipeline: GPUPipelineLayout; readonly id: number }
-  >();
-  private readonly onError: (error: DeviceError) => void;
+  readonly #device: GPUDevice;
+  readonly #sources = new Map<string, Source>();
+  readonly #pipelines = new Map<string, Pipeline>();
+  readonly #layouts = new Map<string, { readonly layout: GPUBindGroupLayout; readonly pipeline: GPUPipelineLayout; readonly id: number }>();
+  readonly #onError: (error: DeviceError) => void;
   /** Pipelines of which it is not known yet whether they compiled. */
-  private readonly checks = new Set<Promise<void>>();
+  readonly #checks = new Set<Promise<void>>();
 
   /** @param sources WGSL text by stem @param onError told of pipelines that failed to compile, which happens after `get` has returned */
   constructor(device: GPUDevice, sources: ReadonlyMap<string, string>, onError: (error: DeviceError) => void) {
-    this.device = device;
-    this.onError = onError;
-    for (const [stem, text] of sources) this.sources.set(stem, parse(stem, text));
+    this.#device = device;
+    this.#onError = onError;
+    for (const [stem, text] of sources) this.#sources.set(stem, parse(stem, text));
   }
 
   /** Resolves when it is known of every pipeline whether it compiled. */
   async settled(): Promise<void> {
-    await Promise.all(this.checks);
+    await Promise.all(this.#checks);
   }
 
   get count(): number {
-    return this.pipelines.size;
+    return this.#pipelines.size;
   }
 
   has(specialisation: Specialisation): boolean {
-    return this.pipelines.has(specialisationKey(specialisation));
+    return this.#pipelines.has(specialisationKey(specialisation));
   }
 
   /** The pipeline, compiled now if it is new. */
   get(specialisation: Specialisation): Pipeline {
     const key = specialisationKey(specialisation);
-    const known = this.pipelines.get(key);
+    const known = this.#pipelines.get(key);
     if (known !== undefined) return known;
-    this.device.pushErrorScope("validation");
-    const { descriptor, module, parts } = this.describe(specialisation, key);
-    const pipeline = this.device.createComputePipeline(descriptor);
-    const check = this.device.popErrorScope().then(
+    this.#device.pushErrorScope("validation");
+    const { descriptor, module, parts } = this.#describe(specialisation, key);
+    const pipeline = this.#device.createComputePipeline(descriptor);
+    const check = this.#device.popErrorScope().then(
       async (error) => {
-        if (error !== null) this.onError(await this.explain(specialisation, module, error.message));
+        if (error !== null) this.#onError(await this.#explain(specialisation, module, error.message));
       },
       () => undefined, // a lost device is reported by itself
     );
-    this.checks.add(check);
-    void check.finally(() => this.checks.delete(check));
+    this.#checks.add(check);
+    void check.finally(() => this.#checks.delete(check));
     const made = { ...parts, pipeline, key };
-    this.pipelines.set(key, made);
+    this.#pipelines.set(key, made);
     return made;
   }
 
@@ -112,19 +109,19 @@ export class Pipelines {
    */
   async prepare(specialisation: Specialisation): Promise<void> {
     const key = specialisationKey(specialisation);
-    if (this.pipelines.has(key)) return;
-    this.device.pushErrorScope("validation");
-    const { descriptor, module, parts } = this.describe(specialisation, key);
-    const scope = this.device.popErrorScope();
+    if (this.#pipelines.has(key)) return;
+    this.#device.pushErrorScope("validation");
+    const { descriptor, module, parts } = this.#describe(specialisation, key);
+    const scope = this.#device.popErrorScope();
     try {
-      const pipeline = await this.device.createComputePipelineAsync(descriptor);
-      if (!this.pipelines.has(key)) this.pipelines.set(key, { ...parts, pipeline, key });
+      const pipeline = await this.#device.createComputePipelineAsync(descriptor);
+      if (!this.#pipelines.has(key)) this.#pipelines.set(key, { ...parts, pipeline, key });
     } catch (error) {
       await scope.catch(() => null);
-      throw await this.explain(specialisation, module, error instanceof Error ? error.message : String(error));
+      throw await this.#explain(specialisation, module, error instanceof Error ? error.message : String(error));
     }
     const invalid = await scope;
-    if (invalid !== null) throw await this.explain(specialisation, module, invalid.message);
+    if (invalid !== null) throw await this.#explain(specialisation, module, invalid.message);
   }
 
   /**
@@ -132,18 +129,18 @@ export class Pipelines {
    * @throws DeviceError that quotes the line.
    */
   async check(specialisation: Specialisation): Promise<void> {
-    this.device.pushErrorScope("validation");
-    const { module } = this.describe(specialisation, specialisationKey(specialisation));
-    const error = await this.device.popErrorScope();
-    if (error !== null) throw await this.explain(specialisation, module, error.message);
+    this.#device.pushErrorScope("validation");
+    const { module } = this.#describe(specialisation, specialisationKey(specialisation));
+    const error = await this.#device.popErrorScope();
+    if (error !== null) throw await this.#explain(specialisation, module, error.message);
   }
 
-  private describe(specialisation: Specialisation, key: string) {
+  #describe(specialisation: Specialisation, key: string) {
     const { kernel } = specialisation;
-    const source = this.sources.get(kernel);
+    const source = this.#sources.get(kernel);
     if (source === undefined) throw new DeviceError({ where: `kernel ${kernel}`, what: `kernels/wgsl/${kernel}.wgsl was not loaded` });
-    const module = this.device.createShaderModule({ code: [...prologue(specialisation), source.text].join("\n"), label: key });
-    const { layout, pipeline, id } = this.layoutFor(source.writes);
+    const module = this.#device.createShaderModule({ code: [...prologue(specialisation), source.text].join("\n"), label: key });
+    const { layout, pipeline, id } = this.#layoutFor(source.writes);
     return {
       module,
       descriptor: { layout: pipeline, compute: { module, entryPoint: "main" }, label: key },
@@ -151,11 +148,11 @@ export class Pipelines {
     };
   }
 
-  private layoutFor(writes: readonly boolean[]) {
+  #layoutFor(writes: readonly boolean[]) {
     const key = writes.map((write) => (write ? "w" : "r")).join("");
-    let entry = this.layouts.get(key);
+    let entry = this.#layouts.get(key);
     if (entry === undefined) {
-      const layout = this.device.createBindGroupLayout({
+      const layout = this.#device.createBindGroupLayout({
         entries: [
           ...writes.map((write, binding) => ({
             binding,
@@ -166,17 +163,17 @@ export class Pipelines {
           { binding: writes.length, visibility: computeStage, buffer: { type: "uniform", hasDynamicOffset: true } },
         ],
       });
-      const pipeline = this.device.createPipelineLayout({ bindGroupLayouts: [layout] });
-      entry = { layout, pipeline, id: this.layouts.size };
-      this.layouts.set(key, entry);
+      const pipeline = this.#device.createPipelineLayout({ bindGroupLayouts: [layout] });
+      entry = { layout, pipeline, id: this.#layouts.size };
+      this.#layouts.set(key, entry);
     }
     return entry;
   }
 
   /** The compiler's complaint with the file's own line numbers, and the line itself. */
-  private async explain(specialisation: Specialisation, module: GPUShaderModule, message: string): Promise<DeviceError> {
+  async #explain(specialisation: Specialisation, module: GPUShaderModule, message: string): Promise<DeviceError> {
     const before = prologue(specialisation);
-    const lines = [...before, ...(this.sources.get(specialisation.kernel)?.text ?? "").split("\n")];
+    const lines = [...before, ...(this.#sources.get(specialisation.kernel)?.text ?? "").split("\n")];
     const info = await module.getCompilationInfo().catch(() => null);
     const first = info?.messages.find(({ type }) => type === "error");
     const where = first === undefined || first.lineNum <= before.length ? "" : `:${first.lineNum - before.length}`;

@@ -69,34 +69,34 @@ export class Recorder {
   readonly counts: RecorderCounts = { dispatches: 0, submissions: 0, bindGroupsMade: 0 };
   /** Names the recording under way: buffers used in it must not be written by the queue before it is submitted. */
   serial = 0;
-  private readonly device: GPUDevice;
-  private readonly pipelines: Pipelines;
-  private readonly maxBinding: number;
+  readonly #device: GPUDevice;
+  readonly #pipelines: Pipelines;
+  readonly #maxBinding: number;
   /** Parameters of the recording under way. The queue writes them after all that was submitted before has read its own. */
-  private readonly params: GPUBuffer;
-  private readonly words = new Uint32Array((slots * slotBytes) / 4);
-  private readonly floats = new Float32Array(this.words.buffer);
-  private readonly bindGroups = new Map<string, GPUBindGroup>();
+  readonly #params: GPUBuffer;
+  readonly #words = new Uint32Array((slots * slotBytes) / 4);
+  readonly #floats = new Float32Array(this.#words.buffer);
+  readonly #bindGroups = new Map<string, GPUBindGroup>();
   /** Keys of the bind groups that name a buffer, by its id. */
-  private readonly groupsOf = new Map<number, string[]>();
-  private encoder: GPUCommandEncoder | null = null;
-  private pass: GPUComputePassEncoder | null = null;
-  private lastPipeline: GPUComputePipeline | null = null;
-  private used = 0;
-  private tape: Tape | null = null;
+  readonly #groupsOf = new Map<number, string[]>();
+  #encoder: GPUCommandEncoder | null = null;
+  #pass: GPUComputePassEncoder | null = null;
+  #lastPipeline: GPUComputePipeline | null = null;
+  #used = 0;
+  #tape: Tape | null = null;
 
   /** @param maxBinding bytes of a buffer that a kernel may see */
   constructor(device: GPUDevice, pipelines: Pipelines, maxBinding: number) {
-    this.device = device;
-    this.pipelines = pipelines;
-    this.maxBinding = maxBinding;
-    this.params = device.createBuffer({ size: slots * slotBytes, usage: bufferUsage.uniform | bufferUsage.copyDst, label: "parameters" });
+    this.#device = device;
+    this.#pipelines = pipelines;
+    this.#maxBinding = maxBinding;
+    this.#params = device.createBuffer({ size: slots * slotBytes, usage: bufferUsage.uniform | bufferUsage.copyDst, label: "parameters" });
   }
 
   dispatch(dispatch: Dispatch): void {
     const { grid, uints = [], floats = [], buffers } = dispatch;
     if (grid[0] === 0 || grid[1] === 0 || grid[2] === 0) return;
-    const pipeline = this.pipelines.get(dispatch);
+    const pipeline = this.#pipelines.get(dispatch);
     if (buffers.length !== pipeline.writes.length)
       throw new DeviceError({
         where: `dispatch of ${pipeline.key}`,
@@ -111,60 +111,60 @@ export class Recorder {
         expected: `at most 65535 workgroups a dimension and ${maxWords} words`,
         got: `${grid.join(" x ")}, ${uints.length + floats.length} words`,
       });
-    if (this.used === slots) this.flush();
-    const pass = this.beginPass();
-    const at = (this.used * slotBytes) / 4;
-    this.words.set(uints, at);
-    this.floats.set(floats, at + uints.length);
-    if (this.lastPipeline !== pipeline.pipeline) {
+    if (this.#used === slots) this.flush();
+    const pass = this.#beginPass();
+    const at = (this.#used * slotBytes) / 4;
+    this.#words.set(uints, at);
+    this.#floats.set(floats, at + uints.length);
+    if (this.#lastPipeline !== pipeline.pipeline) {
       pass.setPipeline(pipeline.pipeline);
-      this.lastPipeline = pipeline.pipeline;
+      this.#lastPipeline = pipeline.pipeline;
     }
     let key = String(pipeline.layoutId);
     for (const buffer of buffers) {
       key += `,${buffer.id}`;
       (buffer as PooledBuffer).usedIn = this.serial;
     }
-    const group = this.bindGroups.get(key) ?? this.keepBindGroup(key, pipeline.layout, buffers);
-    pass.setBindGroup(0, group, [this.used * slotBytes]);
+    const group = this.#bindGroups.get(key) ?? this.#keepBindGroup(key, pipeline.layout, buffers);
+    pass.setBindGroup(0, group, [this.#used * slotBytes]);
     pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
-    if (this.tape !== null) {
+    if (this.#tape !== null) {
       const { layout } = pipeline;
-      this.tape.commands.push({ pipeline: pipeline.pipeline, layout, key, buffers: [...buffers], x: grid[0], y: grid[1], z: grid[2] });
-      for (let i = 0; i < slotBytes / 4; i++) this.tape.words.push(i < uints.length + floats.length ? (this.words[at + i] ?? 0) : 0);
-      for (const buffer of buffers) this.tape.buffers.add(buffer as PooledBuffer);
+      this.#tape.commands.push({ pipeline: pipeline.pipeline, layout, key, buffers: [...buffers], x: grid[0], y: grid[1], z: grid[2] });
+      for (let i = 0; i < slotBytes / 4; i++) this.#tape.words.push(i < uints.length + floats.length ? (this.#words[at + i] ?? 0) : 0);
+      for (const buffer of buffers) this.#tape.buffers.add(buffer as PooledBuffer);
     }
-    this.used += 1;
+    this.#used += 1;
     this.counts.dispatches += 1;
   }
 
   get capturing(): boolean {
-    return this.tape !== null;
+    return this.#tape !== null;
   }
 
   /** Keeps what `fn` records, beside recording it. */
   capture(fn: () => void): Captured {
     const tape: Tape = { commands: [], buffers: new Set(), words: [] };
-    this.tape = tape;
+    this.#tape = tape;
     try {
       fn();
     } finally {
-      this.tape = null;
+      this.#tape = null;
     }
     const buffers = [...tape.buffers];
     const words = Uint32Array.from(tape.words);
     let params: GPUBuffer | null = null;
     if (words.length > 0) {
       const usage = bufferUsage.uniform | bufferUsage.copyDst;
-      params = this.device.createBuffer({ size: words.byteLength, usage, label: "captured parameters" });
-      this.device.queue.writeBuffer(params, 0, words);
+      params = this.#device.createBuffer({ size: words.byteLength, usage, label: "captured parameters" });
+      this.#device.queue.writeBuffer(params, 0, words);
     }
     const groups = new Map<string, GPUBindGroup>();
     let slot = 0;
     const commands = tape.commands.map((command) => {
       if (!("key" in command)) return command;
       const { pipeline, layout, key, x, y, z } = command;
-      const group = groups.get(key) ?? this.makeBindGroup(layout, command.buffers, params!);
+      const group = groups.get(key) ?? this.#makeBindGroup(layout, command.buffers, params!);
       groups.set(key, group);
       const offset = [slot * slotBytes] as const;
       slot += 1;
@@ -175,12 +175,12 @@ export class Recorder {
 
   /** Records what `fn` asks for without keeping it. */
   uncaptured(fn: () => void): void {
-    const { tape } = this;
-    this.tape = null;
+    const tape = this.#tape;
+    this.#tape = null;
     try {
       fn();
     } finally {
-      this.tape = tape;
+      this.#tape = tape;
     }
   }
 
@@ -189,13 +189,13 @@ export class Recorder {
     let slot = 0;
     for (const command of commands) {
       if ("bytes" in command) {
-        this.endPass().copyBufferToBuffer(command.from, command.fromByte, command.to, command.toByte, command.bytes);
+        this.#endPass().copyBufferToBuffer(command.from, command.fromByte, command.to, command.toByte, command.bytes);
         continue;
       }
-      const pass = this.beginPass();
-      if (this.lastPipeline !== command.pipeline) {
+      const pass = this.#beginPass();
+      if (this.#lastPipeline !== command.pipeline) {
         pass.setPipeline(command.pipeline);
-        this.lastPipeline = command.pipeline;
+        this.#lastPipeline = command.pipeline;
       }
       pass.setBindGroup(0, command.group, command.offset);
       pass.dispatchWorkgroups(command.x, command.y, command.z);
@@ -209,72 +209,72 @@ export class Recorder {
 
   /** Copies bytes (multiples of 4) from one buffer to another. */
   copy(from: GpuBuffer, fromByte: number, to: GpuBuffer | { readonly buffer: GPUBuffer }, toByte: number, bytes: number): void {
-    const encoder = this.endPass();
+    const encoder = this.#endPass();
     encoder.copyBufferToBuffer(from.buffer, fromByte, to.buffer, toByte, bytes);
     (from as PooledBuffer).usedIn = this.serial;
     if ("id" in to) (to as PooledBuffer).usedIn = this.serial;
-    if (this.tape === null) return;
-    this.tape.commands.push({ from: from.buffer, fromByte, to: to.buffer, toByte, bytes });
-    this.tape.buffers.add(from as PooledBuffer);
+    if (this.#tape === null) return;
+    this.#tape.commands.push({ from: from.buffer, fromByte, to: to.buffer, toByte, bytes });
+    this.#tape.buffers.add(from as PooledBuffer);
   }
 
   /** Hands everything recorded to the GPU. */
   flush(): void {
-    if (this.encoder === null) return;
-    const encoder = this.endPass();
-    if (this.used > 0) {
-      this.device.queue.writeBuffer(this.params, 0, this.words, 0, (this.used * slotBytes) / 4);
-      this.used = 0;
+    if (this.#encoder === null) return;
+    const encoder = this.#endPass();
+    if (this.#used > 0) {
+      this.#device.queue.writeBuffer(this.#params, 0, this.#words, 0, (this.#used * slotBytes) / 4);
+      this.#used = 0;
     }
-    this.device.queue.submit([encoder.finish()]);
-    this.encoder = null;
+    this.#device.queue.submit([encoder.finish()]);
+    this.#encoder = null;
     this.serial += 1;
     this.counts.submissions += 1;
   }
 
   /** Forgets a buffer that is being destroyed. */
   forget({ id }: GpuBuffer): void {
-    for (const key of this.groupsOf.get(id) ?? []) this.bindGroups.delete(key);
-    this.groupsOf.delete(id);
+    for (const key of this.#groupsOf.get(id) ?? []) this.#bindGroups.delete(key);
+    this.#groupsOf.delete(id);
   }
 
-  private beginPass(): GPUComputePassEncoder {
-    if (this.pass === null) {
-      this.encoder ??= this.device.createCommandEncoder();
-      this.pass = this.encoder.beginComputePass();
-      this.lastPipeline = null;
+  #beginPass(): GPUComputePassEncoder {
+    if (this.#pass === null) {
+      this.#encoder ??= this.#device.createCommandEncoder();
+      this.#pass = this.#encoder.beginComputePass();
+      this.#lastPipeline = null;
     }
-    return this.pass;
+    return this.#pass;
   }
 
-  private endPass(): GPUCommandEncoder {
-    this.pass?.end();
-    this.pass = null;
-    this.encoder ??= this.device.createCommandEncoder();
-    return this.encoder;
+  #endPass(): GPUCommandEncoder {
+    this.#pass?.end();
+    this.#pass = null;
+    this.#encoder ??= this.#device.createCommandEncoder();
+    return this.#encoder;
   }
 
-  private keepBindGroup(key: string, layout: GPUBindGroupLayout, buffers: readonly GpuBuffer[]): GPUBindGroup {
-    if (this.bindGroups.size >= maxBindGroups) {
-      this.bindGroups.clear();
-      this.groupsOf.clear();
+  #keepBindGroup(key: string, layout: GPUBindGroupLayout, buffers: readonly GpuBuffer[]): GPUBindGroup {
+    if (this.#bindGroups.size >= maxBindGroups) {
+      this.#bindGroups.clear();
+      this.#groupsOf.clear();
     }
-    const group = this.makeBindGroup(layout, buffers, this.params);
-    this.bindGroups.set(key, group);
+    const group = this.#makeBindGroup(layout, buffers, this.#params);
+    this.#bindGroups.set(key, group);
     for (const { id } of buffers) {
-      const keys = this.groupsOf.get(id);
-      if (keys === undefined) this.groupsOf.set(id, [key]);
+      const keys = this.#groupsOf.get(id);
+      if (keys === undefined) this.#groupsOf.set(id, [key]);
       else keys.push(key);
     }
     this.counts.bindGroupsMade += 1;
     return group;
   }
 
-  private makeBindGroup(layout: GPUBindGroupLayout, buffers: readonly GpuBuffer[], params: GPUBuffer): GPUBindGroup {
-    return this.device.createBindGroup({
+  #makeBindGroup(layout: GPUBindGroupLayout, buffers: readonly GpuBuffer[], params: GPUBuffer): GPUBindGroup {
+    return this.#device.createBindGroup({
       layout,
       entries: [
-        ...buffers.map(({ buffer, bytes }, binding) => ({ binding, resource: { buffer, size: Math.min(bytes, this.maxBinding) } })),
+        ...buffers.map(({ buffer, bytes }, binding) => ({ binding, resource: { buffer, size: Math.min(bytes, this.#maxBinding) } })),
         { binding: buffers.length, resource: { buffer: params, offset: 0, size: slotBytes } },
       ],
     });

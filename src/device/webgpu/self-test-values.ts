@@ -31,17 +31,17 @@ function halfBits(x: number): number {
 
 /** The storages of one case, and what it finds wrong. */
 export class Trial {
-  private readonly device: Device;
-  private readonly storages: Storage[] = [];
+  readonly #device: Device;
+  readonly #storages: Storage[] = [];
 
   constructor(device: Device) {
-    this.device = device;
+    this.#device = device;
   }
 
   /** Room for outputs. */
   room(rows: number, cols: number, dtype: Dtype = "f32", usage: Usage = "activation"): Storage {
-    const storage = this.device.allocate(rows, cols, dtype, usage, "self-test");
-    this.storages.push(storage);
+    const storage = this.#device.allocate(rows, cols, dtype, usage, "self-test");
+    this.#storages.push(storage);
     return storage;
   }
 
@@ -50,16 +50,16 @@ export class Trial {
     const storage = this.room(rows, cols, dtype, usage);
     const halves = dtype !== "f32" && dtype !== "u32";
     const data = halves ? Uint16Array.from(values, halfBits) : dtype === "u32" ? new Uint32Array(values) : new Float32Array(values);
-    this.device.write(storage, data);
+    this.#device.write(storage, data);
     return storage;
   }
 
   run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: readonly (Storage | null)[], outputs: readonly Storage[]): void {
-    this.device.run(kernel, dims, inputs, outputs);
+    this.#device.run(kernel, dims, inputs, outputs);
   }
 
   read(storage: Storage): Promise<HostArray> {
-    return this.device.read(storage);
+    return this.#device.read(storage);
   }
 
   /** Throws unless |got - want| <= tolerance (1 + |want|) everywhere. */
@@ -83,7 +83,7 @@ export class Trial {
   }
 
   release(): void {
-    for (const storage of this.storages.splice(0)) this.device.release(storage);
+    for (const storage of this.#storages.splice(0)) this.#device.release(storage);
   }
 }
 

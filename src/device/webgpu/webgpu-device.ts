@@ -49,55 +49,55 @@ export class WebGpuDevice implements Device {
   readonly capabilities: Capabilities;
   readonly adapter: WebGpuDeviceParts["adapter"];
   readonly pipelines: Pipelines;
-  private readonly gpu: GPUDevice;
-  private readonly parts: WebGpuDeviceParts;
-  private readonly pool: BufferPool;
-  private readonly recorder: Recorder;
-  private readonly context: CallContext;
-  private readonly fusion: Fusion;
-  private readonly downloads: Downloads;
-  private readonly capturing: CaptureParts;
-  private readonly poison: Poison | null;
-  private submitted = 0;
+  readonly #gpu: GPUDevice;
+  readonly #parts: WebGpuDeviceParts;
+  readonly #pool: BufferPool;
+  readonly #recorder: Recorder;
+  readonly #context: CallContext;
+  readonly #fusion: Fusion;
+  readonly #downloads: Downloads;
+  readonly #capturing: CaptureParts;
+  readonly #poison: Poison | null;
+  #submitted = 0;
   /** Why the device can no longer be used. */
-  private ended: DeviceError | null = null;
+  #ended: DeviceError | null = null;
 
   constructor(parts: WebGpuDeviceParts) {
     const { device, capabilities, precision } = parts;
-    this.parts = parts;
-    this.gpu = device;
+    this.#parts = parts;
+    this.#gpu = device;
     this.description = parts.description;
     this.readInterval = parts.readInterval;
     this.precision = precision;
     this.adapter = parts.adapter;
     this.capabilities = capabilities;
     const fail = (error: DeviceError): void => {
-      this.ended ??= error;
+      this.#ended ??= error;
     };
     this.pipelines = new Pipelines(device, parts.sources, (error) => {
-      this.ended = error; // it comes first: what it leads to may have been reported before it
+      this.#ended = error; // it comes first: what it leads to may have been reported before it
     });
-    this.recorder = new Recorder(device, this.pipelines, capabilities.maxBinding);
+    this.#recorder = new Recorder(device, this.pipelines, capabilities.maxBinding);
     const onOutOfMemory = (label: string, bytes: number, message: string): void => {
-      fail(this.outOfMemory(label, bytes, message));
+      fail(this.#outOfMemory(label, bytes, message));
     };
-    this.pool = new BufferPool({
+    this.#pool = new BufferPool({
       source: buffersOf(device, onOutOfMemory),
       maxBytes: parts.maxMemoryBytes,
       maxBuffer: capabilities.maxBuffer,
       flush: () => {
-        this.recorder.flush();
+        this.#recorder.flush();
       },
       onDestroy: (buffer) => {
-        this.recorder.forget(buffer);
+        this.#recorder.forget(buffer);
       },
       onOutOfMemory,
     });
-    this.downloads = new Downloads(device, this.recorder);
-    this.context = new CallContext({ capabilities, precision, recorder: this.recorder, pool: this.pool, hosts: kernelHosts });
-    this.fusion = new Fusion(this.context, parts.fuse);
-    this.capturing = { pool: this.pool, context: this.context, fusion: this.fusion };
-    this.poison = parts.poison ? new Poison(device, this.recorder) : null;
+    this.#downloads = new Downloads(device, this.#recorder);
+    this.#context = new CallContext({ capabilities, precision, recorder: this.#recorder, pool: this.#pool, hosts: kernelHosts });
+    this.#fusion = new Fusion(this.#context, parts.fuse);
+    this.#capturing = { pool: this.#pool, context: this.#context, fusion: this.#fusion };
+    this.#poison = parts.poison ? new Poison(device, this.#recorder) : null;
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       fail(new DeviceError({ where: "webgpu device", what: event.error.message, hint: "The device cannot be used any more." }));
@@ -117,68 +117,68 @@ export class WebGpuDevice implements Device {
 
   /** Dispatches and submissions so far. */
   get counts(): Readonly<RecorderCounts> {
-    return this.recorder.counts;
+    return this.#recorder.counts;
   }
 
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
     const where = `allocate ${label}`;
-    this.checkAlive(where);
+    this.#checkAlive(where);
     for (const [name, value] of Object.entries({ rows, cols })) {
       if (!Number.isSafeInteger(value) || value < 1 || value > 0x7fffffff)
         throw new DeviceError({ where, what: `${name} is wrong`, expected: "an integer from 1 to 2^31 - 1", got: String(value) });
     }
-    const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, this.parts.maxShardBytes, this.capabilities.maxBinding);
+    const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, this.#parts.maxShardBytes, this.capabilities.maxBinding);
     for (let shard = 0; shard < storage.shards; shard++) {
-      const buffer = this.pool.take(
+      const buffer = this.#pool.take(
         storage.shardBytes(shard),
         `${label} [${rows}, ${cols}] ${dtype}`,
-        this.recorder.serial,
+        this.#recorder.serial,
         usage === "parameter",
       );
       storage.buffers.push(buffer);
-      this.poison?.fill(buffer, storage.shardBytes(shard));
+      this.#poison?.fill(buffer, storage.shardBytes(shard));
     }
-    this.checkAlive(where);
+    this.#checkAlive(where);
     return storage;
   }
 
   release(storage: Storage): void {
-    if (this.ended !== null) return;
-    const own = this.own(storage, "release");
+    if (this.#ended !== null) return;
+    const own = this.#own(storage, "release");
     own.released = true;
-    this.fusion.defer(() => {
-      for (const buffer of own.buffers) this.pool.give(buffer as PooledBuffer);
-      for (const { buffer } of own.derived.values()) this.pool.give(buffer as PooledBuffer);
+    this.#fusion.defer(() => {
+      for (const buffer of own.buffers) this.#pool.give(buffer as PooledBuffer);
+      for (const { buffer } of own.derived.values()) this.#pool.give(buffer as PooledBuffer);
       own.derived.clear();
     });
   }
 
   write(storage: Storage, data: HostArray, firstRow = 0): void {
-    const own = this.own(storage, "write");
+    const own = this.#own(storage, "write");
     const rows = checkData(own, data, firstRow);
-    if (this.recorder.capturing) throw new DeviceError({ where: `write ${own.label}`, what: "what is captured may ask for kernels only" });
-    this.fusion.flush();
+    if (this.#recorder.capturing) throw new DeviceError({ where: `write ${own.label}`, what: "what is captured may ask for kernels only" });
+    this.#fusion.flush();
     own.version += 1;
     eachRun(own, firstRow, rows, (shard, row, from, to) => {
       const buffer = own.buffers[shard] as PooledBuffer;
       // The queue writes before anything that is recorded but not submitted.
-      if (buffer.usedIn === this.recorder.serial) this.recorder.flush();
+      if (buffer.usedIn === this.#recorder.serial) this.#recorder.flush();
       packRows(own, data, from, to, (bytes, at) => {
-        this.gpu.queue.writeBuffer(buffer.buffer, row * own.rowBytes + at, bytes.buffer, bytes.byteOffset, bytes.byteLength);
+        this.#gpu.queue.writeBuffer(buffer.buffer, row * own.rowBytes + at, bytes.buffer, bytes.byteOffset, bytes.byteLength);
       });
     });
   }
 
   async read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
-    const own = this.own(storage, "read");
+    const own = this.#own(storage, "read");
     checkRows(own, "read", firstRow, rows);
-    this.fusion.flush();
+    this.#fusion.flush();
     const data = new arrayTypes[own.dtype](rows * own.cols);
     const parts: Promise<void>[] = [];
     eachRun(own, firstRow, rows, (shard, row, from, to) => {
       const bytes = (to - from) * own.rowBytes;
       parts.push(
-        this.downloads.read(own.buffers[shard]!, row * own.rowBytes, bytes, (memory) => {
+        this.#downloads.read(own.buffers[shard]!, row * own.rowBytes, bytes, (memory) => {
           unpackRows(own, memory, data, from, to);
         }),
       );
@@ -186,48 +186,48 @@ export class WebGpuDevice implements Device {
     try {
       await Promise.all(parts);
     } catch (cause) {
-      this.ended ??= new DeviceError(
+      this.#ended ??= new DeviceError(
         { where: `read ${own.label}`, what: cause instanceof Error ? cause.message : String(cause) },
         { cause },
       );
     }
     await this.pipelines.settled();
-    this.checkAlive(`read ${own.label}`);
+    this.#checkAlive(`read ${own.label}`);
     return data;
   }
 
   run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: Operands, outputs: Operands): void {
     const where = `kernel ${kernel}`;
-    this.checkAlive(where);
+    this.#checkAlive(where);
     checkCall(kernel, dims, inputs, outputs);
-    const own = (one: Storage | null): WebGpuStorage | null => (one === null ? null : this.own(one, where));
-    this.fusion.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
-    const { dispatches } = this.recorder.counts;
-    if (dispatches - this.submitted >= submitAfter) {
-      this.recorder.flush();
-      this.submitted = dispatches;
+    const own = (one: Storage | null): WebGpuStorage | null => (one === null ? null : this.#own(one, where));
+    this.#fusion.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
+    const { dispatches } = this.#recorder.counts;
+    if (dispatches - this.#submitted >= submitAfter) {
+      this.#recorder.flush();
+      this.#submitted = dispatches;
     }
   }
 
   capture(fn: () => void): Replay {
-    this.checkAlive("capture");
-    if (this.recorder.capturing) throw new DeviceError({ where: "capture", what: "it was called inside a capture" });
-    const { recorded, refresh, free } = captureWork(this.capturing, fn, (work) => this.recorder.capture(work));
+    this.#checkAlive("capture");
+    if (this.#recorder.capturing) throw new DeviceError({ where: "capture", what: "it was called inside a capture" });
+    const { recorded, refresh, free } = captureWork(this.#capturing, fn, (work) => this.#recorder.capture(work));
     let disposed = false;
     return {
       run: () => {
-        this.checkAlive("replay");
+        this.#checkAlive("replay");
         if (disposed) throw new DeviceError({ where: "replay", what: "it has been disposed of" });
-        refresh((storage) => this.own(storage, "replay"));
-        this.recorder.replay(recorded, submitAfter);
-        this.submitted = this.recorder.counts.dispatches;
+        refresh((storage) => this.#own(storage, "replay"));
+        this.#recorder.replay(recorded, submitAfter);
+        this.#submitted = this.#recorder.counts.dispatches;
       },
       dispose: () => {
         if (disposed) return;
         disposed = true;
-        if (this.ended !== null) return;
-        this.fusion.flush();
-        this.recorder.flush();
+        if (this.#ended !== null) return;
+        this.#fusion.flush();
+        this.#recorder.flush();
         recorded.params?.destroy();
         free();
       },
@@ -235,73 +235,74 @@ export class WebGpuDevice implements Device {
   }
 
   async prepare(program: DeviceProgram, onProgress?: (done: number, total: number) => void): Promise<void> {
-    this.checkAlive("prepare");
-    const { capabilities, precision, parts } = this;
+    this.#checkAlive("prepare");
+    const { capabilities, precision } = this;
+    const parts = this.#parts;
     if (!parts.precompile) return;
     const { maxShardBytes, fuse, readInterval } = parts;
     const wanted = await collect({ capabilities, precision, maxShardBytes, fuse, readInterval }, program);
     await prepareAll(this.pipelines, wanted.values(), onProgress);
-    this.checkAlive("prepare");
+    this.#checkAlive("prepare");
   }
 
   async synchronize(): Promise<void> {
-    this.checkAlive("synchronize");
-    this.fusion.flush();
-    this.recorder.flush();
-    await this.gpu.queue.onSubmittedWorkDone();
+    this.#checkAlive("synchronize");
+    this.#fusion.flush();
+    this.#recorder.flush();
+    await this.#gpu.queue.onSubmittedWorkDone();
     await this.pipelines.settled();
     await settled(); // errors of what was submitted arrive as events
-    this.checkAlive("synchronize");
+    this.#checkAlive("synchronize");
   }
 
   memory(): MemoryReport {
-    this.checkAlive("memory");
-    this.fusion.flush();
-    const { inUse, peak, reserved } = this.pool;
+    this.#checkAlive("memory");
+    this.#fusion.flush();
+    const { inUse, peak, reserved } = this.#pool;
     return { inUse, peak, reserved };
   }
 
   resetPeak(): void {
-    this.checkAlive("resetPeak");
-    this.pool.peak = this.pool.inUse;
+    this.#checkAlive("resetPeak");
+    this.#pool.peak = this.#pool.inUse;
   }
 
   /** Gives memory that nobody uses back to the system. */
   trim(): void {
-    this.checkAlive("trim");
-    this.pool.trim();
+    this.#checkAlive("trim");
+    this.#pool.trim();
     this.resetPeak();
   }
 
   async destroy(): Promise<void> {
-    if (this.ended === null) {
-      this.fusion.flush();
-      this.recorder.flush();
-      await this.gpu.queue.onSubmittedWorkDone();
+    if (this.#ended === null) {
+      this.#fusion.flush();
+      this.#recorder.flush();
+      await this.#gpu.queue.onSubmittedWorkDone();
     }
-    this.ended ??= new DeviceError({ where: "webgpu device", what: "it was destroyed" });
-    this.gpu.destroy();
+    this.#ended ??= new DeviceError({ where: "webgpu device", what: "it was destroyed" });
+    this.#gpu.destroy();
   }
 
-  private checkAlive(where: string): void {
-    if (this.ended === null) return;
-    const { complaint } = this.ended;
-    throw new DeviceError({ ...complaint, where: `${where} (${complaint.where})` }, { cause: this.ended });
+  #checkAlive(where: string): void {
+    if (this.#ended === null) return;
+    const { complaint } = this.#ended;
+    throw new DeviceError({ ...complaint, where: `${where} (${complaint.where})` }, { cause: this.#ended });
   }
 
-  private own(storage: Storage, where: string): WebGpuStorage {
-    this.checkAlive(where);
+  #own(storage: Storage, where: string): WebGpuStorage {
+    this.#checkAlive(where);
     if (!(storage instanceof WebGpuStorage) || storage.owner !== this)
       throw new DeviceError({ where, what: `${storage.label} belongs to another device` });
     if (storage.released) throw new DeviceError({ where, what: `${storage.label} has been released` });
     return storage;
   }
 
-  private outOfMemory(label: string, bytes: number, message: string): DeviceError {
+  #outOfMemory(label: string, bytes: number, message: string): DeviceError {
     return new DeviceError({
       where: "webgpu device",
       what: `out of memory for ${label}: ${message}`,
-      got: `${mib(bytes)} asked with ${mib(this.pool.inUse)} in use and ${mib(this.pool.reserved - this.pool.inUse)} pooled`,
+      got: `${mib(bytes)} asked with ${mib(this.#pool.inUse)} in use and ${mib(this.#pool.reserved - this.#pool.inUse)} pooled`,
       hint: "Lower the tokens per micro-batch, the sequences in a batch, the KV cache or the model size, or store weights and cache as f16.",
     });
   }
