@@ -2,7 +2,7 @@
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createDevice, Decoder, fromHuggingFace, loadDecoder, saveDecoder, type Device, type DecoderConfig } from "zerosearch";
+import { createDevice, Decoder, fromHuggingFace, loadDecoder, saveModelFolder, type Device, type DecoderConfig } from "zerosearch";
 import type { Bench, Peer } from "./bench.js";
 
 type FloatDtype = "f32" | "f16" | "bf16";
@@ -109,7 +109,7 @@ class ModelFile {
     const folder = await mkdtemp(join(tmpdir(), "zerosearch-load-"));
     const device = await createDevice({ device: "cpu" });
     const decoder = Decoder.initialise(this.config, device, 1, { maxPositions: 64 });
-    await saveDecoder(decoder, folder, { dtype: this.dtype });
+    await saveModelFolder(decoder, folder, { dtype: this.dtype });
     await device.destroy();
     return folder;
   }

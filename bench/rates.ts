@@ -1,5 +1,5 @@
 /** From benches of whole models to the rates by which `node train.js --dry-run` estimates the time of a step. */
-import { type Rates } from "zerosearch";
+import type { Rates } from "#inside/plan/rates.js";
 import type { Bench, Measured, RateOf } from "./bench.js";
 import { digits } from "./report.js";
 

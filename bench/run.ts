@@ -5,7 +5,8 @@
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
-import { cpuRateKey, gpuRateKey, saveRates } from "zerosearch";
+import { cpuRateKey, gpuRateKey } from "#inside/device/kind.js";
+import { saveRates } from "#inside/plan/rates.js";
 import { createDevice } from "zerosearch";
 import { measure, type Bench, type MeasureOptions } from "./bench.js";
 import { cpuBenches } from "./cpu.js";

@@ -1,51 +1,51 @@
+/// <reference types="node" preserve="true" />
 /**
- * The public API. A training run is `openTraining` and `trainStep`; the parts it is made of are exported too: devices, tensors, ops,
- * the decoder, generation, search engines, the agent and the RL formulas.
+ * The public API: `docs/api.md` lists it. A training run is `openTraining` and `trainStep`; the parts it is made of are exported too, with
+ * the types that they name.
  */
-export { packagedConfig, resolveConfig, type Config } from "./config/index.ts";
-export { openTraining, Training, trainStep, type OpenTrainingOptions, type StepOptions, type StepReport } from "./train.ts";
-export type { Run, StepParts, StepResult } from "./run/run.ts";
-export type { Journal, Recorded, Validation } from "./run/journal.ts";
+
+// Training
+export { openTraining, trainStep } from "./train.ts";
+export type { OpenTrainingOptions, StepOptions, StepReport, Training } from "./train.ts";
+export type { OpenRunOptions } from "./run/open-run.ts";
+export type { Run, StepCosts, StepParts, StepResult, StepRun } from "./run/run.ts";
+export type { Journal, JournalOptions, Recorded, RunHistory, Validation } from "./run/journal.ts";
+export type { ValidationPoint } from "./run/parting-note.ts";
 export type { Saved, States } from "./run/states.ts";
 export type { Reward } from "./run/reward.ts";
-export { openModel, openTokenizer, type Model } from "./setup/open-model.ts";
-export { openPolicy, type OpenedPolicy, type OpenPolicyOptions } from "./setup/open-policy.ts";
-export { saveRates, type Rates } from "./plan/rates.ts";
-export { cpuRateKey, gpuRateKey } from "./device/kind.ts";
+export type { InputHashes } from "./run/inputs.ts";
+export type { RunData } from "./run/run-data.ts";
+export type { PhaseClock } from "./log/phase-clock.ts";
+export type { Engines } from "./setup/open-engines.ts";
 
-export { createDevice, type DeviceOptions } from "./device/create.ts";
-export type { Device, Dtype, MemoryReport, Storage } from "./device/device.ts";
-export { empty, fromHost, full, Parameter, Tensor } from "./tensor/tensor.ts";
-export { backward } from "./tensor/backward.ts";
-export { keep, Scope, withScope } from "./tensor/scope.ts";
-export { withTape, withoutTape } from "./tensor/tape.ts";
-export { matmul } from "./ops/matmul.ts";
-export { gatherRows } from "./ops/gather-rows.ts";
-export { logProb } from "./ops/log-prob.ts";
-export { crossEntropy } from "./ops/cross-entropy.ts";
-export { policyLoss, policyLossStats, type PolicyLossInputs, type PolicyLossOptions } from "./ops/policy-loss.ts";
-export { packBatch } from "./nn/batch.ts";
-export { Decoder, type DecoderOptions } from "./nn/decoder.ts";
-export { fromHuggingFace, type DecoderConfig } from "./nn/config.ts";
-export { KvCache } from "./nn/kv-cache.ts";
-export { AdamW, decayGroups } from "./optim/adamw.ts";
-export { LossScaler, lossScalerFor } from "./optim/loss-scaler.ts";
-export { learningRate } from "./optim/schedule.ts";
-export { loadDecoder, saveDecoder } from "./checkpoint/hugging-face.ts";
-export { saveModelFolder } from "./checkpoint/save-model.ts";
-export { loadAdapter, readAdapterConfig, saveAdapter } from "./checkpoint/peft.ts";
-export { exportModel, mergeAdapter } from "./checkpoint/merge.ts";
-export { locateModel } from "./hub/find-model.ts";
-export { fineTuneStep } from "./sft/fine-tune.ts";
-export type { Example } from "./sft/examples.ts";
+// Configuration and data
+export { packagedConfig, readOverride, readYaml, resolveConfig } from "./config/index.ts";
+export type { Config, Purpose as ConfigPurpose, Source as ConfigSource, Tree as ConfigTree } from "./config/index.ts";
+export { loadQuestions } from "./data/questions.ts";
+export type { QuestionSampler, SampledQuestion } from "./data/question-sampler.ts";
 
-export { Tokenizer } from "./text/tokenizer.ts";
-export { ChatTemplate } from "./text/chat-template.ts";
-export { foreign, ours, type Prompt, type PromptPart } from "./text/prompt.ts";
-export { compileStops } from "./generate/stop-automaton.ts";
-export { BatchGenerator } from "./generate/scheduler.ts";
-export type { Generated, GenerateRequest, Generator, SamplingSettings, Sequence, StopTable, TrajectoryKey } from "./generate/types.ts";
+// RL
+export type { DocumentKind, Question, Scored, SearchRecord, SearchTrajectory, Trajectory, TrajectoryStatus } from "./rl/trajectory.ts";
+export { reward, rewardNames, scoreAnswer, type RewardName, type Scores } from "./rl/reward.ts";
+export { advantageNames, groupAdvantages, scoreTrajectories, type AdvantageName, type AdvantageSettings } from "./rl/advantage.ts";
+export { constantLength, sequenceMeanTokenMean, sequenceMeanTokenSum, tokenMean } from "./rl/loss-weights.ts";
+export type { LossWeights, TokenWeights } from "./rl/loss-weights.ts";
+export { hasGradient, lossTokens, microBatches, splitUpdates } from "./rl/mini-batches.ts";
+export { tokenLogProbs, update, type ForwardSettings, type UpdateOptimizer, type UpdateSettings } from "./rl/update.ts";
+export type { UpdateStats } from "./rl/update-stats.ts";
+export type { TokenLogProbs } from "./rl/packing.ts";
+export { rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
 
+// The agent
+export { methods } from "./agent/methods/index.ts";
+export type { AgentContext, AgentSettings, Method, MethodContext } from "./agent/methods/method.ts";
+export { neutralise, templatePrompt, type Action, type Dialect, type PromptValues } from "./agent/dialects/dialect.ts";
+export { observation, parseAction } from "./agent/dialects/zerosearch.ts";
+export { answerOnce, askEngine, observationIds, rollout } from "./agent/rollout.ts";
+export { evaluationTasks, groupTasks, rolloutAll, type RolloutAllOptions, type RolloutTask } from "./agent/rollout-all.ts";
+export { promptIds, promptOf, type PromptSettings } from "./agent/prompts.ts";
+
+// Search
 export { ask } from "./search/search-engine.ts";
 export type {
   Engine,
@@ -56,36 +56,44 @@ export type {
   Simulator,
   SimulatorRequest,
 } from "./search/search-engine.ts";
-export { parseDocuments, renderDocuments } from "./search/documents.ts";
 export { engines } from "./search/engines.ts";
 export type { EngineContext, EngineKind, LocalModel, OpenedEngine, Simulate } from "./search/engine-kind.ts";
-export { keepDocuments, SimulatedSearch, simulatorStop, type SimulatedSearchOptions } from "./search/simulated.ts";
+export { parseDocuments, renderDocuments } from "./search/documents.ts";
+export { Bm25Search, type Bm25Hit } from "./search/bm25.ts";
+export type { Passage } from "./search/passages.ts";
 export { FirstSearch } from "./search/first-search.ts";
-export { promptedSimulatorTemplate, simulatorTemplate, tunedSimulatorTemplate } from "./search/simulator-prompt.ts";
-export { Bm25Search } from "./search/bm25.ts";
+export { keepDocuments, SimulatedSearch, simulatorStop, type SimulatedSearchOptions } from "./search/simulated.ts";
+export type { SimulationOptions } from "./search/simulation.ts";
+export { promptedSimulatorTemplate, simulatorTemplate, tunedSimulatorTemplate, type SimulatorTemplate } from "./search/simulator-prompt.ts";
 export { noiseProbability, type NoiseSchedule } from "./search/curriculum.ts";
-export { compileStopsOnce, compileTextStops } from "./generate/text-stops.ts";
 
-export { neutralise, templatePrompt, type Action, type Dialect, type PromptValues } from "./agent/dialects/dialect.ts";
-export { observation, parseAction } from "./agent/dialects/zerosearch.ts";
-export { promptIds, promptOf, type PromptSettings } from "./agent/prompts.ts";
-export { answerOnce, askEngine, observationIds, rollout } from "./agent/rollout.ts";
-export { rolloutAll, groupTasks, evaluationTasks, type RolloutAllOptions, type RolloutTask } from "./agent/rollout-all.ts";
-export { methods } from "./agent/methods/index.ts";
-export type { AgentContext, AgentSettings, Method, MethodContext } from "./agent/methods/method.ts";
-export { evaluate, summarise, type EvaluateOptions, type EvaluationSummary, type JudgedTrajectory } from "./evaluation/evaluate.ts";
+// Evaluation
+export { openPolicy, type OpenedPolicy, type OpenPolicyOptions } from "./setup/open-policy.ts";
 export { judge, type JudgedRow, type JudgeOptions } from "./evaluation/judge.ts";
-export { evaluationJson, evaluationText, type Evaluation, type EvaluationRow } from "./evaluation/report.ts";
+export { evaluate, summarise, type EvaluateOptions, type EvaluationSummary, type JudgedTrajectory } from "./evaluation/evaluate.ts";
+export { evaluationJson, evaluationText } from "./evaluation/report.ts";
+export type { Evaluation, EvaluationRow, HopsRow, When } from "./evaluation/report.ts";
+export type { RobustnessSummary } from "./evaluation/robustness.ts";
 
-export { reward, rewardNames, scoreAnswer, type RewardName, type Scores } from "./rl/reward.ts";
-export { advantageNames, groupAdvantages, scoreTrajectories, type AdvantageName, type AdvantageSettings } from "./rl/advantage.ts";
-export { constantLength, sequenceMeanTokenMean, sequenceMeanTokenSum, tokenMean } from "./rl/loss-weights.ts";
-export type { LossWeights, TokenWeights } from "./rl/loss-weights.ts";
-export { hasGradient, lossTokens, microBatches, splitUpdates } from "./rl/mini-batches.ts";
-export { rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
-export type { TokenLogProbs } from "./rl/packing.ts";
-export { tokenLogProbs, update, type ForwardSettings, type UpdateOptimizer, type UpdateSettings } from "./rl/update.ts";
-export type { UpdateStats } from "./rl/update-stats.ts";
-export type { DocumentKind, Question, Scored, SearchRecord, SearchTrajectory, Trajectory, TrajectoryStatus } from "./rl/trajectory.ts";
-export { loadQuestions } from "./data/questions.ts";
-export { ZeroSearchError } from "./util/errors.ts";
+// Models and their files
+export { openModel, openTokenizer, type Model, type ModelText, type OpenModelOptions } from "./setup/open-model.ts";
+export type { Models } from "./setup/open-models.ts";
+export { locateModel, type DownloadProgress, type LocateOptions, type ModelKind } from "./hub/find-model.ts";
+export { loadDecoder, saveModelFolder, type FloatDtype, type SaveModelOptions } from "./checkpoint/hugging-face.ts";
+export { loadAdapter, saveAdapter, type SaveAdapterOptions } from "./checkpoint/peft.ts";
+export { readAdapterConfig, type AdapterConfig, type ModuleChoice } from "./checkpoint/peft-config.ts";
+export { exportModel, type Exported, type ExportOptions } from "./checkpoint/merge.ts";
+
+// Text
+export { Tokenizer } from "./text/tokenizer.ts";
+export type { DecodeOptions, EncodeOptions, SpecialTokenJson, TokenizerConfigJson, TokenizerJson } from "./text/tokenizer.ts";
+export type { AddedTokenJson, Step as TokenizerStep } from "./text/token-bytes.ts";
+export { ChatTemplate, type ChatMessage, type PromptMessage, type TemplateVariables } from "./text/chat-template.ts";
+export { foreign, ours, type Prompt, type PromptEncoding, type PromptPart, type TextCodec } from "./text/prompt.ts";
+export { compileStopsOnce, compileTextStops, type StoppingCodec } from "./generate/stop-automaton.ts";
+
+// The engine
+export { createDevice } from "./device/create.ts";
+export type { DawnOptions, DeviceName, DeviceOptions } from "./device/options.ts";
+export type { CpuDeviceOptions, KernelLoader, SimdBuild } from "./device/cpu/options.ts";
+export * from "./engine.ts";

@@ -153,7 +153,7 @@ export class Training {
     this.#opened = opened;
   }
 
-  /** Takes up the saved state, if there is one, and opens the logs where it ends. @throws FileError, ConfigError as `States.restore` */
+  /** @internal Takes up the saved state, if there is one, and opens the logs where it ends. @throws FileError, ConfigError as `States.restore` */
   static async begin(opened: OpenedRun, options: JournalOptions = {}): Promise<Training> {
     const { run, states, checkpoint, closing } = opened;
     const restored = checkpoint === null ? null : { checkpoint, saved: await states.restore(checkpoint) };

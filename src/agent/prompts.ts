@@ -1,7 +1,6 @@
 /** How a dialect's prompt is put to one policy: in whose words, and through which chat template. */
 import type { Question } from "../rl/trajectory.ts";
-import { promptText, type Prompt, type PromptEncoding } from "../text/prompt.ts";
-import type { TextCodec } from "../text/text-codec.ts";
+import { promptText, type Prompt, type PromptEncoding, type TextCodec } from "../text/prompt.ts";
 import { ConfigError, DataError } from "../util/errors.ts";
 import { neutralise, type Dialect, type PromptValues } from "./dialects/dialect.ts";
 

@@ -6,10 +6,10 @@
  */
 import type { Sequence } from "../generate/types.ts";
 import type { Question, SearchRecord, SearchTrajectory, TrajectoryStatus } from "../rl/trajectory.ts";
-import { generateUnlessAborted } from "../generate/generate-unless-aborted.ts";
+import { generateUnlessAborted } from "../generate/sequence.ts";
 import { renderDocuments } from "../search/documents.ts";
 import { ask } from "../search/search-engine.ts";
-import type { TextCodec } from "../text/text-codec.ts";
+import type { TextCodec } from "../text/prompt.ts";
 import { ConfigError, RequestError } from "../util/errors.ts";
 import { containsAnswer } from "../util/normalise-answer.ts";
 import { neutralise, type Action, type Dialect, type PromptValues } from "./dialects/dialect.ts";

@@ -2,25 +2,34 @@
  * Files and folders that are whole or absent, whenever the program or the machine stops: written under a temporary name beside their
  * place, put on the disk, then renamed.
  */
-import { constants, type Stats } from "node:fs";
-import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join, relative, sep } from "node:path";
 import { FileError } from "../util/errors.ts";
 
 /** Names that begin so are unfinished or thrown away; `removeTemporary` deletes them. */
-export const TEMPORARY = ".tmp-";
+const TEMPORARY = ".tmp-";
+const fileUnchanged = "the file is as it was before";
 
 /**
  * Writes a file: the old content or the new one, never a part. Makes its folder where that is missing.
  * @throws FileError when it cannot be written; the old file is then untouched.
  */
 export async function writeFileAtomic(file: string, data: string | Uint8Array): Promise<void> {
-  const temporary = temporaryName(file);
   try {
     await mkdir(dirname(file), { recursive: true });
+  } catch (cause) {
+    throw writeError(file, cause, fileUnchanged);
+  }
+  await replaceFile(file, (handle) => handle.writeFile(data));
+}
+
+/** As `writeFileAtomic`, of what `fill` writes, into a folder that is there. */
+export async function replaceFile(file: string, fill: (handle: FileHandle) => Promise<void>): Promise<void> {
+  const temporary = temporaryName(file);
+  try {
     const handle = await open(temporary, "w");
     try {
-      await handle.writeFile(data);
+      await fill(handle);
       await handle.sync();
     } finally {
       await handle.close();
@@ -29,7 +38,7 @@ export async function writeFileAtomic(file: string, data: string | Uint8Array): 
     await syncFolder(dirname(file));
   } catch (cause) {
     await discard(temporary);
-    throw writeError(file, cause, "the file is as it was before");
+    throw writeError(file, cause, fileUnchanged);
   }
 }
 
@@ -44,7 +53,7 @@ export async function writeFolderAtomic(folder: string, fill: (temporary: string
     await mkdir(temporary, { recursive: true });
     await fill(temporary);
     const { files, folders } = await walk(temporary);
-    for (const file of files) await syncFile(file);
+    for (const file of files) await sync(file, "r+");
     for (const inner of folders) await syncFolder(inner);
     await replaceFolder(temporary, folder);
   } catch (cause) {
@@ -87,6 +96,12 @@ export async function listFiles(folder: string): Promise<string[]> {
 export function writeError(where: string, cause: unknown, state: string): Error {
   if (!(cause instanceof Error) || !("code" in cause) || typeof cause.code !== "string")
     return cause instanceof Error ? cause : new Error(String(cause));
+  const [what, hint] = writeFault(cause.code, cause.message);
+  return new FileError({ where, what, hint: `${hint} (a run: output.checkpoints=..., output.runs=...); ${state}` }, { cause });
+}
+
+/** Why the system refused to write, by its code, and what to do. */
+export function writeFault(code: string, message: string): readonly [string, string] {
   const reasons: Readonly<Record<string, readonly [string, string]>> = {
     ENOSPC: ["the disk is full", "make room on the disk or write elsewhere"],
     EDQUOT: ["the disk quota is used up", "make room or write elsewhere"],
@@ -95,14 +110,16 @@ export function writeError(where: string, cause: unknown, state: string): Error 
     EPERM: ["no permission to write", "change the permissions or write elsewhere"],
     EROFS: ["the file system is read-only", "write elsewhere"],
   };
-  const [what, hint] = reasons[cause.code] ?? [`cannot be written: ${cause.message}`, "write elsewhere"];
-  return new FileError({ where, what, hint: `${hint} (a run: output.checkpoints=..., output.runs=...); ${state}` }, { cause });
+  return reasons[code] ?? [`cannot be written: ${message}`, "write elsewhere"];
 }
 
 /** Puts a folder's entries on the disk; where the system cannot do that to folders (Windows), nothing. */
-export async function syncFolder(folder: string): Promise<void> {
-  if (process.platform === "win32") return;
-  const handle = await open(folder, constants.O_RDONLY);
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform !== "win32") await sync(folder, "r");
+}
+
+async function sync(path: string, flags: string): Promise<void> {
+  const handle = await open(path, flags);
   try {
     await handle.sync();
   } finally {
@@ -111,7 +128,13 @@ export async function syncFolder(folder: string): Promise<void> {
 }
 
 export async function exists(path: string): Promise<boolean> {
-  return (await statOrNull(path)) !== null;
+  try {
+    await stat(path);
+    return true;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw cause;
+  }
 }
 
 async function replaceFolder(from: string, to: string): Promise<void> {
@@ -150,22 +173,4 @@ async function walk(folder: string): Promise<{ files: string[]; folders: string[
     }
   }
   return { files, folders };
-}
-
-async function syncFile(file: string): Promise<void> {
-  const handle = await open(file, "r+");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-async function statOrNull(path: string): Promise<Stats | null> {
-  try {
-    return await stat(path);
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw cause;
-  }
 }

@@ -4,11 +4,12 @@
  *
  * Source: `split_torch_state_dict_into_shards` of huggingface_hub; `save_pretrained` of transformers.
  */
-import { copyFile, mkdir, readdir, stat } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { FileError } from "../util/errors.ts";
+import { ConfigError, FileError } from "../util/errors.ts";
 import { exists } from "./atomic.ts";
 import { JsonScanner } from "./json-scanner.ts";
+import { sourceBytes, writeSafetensors, type TensorSource } from "./safetensors-write.ts";
 import type { FloatDtype } from "./save-tensors.ts";
 
 /** Names of a model's files. */
@@ -22,7 +23,7 @@ export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
 export const torchDtype: Readonly<Record<FloatDtype, string>> = { f32: "float32", f16: "float16", bf16: "bfloat16" };
 
 /** Bytes of the largest weight file: 5 GB, as transformers writes them. */
-export const MAX_SHARD_BYTES = 5e9;
+const MAX_SHARD_BYTES = 5e9;
 
 /** One weight file: its name, and the tensors in it. */
 export interface Shard<T> {
@@ -34,8 +35,11 @@ export interface Shard<T> {
 /**
  * Spreads tensors over files in the order given, each file of at most `maxBytes` or of one larger tensor. One file is called
  * model.safetensors, several are numbered.
+ * @throws ConfigError for a size that is not above 0
  */
 export function planShards<T extends { readonly bytes: number }>(tensors: readonly T[], maxBytes: number = MAX_SHARD_BYTES): Shard<T>[] {
+  if (!(maxBytes > 0))
+    throw new ConfigError({ where: "maxShardBytes", what: "wrong size of shards", expected: "bytes above 0", got: String(maxBytes) });
   const parts: { tensors: T[]; bytes: number }[] = [];
   for (const tensor of tensors) {
     const last = parts.at(-1);
@@ -58,6 +62,15 @@ export function shardIndex(shards: readonly Shard<{ readonly name: string }>[]):
   places.sort(([a], [b]) => (a < b ? -1 : 1));
   const total = shards.reduce((sum, { bytes }) => sum + bytes, 0);
   return `${JSON.stringify({ metadata: { total_size: total }, weight_map: Object.fromEntries(places) }, null, 2)}\n`;
+}
+
+/** Writes tensors into a model's folder: `planShards`, and their index where they are several. @returns names of the weight files */
+export async function writeShards(folder: string, tensors: readonly TensorSource[], maxBytes?: number): Promise<string[]> {
+  const sized = tensors.map((tensor) => ({ ...tensor, bytes: sourceBytes(tensor) }));
+  const shards = planShards(sized, maxBytes);
+  for (const shard of shards) await writeSafetensors(join(folder, shard.file), shard.tensors);
+  if (shards.length > 1) await writeFile(join(folder, WEIGHTS_INDEX), shardIndex(shards));
+  return shards.map(({ file }) => file);
 }
 
 /** Files that go with a model whatever its weights are. */
@@ -97,12 +110,8 @@ export function belongsToModel(name: string): boolean {
 export async function refuseForeign(folder: string, belongs: (name: string) => boolean, what: string): Promise<void> {
   if (!(await exists(folder))) return;
   const refuse = (got: string): never => {
-    throw new FileError({
-      where: folder,
-      what: "will not be replaced",
-      expected: `no such folder, an empty one, or ${what} and nothing else`,
-      got,
-    });
+    const expected = `no such folder, an empty one, or ${what} and nothing else`;
+    throw new FileError({ where: folder, what: "will not be replaced", expected, got });
   };
   if (!(await stat(folder)).isDirectory()) refuse("a file");
   const foreign = (await readdir(folder)).filter((name) => !belongs(name)).sort();
@@ -157,8 +166,11 @@ export function withField(text: string, key: string, value: string, where: strin
   return `${before}${comma}${indent === undefined ? `${comma && " "}${field}` : `\n${indent}${field}\n`}${text.slice(close)}`;
 }
 
-/** Where the values of a JSON object's own fields stand: [start, end) in the text. */
-function fieldSpans(text: string, where: string): Map<string, readonly [number, number]> {
+/**
+ * Where the values of a JSON object's own fields stand: [start, end) in the text.
+ * @throws FileError unless the text is a JSON object without a name twice
+ */
+export function fieldSpans(text: string, where: string): Map<string, readonly [number, number]> {
   const spans = new Map<string, readonly [number, number]>();
   const scanner = new JsonScanner(text, where, "the file");
   scanner.object((name) => {
@@ -168,4 +180,18 @@ function fieldSpans(text: string, where: string): Map<string, readonly [number, 
   });
   scanner.end();
   return spans;
+}
+
+/** The text of a file that should be there; `expected` says what it would hold. @throws FileError */
+export async function readText(path: string, expected: string, hint?: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    throw new FileError({ where: path, what: "cannot be read", expected, got: codeOf(cause), hint }, { cause });
+  }
+}
+
+/** The system's code of a failed call, for a message. */
+export function codeOf(cause: unknown): string {
+  return (cause as NodeJS.ErrnoException).code ?? String(cause);
 }

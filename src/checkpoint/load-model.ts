@@ -1,5 +1,5 @@
 /** Reads models as Hugging Face folders: config.json and model.safetensors, or shards listed in model.safetensors.index.json. */
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Device } from "../device/device.ts";
 import { fromHuggingFace, parameterShapes, type DecoderConfig } from "../nn/config.ts";
@@ -7,7 +7,7 @@ import { Decoder, type DecoderOptions } from "../nn/decoder.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { FileError } from "../util/errors.ts";
 import { exists } from "./atomic.ts";
-import { CONFIG, WEIGHTS, WEIGHTS_INDEX } from "./folder-files.ts";
+import { CONFIG, readText, WEIGHTS, WEIGHTS_INDEX } from "./folder-files.ts";
 import { clip, JsonScanner } from "./json-scanner.ts";
 import { compareTensors, fillTensors, tensorsOf, type FileTensor, type FillOptions, type FoundTensors } from "./load-tensors.ts";
 import { SafetensorsFile } from "./safetensors.ts";
@@ -169,15 +169,7 @@ async function noWeights(folder: string): Promise<FileError> {
 
 /** Text of a JSON file, checked: what JSON.parse makes of it is all that it says. */
 async function readJsonText(path: string, what: string): Promise<string> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (cause) {
-    throw new FileError(
-      { where: path, what: "cannot be read", expected: what, got: (cause as NodeJS.ErrnoException).code ?? String(cause) },
-      { cause },
-    );
-  }
+  const text = await readText(path, what);
   const scanner = new JsonScanner(text, path, "it");
   if (scanner.peek() === "{")
     scanner.object((name) => {

@@ -2,7 +2,7 @@
  * From open files into tensors of a device: names, shapes and types compared first, then streamed piece by piece. A piece goes to the
  * device as it lies in the file, and the device converts it; the next ones are read meanwhile.
  */
-import type { Device, Dtype, HostArray, Storage } from "../device/device.ts";
+import type { Dtype, HostArray } from "../device/device.ts";
 import { formatShape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { FileError } from "../util/errors.ts";
@@ -58,9 +58,12 @@ export async function fillTensors(
 ): Promise<void> {
   compareTensors(where, found, wanted, options);
   const jobs = [...wanted].map(([name, tensor]) => ({ tensor, ...found.byName.get(name)! }));
-  // In the order of the disk.
-  jobs.sort((a, b) => (a.file === b.file ? a.entry.start - b.entry.start : a.file.path < b.file.path ? -1 : 1));
-  await stream(jobs);
+  await stream(jobs.sort(inFileOrder));
+}
+
+/** The order of the disk. */
+export function inFileOrder(a: FileTensor, b: FileTensor): number {
+  return a.file === b.file ? a.entry.start - b.entry.start : a.file.path < b.file.path ? -1 : 1;
 }
 
 /** Types of the file that a type of the device can be made of. */
@@ -172,18 +175,14 @@ async function read(file: SafetensorsFile, entry: TensorEntry, from: number, buf
 function upload({ job: { tensor, entry }, firstRow, rows }: Piece, data: HostArray): void {
   const { device, dtype, storage } = tensor;
   const from = floatDtypes.get(entry.dtype) ?? "u32";
-  if (from === dtype) device.write(storage, data, firstRow);
-  else
-    withStaging(device, rows, tensor.cols, from, (staging) => {
-      device.write(staging, data);
-      device.run("copy", { fromRow: 0, toRow: firstRow, rows }, [staging], [storage]);
-    });
-}
-
-function withStaging(device: Device, rows: number, cols: number, dtype: Dtype, use: (staging: Storage) => void): void {
-  const staging = device.allocate(rows, cols, dtype, "activation", "tensors being loaded");
+  if (from === dtype) {
+    device.write(storage, data, firstRow);
+    return;
+  }
+  const staging = device.allocate(rows, tensor.cols, from, "activation", "tensors being loaded");
   try {
-    use(staging);
+    device.write(staging, data);
+    device.run("copy", { fromRow: 0, toRow: firstRow, rows }, [staging], [storage]);
   } finally {
     device.release(staging);
   }

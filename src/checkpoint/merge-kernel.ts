@@ -141,14 +141,9 @@ export function makeMerge(): (job: MergeJob) => Merged {
       halves = new Float32Array(65536);
       for (let i = 0; i < 65536; i++) {
         const [exponent, mantissa] = [(i >>> 10) & 31, i & 1023];
-        const size =
-          exponent === 0
-            ? mantissa * 2 ** -24
-            : exponent === 31
-              ? mantissa === 0
-                ? Infinity
-                : NaN
-              : (1 + mantissa / 1024) * 2 ** (exponent - 15);
+        let size = (1 + mantissa / 1024) * 2 ** (exponent - 15);
+        if (exponent === 0) size = mantissa * 2 ** -24;
+        if (exponent === 31) size = mantissa === 0 ? Infinity : NaN;
         halves[i] = i < 32768 ? size : -size;
       }
     }

@@ -41,7 +41,12 @@ export class MergeThreads {
     if (shares <= 1) return this.here(job);
     const from = (share: number): number => Math.floor((share * rows) / shares);
     const parts = await Promise.all(
-      Array.from({ length: shares }, (_, share) => this.ask(share, rowsOf(job, from(share), from(share + 1)))),
+      Array.from({ length: shares }, (_, share) => {
+        const [first, end] = [from(share), from(share + 1)];
+        // Rows in memory of their own.
+        const [base, b] = [job.base.slice(first * cols, end * cols), job.b.slice(first * rank, end * rank)];
+        return this.ask(share, { ...job, rows: end - first, base, b });
+      }),
     );
     const data = job.dtype === "f32" ? new Float32Array(rows * cols) : new Uint16Array(rows * cols);
     let notFinite = -1;
@@ -77,10 +82,4 @@ function start(): Thread {
   worker.on("error", (error) => fail(String(error)));
   worker.on("exit", (code) => fail(`exit code ${code}`));
   return { worker, waiting };
-}
-
-/** Some rows of a job, in memory of their own. */
-function rowsOf(job: MergeJob, from: number, to: number): MergeJob {
-  const { base, b, cols, rank } = job;
-  return { ...job, rows: to - from, base: base.slice(from * cols, to * cols), b: b.slice(from * rank, to * rank) };
 }

@@ -6,25 +6,16 @@ import { copyFile, readdir, realpath, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { foldedCols } from "../tensor/shape.ts";
 import { toFloats } from "../tensor/dtype.ts";
-import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
+import { FileError, ZeroSearchError } from "../util/errors.ts";
 import { exists, writeFolderAtomic } from "./atomic.ts";
-import {
-  belongsToModel,
-  CONFIG,
-  configWithDtype,
-  copyCompanions,
-  planShards,
-  refuseForeign,
-  shardIndex,
-  WEIGHTS_INDEX,
-} from "./folder-files.ts";
+import { belongsToModel, CONFIG, configWithDtype, copyCompanions, refuseForeign, writeShards } from "./folder-files.ts";
 import { closeAll, loadConfig, openWeights, readConfigText, weightRules, weightShapes } from "./load-model.ts";
-import { compareTensors, floatDtypes, type FileTensor } from "./load-tensors.ts";
+import { compareTensors, floatDtypes, inFileOrder, type FileTensor } from "./load-tensors.ts";
 import { packColumns, type MergeJob } from "./merge-kernel.ts";
 import { MergeThreads } from "./merge-threads.ts";
-import type { AdapterPair } from "./peft-modules.ts";
-import { openAdapter, pairNames, type OpenAdapter } from "./peft-weights.ts";
-import { sourceBytes, writeSafetensors, type TensorSource } from "./safetensors-write.ts";
+import type { AdapterPair } from "./peft-config.ts";
+import { openAdapter, pairNames, type OpenAdapter } from "./peft.ts";
+import { sourceBytes, type TensorSource } from "./safetensors-write.ts";
 import type { FloatDtype } from "./save-tensors.ts";
 
 export interface ExportOptions {
@@ -40,8 +31,6 @@ export interface ExportOptions {
   readonly maxShardBytes?: number | undefined;
   /** Bytes of tensors written so far, from 0, and in the end. What it throws breaks off the export, which then leaves nothing. */
   readonly onProgress?: (done: number, total: number) => void;
-  /** Worker threads; as many as the machine has processors unless told. The result does not depend on it. */
-  readonly threads?: number | undefined;
 }
 
 export interface Exported {
@@ -58,48 +47,41 @@ export interface Exported {
   readonly dropout: number;
 }
 
-/** `exportModel` with an adapter: its weights are W + scale B A, the exact result rounded once to the type of the file, ties to even. */
-export async function mergeAdapter(options: ExportOptions & { readonly adapter: string }): Promise<Exported> {
-  return exportModel(options);
-}
-
 /**
- * Writes a model's folder anew. config.json stays as it is but for the type of the weights; generation_config.json, tokenizer, chat
+ * Writes a model's folder anew. With an adapter its weights are W + scale B A, the exact result rounded once to the type of the file, ties to
+ * even. config.json stays as it is but for the type of the weights; generation_config.json, tokenizer, chat
  * templates and licence are the same bytes. The new folder appears all at once.
  * @throws FileError for what is missing or malformed in base or adapter, for a folder that may not be replaced, and for a failed write.
- * @throws ConfigError for a model or adapter with features that are not supported.
+ * @throws ConfigError for a model or adapter with features that are not supported, and for a wrong `maxShardBytes`.
  * @throws ZeroSearchError for a number that is too large for the new type, or not finite. Nothing is changed in all these cases.
  */
 export async function exportModel(options: ExportOptions): Promise<Exported> {
   const { base, to, dtype, maxShardBytes } = options;
-  if (maxShardBytes !== undefined && !(maxShardBytes > 0))
-    throw new ConfigError({ where: "exportModel", what: "wrong size of shards", expected: "bytes above 0", got: String(maxShardBytes) });
   const config = await loadConfig(base);
   await refuseTarget(options);
   const { files, found } = await openWeights(base);
-  const threads = new MergeThreads(options.threads);
+  const threads = new MergeThreads();
   let adapter: OpenAdapter | null = null;
   try {
     compareTensors(base, found, weightShapes(config), weightRules(config));
     adapter = options.adapter === undefined ? null : await openAdapter(options.adapter, config);
     const writer = new Rewriter(adapter, threads, dtype);
     const tensors = [...found.byName.values()].sort(inFileOrder).map((tensor) => writer.source(tensor));
-    const shards = planShards(tensors, maxShardBytes);
-    const total = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
+    const total = tensors.reduce((sum, tensor) => sum + sourceBytes(tensor), 0);
     writer.onWritten = (done) => options.onProgress?.(done, total);
     options.onProgress?.(0, total);
+    let names: readonly string[] = [];
     await writeFolderAtomic(to, async (temporary) => {
       if (dtype === undefined) await copyFile(join(base, CONFIG), join(temporary, CONFIG));
       else await writeFile(join(temporary, CONFIG), configWithDtype(await readConfigText(base), dtype, join(base, CONFIG)));
       await copyCompanions(base, temporary);
-      for (const shard of shards) await writeSafetensors(join(temporary, shard.file), shard.tensors);
-      if (shards.length > 1) await writeFile(join(temporary, WEIGHTS_INDEX), shardIndex(shards));
+      names = await writeShards(temporary, tensors, maxShardBytes);
     });
     return {
       tensors: tensors.length,
       merged: adapter?.pairs.length ?? 0,
       bytes: total,
-      files: shards.map(({ file }) => file),
+      files: names,
       dtypes: [...new Set(tensors.map((tensor) => tensor.dtype as FloatDtype))],
       dropout: adapter?.config.dropout ?? 0,
     };
@@ -108,29 +90,18 @@ export async function exportModel(options: ExportOptions): Promise<Exported> {
   }
 }
 
-function inFileOrder(a: FileTensor, b: FileTensor): number {
-  return a.file === b.file ? a.entry.start - b.entry.start : a.file.path < b.file.path ? -1 : 1;
-}
-
 /** @throws FileError where writing would lose a folder that is no model's, or one that is being read. */
 async function refuseTarget({ base, adapter, to }: ExportOptions): Promise<void> {
+  const refuse = (what: string, expected: string, hint?: string): never => {
+    throw new FileError({ where: to, what, expected, hint });
+  };
   await refuseForeign(to, belongsToModel, "a model");
   if (!(await exists(to))) return;
   if ((await readdir(to)).length > 0 && !(await exists(join(to, CONFIG))))
-    throw new FileError({
-      where: to,
-      what: "will not be replaced: it holds no config.json, so it is no model",
-      expected: "no such folder, an empty one, or a model",
-    });
+    refuse("will not be replaced: it holds no config.json, so it is no model", "no such folder, an empty one, or a model");
   const place = await realpath(to);
   for (const read of adapter === undefined ? [base] : [base, adapter])
-    if ((await realpath(read)) === place)
-      throw new FileError({
-        where: to,
-        what: "is the folder that is read",
-        expected: "another folder",
-        hint: "give --to a folder of its own",
-      });
+    if ((await realpath(read)) === place) refuse("is the folder that is read", "another folder", "give --to a folder of its own");
 }
 
 /** The matrices of one pair, in host memory. */
@@ -160,8 +131,7 @@ class Rewriter {
     this.dtype = dtype;
   }
 
-  source(tensor: FileTensor): TensorSource & { readonly bytes: number } {
-    const { entry, file } = tensor;
+  source({ entry, file }: FileTensor): TensorSource {
     const { name, shape } = entry;
     const from = floatDtypes.get(entry.dtype);
     if (from === undefined)
@@ -177,34 +147,25 @@ class Rewriter {
     const cols = foldedCols(shape);
     const read = async (firstRow: number, rows: number): Promise<Float32Array | Uint16Array> => {
       const raw = (await file.read(name, firstRow * cols, rows * cols)) as Float32Array | Uint16Array;
-      const data =
-        pair === undefined && dtype === from ? raw : await this.rewrite(tensor, raw, { from, dtype, pair, firstRow, rows, cols });
+      const data = pair === undefined && dtype === from ? raw : await rewrite(raw, firstRow, rows);
       this.done += data.byteLength;
       this.onWritten(this.done);
       return data;
     };
-    return { name, shape, dtype, read, bytes: sourceBytes({ shape, dtype }) };
-  }
-
-  private async rewrite(
-    { entry, file }: FileTensor,
-    base: Float32Array | Uint16Array,
-    place: { from: FloatDtype; dtype: FloatDtype; pair: AdapterPair | undefined; firstRow: number; rows: number; cols: number },
-  ): Promise<Float32Array | Uint16Array> {
-    const { from, dtype, pair, firstRow, rows, cols } = place;
-    const loaded = pair === undefined ? null : await this.load(pair, cols);
-    const rank = pair?.rank ?? 0;
-    const { data, notFinite } = await this.threads.merge({
-      ...{ base, baseDtype: from, dtype, rows, cols, rank, scale: pair?.scale ?? 0 },
-      a: loaded?.a ?? new Float64Array(0),
-      b: loaded?.b.subarray(firstRow * rank, (firstRow + rows) * rank) ?? new Float32Array(0),
-    });
-    if (notFinite >= 0) {
+    const rewrite = async (base: Float32Array | Uint16Array, firstRow: number, rows: number): Promise<Float32Array | Uint16Array> => {
+      const loaded = pair === undefined ? null : await this.load(pair, cols);
+      const rank = pair?.rank ?? 0;
+      const { data, notFinite } = await this.threads.merge({
+        ...{ base, baseDtype: from, dtype, rows, cols, rank, scale: pair?.scale ?? 0 },
+        a: loaded?.a ?? new Float64Array(0),
+        b: loaded?.b.subarray(firstRow * rank, (firstRow + rows) * rank) ?? new Float32Array(0),
+      });
+      if (notFinite < 0) return data;
       const before = toFloats(base.subarray(notFinite, notFinite + 1), from)[0]!;
-      const at = entry.shape.length < 2 ? `[${notFinite}]` : `[${firstRow + Math.floor(notFinite / cols)}, ${notFinite % cols}]`;
-      throw notFiniteError(`${file.path} "${entry.name}" ${at}`, before, dtype, pair);
-    }
-    return data;
+      const at = shape.length < 2 ? `[${notFinite}]` : `[${firstRow + Math.floor(notFinite / cols)}, ${notFinite % cols}]`;
+      throw notFiniteError(`${file.path} "${name}" ${at}`, before, dtype, pair);
+    };
+    return { name, shape, dtype, read };
   }
 
   private async load(pair: AdapterPair, cols: number): Promise<LoadedPair> {
@@ -221,21 +182,14 @@ class Rewriter {
 }
 
 function notFiniteError(where: string, before: number, dtype: FloatDtype, pair: AdapterPair | undefined): ZeroSearchError {
-  if (!Number.isFinite(before))
-    return new ZeroSearchError({
-      where,
-      what: "the weights are not finite",
-      got: String(before),
-      hint: "the model is broken: its training diverged, or the file is damaged",
-    });
-  return new ZeroSearchError({
-    where,
-    what:
-      pair === undefined
-        ? `a number is too large for ${dtype}`
-        : `with the adapter it is too large for ${dtype}, or the adapter is not finite`,
-    expected: `at most ${dtype === "f16" ? "65504" : "3.39e38"} in size`,
-    got: pair === undefined ? String(before) : `${before} before the adapter`,
-    hint: dtype === "f16" ? "write bf16 or f32" : undefined,
-  });
+  if (!Number.isFinite(before)) {
+    const hint = "the model is broken: its training diverged, or the file is damaged";
+    return new ZeroSearchError({ where, what: "the weights are not finite", got: String(before), hint });
+  }
+  const [what, got] =
+    pair === undefined
+      ? [`a number is too large for ${dtype}`, String(before)]
+      : [`with the adapter it is too large for ${dtype}, or the adapter is not finite`, `${before} before the adapter`];
+  const expected = `at most ${dtype === "f16" ? "65504" : "3.39e38"} in size`;
+  return new ZeroSearchError({ where, what, expected, got, hint: dtype === "f16" ? "write bf16 or f32" : undefined });
 }

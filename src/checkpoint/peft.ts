@@ -2,16 +2,16 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { linearNames } from "../nn/block.ts";
+import { parameterShapes, type DecoderConfig } from "../nn/config.ts";
 import type { Decoder } from "../nn/decoder.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { FileError } from "../util/errors.ts";
 import { ADAPTER_WEIGHTS, refuseForeign } from "./folder-files.ts";
-import { writeFolderAtomic } from "./atomic.ts";
-import { fillTensors } from "./load-tensors.ts";
-import { ADAPTER_CONFIG, type AdapterConfig } from "./peft-config.ts";
-import { adapterPairs, addedAs, type AdapterPair } from "./peft-modules.ts";
-import { openAdapter } from "./peft-weights.ts";
+import { exists, writeFolderAtomic } from "./atomic.ts";
+import { compareTensors, fillTensors, tensorsOf, type FileTensor } from "./load-tensors.ts";
+import { ADAPTER_CONFIG, adapterPairs, addedAs, readAdapterConfig, type AdapterConfig, type AdapterPair } from "./peft-config.ts";
+import { SafetensorsFile } from "./safetensors.ts";
 import { saveTensors, type FloatDtype } from "./save-tensors.ts";
-
-export { readAdapterConfig, type AdapterConfig } from "./peft-config.ts";
 
 export interface SaveAdapterOptions {
   /** What the adapter belongs to, for whoever loads it: a Hub id, or a folder. */
@@ -103,7 +103,7 @@ function pairsOf(decoder: Decoder, name: string): AdapterPair[] {
     linearNames.flatMap((target) => {
       const pair = block.linears.get(target)!.adapters.get(name);
       if (pair === undefined) return [];
-      return [{ layer, target, module: `model.layers.${layer}.${target}`, rank: pair.a.rows, scale: pair.scale }];
+      return [{ target, module: `model.layers.${layer}.${target}`, rank: pair.a.rows, scale: pair.scale }];
     }),
   );
 }
@@ -131,4 +131,92 @@ function sizeFields(decoder: Decoder, name: string, pairs: readonly AdapterPair[
 function alphaOf({ rank, scale }: AdapterPair): number {
   const whole = Math.round(scale * rank);
   return whole / rank === scale ? whole : scale * rank;
+}
+
+/** PEFT's names of the two matrices of a pair. */
+export function pairNames(module: string): { readonly a: string; readonly b: string } {
+  return { a: `base_model.model.${module}.lora_A.weight`, b: `base_model.model.${module}.lora_B.weight` };
+}
+
+/** An adapter's folder, open and checked against a model. Close its file. */
+export interface OpenAdapter {
+  readonly config: AdapterConfig;
+  readonly pairs: readonly AdapterPair[];
+  readonly file: SafetensorsFile;
+  /** By `pairNames`: two for each pair, and no others. */
+  readonly byName: ReadonlyMap<string, FileTensor>;
+}
+
+/**
+ * Opens an adapter for a model of this configuration.
+ * @throws FileError for a missing or malformed file, and for all tensors that are missing, unexpected or of another shape or type, in one.
+ * @throws ConfigError for features that are not supported, and for an adapter that means no layer of this model.
+ */
+export async function openAdapter(folder: string, model: DecoderConfig): Promise<OpenAdapter> {
+  const config = await readAdapterConfig(folder);
+  const pairs = adapterPairs(config, model);
+  const path = join(folder, ADAPTER_WEIGHTS);
+  if (!(await exists(path))) throw await noWeights(folder);
+  const file = await SafetensorsFile.open(path);
+  try {
+    const byName = plainNames(file);
+    compareTensors(path, { byName }, wantedTensors(pairs, model), { hint: mismatch(config, model) });
+    return { config, pairs, file, byName };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/** The tensors that the pairs ask for, by `pairNames`. */
+function wantedTensors(pairs: readonly AdapterPair[], model: DecoderConfig): ReadonlyMap<string, Pick<Tensor, "shape" | "dtype">> {
+  const shapes = new Map(parameterShapes(model).map(({ name, shape }) => [name, shape]));
+  return new Map(
+    pairs.flatMap(({ module, rank }) => {
+      const [rows, cols] = shapes.get(`${module}.weight`)! as [number, number];
+      const { a, b } = pairNames(module);
+      return [
+        [a, { shape: [rank, cols], dtype: "f32" }],
+        [b, { shape: [rows, rank], dtype: "f32" }],
+      ] as const;
+    }),
+  );
+}
+
+/** The tensors of a file without the adapter's own name, which a model in memory has inside them: `lora_A.default.weight`. */
+function plainNames(file: SafetensorsFile): Map<string, FileTensor> {
+  const byName = new Map<string, FileTensor>();
+  for (const [name, tensor] of tensorsOf(file)) {
+    const plain = name.replace(/\.(lora_[AB])\.[^.]+\.weight$/, ".$1.weight");
+    if (byName.has(plain))
+      throw new FileError({
+        where: file.path,
+        what: `holds more than one adapter: "${plain}" comes twice`,
+        expected: "one adapter",
+        got: `"${name}" besides`,
+      });
+    byName.set(plain, tensor);
+  }
+  return byName;
+}
+
+function mismatch({ baseModel, rank }: AdapterConfig, model: DecoderConfig): string {
+  const { architecture, layers, width, mlpWidth } = model;
+  return (
+    `the adapter was made for ${baseModel === null ? "a model it does not name" : `"${baseModel}"`}, with rank ${rank}; ` +
+    `this one is a ${architecture} of ${layers} layers, width ${width}, MLP width ${mlpWidth}`
+  );
+}
+
+async function noWeights(folder: string): Promise<FileError> {
+  const pickled = await exists(join(folder, "adapter_model.bin"));
+  return new FileError({
+    where: folder,
+    what: pickled ? "the adapter's weights are a Python pickle, which can run code and is not read" : "there are no weights",
+    expected: ADAPTER_WEIGHTS,
+    got: pickled ? "adapter_model.bin" : undefined,
+    hint: pickled
+      ? `convert it once: python3 -c 'import torch; from safetensors.torch import save_file; save_file(torch.load("adapter_model.bin", map_location="cpu", weights_only=True), "${ADAPTER_WEIGHTS}", metadata={"format": "pt"})'`
+      : undefined,
+  });
 }

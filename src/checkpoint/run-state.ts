@@ -11,7 +11,7 @@ import { readFile, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { FileError } from "../util/errors.ts";
-import { exists, listFiles, removeFolderAtomic, removeTemporary, writeFolderAtomic } from "./atomic.ts";
+import { exists, listFiles, removeFolderAtomic, writeFolderAtomic } from "./atomic.ts";
 
 const VERSION = 1;
 const MANIFEST = "manifest.json";
@@ -88,11 +88,6 @@ export async function saveCheckpoint({ folder, state, parts, keep }: SaveOptions
   return place;
 }
 
-/** Deletes what killed programs left half written in a run's folder. Called once, before anything is saved. @returns what was deleted */
-export async function cleanCheckpoints(folder: string): Promise<string[]> {
-  return removeTemporary(folder);
-}
-
 /** The steps of all saved states, rising. A missing folder has none. */
 export async function listSteps(folder: string): Promise<number[]> {
   if (!(await exists(folder))) return [];
@@ -133,18 +128,12 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const manifest = await readJson(join(folder, MANIFEST), manifestSchema, "a saved state's manifest");
   for (const [name, { bytes, sha256 }] of Object.entries(manifest.files)) {
     const file = join(folder, name);
-    if (!(await exists(file))) throw new FileError({ where: file, what: "is missing from the saved state" });
+    const wrong = (what: string, expected?: string, got?: string): FileError => new FileError({ where: file, what, expected, got });
+    if (!(await exists(file))) throw wrong("is missing from the saved state");
     const size = (await stat(file)).size;
-    if (size !== bytes)
-      throw new FileError({ where: file, what: size < bytes ? "is truncated" : "is too long", expected: `${bytes} bytes`, got: `${size}` });
+    if (size !== bytes) throw wrong(size < bytes ? "is truncated" : "is too long", `${bytes} bytes`, `${size}`);
     const hash = await hashFile(file);
-    if (hash !== sha256)
-      throw new FileError({
-        where: file,
-        what: "is damaged: its content changed since it was saved",
-        expected: `SHA-256 ${sha256}`,
-        got: hash,
-      });
+    if (hash !== sha256) throw wrong("is damaged: its content changed since it was saved", `SHA-256 ${sha256}`, hash);
   }
   const state = await readJson(join(folder, STATE), stateSchema, "a saved state");
   return { folder, state, part: (name) => join(folder, name) };
@@ -164,14 +153,12 @@ export function buildId(version: string, kernels: Uint8Array): string {
 
 /** What differs between the program that saved and the one that resumes: one sentence each, to be printed. */
 export function resumeWarnings(saved: Pick<RunState, "build" | "device">, now: Pick<RunState, "build" | "device">): string[] {
-  const warnings: string[] = [];
-  if (saved.build !== now.build)
-    warnings.push(`The saved state comes from another build (${saved.build}, this is ${now.build}): the run may not end in the same bits.`);
-  if (withoutThreads(saved.device) !== withoutThreads(now.device))
-    warnings.push(
-      `The saved state comes from another device (${saved.device}, this is ${now.device}): the run may not end in the same bits.`,
-    );
-  return warnings;
+  const warning = (what: string, before: string, after: string): string =>
+    `The saved state comes from another ${what} (${before}, this is ${after}): the run may not end in the same bits.`;
+  return [
+    ...(saved.build === now.build ? [] : [warning("build", saved.build, now.build)]),
+    ...(withoutThreads(saved.device) === withoutThreads(now.device) ? [] : [warning("device", saved.device, now.device)]),
+  ];
 }
 
 /** The number of threads changes no bits. */
@@ -212,26 +199,13 @@ export async function hashFile(file: string): Promise<string> {
 }
 
 async function readJson<T>(file: string, schema: z.ZodType<T>, what: string): Promise<T> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (cause) {
-    throw new FileError(
-      {
-        where: file,
-        what:
-          (cause as NodeJS.ErrnoException).code === "ENOENT"
-            ? "is missing from the saved state"
-            : `cannot be read: ${(cause as Error).message}`,
-      },
-      { cause },
-    );
-  }
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(await readFile(file, "utf8"));
   } catch (cause) {
-    throw new FileError({ where: file, what: `is not JSON: ${(cause as Error).message}` }, { cause });
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const fault = `${cause instanceof SyntaxError ? "is not JSON" : "cannot be read"}: ${message}`;
+    throw new FileError({ where: file, what: code === "ENOENT" ? "is missing from the saved state" : fault }, { cause });
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;

@@ -11,31 +11,43 @@ import { clip, JsonScanner } from "./json-scanner.ts";
 export const MAX_HEADER_BYTES = 100_000_000;
 /** No library has tensors of more dimensions; a longer list is a lie that would take memory. */
 const MAX_RANK = 64;
+/** Hints. */
+const damaged = "the file is damaged, or not a safetensors file";
+export const truncated = "the file is truncated: copy or download it again";
 
-/** Bits of one element by the format's names of types. */
-const elementBits: ReadonlyMap<string, number> = new Map([
-  ["F64", 64],
-  ["I64", 64],
-  ["U64", 64],
-  ["C64", 64],
-  ["F32", 32],
-  ["I32", 32],
-  ["U32", 32],
-  ["F16", 16],
-  ["BF16", 16],
-  ["I16", 16],
-  ["U16", 16],
-  ["I8", 8],
-  ["U8", 8],
-  ["BOOL", 8],
-  ["F8_E4M3", 8],
-  ["F8_E5M2", 8],
-  ["F8_E8M0", 8],
-  ["F8_E4M3FNUZ", 8],
-  ["F8_E5M2FNUZ", 8],
-  ["F6_E2M3", 6],
-  ["F6_E3M2", 6],
-  ["F4", 4],
+/** Raw elements; the float types that have no array of their own (F16, BF16, F8_*) as their bits. */
+export type RawElements = NodeJS.TypedArray;
+
+/** Bits of one element, and the array that holds such elements; null where nothing here reads them. */
+interface ElementType {
+  readonly bits: number;
+  readonly array: (new (buffer: ArrayBuffer) => RawElements) | null;
+}
+
+/** By the format's names of types. */
+export const elementTypes: ReadonlyMap<string, ElementType> = new Map<string, ElementType>([
+  ["F64", { bits: 64, array: Float64Array }],
+  ["I64", { bits: 64, array: BigInt64Array }],
+  ["U64", { bits: 64, array: BigUint64Array }],
+  ["C64", { bits: 64, array: null }],
+  ["F32", { bits: 32, array: Float32Array }],
+  ["I32", { bits: 32, array: Int32Array }],
+  ["U32", { bits: 32, array: Uint32Array }],
+  ["F16", { bits: 16, array: Uint16Array }],
+  ["BF16", { bits: 16, array: Uint16Array }],
+  ["I16", { bits: 16, array: Int16Array }],
+  ["U16", { bits: 16, array: Uint16Array }],
+  ["I8", { bits: 8, array: Int8Array }],
+  ["U8", { bits: 8, array: Uint8Array }],
+  ["BOOL", { bits: 8, array: Uint8Array }],
+  ["F8_E4M3", { bits: 8, array: Uint8Array }],
+  ["F8_E5M2", { bits: 8, array: Uint8Array }],
+  ["F8_E8M0", { bits: 8, array: null }],
+  ["F8_E4M3FNUZ", { bits: 8, array: null }],
+  ["F8_E5M2FNUZ", { bits: 8, array: null }],
+  ["F6_E2M3", { bits: 6, array: null }],
+  ["F6_E3M2", { bits: 6, array: null }],
+  ["F4", { bits: 4, array: null }],
 ]);
 
 /** One tensor of a file. */
@@ -61,12 +73,7 @@ export interface Header {
  */
 export function parseHeader(path: string, bytes: Uint8Array, fileBytes: number): Header {
   const dataStart = 8 + bytes.length;
-  if (bytes[0] !== 0x7b)
-    throw new FileError({
-      where: path,
-      what: 'the header is not JSON: it does not begin with "{"',
-      hint: "the file is damaged, or not a safetensors file",
-    });
+  if (bytes[0] !== 0x7b) throw new FileError({ where: path, what: 'the header is not JSON: it does not begin with "{"', hint: damaged });
   const scanner = new JsonScanner(decode(path, bytes), path, "the header");
   const tensors = new Map<string, TensorEntry>();
   let metadata: Readonly<Record<string, string>> = Object.create(null) as Record<string, string>;
@@ -83,10 +90,7 @@ function decode(path: string, bytes: Uint8Array): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw new FileError(
-      { where: path, what: "the header is not UTF-8", hint: "the file is damaged, or not a safetensors file" },
-      { cause },
-    );
+    throw new FileError({ where: path, what: "the header is not UTF-8", hint: damaged }, { cause });
   }
 }
 
@@ -119,9 +123,9 @@ function readEntry(path: string, name: string, scanner: JsonScanner, dataStart: 
     else scanner.skip();
   });
   const { dtype, shape, offsets } = found;
-  const bits = elementBits.get(dtype ?? "");
+  const bits = elementTypes.get(dtype ?? "")?.bits;
   if (dtype === undefined || bits === undefined)
-    return fail("has an unknown dtype", [...elementBits.keys()].join(", "), dtype === undefined ? "nothing" : clip(dtype));
+    return fail("has an unknown dtype", [...elementTypes.keys()].join(", "), dtype === undefined ? "nothing" : clip(dtype));
   if (shape === undefined) return fail("has no shape", "a list of sizes");
   const [begin, end] = offsets ?? [];
   if (begin === undefined || end === undefined) return fail("has wrong data_offsets", "[begin, end], two byte counts");
@@ -134,13 +138,7 @@ function readEntry(path: string, name: string, scanner: JsonScanner, dataStart: 
   wanted /= 8;
   if (end - begin !== wanted)
     fail(`${described} does not fill its data_offsets`, `${wanted} bytes`, `${end - begin} bytes (${begin} .. ${end})`);
-  if (dataStart + end > fileBytes)
-    fail(
-      "ends after the file",
-      `at least ${dataStart + end} bytes`,
-      `${fileBytes} bytes`,
-      "the file is truncated: copy or download it again",
-    );
+  if (dataStart + end > fileBytes) fail("ends after the file", `at least ${dataStart + end} bytes`, `${fileBytes} bytes`, truncated);
   return { name, dtype, shape, start: dataStart + begin, end: dataStart + end };
 }
 

@@ -1,9 +1,7 @@
 /** Writes safetensors files, piece by piece: what is written is never in host memory as a whole. */
-import { open, rename, rm } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
 import type { Dtype, HostArray } from "../device/device.ts";
 import { foldedCols, foldedRows } from "../tensor/shape.ts";
-import { syncFolder, TEMPORARY, writeError } from "./atomic.ts";
+import { replaceFile } from "./atomic.ts";
 
 /** Bytes that a writer asks for at once. */
 const PIECE_BYTES = 4 << 20;
@@ -38,15 +36,31 @@ export async function writeSafetensors(
 ): Promise<void> {
   // Wider elements first keeps every tensor aligned.
   const ordered = [...tensors].sort((a, b) => elementBytes[b.dtype] - elementBytes[a.dtype]);
-  await replaceFile(path, async (write) => {
-    await write(headerOf(ordered, metadata));
-    for (const source of ordered) {
-      const rows = foldedRows(source.shape);
-      const atOnce = Math.max(1, Math.floor(PIECE_BYTES / (foldedCols(source.shape) * elementBytes[source.dtype])));
-      for (let row = 0; row < rows; row += atOnce) {
-        const data = await source.read(row, Math.min(atOnce, rows - row));
-        await write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  await replaceFile(path, async (handle) => {
+    const writeAll = async (bytes: Uint8Array): Promise<void> => {
+      for (let done = 0; done < bytes.length;) done += (await handle.write(bytes, done)).bytesWritten;
+    };
+    let writing: Promise<void> = Promise.resolve();
+    /** Returns when the piece before is written, so that the next one is made meanwhile; a piece must not change afterwards. */
+    const write = async (bytes: Uint8Array): Promise<void> => {
+      await writing;
+      writing = writeAll(bytes);
+      // Whoever waits for it is told; nobody may be waiting yet.
+      writing.catch(() => undefined);
+    };
+    try {
+      await write(headerOf(ordered, metadata));
+      for (const source of ordered) {
+        const rows = foldedRows(source.shape);
+        const atOnce = Math.max(1, Math.floor(PIECE_BYTES / (foldedCols(source.shape) * elementBytes[source.dtype])));
+        for (let row = 0; row < rows; row += atOnce) {
+          const data = await source.read(row, Math.min(atOnce, rows - row));
+          await write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+        }
       }
+      await writing;
+    } finally {
+      await writing.catch(() => undefined);
     }
   });
 }
@@ -66,38 +80,4 @@ function headerOf(ordered: readonly TensorSource[], metadata: Readonly<Record<st
   bytes.writeBigUInt64LE(BigInt(padded));
   text.copy(bytes, 8);
   return bytes;
-}
-
-/**
- * `path` whole or not at all: a temporary file beside it, filled piece by piece, put on the disk and renamed. `write` returns when the
- * piece before is written, so that the next one is made meanwhile; a piece must not change afterwards.
- */
-async function replaceFile(path: string, fill: (write: (bytes: Uint8Array) => Promise<void>) => Promise<void>): Promise<void> {
-  const temporary = join(dirname(path), `${TEMPORARY}${process.pid}-${basename(path)}`);
-  try {
-    const handle = await open(temporary, "w");
-    let writing: Promise<void> = Promise.resolve();
-    try {
-      await fill(async (bytes) => {
-        await writing;
-        writing = writeAll(bytes);
-        // Whoever waits for it is told; nobody may be waiting yet.
-        writing.catch(() => undefined);
-      });
-      await writing;
-      await handle.sync();
-    } finally {
-      await writing.catch(() => undefined);
-      await handle.close();
-    }
-    await rename(temporary, path);
-    await syncFolder(dirname(path));
-
-    async function writeAll(bytes: Uint8Array): Promise<void> {
-      for (let done = 0; done < bytes.length;) done += (await handle.write(bytes, done)).bytesWritten;
-    }
-  } catch (cause) {
-    await rm(temporary, { force: true }).catch(() => undefined);
-    throw writeError(path, cause, "the file is as it was before");
-  }
 }

@@ -4,41 +4,17 @@
  */
 import { open, type FileHandle } from "node:fs/promises";
 import { FileError } from "../util/errors.ts";
+import { codeOf } from "./folder-files.ts";
 import { clip } from "./json-scanner.ts";
-import { MAX_HEADER_BYTES, parseHeader, type Header, type TensorEntry } from "./safetensors-header.ts";
-
-/** Raw elements; the float types that have no array of their own (F16, BF16, F8_*) as their bits. */
-export type RawElements =
-  | Float64Array
-  | Float32Array
-  | BigInt64Array
-  | BigUint64Array
-  | Int32Array
-  | Uint32Array
-  | Int16Array
-  | Uint16Array
-  | Int8Array
-  | Uint8Array;
-
-type ArrayType = (new (buffer: ArrayBuffer) => RawElements) & { readonly BYTES_PER_ELEMENT: number };
-
-const arrayTypes: ReadonlyMap<string, ArrayType> = new Map<string, ArrayType>([
-  ["F64", Float64Array],
-  ["F32", Float32Array],
-  ["I64", BigInt64Array],
-  ["U64", BigUint64Array],
-  ["I32", Int32Array],
-  ["U32", Uint32Array],
-  ["I16", Int16Array],
-  ["U16", Uint16Array],
-  ["F16", Uint16Array],
-  ["BF16", Uint16Array],
-  ["I8", Int8Array],
-  ["U8", Uint8Array],
-  ["BOOL", Uint8Array],
-  ["F8_E4M3", Uint8Array],
-  ["F8_E5M2", Uint8Array],
-]);
+import {
+  elementTypes,
+  MAX_HEADER_BYTES,
+  parseHeader,
+  truncated,
+  type Header,
+  type RawElements,
+  type TensorEntry,
+} from "./safetensors-header.ts";
 
 /** Where a file's bytes come from. */
 export interface ByteSource {
@@ -79,29 +55,19 @@ export class SafetensorsFile {
 
   /** As `open`, of bytes that are open already; `path` is their name in errors. The file then owns the source. */
   static async from(path: string, source: ByteSource): Promise<SafetensorsFile> {
-    const truncated = (needed: number): FileError =>
-      new FileError({
-        where: path,
-        what: "the file ends inside its header",
-        expected: `at least ${needed} bytes`,
-        got: `${source.bytes} bytes`,
-        hint: "the file is truncated: copy or download it again",
-      });
-    if (source.bytes < 8) throw truncated(8);
+    const fault = (what: string, expected: string, got: string, hint: string): FileError =>
+      new FileError({ where: path, what, expected, got, hint });
+    const tooShort = (needed: number): FileError =>
+      fault("the file ends inside its header", `at least ${needed} bytes`, `${source.bytes} bytes`, truncated);
+    if (source.bytes < 8) throw tooShort(8);
     const lengthBytes = new Uint8Array(8);
     await source.read(lengthBytes, 0);
     const length = new DataView(lengthBytes.buffer).getBigUint64(0, true);
     if (length > BigInt(MAX_HEADER_BYTES))
-      throw new FileError({
-        where: path,
-        what: "the header's length is impossible",
-        expected: `at most ${MAX_HEADER_BYTES} bytes`,
-        got: String(length),
-        hint: "not a safetensors file",
-      });
+      throw fault("the header's length is impossible", `at most ${MAX_HEADER_BYTES} bytes`, String(length), "not a safetensors file");
     const headerBytes = Number(length);
     // Before anything of that size is allocated.
-    if (source.bytes < 8 + headerBytes) throw truncated(8 + headerBytes);
+    if (source.bytes < 8 + headerBytes) throw tooShort(8 + headerBytes);
     const header = new Uint8Array(headerBytes);
     await source.read(header, 8);
     return new SafetensorsFile(path, source, parseHeader(path, header, source.bytes));
@@ -112,26 +78,27 @@ export class SafetensorsFile {
     const entry = this.tensors.get(name);
     if (entry === undefined)
       throw new FileError({ where: this.path, what: `no tensor "${clip(name)}"`, got: `${this.tensors.size} others` });
-    const type = arrayTypes.get(entry.dtype);
-    if (type === undefined)
+    const { bits = 8, array = null } = elementTypes.get(entry.dtype) ?? {};
+    if (array === null)
       throw new FileError({
         where: this.path,
         what: `tensor "${clip(name)}" is of a type that cannot be read here`,
-        expected: [...arrayTypes.keys()].join(", "),
+        expected: [...elementTypes].flatMap(([dtype, type]) => (type.array === null ? [] : [dtype])).join(", "),
         got: entry.dtype,
       });
-    const start = entry.start + first * type.BYTES_PER_ELEMENT;
-    const bytes = count === undefined ? entry.end - start : count * type.BYTES_PER_ELEMENT;
+    const elementBytes = bits / 8;
+    const start = entry.start + first * elementBytes;
+    const bytes = count === undefined ? entry.end - start : count * elementBytes;
     if (first < 0 || bytes < 0 || start + bytes > entry.end)
       throw new FileError({
         where: this.path,
         what: `elements outside tensor "${clip(name)}" were asked for`,
-        expected: `within 0 .. ${(entry.end - entry.start) / type.BYTES_PER_ELEMENT}`,
-        got: `${bytes / type.BYTES_PER_ELEMENT} from ${first}`,
+        expected: `within 0 .. ${(entry.end - entry.start) / elementBytes}`,
+        got: `${bytes / elementBytes} from ${first}`,
       });
     const buffer = new ArrayBuffer(bytes);
     await this.source.read(new Uint8Array(buffer), start);
-    return new type(buffer);
+    return new array(buffer);
   }
 
   /** Fills `into` with the bytes of a tensor from byte `from` of it on. `into` must not be longer than what is left of it. */
@@ -155,15 +122,7 @@ async function openSource(path: string): Promise<ByteSource> {
     return { bytes: size, read: (into, position) => readAll(path, file, into, position), close: () => file.close() };
   } catch (cause) {
     await handle?.close();
-    throw new FileError(
-      {
-        where: path,
-        what: "cannot be opened",
-        expected: "a safetensors file",
-        got: (cause as NodeJS.ErrnoException).code ?? String(cause),
-      },
-      { cause },
-    );
+    throw new FileError({ where: path, what: "cannot be opened", expected: "a safetensors file", got: codeOf(cause) }, { cause });
   }
 }
 

@@ -69,19 +69,16 @@ function firstNotFinite(data: HostArray, dtype: Dtype): number {
 async function refuse(name: string, tensor: Tensor, dtype: Dtype, row: number, col: number): Promise<never> {
   const value = toFloats(await tensor.device.read(tensor.storage, row, 1), tensor.dtype)[col]!;
   const where = `saving "${name}"`;
-  const place = tensor.shape.length < 2 ? `[${col}]` : `[${row}, ${col}]`;
+  const got = `${value} at ${tensor.shape.length < 2 ? `[${col}]` : `[${row}, ${col}]`}`;
+  const expected = `at most ${dtype === "f16" ? "65504" : "3.39e38"} in size`;
   if (Number.isFinite(value))
     throw new ZeroSearchError({
       where,
       what: `a number is too large for ${fileDtypes[dtype]}`,
-      expected: `at most ${dtype === "f16" ? "65504" : "3.39e38"} in size`,
-      got: `${value} at ${place}`,
+      expected,
+      got,
       hint: "save as bf16 or f32",
     });
-  throw new ZeroSearchError({
-    where,
-    what: "the weights are not finite",
-    got: `${value} at ${place}`,
-    hint: "the model is broken: training has diverged, or the file it came from is damaged",
-  });
+  const hint = "the model is broken: training has diverged, or the file it came from is damaged";
+  throw new ZeroSearchError({ where, what: "the weights are not finite", got, hint });
 }

@@ -10,11 +10,9 @@ import { probeAdapters, type FoundAdapter } from "../device/probe.ts";
 import { gpuMemory, thisMachine } from "../device/gpu-memory.ts";
 import { formatBytes } from "../util/bytes.ts";
 import { ConfigError } from "../util/errors.ts";
-import { adapterLines } from "./doctor/adapters.ts";
 import { findingsOf, type Finding } from "./doctor/findings.ts";
-import { findHardware } from "./doctor/hardware.ts";
 import { sameBits, selfTest, type SelfTest } from "./doctor/self-test.ts";
-import { thisSystem } from "./doctor/system.ts";
+import { findHardware, thisSystem } from "./doctor/system.ts";
 import { findVulkan } from "./doctor/vulkan-files.ts";
 import { readArguments } from "./program.ts";
 
@@ -111,6 +109,27 @@ async function examine(json: boolean): Promise<void> {
     const adapters = probe.adapters.map((adapter, i) => ({ ...adapter, tiers: tiersOf(adapter), memory: memories[i] ?? null }));
     process.stdout.write(`${JSON.stringify({ ...machine, vulkan, probe: { ...probe, adapters }, auto, checks, findings }, null, 2)}\n`);
   }
+}
+
+/** An adapter in words, itself first, then features, limits, and which tiers of kernels it gets and why not the others. */
+export function adapterLines(adapter: FoundAdapter): string[] {
+  const { fullName, backend, count, driver, vendor, architecture, software, features, matrices, subgroupMinSize, subgroupMaxSize } =
+    adapter;
+  const limit = (name: string): number => adapter.limits[name] ?? 0;
+  const sizes = subgroupMinSize === subgroupMaxSize ? String(subgroupMinSize) : `${subgroupMinSize} to ${subgroupMaxSize}`;
+  const kinds = matrices.map(
+    ({ M, N, K, componentType, resultComponentType }) => `${M}x${N}x${K} ${componentType} -> ${resultComponentType}`,
+  );
+  const reports = tiersOf(adapter);
+  return [
+    `${fullName}${count > 1 ? `, ${count} of them` : ""} (${software ? "software" : "hardware"}, ${backend})`,
+    `driver    ${driver || "unknown"}; ${[vendor, architecture].filter((part) => part !== "").join(" ") || "maker unknown"}`,
+    `features  ${features.filter((name) => /^(shader-f16|subgroups|timestamp-query|subgroup-size-control|chromium-experimental-subgroup)/.test(name)).join(", ") || "none of those used"}`,
+    `limits    binding ${formatBytes(limit("maxStorageBufferBindingSize"))}, buffer ${formatBytes(limit("maxBufferSize"))}, workgroup ${formatBytes(limit("maxComputeWorkgroupStorageSize"))} and ${limit("maxComputeInvocationsPerWorkgroup")} invocations, ${limit("maxStorageBuffersPerShaderStage")} storage buffers`,
+    `subgroups ${subgroupMaxSize === 0 ? "unknown size" : `of ${sizes}`}; matrices: ${kinds.join(", ") || "none"}`,
+    `kernels   ${["f32", ...reports.flatMap(({ used }) => used ?? [])].join(", ")}`,
+    ...reports.flatMap(({ tier, why }) => (why === null ? [] : [`          not ${tier}: ${why}`])),
+  ];
 }
 
 const withoutRelaxedSimd: Finding = {

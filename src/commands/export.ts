@@ -2,7 +2,7 @@
 import type { ArgumentSpec } from "../config/arguments.ts";
 import { describeFound, findModel, type ModelKind } from "../hub/find-model.ts";
 import { exportModel } from "../checkpoint/merge.ts";
-import { readAdapterConfig } from "../checkpoint/peft.ts";
+import { readAdapterConfig } from "../checkpoint/peft-config.ts";
 import { formatCount, formatDuration, Progress } from "../log/progress.ts";
 import { DownloadBar } from "../setup/download-progress.ts";
 import { formatBytes } from "../util/bytes.ts";

@@ -9,7 +9,7 @@ import { deviceNames } from "../device/devices.ts";
 import { BatchGenerator } from "../generate/scheduler.ts";
 import { formatTable } from "../log/table.ts";
 import { simulatorStop } from "../search/simulated.ts";
-import { compileTextStops } from "../generate/text-stops.ts";
+import { compileTextStops } from "../generate/stop-automaton.ts";
 import { openDevice, type DeviceSettings } from "../setup/open-device.ts";
 import { openModel } from "../setup/open-model.ts";
 import { ConfigError, FileError } from "../util/errors.ts";

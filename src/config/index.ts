@@ -6,5 +6,6 @@ export { enginesUsed, type Purpose } from "./check-together.ts";
 export { packageFolder, resolveConfig } from "./resolve.ts";
 export { claimRunName, newestRunName, runConfigFile } from "./run-name.ts";
 export { type Config } from "./schema.ts";
-export { readOverride, readYaml, savedSource } from "./source.ts";
+export { readOverride, readYaml, savedSource, type Source } from "./source.ts";
+export type { Tree } from "./tree.ts";
 export { packagedConfig, readTrainCommand, trainCommand, type TrainCommand } from "./train-command.ts";

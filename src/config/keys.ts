@@ -31,7 +31,7 @@ export interface Section {
 }
 
 interface JsonSchema {
-  readonly type?: string;
+  readonly type?: string | readonly string[];
   /** A value or null. */
   readonly anyOf?: readonly JsonSchema[];
   readonly description?: string;
@@ -74,7 +74,7 @@ export function valueAt(config: Config, key: string): unknown {
 }
 
 function describeKey(section: string, name: string, schema: JsonSchema): Key {
-  const types = (schema.anyOf ?? [schema]).map((option) => option.type);
+  const types = (schema.anyOf ?? [schema]).flatMap((option) => option.type);
   const nullable = types.includes("null");
   const path = schema.path === true;
   return {

@@ -1,7 +1,7 @@
 /** Checks one kernel call against the table in `kernels.ts`, before an address reaches a kernel. */
 import { DeviceError } from "../util/errors.ts";
 import { kernels, type KernelName } from "./kernels.ts";
-import type { Storage } from "./device.ts";
+import type { Operands } from "./device.ts";
 import { checkShapes } from "./kernel-shapes.ts";
 
 interface Parameter {
@@ -28,7 +28,7 @@ function parameter(text: string): Parameter {
 }
 
 /** All rows of the table by name; `id` is the row's number. */
-export const signatures: ReadonlyMap<string, KernelSignature> = new Map(
+const signatures: ReadonlyMap<string, KernelSignature> = new Map(
   Object.entries(kernels).map(([name, row], id) => [
     name,
     {
@@ -41,13 +41,10 @@ export const signatures: ReadonlyMap<string, KernelSignature> = new Map(
   ]),
 );
 
-/** @throws DeviceError if counts, null-ness, dtypes, dims or shapes differ from the table, or an output is also an input. */
-export function checkCall(
-  signature: KernelSignature,
-  dims: Readonly<Record<string, number>>,
-  inputs: readonly (Storage | null)[],
-  outputs: readonly (Storage | null)[],
-): void {
+/** The kernel's row. @throws DeviceError if there is none, or counts, null-ness, dtypes, dims or shapes differ from the table, or an output is also an input. */
+export function checkCall(name: string, dims: Readonly<Record<string, number>>, inputs: Operands, outputs: Operands): KernelSignature {
+  const signature = signatures.get(name);
+  if (signature === undefined) throw new DeviceError({ where: "run", what: `there is no kernel ${name}` });
   const where = `kernel ${signature.name}`;
   for (const name of signature.dims) {
     const value = dims[name];
@@ -69,9 +66,10 @@ export function checkCall(
       });
   }
   checkShapes(signature.name, dims, inputs, outputs);
+  return signature;
 }
 
-function checkList(where: string, kind: string, parameters: readonly Parameter[], storages: readonly (Storage | null)[]): void {
+function checkList(where: string, kind: string, parameters: readonly Parameter[], storages: Operands): void {
   if (storages.length !== parameters.length) {
     throw new DeviceError({
       where,

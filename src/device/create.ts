@@ -1,15 +1,11 @@
 /** One door to all devices. */
 import type { Device } from "./device.ts";
-import { deviceKind, type DeviceName } from "./devices.ts";
-import type { DeviceOptions as AllOptions } from "./kind.ts";
+import { deviceKind } from "./devices.ts";
+import type { DeviceOptions } from "./options.ts";
 
-/** Options of one device are ignored by the others. */
-export interface DeviceOptions extends AllOptions {
-  /** cpu unless told. */
-  readonly device?: DeviceName | undefined;
-}
+export type { DeviceOptions };
 
 /** @throws DeviceError if there is no such device, or it cannot be had. */
-export async function createDevice({ device = "cpu", ...options }: DeviceOptions = {}): Promise<Device> {
-  return deviceKind(device).open(options);
+export async function createDevice(options: DeviceOptions = {}): Promise<Device> {
+  return deviceKind(options.device ?? "cpu").open(options);
 }

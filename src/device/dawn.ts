@@ -1,19 +1,13 @@
 /** WebGPU in Node: Dawn through the npm package `webgpu`, and the WGSL files of this package. */
 import { readdir, readFile } from "node:fs/promises";
 import { DeviceError } from "../util/errors.ts";
+import type { DawnOptions } from "./options.ts";
 
 /** Dawn's own switches. Subgroup matrices are unsafe by its book; NVIDIA drivers below 615 hide f16 without the second. */
 const toggles = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model";
 
 /** Dawn corrupts memory once what `create` returned has been collected: it is kept for as long as the process runs. */
 const instances = new Map<string, GPU>();
-
-export interface DawnOptions {
-  /** `null` compiles and runs nothing; unset, the platform's own. */
-  readonly backend?: "null" | "vulkan" | "metal" | "d3d12" | undefined;
-  /** Part of an adapter's name, where there are several; the first that contains it is taken. Identical GPUs cannot be told apart. */
-  readonly adapter?: string | undefined;
-}
 
 /** What Dawn is started with. It ignores in silence what it does not know: ask the adapter for its features. */
 export function dawnFlags({ backend, adapter }: DawnOptions = {}): string[] {

@@ -32,6 +32,9 @@ export interface Storage {
   readonly bytes: number;
 }
 
+/** Inputs or outputs of a kernel; an absent one is null. */
+export type Operands = readonly (Storage | null)[];
+
 export interface MemoryReport {
   /** Bytes of live storages, in their size classes. */
   readonly inUse: number;
@@ -93,12 +96,7 @@ export interface Device {
    * Runs one kernel of the table in `kernels.ts`. An absent optional input is null. Outputs never alias inputs, except those the
    * table marks `inout`. The call is checked against the table.
    */
-  run<K extends KernelName>(
-    kernel: K,
-    dims: KernelDims<K>,
-    inputs: readonly (Storage | null)[],
-    outputs: readonly (Storage | null)[],
-  ): void;
+  run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: Operands, outputs: Operands): void;
 
   /**
    * Runs `fn`, which asks for kernels only, and keeps what was recorded, to be run again on the same storages without `fn`: a decode

@@ -1,16 +1,16 @@
-/** The table of devices: the rest of the house knows of a kind its name only. A new one is an entry here, and a folder of its own. */
+/** The table of devices: the rest of the house knows of a kind its name only. A new one is a name in `options.ts`, an entry here, and a folder of its own. */
 import { DeviceError } from "../util/errors.ts";
 import type { DeviceKind } from "./kind.ts";
 import { cpu } from "./kinds/cpu.ts";
 import { webgpu } from "./kinds/webgpu.ts";
+import { deviceNames, type DeviceName } from "./options.ts";
 
-const table = [cpu, webgpu] as const satisfies readonly DeviceKind[];
+export { deviceNames, type DeviceName };
 
-export type DeviceName = (typeof table)[number]["name"];
+const table: { readonly [N in DeviceName]: DeviceKind & { readonly name: N } } = { cpu, webgpu };
 
 /** The first is always there; `auto` asks the others from the last on. */
-export const devices: readonly [DeviceEntry, ...DeviceEntry[]] = table;
-export const deviceNames: readonly DeviceName[] = table.map(({ name }) => name);
+export const devices: readonly [DeviceEntry, ...DeviceEntry[]] = [table.cpu, table.webgpu];
 
 interface DeviceEntry extends DeviceKind {
   readonly name: DeviceName;

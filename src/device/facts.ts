@@ -1,5 +1,6 @@
 /** What the devices of this machine could do, without opening one. */
-import { compileKernels, loadKernelsFromDist, type SimdBuild } from "./cpu/module.ts";
+import { compileKernels, loadKernelsFromDist } from "./cpu/module.ts";
+import type { SimdBuild } from "./cpu/options.ts";
 import type { FoundAdapter } from "./probe.ts";
 import { capabilitiesOf, tierReasons } from "./webgpu/adapter.ts";
 import { tiers, type Tier } from "./webgpu/capabilities.ts";

@@ -3,7 +3,7 @@
  * device checks them first. A word stands for one number all over a call; `_` for any; dims of the call may be named.
  */
 import { DeviceError } from "../util/errors.ts";
-import type { Storage } from "./device.ts";
+import type { Storage, Operands } from "./device.ts";
 import type { KernelName } from "./kernels.ts";
 
 type Numbers = Readonly<Record<string, number>>;
@@ -104,12 +104,7 @@ const parsed = new Map(
 const literal = /^\d+$/;
 
 /** @throws DeviceError if the storages of a call do not fit each other. Absent ones are passed over. */
-export function checkShapes(
-  kernel: KernelName,
-  dims: Numbers,
-  inputs: readonly (Storage | null)[],
-  outputs: readonly (Storage | null)[],
-): void {
+export function checkShapes(kernel: KernelName, dims: Numbers, inputs: Operands, outputs: Operands): void {
   if (kernel === "matmul") {
     checkMatmul(dims, inputs, outputs);
     return;
@@ -141,7 +136,7 @@ export function checkShapes(
     });
 }
 
-function checkMatmul(dims: Numbers, inputs: readonly (Storage | null)[], outputs: readonly (Storage | null)[]): void {
+function checkMatmul(dims: Numbers, inputs: Operands, outputs: Operands): void {
   const { M = 0, N = 0, K = 0, transA, transB } = dims as { M?: number; N?: number; K?: number; transA?: number; transB?: number };
   const expect = (name: string, storage: Storage | null | undefined, rows: number, cols: number): void => {
     if (storage === null || storage === undefined || (storage.rows === rows && storage.cols === cols)) return;

@@ -1,12 +1,7 @@
 /** What an entry of the table of devices says: everything that depends on which kind of device there is. */
-import type { CpuDeviceOptions } from "./cpu/cpu-device.ts";
-import type { DawnOptions } from "./dawn.ts";
 import type { Device, MemoryObserver } from "./device.ts";
 import type { Machine, Memory } from "./gpu-memory.ts";
-import type { WebGpuOptions } from "./webgpu/create-webgpu.ts";
-
-/** Options of all kinds; those of one are ignored by the others. */
-export interface DeviceOptions extends CpuDeviceOptions, Partial<WebGpuOptions>, DawnOptions {}
+import type { DeviceOptions } from "./options.ts";
 
 /** The configuration of a device; 0 and null leave the choice to it. */
 export interface DeviceSettings {

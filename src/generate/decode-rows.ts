@@ -6,7 +6,7 @@
  * is inactive for the rest. The host then knows the rows as they were some steps ago, so it writes their state only when nothing is
  * under way.
  */
-import type { Device } from "../device/device.ts";
+import type { Device, Replay } from "../device/device.ts";
 import type { Decoder } from "../nn/decoder.ts";
 import type { KvCache } from "../nn/kv-cache.ts";
 import { advance } from "../ops/advance.ts";
@@ -15,7 +15,6 @@ import { keep, withScope } from "../tensor/scope.ts";
 import { withoutTape } from "../tensor/tape.ts";
 import { empty, type Tensor } from "../tensor/tensor.ts";
 import { INACTIVE, type Harvest } from "./harvest.ts";
-import { RepeatedWork } from "./repeated-work.ts";
 import { RowTensors } from "./row-tensors.ts";
 import type { ActiveRequest } from "./sequence.ts";
 import type { StackedStops } from "./stop-tables.ts";
@@ -242,4 +241,30 @@ export class DecodeRows {
 export function rowsFor(n: number, interval: number): number {
   if (interval === 1 || n === 0) return n;
   return n <= 64 ? 2 ** Math.ceil(Math.log2(n)) : 64 * Math.ceil(n / 64);
+}
+
+/** Kernels that are asked for again and again on the same tensors, so that a device that can keep what it recorded need not be told each time. */
+class RepeatedWork {
+  private readonly device: Device;
+  private times = 0;
+  private replay: Replay | null = null;
+
+  constructor(device: Device) {
+    this.device = device;
+  }
+
+  /** Asks for the kernels of `work`: the same each time, on the same tensors, until `forget`. The second time it is captured. */
+  run(work: () => void): void {
+    this.times++;
+    if (this.replay !== null) this.replay.run();
+    else if (this.times === 1 || this.device.capture === undefined) work();
+    else this.replay = this.device.capture(work);
+  }
+
+  /** The tensors of the work have changed, or it will not be wanted for a while. Gives back what a capture held. */
+  forget(): void {
+    this.replay?.dispose();
+    this.replay = null;
+    this.times = 0;
+  }
 }

@@ -1,4 +1,5 @@
 /** One growing sequence: what `BatchGenerator.open` gives out. */
+import { abortReason } from "../util/abort.ts";
 import { RequestError } from "../util/errors.ts";
 import { SequenceCache } from "./sequence-cache.ts";
 import type { Generated, GenerateRequest, OpenOptions, Sequence } from "./types.ts";
@@ -137,4 +138,27 @@ export class PagedSequence implements Sequence {
   private error(what: string, expected?: string, got?: string, hint?: string): RequestError {
     return new RequestError({ where: this.name, what, expected, got, hint });
   }
+}
+
+/**
+ * `sequence.generate(request)`, but when the signal fires the sequence is closed and the promise rejects with the signal's reason.
+ */
+export async function generateUnlessAborted(
+  sequence: Sequence,
+  request: GenerateRequest,
+  signal: AbortSignal | undefined,
+): Promise<Generated> {
+  if (signal === undefined) return sequence.generate(request);
+  if (signal.aborted) throw abortReason(signal);
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      sequence.close();
+      reject(abortReason(signal));
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+    sequence
+      .generate(request)
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener("abort", onAbort));
+  });
 }

@@ -52,6 +52,28 @@ export function compileStops({ stops, eosIds, tokenBytes, vocabulary }: StopSpec
   return { states, vocabulary, start: 0, transitions, accepts };
 }
 
+export interface StoppingCodec {
+  readonly eosIds: readonly number[];
+  readonly tokenBytes: (id: number) => Uint8Array;
+}
+
+/** A table that stops at any of `texts`, in their order, and at the end-of-sequence ids. `vocabulary`: columns of the model's logits. */
+export function compileTextStops(texts: readonly string[], { eosIds, tokenBytes }: StoppingCodec, vocabulary: number): StopTable {
+  const encoder = new TextEncoder();
+  return compileStops({ stops: texts.map((text) => encoder.encode(text)), eosIds, tokenBytes, vocabulary });
+}
+
+/** `compileTextStops` that compiles a list of texts once: sequences with the same stops share one table, of which the device keeps one copy. */
+export function compileStopsOnce(codec: StoppingCodec, vocabulary: number): (texts: readonly string[]) => StopTable {
+  const tables = new Map<string, StopTable>();
+  return (texts) => {
+    const key = JSON.stringify(texts);
+    let table = tables.get(key);
+    if (table === undefined) tables.set(key, (table = compileTextStops(texts, codec, vocabulary)));
+    return table;
+  };
+}
+
 /** Rows 0 .. acceptBase of the table. From most states a token falls back onto the path it takes from the start; that path is walked once. */
 function fillFromStates(
   transitions: Uint32Array,

@@ -12,6 +12,14 @@ import { dirname, join, relative } from "node:path";
 import { ADAPTER_WEIGHTS, WEIGHTS, WEIGHTS_INDEX } from "../checkpoint/folder-files.ts";
 import { isCommit, markOf, type HubId, type ModelKind } from "./source.ts";
 
+/** A model that is on this machine. */
+export interface FoundModel {
+  readonly folder: string;
+  readonly from: "folder" | "cache" | "download";
+  /** What it is on the Hub; null for a folder. */
+  readonly hub: { readonly id: string; readonly commit: string } | null;
+}
+
 /** What the cache has of a model. */
 export interface Cached {
   /** What the revision stands for; null where the cache does not know. */
@@ -33,7 +41,7 @@ export function snapshotFolder(cache: string, id: string, commit: string): strin
 
 /** Looks a model up; asks nobody. Never throws: what cannot be read is not there. */
 export async function lookUp(cache: string, { id, revision }: HubId, kind: ModelKind): Promise<Cached> {
-  const commits = (await namesIn(join(repoFolder(cache, id), "snapshots"))).filter(isCommit);
+  const commits = (await readdir(join(repoFolder(cache, id), "snapshots")).catch(() => [])).filter(isCommit).sort();
   const commit = await commitOf(cache, { id, revision }, commits);
   const folder = commit === null ? null : snapshotFolder(cache, id, commit);
   if (folder === null || !commits.includes(commit ?? "")) return { commit, folder: null, missing: undefined, commits };
@@ -90,15 +98,20 @@ export interface PutOptions {
  */
 export async function putIntoSnapshot(blob: string, place: string, { symlinks, fresh }: PutOptions): Promise<void> {
   if (await isFile(place)) return;
-  await mkdir(dirname(place), { recursive: true });
-  const temporary = `${place}.${randomUUID().slice(0, 8)}.tmp`;
+  await makeWhole(place, async (temporary) => {
+    if (symlinks && (await linkTo(blob, temporary))) return;
+    if (fresh) await rename(blob, temporary);
+    else await copyFile(blob, temporary);
+  });
+}
+
+/** Makes a file under a temporary name and moves it to its place, also over a link that leads nowhere. */
+async function makeWhole(file: string, make: (temporary: string) => Promise<void>): Promise<void> {
+  await mkdir(dirname(file), { recursive: true });
+  const temporary = `${file}.${randomUUID().slice(0, 8)}.tmp`;
   try {
-    if (!symlinks || !(await linkTo(blob, temporary))) {
-      if (fresh) await rename(blob, temporary);
-      else await copyFile(blob, temporary);
-    }
-    // Also over a link that leads nowhere.
-    await rename(temporary, place);
+    await make(temporary);
+    await rename(temporary, file);
   } finally {
     await rm(temporary, { force: true });
   }
@@ -120,14 +133,7 @@ export async function writeRef(cache: string, { id, revision }: HubId, commit: s
   if (revision === commit) return;
   const file = join(repoFolder(cache, id), "refs", ...revision.split("/"));
   if ((await readText(file)) === commit) return;
-  await mkdir(dirname(file), { recursive: true });
-  const temporary = `${file}.${randomUUID().slice(0, 8)}.tmp`;
-  try {
-    await writeFile(temporary, commit);
-    await rename(temporary, file);
-  } finally {
-    await rm(temporary, { force: true });
-  }
+  await makeWhole(file, (temporary) => writeFile(temporary, commit));
 }
 
 export async function isFile(path: string): Promise<boolean> {
@@ -136,26 +142,11 @@ export async function isFile(path: string): Promise<boolean> {
 
 /** Bytes of a file, links followed; null where there is none. */
 export async function sizeOf(path: string): Promise<number | null> {
-  try {
-    const found = await stat(path);
-    return found.isFile() ? found.size : null;
-  } catch {
-    return null;
-  }
+  const found = await stat(path).catch(() => null);
+  return found?.isFile() === true ? found.size : null;
 }
 
-async function readText(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, "utf8");
-  } catch {
-    return null;
-  }
-}
-
-async function namesIn(folder: string): Promise<string[]> {
-  try {
-    return (await readdir(folder)).sort();
-  } catch {
-    return [];
-  }
+/** Null where it cannot be read. */
+export async function readText(path: string): Promise<string | null> {
+  return readFile(path, "utf8").catch(() => null);
 }

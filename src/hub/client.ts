@@ -92,9 +92,8 @@ export class HubClient {
       try {
         JSON.parse(text);
       } catch (cause) {
-        throw new HubAnswerError(`${shown(url)} did not answer with JSON, but ${JSON.stringify(this.#printable(text).slice(0, 80))}`, {
-          cause,
-        });
+        const said = JSON.stringify(this.#printable(text).slice(0, 80));
+        throw new HubAnswerError(`${shown(url)} did not answer with JSON, but ${said}`, { cause });
       }
       return new Response(text, { status: response.status, headers: response.headers });
     });
@@ -217,7 +216,6 @@ export class HubClient {
   /** In one line, without what would move a terminal's cursor, and without the token, should a server send it back. */
   #printable(text: string): string {
     const plain = text
-
       .replaceAll(/[\x00-\x1f\x7f-\x9f]+/g, " ")
       .replaceAll(/\s+/g, " ")
       .trim();

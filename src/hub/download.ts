@@ -2,13 +2,15 @@
 import { mkdir, readFile, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { FileError } from "../util/errors.ts";
-import { missingIn, putIntoSnapshot, repoFolder, sizeOf, snapshotFolder, writeRef } from "./cache.ts";
-import { HubAnswerError, HubClient, type Patience } from "./client.ts";
+import { Slots } from "../util/slots.ts";
+import { missingIn, putIntoSnapshot, repoFolder, sizeOf, snapshotFolder, writeRef, type FoundModel } from "./cache.ts";
+import { HubAnswerError, HubClient } from "./client.ts";
 import { diskError, fetchBlob, unfinishedFile } from "./fetch-blob.ts";
-import { withLock, type LockTimes } from "./lock.ts";
+import type { LocateOptions } from "./find-model.ts";
+import { withLock } from "./lock.ts";
 import { checkedEntry, neededFiles, weightFiles, type RepoFile } from "./needed-files.ts";
 import type { HubSettings } from "./settings.ts";
-import { isCommit, type HubId, type ModelKind } from "./source.ts";
+import { isCommit, type HubId } from "./source.ts";
 
 /** How far a download is. */
 export interface DownloadProgress {
@@ -24,24 +26,9 @@ export interface DownloadProgress {
   readonly allFiles: number;
 }
 
-export interface DownloadOptions {
-  readonly kind: ModelKind;
-  /** Called at the start, and at every piece that came. */
-  readonly onProgress: (progress: DownloadProgress) => void;
-  /** Told, in one line each, of tries that failed and of waiting for somebody else. */
-  readonly onNote: (note: string) => void;
-  /** Ends the download; what came stays, to go on from. */
-  readonly signal?: AbortSignal | undefined;
-  readonly patience?: Patience | undefined;
-  readonly lockTimes?: LockTimes | undefined;
-}
-
-export interface Downloaded {
-  readonly folder: string;
-  readonly commit: string;
-  /** Whether bytes were fetched; all may have been here. */
-  readonly fetched: boolean;
-}
+/** What of `LocateOptions` a download needs. */
+export type DownloadOptions = Pick<LocateOptions, "signal" | "patience" | "lockTimes"> &
+  Required<Pick<LocateOptions, "kind" | "onProgress" | "onNote">>;
 
 /** Files that are fetched at a time. */
 const ABREAST = 4;
@@ -50,10 +37,10 @@ const ABREAST = 4;
  * Fetches what the cache lacks of a model at a revision, and notes in the cache which commit the revision is.
  * @throws HubStatusError, HubConnectionError, HubAnswerError, FileError; the signal's reason.
  */
-export async function download(hubId: HubId, settings: HubSettings, options: DownloadOptions): Promise<Downloaded> {
+export async function download(hubId: HubId, settings: HubSettings, options: DownloadOptions): Promise<FoundModel> {
   const { onNote, signal } = options;
   const { id } = hubId;
-  const client = new HubClient(settings, { patience: options.patience, signal, onNote });
+  const client = new HubClient(settings, options);
   const { commit, files } = await askHub(hubId, settings, client);
   const folder = snapshotFolder(settings.cache, id, commit);
   const repo = repoFolder(settings.cache, id);
@@ -66,7 +53,7 @@ export async function download(hubId: HubId, settings: HubSettings, options: Dow
         const fetched = await fetchFiles({ id, commit, files, folder, repo, settings, client }, options);
         // Last, so that a branch stands for what is whole.
         await writeRef(settings.cache, hubId, commit);
-        return { folder, commit, fetched };
+        return { folder, from: fetched ? "download" : "cache", hub: { id, commit } };
       },
       { times: options.lockTimes, signal, onWait: () => onNote(`${id}: another program is fetching it; waiting`) },
     );
@@ -137,34 +124,29 @@ async function fetchFiles(snapshot: Snapshot, options: DownloadOptions): Promise
   const onAbort = (): void => ended.abort(options.signal?.reason);
   options.signal?.throwIfAborted();
   options.signal?.addEventListener("abort", onAbort);
-  const client = new HubClient(snapshot.settings, { patience: options.patience, signal: ended.signal, onNote: options.onNote });
+  const client = new HubClient(snapshot.settings, { ...options, signal: ended.signal });
   // Files of the same content share a blob: one after the other.
   const byContent = new Map<string, RepoFile[]>();
   for (const file of [...needed].sort((x, y) => x.bytes - y.bytes)) byContent.set(file.etag, [...(byContent.get(file.etag) ?? []), file]);
-  const queue = [...byContent.values()];
-  const work = async (): Promise<void> => {
-    for (let same = queue.shift(); same !== undefined; same = queue.shift()) {
-      for (const file of same) {
-        const count = (bytes: number): void => {
-          here.set(file, bytes);
-          report();
-        };
-        const came = await fetchFile({ ...snapshot, client }, file, options, count);
-        fetched ||= came;
-        whole.add(file);
-        count(file.bytes);
-      }
+  const slots = new Slots(ABREAST);
+  const fetchSame = async (same: readonly RepoFile[]): Promise<void> => {
+    for (const file of same) {
+      const count = (bytes: number): void => {
+        here.set(file, bytes);
+        report();
+      };
+      const came = await fetchFile({ ...snapshot, client }, file, options, count);
+      fetched ||= came;
+      whole.add(file);
+      count(file.bytes);
     }
   };
   const failures: unknown[] = [];
-  await Promise.all(
-    Array.from({ length: ABREAST }, () =>
-      work().catch((error: unknown) => {
-        failures.push(error);
-        ended.abort(error);
-      }),
-    ),
-  );
+  const fail = (error: unknown): void => {
+    failures.push(error);
+    ended.abort(error);
+  };
+  await Promise.all([...byContent.values()].map((same) => slots.run(() => fetchSame(same), ended.signal).catch(fail)));
   options.signal?.removeEventListener("abort", onAbort);
   if (failures.length > 0) throw failures[0];
   const missing = await missingIn(folder, options.kind);

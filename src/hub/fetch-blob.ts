@@ -10,6 +10,7 @@ import { createHash, type Hash } from "node:crypto";
 import { constants } from "node:fs";
 import { mkdir, open, rename, rm, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
+import { writeFault } from "../checkpoint/atomic.ts";
 import { FileError } from "../util/errors.ts";
 import { sizeOf } from "./cache.ts";
 import { HubAnswerError, HubConnectionError, mayPass, shown, type HubClient } from "./client.ts";
@@ -209,12 +210,7 @@ export function diskError(where: string, cause: unknown): Error {
   const error = cause instanceof Error ? cause : new Error(String(cause));
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (error instanceof FileError || code === undefined || syscall === undefined) return error;
-  const what =
-    code === "ENOSPC" || code === "EDQUOT"
-      ? "the disk is full"
-      : ["EACCES", "EPERM", "EROFS"].includes(code)
-        ? "no permission to write"
-        : `cannot be written: ${error.message}`;
+  const [what] = writeFault(code, error.message);
   const hint = "HF_HOME=FOLDER puts the cache elsewhere; what was fetched stays, and the same command goes on from there.";
   return new FileError({ where, what, hint }, { cause });
 }

@@ -1,45 +1,41 @@
 /**
  * Where a model is: a folder, or a model of the Hugging Face Hub, from the local cache that Python's tools share, else downloaded into it.
  */
-import { readdir, stat } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { open, readdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FileError } from "../util/errors.ts";
-import { isFile, lookUp, type Cached } from "./cache.ts";
+import { isFile, lookUp, sizeOf, type Cached, type FoundModel } from "./cache.ts";
 import { HubAnswerError, HubConnectionError, HubStatusError, mayPass, type Patience } from "./client.ts";
 import { download, type DownloadProgress } from "./download.ts";
-import { lfsPointers } from "./lfs-pointers.ts";
 import type { LockTimes } from "./lock.ts";
 import { readHubSettings, type Environment, type HubSettings } from "./settings.ts";
 import { defaultRevision, isCommit, markOf, parseHubId, type HubId, type ModelKind } from "./source.ts";
 
+export type { FoundModel } from "./cache.ts";
 export type { DownloadProgress } from "./download.ts";
 export type { Environment } from "./settings.ts";
 export type { ModelKind } from "./source.ts";
 
 export interface LocateOptions {
   /** What is looked for; a model unless told. */
-  readonly kind?: ModelKind | undefined;
+  readonly kind?: ModelKind;
   /** Who asks, for errors: a configuration key, a command. */
   readonly where?: string | undefined;
   /** Asks the Hub for the newest commit also where the cache has the model; with an older one, it is fetched. */
   readonly update?: boolean | undefined;
-  readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
+  /** Called at the start of a download, and at every piece that came. */
+  readonly onProgress?: (progress: DownloadProgress) => void;
   /** Told, in one line each, of tries that failed, of waiting for another program, and of what is used in place of the Hub. */
-  readonly onNote?: ((note: string) => void) | undefined;
+  readonly onNote?: (note: string) => void;
   /** Ends a download; what came stays in the cache, and the next one goes on from there. */
   readonly signal?: AbortSignal | undefined;
-  /** The variables of huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE; those of this process unless told. */
+  /** @internal The variables of huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE; those of this process unless told. */
   readonly env?: Environment | undefined;
+  /** @internal */
   readonly patience?: Patience | undefined;
+  /** @internal */
   readonly lockTimes?: LockTimes | undefined;
-}
-
-/** A model that is on this machine. */
-export interface FoundModel {
-  readonly folder: string;
-  readonly from: "folder" | "cache" | "download";
-  /** What it is on the Hub; null for a folder. */
-  readonly hub: { readonly id: string; readonly commit: string } | null;
 }
 
 /**
@@ -62,7 +58,7 @@ export async function findModel(source: string, options: LocateOptions = {}): Pr
     return { folder: source, from: "folder", hub: null };
   }
   const hubId = parseHubId(source);
-  if (hubId === null || (await isThere(source))) throw await noFolder(where, source, kind);
+  if (hubId === null || existsSync(source)) throw await noFolder(where, source, kind);
   const settings = await readHubSettings(options.env);
   const cached = await lookUp(settings.cache, hubId, kind);
   const inCache: FoundModel | null =
@@ -71,7 +67,7 @@ export async function findModel(source: string, options: LocateOptions = {}): Pr
       : null;
   // A commit never changes; a branch may have moved.
   if (inCache !== null && (options.update !== true || isCommit(hubId.revision))) return inCache;
-  const asked: Asked = { where, source, hubId, kind, settings, cached };
+  const asked: Asked = { where, source, hubId, settings, cached };
   if (settings.offline !== null) {
     if (inCache === null) throw await notHere(asked, `the Hub may not be asked: ${settings.offline} is set`);
     options.onNote?.(
@@ -82,8 +78,7 @@ export async function findModel(source: string, options: LocateOptions = {}): Pr
   const note = (text: string): void => options.onNote?.(text);
   try {
     const { onProgress = () => undefined, signal, patience, lockTimes } = options;
-    const { folder, commit, fetched } = await download(hubId, settings, { kind, onProgress, onNote: note, signal, patience, lockTimes });
-    return { folder, from: fetched ? "download" : "cache", hub: { id: hubId.id, commit } };
+    return await download(hubId, settings, { kind, onProgress, onNote: note, signal, patience, lockTimes });
   } catch (error) {
     if (inCache !== null && mayPass(error)) {
       note(`${hubId.id}: the Hub cannot be asked (${(error as Error).message}); taking ${inCache.hub?.commit ?? ""} from the cache`);
@@ -104,7 +99,6 @@ interface Asked {
   readonly where: string;
   readonly source: string;
   readonly hubId: HubId;
-  readonly kind: ModelKind;
   readonly settings: HubSettings;
   readonly cached: Cached;
 }
@@ -189,13 +183,37 @@ async function refusePointers(where: string, folder: string): Promise<void> {
     });
 }
 
+/** Of a pointer of git-lfs. */
+const BEGINNING = "version https://git-lfs.github.com/spec/";
+
+/** The weight files of a folder that are only pointers of git-lfs: cloned without it, a repository has a few lines of text in their place. */
+async function lfsPointers(folder: string): Promise<string[]> {
+  const pointers: string[] = [];
+  for (const name of (await readdir(folder)).sort()) {
+    // A pointer has about 130 bytes; weights are not read.
+    if (name.endsWith(".safetensors") && ((await sizeOf(join(folder, name))) ?? Infinity) < 1024 && (await isPointer(join(folder, name))))
+      pointers.push(name);
+  }
+  return pointers;
+}
+
+async function isPointer(file: string): Promise<boolean> {
+  const handle = await open(file);
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(BEGINNING.length), 0, BEGINNING.length, 0);
+    return buffer.toString("latin1", 0, bytesRead) === BEGINNING;
+  } finally {
+    await handle.close();
+  }
+}
+
 /** A source that can only be a folder, and is none that can be opened. */
 async function noFolder(where: string, source: string, kind: ModelKind): Promise<FileError> {
   const expected =
     kind === "adapter"
       ? "a folder with adapter_config.json, or a Hub id"
       : "a folder with config.json, or a Hub id such as Qwen/Qwen2.5-3B";
-  if (await isThere(source)) {
+  if (existsSync(source)) {
     const other = kind === "model" ? "adapter" : "model";
     let hint = "An existing folder is never taken for a Hub id: if that was meant, name it from another working directory.";
     if (parseHubId(source) === null) hint = "Is the model in a folder inside it?";
@@ -217,13 +235,6 @@ async function noFolder(where: string, source: string, kind: ModelKind): Promise
     got: source,
     hint: home,
   });
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** The folders beside where one should be, those that begin like it first. */

@@ -4,10 +4,11 @@
  * to the same unfinished file, and put finished ones in place whole.)
  */
 import { randomUUID } from "node:crypto";
-import { link, mkdir, open, readFile, rename, rm, type FileHandle } from "node:fs/promises";
+import { link, mkdir, open, rename, rm, type FileHandle } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { readText } from "./cache.ts";
 
 /** Milliseconds. */
 export interface LockTimes {
@@ -47,7 +48,7 @@ export async function withLock<T>(file: string, act: () => Promise<T>, options: 
   } finally {
     clearInterval(beating);
     await handle.close();
-    if ((await read(file))?.startsWith(name) === true) await rm(file, { force: true });
+    if ((await readText(file))?.startsWith(name) === true) await rm(file, { force: true });
   }
 }
 
@@ -59,7 +60,7 @@ async function acquire(file: string, name: string, times: LockTimes, { signal, o
     const handle = await create(file, name, looks < 20);
     if (handle !== null) return handle;
     if (looks === 0) onWait?.();
-    const text = await read(file);
+    const text = await readText(file);
     still = text !== null && text === seen ? still + times.look : 0;
     seen = text;
     if (text !== null && still >= (hasEnded(text) ? times.ended : times.silent)) await takeAway(file, text);
@@ -102,14 +103,6 @@ async function takeAway(file: string, text: string): Promise<void> {
   } catch {
     return;
   }
-  if ((await read(aside)) !== text) await link(aside, file).catch(() => undefined);
+  if ((await readText(aside)) !== text) await link(aside, file).catch(() => undefined);
   await rm(aside, { force: true });
-}
-
-async function read(file: string): Promise<string | null> {
-  try {
-    return await readFile(file, "utf8");
-  } catch {
-    return null;
-  }
 }

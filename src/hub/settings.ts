@@ -59,13 +59,8 @@ async function tokenOf(env: Environment, home: string): Promise<Token | null> {
     if (value !== undefined) return checkedToken(value, name);
   }
   const file = folder(env, "HF_TOKEN_PATH") ?? join(home, "token");
-  let text: string;
-  try {
-    text = (await readFile(file, "utf8")).trim();
-  } catch {
-    // Most people have no token.
-    return null;
-  }
+  // Most people have no token.
+  const text = (await readFile(file, "utf8").catch(() => "")).trim();
   return text === "" ? null : checkedToken(text, file);
 }
 

@@ -12,6 +12,8 @@ export interface TextStream {
 
 /** Milliseconds from any origin. */
 export type Clock = () => number;
+/** Milliseconds that only ever rise. */
+export const steadyClock: Clock = () => performance.now();
 
 export interface ProgressOptions {
   /** What is counted, before the count: "step", "loading". */
@@ -36,13 +38,7 @@ const BAR = 20;
 const REDRAW = 50;
 
 export class Progress {
-  readonly #label: string;
-  readonly #total: number;
-  readonly #from: number;
-  readonly #unit: string | undefined;
-  readonly #stream: TextStream;
-  readonly #clock: Clock;
-  readonly #plainInterval: number;
+  readonly #options: ProgressOptions & Required<Omit<ProgressOptions, "unit">>;
   readonly #started: number;
   #done: number;
   #fields: Fields = {};
@@ -51,16 +47,10 @@ export class Progress {
   #open = true;
 
   constructor(options: ProgressOptions) {
-    this.#label = options.label;
-    this.#total = options.total;
-    this.#from = options.from ?? 0;
-    this.#unit = options.unit;
-    this.#stream = options.stream ?? process.stdout;
-    this.#clock = options.clock ?? (() => performance.now());
-    this.#plainInterval = options.plainInterval ?? 0;
-    this.#started = this.#clock();
-    this.#done = this.#from;
-    if (this.#stream.isTTY === true) this.#redraw();
+    this.#options = { from: 0, stream: process.stdout, clock: steadyClock, plainInterval: 0, ...options };
+    this.#started = this.#options.clock();
+    this.#done = this.#options.from;
+    if (this.#options.stream.isTTY === true) this.#redraw();
   }
 
   /** Sets the count and the fields, and draws. */
@@ -68,50 +58,50 @@ export class Progress {
     if (!this.#open) return;
     this.#done = done;
     this.#fields = fields;
-    const now = this.#clock();
-    const last = done >= this.#total;
-    if (this.#stream.isTTY === true) {
+    const { total, stream, clock, plainInterval } = this.#options;
+    const now = clock();
+    const last = done >= total;
+    if (stream.isTTY === true) {
       if (last || now - this.#drawnAt >= REDRAW) this.#redraw();
-    } else if (last || now - this.#drawnAt >= this.#plainInterval) {
+    } else if (last || now - this.#drawnAt >= plainInterval) {
       this.#drawnAt = now;
-      this.#stream.write(`${this.line(Infinity)}\n`);
+      stream.write(`${this.line(Infinity)}\n`);
     }
   }
 
   /** Prints a line that stays, above the bar. */
   print(text: string): void {
     this.#erase();
-    this.#stream.write(`${text}\n`);
-    if (this.#open && this.#stream.isTTY === true) this.#redraw();
+    this.#options.stream.write(`${text}\n`);
+    if (this.#open && this.#options.stream.isTTY === true) this.#redraw();
   }
 
   /** Ends the bar. It stays on the terminal as it was drawn last; with `text`, that stands in its place. */
   finish(text?: string): void {
     if (!this.#open) return;
-    if (this.#stream.isTTY === true) {
+    if (this.#options.stream.isTTY === true) {
       if (text === undefined) {
         this.#redraw();
-        this.#stream.write("\n");
+        this.#options.stream.write("\n");
         this.#drawn = false;
       } else this.#erase();
     }
     this.#open = false;
-    if (text !== undefined) this.#stream.write(`${text}\n`);
+    if (text !== undefined) this.#options.stream.write(`${text}\n`);
   }
 
   /** The line as it stands, in at most `columns` characters: fields that do not fit are left out from the end. */
   line(columns: number): string {
-    const seconds = (this.#clock() - this.#started) / 1000;
-    const made = this.#done - this.#from;
-    const share = this.#total > 0 ? Math.min(1, this.#done / this.#total) : 1;
+    const { label, total, from, unit, clock } = this.#options;
+    const seconds = (clock() - this.#started) / 1000;
+    const made = this.#done - from;
+    const share = total > 0 ? Math.min(1, this.#done / total) : 1;
     const filled = Math.round(share * BAR);
-    const parts = [
-      `${this.#label} ${formatCount(this.#done)}/${formatCount(this.#total)} ${"█".repeat(filled)}${"░".repeat(BAR - filled)}`,
-    ];
+    const parts = [`${label} ${formatCount(this.#done)}/${formatCount(total)} ${"█".repeat(filled)}${"░".repeat(BAR - filled)}`];
     const ends: string[] = [];
-    if (this.#unit !== undefined && made > 0 && seconds > 0) ends.push(`${formatCount(made / seconds)} ${this.#unit}/s`);
-    if (this.#done >= this.#total) ends.push(formatDuration(seconds));
-    else if (made > 0) ends.push(`ETA ${formatDuration((seconds / made) * (this.#total - this.#done))}`);
+    if (unit !== undefined && made > 0 && seconds > 0) ends.push(`${formatCount(made / seconds)} ${unit}/s`);
+    if (this.#done >= total) ends.push(formatDuration(seconds));
+    else if (made > 0) ends.push(`ETA ${formatDuration((seconds / made) * (total - this.#done))}`);
     const fields = Object.entries(this.#fields).map(
       ([name, value]) => `${name} ${typeof value === "number" ? formatNumber(value) : value}`,
     );
@@ -121,14 +111,14 @@ export class Progress {
 
   #redraw(): void {
     // One column is left free: a full last column makes some terminals wrap.
-    const text = this.line((this.#stream.columns ?? 80) - 1);
-    this.#stream.write(`\r\x1b[K${text}`);
-    this.#drawnAt = this.#clock();
+    const text = this.line((this.#options.stream.columns ?? 80) - 1);
+    this.#options.stream.write(`\r\x1b[K${text}`);
+    this.#drawnAt = this.#options.clock();
     this.#drawn = true;
   }
 
   #erase(): void {
-    if (this.#drawn) this.#stream.write("\r\x1b[K");
+    if (this.#drawn) this.#options.stream.write("\r\x1b[K");
     this.#drawn = false;
   }
 }

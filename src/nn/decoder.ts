@@ -78,6 +78,7 @@ export class Decoder {
   readonly dtype: Dtype;
   /** Positions a sequence may have here. */
   readonly maxPositions: number;
+  /** @internal */
   readonly blocks: readonly DecoderBlock[];
   private readonly weights = new Map<string, Parameter>();
   private readonly adapters = new Map<string, Adapter>();

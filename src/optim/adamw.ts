@@ -45,15 +45,10 @@ export interface StepOutcome {
   readonly overflowed: boolean;
 }
 
-/** Two groups: matrices decay; vectors (norms and biases) do not, unless `decay` is "all". */
-export function decayGroups(
-  parameters: ReadonlyMap<string, Parameter>,
-  weightDecay: number,
-  decay: "matrices" | "all" = "matrices",
-): ParameterGroup[] {
-  const decays = (parameter: Parameter): boolean => decay === "all" || parameter.shape.length > 1;
-  const pick = (wanted: boolean): ReadonlyMap<string, Parameter> =>
-    new Map([...parameters].filter(([, parameter]) => decays(parameter) === wanted));
+/** Two groups: matrices decay; vectors (norms and biases) do not. */
+export function decayGroups(parameters: ReadonlyMap<string, Parameter>, weightDecay: number): ParameterGroup[] {
+  const pick = (matrices: boolean): ReadonlyMap<string, Parameter> =>
+    new Map([...parameters].filter(([, { shape }]) => shape.length > 1 === matrices));
   return [
     { parameters: pick(true), weightDecay },
     { parameters: pick(false), weightDecay: 0 },

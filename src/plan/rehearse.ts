@@ -9,7 +9,7 @@ import { QuestionSampler } from "../data/question-sampler.ts";
 import type { Device, MemoryUse } from "../device/device.ts";
 import { blocksFor } from "../generate/block-manager.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
-import { compileTextStops } from "../generate/text-stops.ts";
+import { compileTextStops } from "../generate/stop-automaton.ts";
 import type { Sequence, StopTable } from "../generate/types.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import { KvCache } from "../nn/kv-cache.ts";

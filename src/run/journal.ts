@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import type { Checkpoint } from "../checkpoint/run-state.ts";
 import { Progress, type Fields } from "../log/progress.ts";
+import { metricRow, rolloutRow } from "../log/rows.ts";
 import type { ValidationPoint } from "./parting-note.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { digestStep, makeReceipt, portable, receiptFile, type ReceiptRows, type StepDigest } from "./receipt.ts";
@@ -31,6 +32,7 @@ export interface Recorded {
   /** Optimiser updates done. */
   readonly updates: number;
   readonly history: RunHistory;
+  /** @internal */
   readonly receipt: ReceiptRows;
   readonly logBytes: Readonly<Record<string, number>>;
   readonly made: StepResult["made"];
@@ -65,7 +67,7 @@ export class Journal {
     this.#progress = progress ? new Progress({ label: "step", total: run.config.train.steps, from: done }) : null;
   }
 
-  /** Opens the logs where a restored state ends, or new ones. `say` is told what a person should know. @throws FileError */
+  /** @internal Opens the logs where a restored state ends, or new ones. `say` is told what a person should know. @throws FileError */
   static async open(
     run: Run,
     restored: { readonly checkpoint: Checkpoint; readonly saved: Saved } | null,
@@ -99,8 +101,8 @@ export class Journal {
     const { step, scored, updates, metrics, made } = result;
     const judged = validation === null ? {} : { "validation/f1": validation.f1, "validation/searches": validation.searches };
     const { values, measured } = rowOf(result);
-    this.#logs.metrics.append(step, { ...metrics, ...values, ...judged }, measured);
-    this.#logs.rollouts.append(scored);
+    this.#logs.metrics.append([metricRow(step, { ...metrics, ...values, ...judged }, measured)]);
+    this.#logs.rollouts.append(scored.map(rolloutRow));
     this.#steps.push(
       digestStep(
         scored,
@@ -132,7 +134,7 @@ export class Journal {
     };
   }
 
-  /** What the receipt says of the steps so far. */
+  /** @internal What the receipt says of the steps so far. */
   get receiptRows(): ReceiptRows {
     return { steps: this.#steps, saves: this.#saves };
   }

@@ -2,13 +2,12 @@
 import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import { printConfig, runConfigFile, type Config } from "../config/index.ts";
-import { truncateAfterStep } from "../log/json-lines.ts";
-import { MetricsLog } from "../log/metrics.ts";
-import { RolloutLog } from "../log/rollouts.ts";
+import { JsonLines, truncateAfterStep } from "../log/json-lines.ts";
+import type { MetricRow, RolloutRow } from "../log/rows.ts";
 
 export interface RunLogs {
-  readonly metrics: MetricsLog;
-  readonly rollouts: RolloutLog;
+  readonly metrics: JsonLines<MetricRow>;
+  readonly rollouts: JsonLines<RolloutRow>;
   /** The files' sizes: what a saved state records. */
   bytes(): Record<string, number>;
   /** Puts everything on the disk. */
@@ -40,8 +39,8 @@ export async function openRunLogs(
         `warning: ${join(folder, name)} holds ${kept} bytes up to step ${done}, the saved state recorded ${recorded}: somebody changed it.`,
       );
   }
-  const metrics = new MetricsLog(join(folder, METRICS));
-  const rollouts = new RolloutLog(join(folder, ROLLOUTS));
+  const metrics = new JsonLines<MetricRow>(join(folder, METRICS));
+  const rollouts = new JsonLines<RolloutRow>(join(folder, ROLLOUTS));
   return {
     metrics,
     rollouts,

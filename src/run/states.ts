@@ -3,8 +3,8 @@
  * and where the run stands.
  */
 import { basename, join } from "node:path";
+import { removeTemporary } from "../checkpoint/atomic.ts";
 import {
-  cleanCheckpoints,
   latestCheckpoint,
   openCheckpoint,
   resumeWarnings,
@@ -32,7 +32,7 @@ export interface Saved {
   readonly weights: Readonly<Record<string, string>>;
 }
 
-/** What states are made of, and checked against. */
+/** @internal What states are made of, and checked against. */
 export type StatesRun = Pick<Run, "config" | "device" | "policy" | "optimizer" | "lossScaler" | "build" | "inputs" | keyof StepParts>;
 
 export class States {
@@ -40,13 +40,14 @@ export class States {
   readonly #run: StatesRun;
   #saved: number | null = null;
 
+  /** @internal */
   constructor(run: StatesRun) {
     this.#run = run;
     this.folder = statesFolder(run.config);
   }
 
   /**
-   * Puts policy, optimiser and loss scale back to where a state left them.
+   * @internal Puts policy, optimiser and loss scale back to where a state left them.
    * @throws FileError where the state's moments are of another kind; ConfigError where it was made with another method, engine or reward.
    */
   async restore(checkpoint: Checkpoint): Promise<Saved> {
@@ -175,7 +176,7 @@ export async function findState(
     say(`warning: ${key} was ${JSON.stringify(before)} when this run was started, now it is ${JSON.stringify(after)}`);
   const folder = statesFolder(config);
   for (const place of [folder, logFolder(config)]) {
-    for (const name of await cleanCheckpoints(place))
+    for (const name of await removeTemporary(place))
       say(`Cleaned up ${join(place, name)}, which a program that was killed left half written.`);
   }
   const checkpoint = await latestCheckpoint(folder);

@@ -1,9 +1,9 @@
 /** What opening an engine takes, and gives. */
 import type { z } from "zod";
 import type { Generator } from "../generate/types.ts";
-import type { StoppingCodec } from "../generate/text-stops.ts";
+import type { StoppingCodec } from "../generate/stop-automaton.ts";
 import type { ChatTemplate } from "../text/chat-template.ts";
-import type { TextCodec } from "../text/text-codec.ts";
+import type { TextCodec } from "../text/prompt.ts";
 import type { NoiseSchedule } from "./curriculum.ts";
 import type { Engine, Simulator } from "./search-engine.ts";
 

@@ -1,5 +1,5 @@
 /** Opens the simulator: a model in this process, or one behind an endpoint, which is asked whether it is there. */
-import { compileTextStops } from "../generate/text-stops.ts";
+import { compileTextStops } from "../generate/stop-automaton.ts";
 import type { Prompt } from "../text/prompt.ts";
 import { ConfigError } from "../util/errors.ts";
 import { ChatClient, type ChatCounts, type Retry } from "./chat-client.ts";

@@ -1,10 +1,9 @@
 /** The simulated search engine: a second language model on the same device writes the documents; its batches work beside the policy's. */
 import type { Generator, StopTable } from "../generate/types.ts";
-import { generateUnlessAborted } from "../generate/generate-unless-aborted.ts";
+import { generateUnlessAborted } from "../generate/sequence.ts";
 import type { SimulatorRequest } from "./search-engine.ts";
 import { Simulation, type SimulationOptions } from "./simulation.ts";
-import type { Prompt, PromptEncoding } from "../text/prompt.ts";
-import type { TextCodec } from "../text/text-codec.ts";
+import type { Prompt, PromptEncoding, TextCodec } from "../text/prompt.ts";
 
 export { keepDocuments, simulatorStop } from "./simulation.ts";
 

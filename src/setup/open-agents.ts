@@ -10,7 +10,7 @@ import type { Question } from "../rl/trajectory.ts";
 import type { NoiseSchedule } from "../search/curriculum.ts";
 import type { Engine } from "../search/search-engine.ts";
 import { simulatorPrompt, simulatorTemplateOf } from "../search/simulator-prompt.ts";
-import { compileStopsOnce } from "../generate/text-stops.ts";
+import { compileStopsOnce } from "../generate/stop-automaton.ts";
 import { promptText } from "../text/prompt.ts";
 import type { Model } from "./open-model.ts";
 import { promptSet } from "./prompt-set.ts";

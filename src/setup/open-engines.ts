@@ -1,7 +1,7 @@
 /** The search engines of a configuration, each opened once. */
 import { enginesUsed, type Config, type Purpose } from "../config/index.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
-import { steadyClock } from "../log/phase-clock.ts";
+import { steadyClock } from "../log/progress.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
 import { engineKind } from "../search/engines.ts";
 import type { Engine } from "../search/search-engine.ts";
@@ -18,7 +18,7 @@ export class Engines {
   readonly #opened = new Map<string, OpenedEngine>();
 
   /**
-   * Opens what `purpose` needs, but for engines that run on a model of this process, which `add` opens: what is wrong with the others is
+   * @internal Opens what `purpose` needs, but for engines that run on a model of this process, which `add` opens: what is wrong with the others is
    * told before gigabytes are loaded. `closing` closes them.
    * @throws as `EngineKind.open` and `loadModule`
    */
@@ -28,7 +28,7 @@ export class Engines {
     return opened;
   }
 
-  /** Opens the simulator on its model. */
+  /** @internal Opens the simulator on its model. */
   async add(
     config: Config,
     generator: BatchGenerator,

@@ -17,7 +17,7 @@ export interface OpenPolicyOptions {
   readonly simulatorPositions?: number | null;
   /** Told what is about to be loaded, with folders in place of Hub ids: to refuse it. */
   readonly check?: (config: Config, device: Device) => Promise<void>;
-  /** Where what is opened is to be closed, in place of `close`. */
+  /** @internal Where what is opened is to be closed, in place of `close`. */
   readonly closing?: Closing;
 }
 
@@ -38,10 +38,8 @@ export interface OpenedPolicy extends Models {
  * Opens the policy of a configuration and nothing else: neither questions nor a simulator are looked at.
  * @throws ConfigError, FileError, DeviceError: whatever is wrong with what the configuration names.
  */
-export async function openPolicy(
-  config: Config,
-  { trains = false, simulatorPositions = null, check, closing = new Closing() }: OpenPolicyOptions = {},
-): Promise<OpenedPolicy> {
+export async function openPolicy(config: Config, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
+  const { trains = false, simulatorPositions = null, check, closing = new Closing() } = options;
   const wanted: Config = {
     ...config,
     model: { ...config.model, ...(trains ? {} : { referencePolicy: null }) },

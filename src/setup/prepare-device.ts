@@ -6,7 +6,7 @@ import type { Config } from "../config/index.ts";
 import type { Device, DeviceProgram } from "../device/device.ts";
 import { rowsFor } from "../generate/decode-rows.ts";
 import { BatchGenerator } from "../generate/scheduler.ts";
-import { compileTextStops } from "../generate/text-stops.ts";
+import { compileTextStops } from "../generate/stop-automaton.ts";
 import { Progress } from "../log/progress.ts";
 import { Decoder } from "../nn/decoder.ts";
 import { KvCache } from "../nn/kv-cache.ts";

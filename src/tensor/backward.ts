@@ -178,7 +178,7 @@ class Walk implements Gradients {
 export interface BackwardOptions {
   /** Gradient of `root`, of its shape; needed where `root` is not a loss. It stays the caller's. */
   readonly seed?: Tensor;
-  /** Where gradients of tensors from outside the tape go: those of an enclosing walk. Leaves' `.grad` unless told. */
+  /** @internal Where gradients of tensors from outside the tape go: those of an enclosing walk. Leaves' `.grad` unless told. */
   readonly into?: Gradients;
 }
 

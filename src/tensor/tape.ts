@@ -31,10 +31,11 @@ export interface TapeNode {
 }
 
 export class Tape extends Owned {
+  /** @internal */
   readonly nodes: TapeNode[] = [];
-  /** Every tensor that a node put out. */
+  /** @internal Every tensor that a node put out. */
   readonly produced = new Set<Tensor>();
-  /** Owns what was recorded. */
+  /** @internal Owns what was recorded. */
   readonly memory = new Scope();
 
   constructor() {

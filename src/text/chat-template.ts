@@ -17,12 +17,8 @@ export interface PromptMessage {
   readonly content: Prompt;
 }
 
-export interface ChatOptions {
-  /** Ends with the opening of the assistant's turn. Default true. */
-  readonly addGenerationPrompt?: boolean;
-  /** Further variables of the template: `enable_thinking`, `tools`, `date_string` … */
-  readonly variables?: Readonly<Record<string, unknown>>;
-}
+/** Further variables of a template: `enable_thinking`, `tools`, `date_string` … */
+export type TemplateVariables = Readonly<Record<string, unknown>>;
 
 /** What is used of the library's runtime. */
 interface JinjaScope {
@@ -103,7 +99,7 @@ export class ChatTemplate {
    * (the template sees a placeholder in their place).
    * @throws ConfigError when the template refuses the messages, or does not show each foreign part once.
    */
-  renderPrompt(messages: readonly PromptMessage[], options: ChatOptions = {}): PromptPart[] {
+  renderPrompt(messages: readonly PromptMessage[], variables: TemplateVariables = {}): PromptPart[] {
     const texts: string[] = [];
     const shown = messages.map(({ role, content }): ChatMessage => ({
       role,
@@ -114,7 +110,7 @@ export class ChatTemplate {
     const parts: PromptPart[] = [];
     const seen: number[] = [];
     let at = 0;
-    const whole = this.renderOnce(shown, options);
+    const whole = this.renderOnce(shown, variables);
     for (const match of whole.matchAll(placeholders)) {
       const index = Number(match[1]);
       seen.push(index);
@@ -133,11 +129,11 @@ export class ChatTemplate {
   }
 
   /** A run renders the same few messages again and again, with other foreign texts in them: half a millisecond each time. */
-  private renderOnce(messages: readonly ChatMessage[], options: ChatOptions): string {
-    const key = JSON.stringify([messages, options]);
+  private renderOnce(messages: readonly ChatMessage[], variables: TemplateVariables): string {
+    const key = JSON.stringify([messages, variables]);
     const known = this.rendered.get(key);
     if (known !== undefined) return known;
-    const text = this.render(messages, options);
+    const text = this.render(messages, variables);
     if (this.rendered.size >= mostRendered) this.rendered.clear();
     this.rendered.set(key, text);
     return text;
@@ -148,28 +144,17 @@ export class ChatTemplate {
    * `date_string` is given, so that prompts are the same every day.
    * @throws ConfigError when the template refuses the messages.
    */
-  render(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
+  render(messages: readonly ChatMessage[], variables: TemplateVariables = {}): string {
     try {
       const scope: JinjaScope = new Environment();
-      const variables = {
-        ...globals,
-        ...this.specials,
-        messages,
-        add_generation_prompt: options.addGenerationPrompt ?? true,
-        ...options.variables,
-      };
-      for (const [name, value] of Object.entries(variables)) scope.set(name, value);
+      // Ends with the opening of the assistant's turn.
+      const all = { ...globals, ...this.specials, messages, add_generation_prompt: true, ...variables };
+      for (const [name, value] of Object.entries(all)) scope.set(name, value);
       const interpreter: JinjaInterpreter = new Interpreter(scope);
       return interpreter.run(this.template.parsed).value;
     } catch (cause) {
-      throw new ConfigError(
-        {
-          where: this.where,
-          what: `the chat template refuses the messages (${messageOf(cause)})`,
-          got: messages.map((m) => m.role).join(", ") || "no messages",
-        },
-        { cause },
-      );
+      const what = `the chat template refuses the messages (${messageOf(cause)})`;
+      throw new ConfigError({ where: this.where, what, got: messages.map((m) => m.role).join(", ") || "no messages" }, { cause });
     }
   }
 }

@@ -44,10 +44,8 @@ export class Encoder {
     try {
       this.#inner = new LibraryTokenizer(whole, config);
     } catch (cause) {
-      throw new ConfigError(
-        { where, what: `the tokenizer cannot be read (${cause instanceof Error ? cause.message : String(cause)})` },
-        { cause },
-      );
+      const what = `the tokenizer cannot be read (${cause instanceof Error ? cause.message : String(cause)})`;
+      throw new ConfigError({ where, what }, { cause });
     }
     this.#added = new Map(added.filter(({ content }) => content !== "").map((token) => [token.content, token]));
     const contents = [...this.#added.keys()].sort((a, b) => b.length - a.length);

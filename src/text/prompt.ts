@@ -21,6 +21,13 @@ export interface PromptEncoding {
   readonly begin?: boolean;
 }
 
+/** What the rooms of text ask of a tokenizer: the part of `Tokenizer` that they use. */
+export interface TextCodec {
+  /** Ids of a prompt: special tokens where our parts spell them, letters in what comes from outside. A bare string comes from outside. */
+  encodePrompt(prompt: Prompt, options?: PromptEncoding): number[];
+  decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean; readonly continuation?: boolean }): string;
+}
+
 export const ours = (text: string): PromptPart => ({ text, foreign: false });
 export const foreign = (text: string): PromptPart => ({ text, foreign: true });
 

@@ -19,7 +19,6 @@ export interface TokenizerJson {
   readonly added_tokens?: readonly AddedTokenJson[] | null;
   readonly normalizer?: Step | null;
   readonly pre_tokenizer?: Step | null;
-  readonly post_processor?: Step | null;
   readonly decoder?: Step | null;
 }
 
@@ -74,11 +73,10 @@ export function readTokenBytes(json: TokenizerJson, where: string): TokenBytes {
   const addedById = new Map(added.map((token) => [token.id, token]));
   const specials = new Map(added.filter((token) => token.special === true).map((token) => [token.id, token.content]));
 
-  let size = 0;
   const tokens: (string | undefined)[] = [];
   for (const [token, id] of Object.entries(json.model.vocab)) tokens[id] = token;
   for (const { id, content } of added) tokens[id] = content;
-  size = tokens.length;
+  const size = tokens.length;
 
   const byteOf = new Map(byteAlphabet.map((character, byte) => [character, byte]));
   const encoder = new TextEncoder();

@@ -39,6 +39,7 @@ export interface DecodeOptions {
 }
 
 export class Tokenizer {
+  /** @internal */
   readonly kind: VocabularyKind;
   /** One more than the largest id. A model may have more rows than that, never fewer (`checkTokenizerFits`). */
   readonly vocabularySize: number;
@@ -118,20 +119,6 @@ export class Tokenizer {
     return decoder.pushAll(ids) + decoder.end();
   }
 
-  /** Exact bytes of all ids, one after the other; special tokens have none. */
-  decodeBytes(ids: readonly number[]): Uint8Array {
-    let length = 0;
-    for (const id of ids) length += this.tokenBytes(id).length;
-    const bytes = new Uint8Array(length);
-    let at = 0;
-    for (const id of ids) {
-      const part = this.tokenBytes(id);
-      bytes.set(part, at);
-      at += part.length;
-    }
-    return bytes;
-  }
-
   /**
    * The bytes one token stands for: a view, not to be written to. Special tokens have none, nor have unused ids and ids beyond the
    * vocabulary: a model may have more rows than there are tokens, and may sample them. @throws RequestError for what is no id.
@@ -151,11 +138,6 @@ export class Tokenizer {
   /** The text of a special token, or undefined for an ordinary one. */
   specialText(id: number): string | undefined {
     return this.table.specials.get(id);
-  }
-
-  /** Contents of all special tokens. */
-  get specialTokens(): ReadonlyMap<number, string> {
-    return this.table.specials;
   }
 
   /** Whether decoding a whole text drops one space at its start. */

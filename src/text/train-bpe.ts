@@ -5,40 +5,13 @@
  * touches only those words. Ties are broken by token ids, so the same texts give the same file.
  */
 import { ConfigError } from "../util/errors.ts";
+import { byteAlphabet } from "./token-bytes.ts";
 
 /** Which texts become one word: an optional space, an optional "<" or "</", letters; single digits (after an optional space); runs of other signs up to the next "<"; white space. */
-export const defaultWordPattern = " ?(?:<\\/?)?\\p{L}+| ?\\p{N}| ?[^\\s\\p{L}\\p{N}<]+| ?<\\/?|\\s+";
+const wordPattern = " ?(?:<\\/?)?\\p{L}+| ?\\p{N}| ?[^\\s\\p{L}\\p{N}<]+| ?<\\/?|\\s+";
 
 /** What a trained tokenizer.json holds; loads with `@huggingface/tokenizers` and with the Rust and Python ones. */
-export interface TokenizerJson {
-  readonly version: "1.0";
-  readonly truncation: null;
-  readonly padding: null;
-  readonly added_tokens: readonly {
-    readonly id: number;
-    readonly content: string;
-    readonly single_word: false;
-    readonly lstrip: false;
-    readonly rstrip: false;
-    readonly normalized: false;
-    readonly special: true;
-  }[];
-  readonly normalizer: null;
-  readonly pre_tokenizer: unknown;
-  readonly post_processor: null;
-  readonly decoder: unknown;
-  readonly model: {
-    readonly type: "BPE";
-    readonly dropout: null;
-    readonly unk_token: null;
-    readonly continuing_subword_prefix: null;
-    readonly end_of_word_suffix: null;
-    readonly fuse_unk: false;
-    readonly byte_fallback: false;
-    readonly vocab: Readonly<Record<string, number>>;
-    readonly merges: readonly (readonly [string, string])[];
-  };
-}
+export type TokenizerJson = ReturnType<typeof tokenizerJson>;
 
 /** Options of `trainBpe`. */
 export interface TrainBpeOptions {
@@ -48,19 +21,6 @@ export interface TrainBpeOptions {
   readonly specialTokens: readonly string[];
   /** Word counts are raised to this power; 1 is ordinary BPE. */
   readonly countPower?: number;
-  /** Regular expression source (flag u) whose matches are the words. */
-  readonly wordPattern?: string;
-}
-
-/** The printable stand-in of each byte (GPT-2's table): byte -> character. */
-export function byteCharacters(): string[] {
-  const table: string[] = [];
-  let next = 256;
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-    table.push(String.fromCharCode(printable ? byte : next++));
-  }
-  return table;
 }
 
 interface Word {
@@ -88,11 +48,7 @@ class PairIndex {
       const pair = (word.symbols[i] as number) * pairBase + (word.symbols[i + 1] as number);
       const count = (this.counts.get(pair) ?? 0) + sign * word.count;
       this.counts.set(pair, count);
-      if (sign === 1) {
-        const set = this.holders.get(pair);
-        if (set === undefined) this.holders.set(pair, new Set([wordIndex]));
-        else set.add(wordIndex);
-      }
+      if (sign === 1) this.holders.set(pair, (this.holders.get(pair) ?? new Set()).add(wordIndex));
     }
   }
 
@@ -134,7 +90,7 @@ function mergeWord(symbols: readonly number[], left: number, right: number, merg
  * @throws ConfigError when the vocabulary has no room for special tokens and bytes, or the texts do not hold enough pairs to fill it
  */
 export function trainBpe(texts: Iterable<string>, options: TrainBpeOptions): TokenizerJson {
-  const { vocabSize, specialTokens, countPower = 0.75, wordPattern = defaultWordPattern } = options;
+  const { vocabSize, specialTokens, countPower = 0.75 } = options;
   const firstMerge = specialTokens.length + 256;
   if (vocabSize < firstMerge)
     throw new ConfigError({
@@ -143,8 +99,7 @@ export function trainBpe(texts: Iterable<string>, options: TrainBpeOptions): Tok
       expected: `${firstMerge} or more (special tokens and 256 bytes)`,
       got: String(vocabSize),
     });
-  const characters = byteCharacters();
-  const tokens = [...specialTokens, ...characters];
+  const tokens = [...specialTokens, ...byteAlphabet];
   const encoder = new TextEncoder();
   const words: Word[] = [];
   for (const [word, count] of [...countWords(texts, new RegExp(wordPattern, "gu"))].sort((a, b) => (a[0] < b[0] ? -1 : 1))) {
@@ -180,38 +135,23 @@ export function trainBpe(texts: Iterable<string>, options: TrainBpeOptions): Tok
     index.take(pair);
     tokens.push(merged);
   }
-  return tokenizerJson(tokens, merges, specialTokens, wordPattern);
+  return tokenizerJson(tokens, merges, specialTokens);
 }
 
-function tokenizerJson(
-  tokens: readonly string[],
-  merges: [string, string][],
-  specialTokens: readonly string[],
-  wordPattern: string,
-): TokenizerJson {
+function tokenizerJson(tokens: readonly string[], merges: [string, string][], specialTokens: readonly string[]) {
+  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false };
+  const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false };
+  const split = { type: "Split", pattern: { Regex: wordPattern }, behavior: "Isolated", invert: false };
+  const vocab: Readonly<Record<string, number>> = Object.fromEntries(tokens.map((token, id) => [token, id]));
   return {
     version: "1.0",
     truncation: null,
     padding: null,
-    added_tokens: specialTokens.map((content, id) => ({
-      id,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
+    added_tokens: specialTokens.map((content, id) => ({ id, content, ...plain, special: true })),
     normalizer: null,
-    pre_tokenizer: {
-      type: "Sequence",
-      pretokenizers: [
-        { type: "Split", pattern: { Regex: wordPattern }, behavior: "Isolated", invert: false },
-        { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
-      ],
-    },
+    pre_tokenizer: { type: "Sequence", pretokenizers: [split, byteLevel] },
     post_processor: null,
-    decoder: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
+    decoder: byteLevel,
     model: {
       type: "BPE",
       dropout: null,
@@ -220,8 +160,30 @@ function tokenizerJson(
       end_of_word_suffix: null,
       fuse_unk: false,
       byte_fallback: false,
-      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
+      vocab,
       merges,
     },
+  };
+}
+
+/**
+ * An encoder that gives the ids of `encode(text)` for tokenizers of `trainBpe`: each word is encoded once and remembered, since in generated
+ * text the same words come again and again.
+ * @param encode - the tokenizer's own, without added special tokens
+ */
+export function cachedEncoder(encode: (text: string) => readonly number[]): (text: string) => number[] {
+  const pieces = new RegExp(wordPattern, "gu");
+  const cache = new Map<string, readonly number[]>();
+  return (text) => {
+    const ids: number[] = [];
+    for (const [piece] of text.matchAll(pieces)) {
+      let encoded = cache.get(piece);
+      if (encoded === undefined) {
+        encoded = encode(piece);
+        cache.set(piece, encoded);
+      }
+      for (const id of encoded) ids.push(id);
+    }
+    return ids;
   };
 }

@@ -1,5 +1,5 @@
 /** The other programs, the example and the commands that the README names. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -130,6 +130,9 @@ describe("the examples", () => {
     expect([code, stderr]).toEqual([0, ""]);
     for (let step = 1; step <= 3; step++)
       expect(stdout).toMatch(new RegExp(`^step ${step}: reward \\d\\.\\d{3}, searches \\d\\.\\d\\d$`, "m"));
+    const rows = readRows(join(folder, "runs", "three-steps", "metrics.jsonl"));
+    expect(rows.map(({ step }) => step)).toEqual([1, 2, 3]);
+    expect(readdirSync(join(folder, "checkpoints", "three-steps"))).toContain("step-000003");
   });
 });
 

@@ -9,7 +9,7 @@ import type { JudgedRow } from "../../src/evaluation/judge.ts";
 import { createDevice } from "../../src/device/create.ts";
 import { shuffled } from "../../src/data/question-sampler.ts";
 import { tokenLogProbs } from "../../src/rl/update.ts";
-import type { RolloutRow } from "../../src/log/rollouts.ts";
+import type { RolloutRow } from "../../src/log/rows.ts";
 import { openModel } from "../../src/setup/open-model.ts";
 import { buildIfStale, readRows, settingsFor, shortRun, train, type Ended } from "../helpers/program.ts";
 import { tinyQuickstart } from "../helpers/tiny-quickstart.ts";

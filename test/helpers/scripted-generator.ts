@@ -14,8 +14,7 @@ import {
   type Sequence,
   type StopTable,
 } from "../../src/generate/types.ts";
-import type { TextCodec } from "../../src/text/text-codec.ts";
-import { partsOf } from "../../src/text/prompt.ts";
+import { partsOf, type TextCodec } from "../../src/text/prompt.ts";
 import { RequestError } from "../../src/util/errors.ts";
 
 export const eosId = 256;

@@ -22,7 +22,7 @@ import { makeWorld } from "../../src/data/quickstart/world.ts";
 import { createDevice } from "../../src/device/create.ts";
 import type { Device } from "../../src/device/device.ts";
 import { fromHuggingFace } from "../../src/nn/config.ts";
-import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
+import { Tokenizer } from "../../src/text/tokenizer.ts";
 
 export const root = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -77,7 +77,7 @@ async function make(folder: string, device: Device): Promise<void> {
   for (const name of ["train", "validation", "test"]) keepRegions(join(folder, "world", `${name}.jsonl`));
   const json = makeTokenizer(inventedSource(world), recipe.seed, model.vocab_size);
   const tokenizerConfig = { pad_token: padToken, eos_token: eosToken };
-  const tokenizer = new Tokenizer(json as TokenizerJson, tokenizerConfig);
+  const tokenizer = new Tokenizer(json, tokenizerConfig);
   const encode = (text: string): number[] => tokenizer.encode(text, { parseSpecialTokens: false });
   const config = fromHuggingFace(
     { ...model, bos_token_id: null, eos_token_id: tokenizer.eosId, pad_token_id: tokenizer.padId },

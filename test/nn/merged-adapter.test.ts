@@ -2,8 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadDecoder, saveDecoder } from "../../src/checkpoint/hugging-face.ts";
-import { mergeAdapter } from "../../src/checkpoint/merge.ts";
+import { loadDecoder, saveModelFolder } from "../../src/checkpoint/hugging-face.ts";
+import { exportModel } from "../../src/checkpoint/merge.ts";
 import { loadAdapter, saveAdapter } from "../../src/checkpoint/peft.ts";
 import { packBatch } from "../../src/nn/batch.ts";
 import type { Decoder } from "../../src/nn/decoder.ts";
@@ -40,11 +40,11 @@ describe("a merged model", () => {
   for (const [name, config] of Object.entries(tinyConfigs))
     it(`gives the logits of ${name} with the adapter beside it, and so does the adapter saved again`, async () => {
       const place = (part: string): string => join(folder, `${name}-${part}`);
-      await saveDecoder(tinyDecoder(config, new ReferenceDevice()), place("base"));
+      await saveModelFolder(tinyDecoder(config, new ReferenceDevice()), place("base"));
       const rankOf = (module: string): number | null => (module.endsWith("o_proj") ? null : module.endsWith("q_proj") ? 3 : 4);
       const fields = { target_modules: "all-linear", exclude_modules: ["o_proj"], rank_pattern: { q_proj: 3 }, use_rslora: true };
       await writeAdapter(place("adapter"), randomPairs(config, rankOf), fields);
-      await mergeAdapter({ base: place("base"), adapter: place("adapter"), to: place("merged") });
+      await exportModel({ base: place("base"), adapter: place("adapter"), to: place("merged") });
       const base = await loadDecoder(place("base"), device());
       await loadAdapter(base, "a", place("adapter"));
       await saveAdapter(base, "a", place("again"), { baseModel: "base" });

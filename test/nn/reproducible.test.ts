@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { loadDecoder, loadTensors, saveDecoder, saveTensors } from "../../src/checkpoint/hugging-face.ts";
+import { loadDecoder, loadTensors, saveModelFolder, saveTensors } from "../../src/checkpoint/hugging-face.ts";
 import type { Device } from "../../src/device/device.ts";
 import type { DeviceOptions } from "../../src/device/create.ts";
 import { packBatch } from "../../src/nn/batch.ts";
@@ -77,7 +77,7 @@ describe("four training steps", () => {
         async (device) => {
           const { decoder, optimiser } = make(device);
           for (let step = 0; step < 2; step++) await trainStep(decoder, optimiser, step);
-          await saveDecoder(decoder, folder);
+          await saveModelFolder(decoder, folder);
           await saveTensors(moments, optimiser.stateTensors(), { metadata: { step: String(optimiser.step) } });
         },
         { maxShardBytes: 512 },

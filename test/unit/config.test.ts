@@ -93,6 +93,7 @@ describe("a configuration", () => {
     expect(configOf("optimizer.learningRate=1e-4").optimizer.learningRate).toBe(1e-4);
     expect(configOf("train.recompute=true").train.recompute).toBe(true);
     expect(configOf("data.corpus=c", "data.corpus=null").data.corpus).toBeNull();
+    expect(configOf("search.engine=null").search.engine).toBeNull();
   });
 
   it("puts the package's folder for {package}", () => {

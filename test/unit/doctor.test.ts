@@ -1,9 +1,8 @@
 /** The doctor on machines other than this one: what is missing is named, with the command that mends it. */
 import { describe, expect, it } from "vitest";
-import { adapterLines } from "../../src/commands/doctor/adapters.ts";
+import { adapterLines } from "../../src/commands/doctor.ts";
 import { findingsOf, type Finding } from "../../src/commands/doctor/findings.ts";
-import { findHardware } from "../../src/commands/doctor/hardware.ts";
-import type { System } from "../../src/commands/doctor/system.ts";
+import { findHardware, type System } from "../../src/commands/doctor/system.ts";
 import { findVulkan } from "../../src/commands/doctor/vulkan-files.ts";
 import { tiersOf } from "../../src/device/facts.ts";
 import { adapter, emptyProbe, h200 } from "../helpers/adapters.ts";

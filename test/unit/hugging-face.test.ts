@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadDecoder, loadTensors, loadWeights, saveDecoder, saveModelFolder, saveTensors } from "../../src/checkpoint/hugging-face.ts";
+import { loadDecoder, loadTensors, loadWeights, saveModelFolder, saveTensors } from "../../src/checkpoint/hugging-face.ts";
 import { SafetensorsFile } from "../../src/checkpoint/safetensors.ts";
 import { writeSafetensors, type TensorSource } from "../../src/checkpoint/safetensors-write.ts";
 import { toHuggingFace, type DecoderConfig } from "../../src/nn/config.ts";
@@ -64,7 +64,7 @@ describe("a Hugging Face folder", () => {
       const device = new ReferenceDevice();
       const path = join(folder, name);
       const decoder = tinyDecoder(config, device);
-      await saveDecoder(decoder, path);
+      await saveModelFolder(decoder, path);
       const again = await loadDecoder(path, device);
       expect(again.config).toEqual({ ...config, extra: { ...config.extra, torch_dtype: "float32" } });
       for (const [key, parameter] of decoder.parameters())
@@ -75,8 +75,8 @@ describe("a Hugging Face folder", () => {
   it("holds bf16 bits exactly: read as f32 and written back as bf16 it is the same file", async () => {
     const device = new ReferenceDevice();
     const [first, second] = [join(folder, "bf16-a"), join(folder, "bf16-b")];
-    await saveDecoder(tinyDecoder(tinyConfigs.qwen2, device), first, { dtype: "bf16" });
-    await saveDecoder(await loadDecoder(first, device), second, { dtype: "bf16" });
+    await saveModelFolder(tinyDecoder(tinyConfigs.qwen2, device), first, { dtype: "bf16" });
+    await saveModelFolder(await loadDecoder(first, device), second, { dtype: "bf16" });
     for (const file of ["model.safetensors", "config.json"])
       expect(await readFile(join(second, file))).toEqual(await readFile(join(first, file)));
     const frozen = await loadDecoder(first, device, { dtype: "bf16" });
@@ -175,7 +175,7 @@ describe("a Hugging Face folder", () => {
     const device = new ReferenceDevice();
     const decoder = await loadDecoder(modelFolder("stories260K-hf"), device);
     const path = join(folder, "stories");
-    await saveDecoder(decoder, path);
+    await saveModelFolder(decoder, path);
     const [ours, theirs] = [
       await SafetensorsFile.open(join(path, "model.safetensors")),
       await SafetensorsFile.open(join(modelFolder("stories260K-hf"), "model.safetensors")),
@@ -236,7 +236,7 @@ describe("a Hugging Face folder", () => {
   it("refuses weights of another model without touching the decoder's", async () => {
     const device = new ReferenceDevice();
     const path = join(folder, "other");
-    await saveDecoder(tinyDecoder(tinyConfigs.llama, device), path);
+    await saveModelFolder(tinyDecoder(tinyConfigs.llama, device), path);
     const decoder = tinyDecoder(tinyConfigs.qwen3, device);
     const before = await decoder.headWeight.read();
     await expect(loadWeights(decoder, path)).rejects.toThrow(FileError);

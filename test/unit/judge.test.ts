@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { methods } from "../../src/agent/methods/index.ts";
 import { judge, type JudgedRow, type JudgeOptions } from "../../src/evaluation/judge.ts";
-import { compileStopsOnce } from "../../src/generate/text-stops.ts";
+import { compileStopsOnce } from "../../src/generate/stop-automaton.ts";
 import type { SearchEngine } from "../../src/search/search-engine.ts";
 import { byteCodec, eosId, ScriptedGenerator, tokenBytes, vocabulary, type Script } from "../helpers/scripted-generator.ts";
 

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { saveDecoder } from "../../src/checkpoint/hugging-face.ts";
+import { saveModelFolder } from "../../src/checkpoint/hugging-face.ts";
 import { openWeights, closeAll } from "../../src/checkpoint/load-model.ts";
-import { exportModel, mergeAdapter } from "../../src/checkpoint/merge.ts";
+import { exportModel } from "../../src/checkpoint/merge.ts";
 import { makeMerge, packColumns, type Merged, type MergeJob } from "../../src/checkpoint/merge-kernel.ts";
 import { MergeThreads } from "../../src/checkpoint/merge-threads.ts";
 import { writeSafetensors } from "../../src/checkpoint/safetensors-write.ts";
@@ -213,7 +213,7 @@ describe("merged weights", () => {
 /** A folder with a tiny Llama's weights, a config.json as people have it, and small files. */
 async function tinyModel(dtype: FloatDtype): Promise<string> {
   const place = await fresh();
-  await saveDecoder(tinyDecoder(tinyConfigs.llama, new ReferenceDevice()), place, { dtype });
+  await saveModelFolder(tinyDecoder(tinyConfigs.llama, new ReferenceDevice()), place, { dtype });
   const config = await readFile(join(place, "config.json"), "utf8");
   await writeFile(
     join(place, "config.json"),
@@ -230,13 +230,13 @@ async function tinyModel(dtype: FloatDtype): Promise<string> {
 const half = (module: string): number | null => (module.includes("layers.0.mlp") ? null : module.endsWith("q_proj") ? 2 : 4);
 const halfFields = { target_modules: "^(?!.*layers.0.mlp).*_proj", rank_pattern: { q_proj: 2 }, use_rslora: true };
 
-describe("mergeAdapter", () => {
+describe("exportModel with an adapter", () => {
   it("writes base + scale B A of every pair, and all other tensors and files as they were", async () => {
     const base = await tinyModel("bf16");
     const pairs = randomPairs(tinyConfigs.llama, half);
     const adapter = await writeAdapter(await fresh(), pairs, halfFields);
     const to = join(await fresh(), "merged");
-    const done = await mergeAdapter({ base, adapter, to });
+    const done = await exportModel({ base, adapter, to });
     expect(done).toMatchObject({ tensors: 35, merged: 11, files: ["model.safetensors"], dtypes: ["bf16"], dropout: 0.05 });
     const kept = ["LICENSE", "chat_template.jinja", "config.json", "generation_config.json", "tokenizer.json"];
     expect((await readdir(to)).sort()).toEqual([...kept, "model.safetensors"].sort());
@@ -269,7 +269,7 @@ describe("mergeAdapter", () => {
       const pairs = randomPairs(tinyConfigs.llama, half);
       const adapter = await writeAdapter(await fresh(), pairs, halfFields, "f16");
       const to = join(await fresh(), "merged");
-      await mergeAdapter({ base, adapter, to, dtype, maxShardBytes: 20_000 });
+      await exportModel({ base, adapter, to, dtype, maxShardBytes: 20_000 });
       const script = fileURLToPath(new URL("../reference/merged.py", import.meta.url));
       const errors = JSON.parse(execFileSync("python3", [script, base, adapter, to], { encoding: "utf8" })) as Record<string, number>;
       expect(Object.keys(errors)).toHaveLength(35);
@@ -290,12 +290,12 @@ describe("mergeAdapter", () => {
       randomPairs(tinyConfigs.qwen3, () => 4),
       { target_modules: "all-linear" },
     );
-    await expect(mergeAdapter({ base, adapter, to: join(parent, "x") })).rejects.toThrow(
+    await expect(exportModel({ base, adapter, to: join(parent, "x") })).rejects.toThrow(
       /have another shape: (.|\n)*made for "Qwen\/Qwen2.5-0.5B"/,
     );
     const broken = randomPairs(tinyConfigs.llama, () => 4);
     broken.get("base_model.model.model.layers.1.mlp.up_proj.lora_B.weight")!.values[6] = NaN;
-    await expect(mergeAdapter({ base, adapter: await writeAdapter(await fresh(), broken), to: join(parent, "x") })).rejects.toThrow(
+    await expect(exportModel({ base, adapter: await writeAdapter(await fresh(), broken), to: join(parent, "x") })).rejects.toThrow(
       /layers.1.mlp.up_proj.weight" \[1, 0\]: .*adapter is not finite/,
     );
     expect(await readdir(parent)).toEqual([]);
@@ -305,7 +305,7 @@ describe("mergeAdapter", () => {
 describe("exportModel", () => {
   it("changes the type of a head that repeats a tied embedding, too, and leaves the frequencies of old checkpoints as they are", async () => {
     const base = await fresh();
-    await saveDecoder(tinyDecoder(tinyConfigs.qwen2, new ReferenceDevice()), base, { dtype: "f32" });
+    await saveModelFolder(tinyDecoder(tinyConfigs.qwen2, new ReferenceDevice()), base, { dtype: "f32" });
     const { files, found } = await openWeights(base);
     const extra = [...found.byName].map(([name, { file, entry }]) => ({ name, like: name, shape: entry.shape, file }));
     const embedding = extra.find(({ name }) => name === "model.embed_tokens.weight")!;
@@ -375,7 +375,7 @@ describe("exportModel", () => {
     const values = tinyWeights(tinyConfigs.qwen2).get("model.layers.1.mlp.up_proj.weight")!;
     values[25] = -70000;
     decoder.parameters().get("model.layers.1.mlp.up_proj.weight")!.write(values);
-    await saveDecoder(decoder, base);
+    await saveModelFolder(decoder, base);
     const to = join(await fresh(), "new");
     await expect(exportModel({ base, to, dtype: "f16" })).rejects.toThrow(
       /"model.layers.1.mlp.up_proj.weight" \[1, 1\]: a number is too large for f16; expected at most 65504 in size, got -70000\n.*bf16 or f32/,
@@ -429,7 +429,7 @@ describe("zerosearch export", () => {
     );
     expect(text).toMatch(/writing .*1\/1 █+.*\n35 tensors, 11 of them merged: \d+ KiB of bf16 in \d+ files, written to .*new in /);
     const expected = join(await fresh(), "expected");
-    await mergeAdapter({ base, adapter, to: expected, dtype: "bf16", maxShardBytes: 12_000 });
+    await exportModel({ base, adapter, to: expected, dtype: "bf16", maxShardBytes: 12_000 });
     for (const name of await readdir(expected)) expect(await readFile(join(to, name)), name).toEqual(await readFile(join(expected, name)));
   });
 

@@ -12,7 +12,7 @@ import { packMicroBatch } from "../../src/rl/packing.ts";
 import type { Question, SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { simulatorMessages } from "../../src/search/simulation.ts";
 import { simulatorPrompt, tunedSimulatorTemplate } from "../../src/search/simulator-prompt.ts";
-import { compileStopsOnce } from "../../src/generate/text-stops.ts";
+import { compileStopsOnce } from "../../src/generate/stop-automaton.ts";
 import { promptSettings } from "../../src/setup/open-agents.ts";
 import { openTokenizer } from "../../src/setup/open-model.ts";
 import { foreign, ours, promptText, type Prompt } from "../../src/text/prompt.ts";
@@ -218,7 +218,7 @@ describe.skipIf(!hasGolden)("prompts", () => {
       ),
     );
     expect(count(ids, 128000)).toBe(1);
-    const asked = realTemplate("llama3").render([{ role: "user", content: "x" }], { variables: { date_string: "01 Jan 2020" } });
+    const asked = realTemplate("llama3").render([{ role: "user", content: "x" }], { date_string: "01 Jan 2020" });
     expect(asked).toContain("Today Date: 01 Jan 2020\n");
   });
 

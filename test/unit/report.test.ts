@@ -3,9 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { JsonLines, truncateAfterStep } from "../../src/log/json-lines.ts";
-import { MetricsLog, withoutTimes, type MetricRow } from "../../src/log/metrics.ts";
 import { evaluationJson, evaluationTable, type EvaluationRow } from "../../src/evaluation/report.ts";
-import { RolloutLog } from "../../src/log/rollouts.ts";
+import { metricRow, rolloutRow } from "../../src/log/rows.ts";
 import { partingNote } from "../../src/run/parting-note.ts";
 import { formatTable } from "../../src/log/table.ts";
 import type { SearchTrajectory } from "../../src/rl/trajectory.ts";
@@ -102,14 +101,15 @@ describe("the metrics of two runs", () => {
   it("agree once what a clock measured is taken out", () => {
     const rows = [10, 20].map((seconds, run) => {
       const file = join(folder, `${run}.jsonl`);
-      const log = new MetricsLog(file);
-      log.append(1, { "reward/mean": 0.25, "loss/policy": NaN }, { step: seconds, tokensPerSecond: seconds });
+      const log = new JsonLines(file);
+      log.append([metricRow(1, { "reward/mean": 0.25, "loss/policy": NaN }, { step: seconds, tokensPerSecond: seconds })]);
       log.close();
-      return rowsOf(file)[0] as unknown as MetricRow;
+      return rowsOf(file)[0]!;
     });
     expect(rows[0]).toEqual({ step: 1, "reward/mean": 0.25, "loss/policy": null, "time/step": 10, "time/tokensPerSecond": 10 });
     expect(Object.keys(rows[0] ?? {}).at(-1)).toBe("time/tokensPerSecond");
-    expect(withoutTimes(rows[0] as MetricRow)).toEqual(withoutTimes(rows[1] as MetricRow));
+    const [first, second] = rows.map((row) => Object.entries(row).filter(([key]) => !key.startsWith("time/")));
+    expect(first).toEqual(second);
   });
 });
 
@@ -133,11 +133,12 @@ describe("the log of rollouts", () => {
       text: "<search> who </search>",
     };
     const file = join(folder, "rollouts.jsonl");
-    const log = new RolloutLog(file);
-    log.append([
+    const log = new JsonLines(file);
+    const scored = [
       { trajectory, reward: 1, advantage: 0.5 },
       { trajectory, reward: 0, advantage: Float32Array.of(NaN, -1.5, 3) },
-    ]);
+    ];
+    log.append(scored.map(rolloutRow));
     log.close();
     expect(rowsOf(file)).toEqual([
       { ...trajectory, step: 4, reward: 1, advantage: 0.5 },

@@ -9,7 +9,7 @@ import type { AgentSettings, MethodContext } from "../../src/agent/methods/metho
 import type { Question, SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { parseDocuments } from "../../src/search/documents.ts";
 import type { SearchEngine, SearchRequest } from "../../src/search/search-engine.ts";
-import { compileStopsOnce } from "../../src/generate/text-stops.ts";
+import { compileStopsOnce } from "../../src/generate/stop-automaton.ts";
 import { ours, foreign, promptText } from "../../src/text/prompt.ts";
 import {
   byteCodec,

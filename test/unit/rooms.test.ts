@@ -41,7 +41,7 @@ const all = [
 ];
 const clock = ["Date.now", "performance.now", "new Date"];
 
-/** The device's contract is a room of its own: `src/device/device.ts`, `kernels.ts`, and the checks of calls against it. */
+/** The device's contract is a room of its own: `src/device/device.ts`, `kernels.ts`, and the checks of calls and rows against it. */
 const rooms: Readonly<Record<string, Room>> = {
   util: { imports: [], browser: true },
   contract: { imports: [], browser: true },
@@ -133,9 +133,11 @@ const rooms: Readonly<Record<string, Room>> = {
   },
   commands: { imports: [...all, "contract"], touches: clock },
   train: { imports: [...all, "contract"], touches: clock },
-  index: { imports: [...all, "contract"] },
+  index: { imports: [...all, "contract", "device/cpu", "engine"] },
+  /** What both entries export. */
+  engine: { imports: ["contract", "device/webgpu", "tensor", "ops", "nn", "optim", "sft", "generate"], browser: true },
   /** The entry for browsers. */
-  webgpu: { imports: ["contract", "device/webgpu", "tensor", "ops", "nn", "optim", "sft", "generate"], browser: true },
+  webgpu: { imports: ["device/webgpu", "engine"], browser: true },
 };
 
 /** Files whose types any room may name. */
@@ -171,7 +173,7 @@ interface SourceFile {
 
 function roomOf(path: string): string {
   const inside = path.slice("src/".length);
-  if (/^device\/(device|kernels|check-call|kernel-shapes)\.ts$/.test(inside)) return "contract";
+  if (/^device\/(device|kernels|check-call|host-rows|kernel-shapes)\.ts$/.test(inside)) return "contract";
   const device = /^device\/(cpu|webgpu)\//.exec(inside)?.[1];
   if (device !== undefined) return `device/${device}`;
   return inside.includes("/") ? (inside.split("/")[0] ?? "") : inside.replace(/\.ts$/, "");

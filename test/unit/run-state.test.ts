@@ -17,7 +17,6 @@ import ts from "typescript";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
   buildId,
-  cleanCheckpoints,
   latestCheckpoint,
   listSteps,
   openCheckpoint,
@@ -27,6 +26,7 @@ import {
   type CheckpointPart,
   type RunState,
 } from "../../src/checkpoint/run-state.ts";
+import { removeTemporary } from "../../src/checkpoint/atomic.ts";
 import { FileError } from "../../src/util/errors.ts";
 
 let folder: string;
@@ -142,7 +142,7 @@ describe("a program killed while saving", () => {
     const states = join(folder, "states");
     for (const delay of [0, 3, 11, 23, 41, 70]) {
       await runAndKill(program, states, delay);
-      await cleanCheckpoints(states);
+      await removeTemporary(states);
       const found = await latestCheckpoint(states);
       expect((existsSync(states) ? readdirSync(states) : []).filter((name) => !/^step-\d+$/.test(name))).toEqual([]);
       if (found !== null) expect(readFileSync(found.part("weights"), "utf8")).toBe(String(found.state.step).repeat(200_000));

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadDecoder, saveDecoder, saveModelFolder } from "../../src/checkpoint/hugging-face.ts";
+import { loadDecoder, saveModelFolder } from "../../src/checkpoint/hugging-face.ts";
 import { SafetensorsFile } from "../../src/checkpoint/safetensors.ts";
 import { fromHuggingFace, type DecoderConfig } from "../../src/nn/config.ts";
 import { Decoder } from "../../src/nn/decoder.ts";
@@ -60,7 +60,7 @@ const companions: Readonly<Record<string, string>> = {
 async function original(): Promise<string> {
   const from = await mkdtemp(join(folder, "original-"));
   const decoder = tinyDecoder(tinyConfigs.qwen3, new ReferenceDevice());
-  await saveDecoder(decoder, from);
+  await saveModelFolder(decoder, from);
   await writeFile(join(from, "config.json"), configText);
   for (const [name, text] of Object.entries(companions)) await writeFile(join(from, name), text);
   await mkdir(join(from, "additional_chat_templates"));
@@ -150,7 +150,7 @@ describe("saveModelFolder", () => {
 
   it("keeps the tokenizer of a folder that it replaces without an original", async () => {
     const from = await original();
-    await saveDecoder(tinyDecoder(tinyConfigs.qwen3, new ReferenceDevice()), from, { dtype: "bf16" });
+    await saveModelFolder(tinyDecoder(tinyConfigs.qwen3, new ReferenceDevice()), from, { dtype: "bf16" });
     for (const [name, text] of Object.entries(companions)) expect(await readFile(join(from, name), "utf8"), name).toBe(text);
   });
 
@@ -255,7 +255,7 @@ describe("saveModelFolder", () => {
       },
     });
     const place = join(folder, "anew");
-    await saveDecoder(tinyDecoder(config, device), place, { dtype: "bf16" });
+    await saveModelFolder(tinyDecoder(config, device), place, { dtype: "bf16" });
     const text = await readFile(join(place, "config.json"), "utf8");
     for (const line of ['"factor": 32.0', '"low_freq_factor": 1.0', '"original_max_position_embeddings": 8192', '"hidden_size": 24'])
       expect(text).toMatch(new RegExp(`^ *${line.replaceAll(".", "\\.")},?$`, "m"));

@@ -211,7 +211,7 @@ describe.skipIf(!hasGolden)("Tokenizer against golden files (../shared/data)", (
   test("Qwen3's template leaves thinking on by default and closes it when told", () => {
     const qwen3 = new ChatTemplate(text("golden/chat-templates/Qwen-Qwen3-0.6B.jinja"));
     expect(qwen3.render([{ role: "user", content: "hi" }])).toBe("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
-    expect(qwen3.render([{ role: "user", content: "hi" }], { variables: { enable_thinking: false } })).toMatch(/<think>\n\n<\/think>\n\n$/);
+    expect(qwen3.render([{ role: "user", content: "hi" }], { enable_thinking: false })).toMatch(/<think>\n\n<\/think>\n\n$/);
   });
 
   test("a template that refuses a role order says so", () => {

@@ -3,9 +3,9 @@ import { direct as dialect } from "../dialects/direct.ts";
 import { answerOnce } from "../rollout.ts";
 import type { Method } from "./method.ts";
 
-export const direct: Method = {
+export const direct = {
   name: "direct",
   dialect,
   searches: false,
   run: (question, context) => answerOnce(question, dialect, context),
-};
+} satisfies Method;

@@ -2,7 +2,7 @@
 import type { Generator, SamplingSettings, StopTable, TrajectoryKey } from "../../generate/types.ts";
 import type { Question, SearchTrajectory } from "../../rl/trajectory.ts";
 import type { Engine } from "../../search/search-engine.ts";
-import type { TextCodec } from "../../text/text-codec.ts";
+import type { TextCodec } from "../../text/prompt.ts";
 import type { Purpose } from "../../util/philox.ts";
 import type { Dialect } from "../dialects/dialect.ts";
 import type { PromptSettings } from "../prompts.ts";

@@ -3,7 +3,7 @@ import { rag as dialect } from "../dialects/rag.ts";
 import { answerOnce, askEngine } from "../rollout.ts";
 import type { Method } from "./method.ts";
 
-export const rag: Method = {
+export const rag = {
   name: "rag",
   dialect,
   async run(question, context) {
@@ -15,4 +15,4 @@ export const rag: Method = {
       ids.length <= settings.maxObservationTokens ? record.text : tokenizer.decode(ids.slice(0, settings.maxObservationTokens));
     return answerOnce(question, dialect, context, { documents, searches: [record] });
   },
-};
+} satisfies Method;

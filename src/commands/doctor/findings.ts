@@ -1,8 +1,7 @@
 /** From what a machine has to what it lacks, with the command that mends it. */
 import type { FoundAdapter, Probe } from "../../device/probe.ts";
-import type { Hardware } from "./hardware.ts";
 import { findLibrary, type VulkanFiles } from "./vulkan-files.ts";
-import type { System } from "./system.ts";
+import type { Hardware, System } from "./system.ts";
 
 export interface Finding {
   /** `broken` makes the exit code 1: something that must work does not. `missing`: a GPU is not used. `note`: good to know. */

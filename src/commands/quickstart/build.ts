@@ -10,7 +10,7 @@ import { eosToken, makeTokenizer, padToken } from "../../data/quickstart/tokeniz
 import { makeWorld, type World } from "../../data/quickstart/world.ts";
 import type { Device } from "../../device/device.ts";
 import { fromHuggingFace } from "../../nn/config.ts";
-import { cachedEncoder } from "../../text/cached-encoder.ts";
+import { cachedEncoder } from "../../text/train-bpe.ts";
 import { Tokenizer, type TokenizerJson } from "../../text/tokenizer.ts";
 import { phaseExamples } from "./examples.ts";
 import type { Phase, QuickstartRecipe } from "./recipe.ts";

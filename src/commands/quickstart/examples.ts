@@ -2,7 +2,7 @@
 import type { InventedSource } from "../../data/quickstart/invented.ts";
 import { PolicyScript, type Segment } from "../../data/quickstart/scripted-policy.ts";
 import { SimulatorScript } from "../../data/quickstart/scripted-simulator.ts";
-import type { Example } from "../../sft/examples.ts";
+import type { Example } from "../../sft/fine-tune.ts";
 import type { Phase } from "./recipe.ts";
 
 /** Each piece is encoded on its own, as it will be at run time; the end of sequence is learnt after the last. */

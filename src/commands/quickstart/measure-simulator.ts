@@ -5,7 +5,7 @@ import { simulatorPrompt } from "../../data/quickstart/prompts.ts";
 import type { World } from "../../data/quickstart/world.ts";
 import { containsAny } from "../../data/quickstart/words.ts";
 import { keepDocuments } from "../../search/simulated.ts";
-import type { TextCodec } from "../../text/text-codec.ts";
+import type { TextCodec } from "../../text/prompt.ts";
 
 export interface SimulatorMeasure {
   readonly name: string;

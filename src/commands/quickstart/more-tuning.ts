@@ -11,7 +11,7 @@ import { skillOptions } from "../../data/quickstart/scripted-policy.ts";
 import { makeWorld } from "../../data/quickstart/world.ts";
 import type { Device } from "../../device/device.ts";
 import { openTokenizer } from "../../setup/open-model.ts";
-import { cachedEncoder } from "../../text/cached-encoder.ts";
+import { cachedEncoder } from "../../text/train-bpe.ts";
 import { phaseExamples } from "./examples.ts";
 import type { Phase, QuickstartRecipe } from "./recipe.ts";
 import { tune } from "./tune.ts";

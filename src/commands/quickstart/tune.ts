@@ -1,7 +1,7 @@
 /** One phase of fine-tuning, resumable: its state is saved as it goes, and its examples are a function of seed and phase. */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { loadTensors, loadWeights, saveDecoder, saveTensors } from "../../checkpoint/hugging-face.ts";
+import { loadTensors, loadWeights, saveModelFolder, saveTensors } from "../../checkpoint/hugging-face.ts";
 import { latestCheckpoint, saveCheckpoint } from "../../checkpoint/run-state.ts";
 import type { Device } from "../../device/device.ts";
 import { Progress } from "../../log/progress.ts";
@@ -9,8 +9,7 @@ import { Decoder } from "../../nn/decoder.ts";
 import type { DecoderConfig } from "../../nn/config.ts";
 import { AdamW, decayGroups } from "../../optim/adamw.ts";
 import { lossScalerFor, type LossScalerState } from "../../optim/loss-scaler.ts";
-import { BatchStream, type Example } from "../../sft/examples.ts";
-import { fineTuneStep } from "../../sft/fine-tune.ts";
+import { BatchStream, fineTuneStep, type Example } from "../../sft/fine-tune.ts";
 import { ZeroSearchError } from "../../util/errors.ts";
 import type { Phase, QuickstartRecipe } from "./recipe.ts";
 
@@ -86,7 +85,7 @@ export async function tune({ recipe, phase, config, device, folder, from, to, ex
       if ((updates + 1) % saveEvery === 0 && tokens < phase.tokens) await save(folder, updates + 1);
     }
     progress.finish();
-    await saveDecoder(decoder, to, { dtype: "f32" });
+    await saveModelFolder(decoder, to, { dtype: "f32" });
     await rm(folder, { recursive: true, force: true });
     return recent(losses, 100);
   } finally {
@@ -109,7 +108,7 @@ export async function tune({ recipe, phase, config, device, folder, from, to, ex
         extra: lossScaler === null ? {} : { lossScale: { ...lossScaler.state() } },
       },
       parts: [
-        { name: "model", write: (path) => saveDecoder(decoder, path) },
+        { name: "model", write: (path) => saveModelFolder(decoder, path) },
         { name: "optimizer.safetensors", write: (path) => saveTensors(path, optimizer.stateTensors()) },
       ],
     });

@@ -4,32 +4,17 @@
  */
 import { availableParallelism } from "node:os";
 import { DeviceError } from "../../util/errors.ts";
-import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Storage, Usage } from "../device.ts";
+import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Storage, Usage, Operands } from "../device.ts";
+import { arrayTypes, checkData, checkRows, eachRun } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { dryBlas, openBlas, type Blas } from "./blas.ts";
-import { checkCall, signatures } from "../check-call.ts";
+import { checkCall } from "../check-call.ts";
 import { CpuMemory, type Overflow } from "./memory.ts";
-import { compileKernels, loadKernelsFromDist, type KernelExports, type KernelLoader, type SimdBuild } from "./module.ts";
+import { compileKernels, loadKernelsFromDist, type KernelExports } from "./module.ts";
+import type { CpuDeviceOptions, SimdBuild } from "./options.ts";
 import { preparePanels } from "./panels.ts";
 import { CpuStorage } from "./storage.ts";
 import { ThreadPool } from "./threads.ts";
-
-export interface CpuDeviceOptions {
-  /** Threads that compute, the calling one included; as many as the machine runs at once by default. Results do not depend on it. */
-  readonly threads?: number | undefined;
-  /** Which build of the kernels: the best that validates by default. The two differ in rounding. */
-  readonly simd?: SimdBuild | "auto" | undefined;
-  /** Matrix products by our kernels, or f32 ones by the system's OpenBLAS: faster, but then sums depend on the shape. */
-  readonly blas?: "wasm" | "openblas" | undefined;
-  /** Largest shard of a storage in bytes, 1 GiB by default. */
-  readonly maxShardBytes?: number | undefined;
-  /** Most memory in bytes: 4 GiB by default, which is also the most there can be. */
-  readonly maxMemoryBytes?: number | undefined;
-  /** Fills new storages with NaN, so that a test sees what nothing wrote. */
-  readonly poison?: boolean | undefined;
-  /** Where `zerosearch.wasm` and `zerosearch.relaxed.wasm` come from: `dist/kernels/` by default. */
-  readonly loadKernels?: KernelLoader | undefined;
-}
 
 /** Iterations of an idle thread's loop before it sleeps: some 50 us. */
 const SPIN = 20000;
@@ -138,47 +123,25 @@ class CpuDevice implements DryCpuDevice {
 
   write(storage: Storage, data: HostArray, firstRow = 0): void {
     const own = this.#own(storage, "write");
-    const rows = data.length / own.cols;
-    const wanted = arrayTypes[own.dtype];
-    if (!(data instanceof wanted))
-      throw new DeviceError({
-        where: `write ${own.label}`,
-        what: "the data has the wrong type",
-        expected: `${wanted.name} for ${own.dtype}`,
-        got: data.constructor.name,
-      });
-    this.#checkRows(own, "write", firstRow, rows);
-    if (this.#pool !== null)
-      this.#eachRun(own, firstRow, rows, (address, from, to) =>
-        hostView(own.dtype, this.#memory.memory.buffer, address, to - from).set(data.subarray(from, to)),
-      );
+    const rows = checkData(own, data, firstRow);
+    if (this.#pool !== null) this.#eachView(own, firstRow, rows, (view, at) => view.set(data.subarray(at, at + view.length)));
     own.written();
   }
 
   read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
     return new Promise((resolve) => {
       const own = this.#own(storage, "read");
-      this.#checkRows(own, "read", firstRow, rows);
+      checkRows(own, "read", firstRow, rows);
       const data = new arrayTypes[own.dtype](rows * own.cols);
-      if (this.#pool !== null)
-        this.#eachRun(own, firstRow, rows, (address, from, to) =>
-          data.set(hostView(own.dtype, this.#memory.memory.buffer, address, to - from), from),
-        );
+      if (this.#pool !== null) this.#eachView(own, firstRow, rows, (view, at) => data.set(view, at));
       resolve(data);
     });
   }
 
-  run<K extends KernelName>(
-    kernel: K,
-    dims: KernelDims<K>,
-    inputs: readonly (Storage | null)[],
-    outputs: readonly (Storage | null)[],
-  ): void {
+  run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: Operands, outputs: Operands): void {
     this.#checkAlive(`kernel ${kernel}`);
-    const signature = signatures.get(kernel);
-    if (signature === undefined) throw new DeviceError({ where: "run", what: `there is no kernel ${kernel}` });
     const values: Readonly<Record<string, number>> = dims;
-    checkCall(signature, values, inputs, outputs);
+    const signature = checkCall(kernel, values, inputs, outputs);
     const own = (storage: Storage | null): CpuStorage | null => (storage === null ? null : this.#own(storage, `kernel ${kernel}`));
     const [ins, outs] = [inputs.map(own), outputs.map(own)];
     const execute = (id: number, list: readonly number[], storages: readonly (CpuStorage | null)[]): void =>
@@ -245,29 +208,15 @@ class CpuDevice implements DryCpuDevice {
     return storage;
   }
 
-  #checkRows(storage: CpuStorage, where: string, first: number, rows: number): void {
-    if (Number.isInteger(first) && Number.isInteger(rows) && first >= 0 && rows >= 0 && first + rows <= storage.rows) return;
-    throw new DeviceError({
-      where: `${where} ${storage.label}`,
-      what: "rows do not fit",
-      expected: `whole rows of ${storage.cols} within 0..${storage.rows}`,
-      got: `${rows} from ${first}`,
+  // Contiguous pieces of some rows as they lie in memory, and the elements of the rows before each.
+  #eachView(storage: CpuStorage, first: number, rows: number, visit: (view: HostArray, at: number) => void): void {
+    const { dtype, rowBytes, cols, addresses } = storage;
+    eachRun(storage, first, rows, (shard, row, from, to) => {
+      const address = (addresses[shard] ?? 0) + row * rowBytes;
+      visit(hostView(dtype, this.#memory.memory.buffer, address, (to - from) * cols), from * cols);
     });
   }
-
-  // Contiguous pieces of some rows: address, and the elements counted from the first of them.
-  #eachRun(storage: CpuStorage, first: number, rows: number, visit: (address: number, from: number, to: number) => void): void {
-    const { rowsPerShard, rowBytes, cols, addresses } = storage;
-    for (let row = first; row < first + rows;) {
-      const shard = Math.floor(row / rowsPerShard);
-      const end = Math.min(first + rows, (shard + 1) * rowsPerShard);
-      visit((addresses[shard] ?? 0) + (row - shard * rowsPerShard) * rowBytes, (row - first) * cols, (end - first) * cols);
-      row = end;
-    }
-  }
 }
-
-const arrayTypes = { f32: Float32Array, u32: Uint32Array, f16: Uint16Array, bf16: Uint16Array } as const;
 
 function hostView(dtype: Dtype, buffer: SharedArrayBuffer, address: number, length: number): HostArray {
   if (dtype === "f32") return new Float32Array(buffer, address, length);

@@ -2,9 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { setFlagsFromString } from "node:v8";
 import { DeviceError } from "../../util/errors.ts";
-
-/** Bytes of a file of `dist/kernels/`. */
-export type KernelLoader = (name: string) => Promise<Uint8Array>;
+import type { KernelLoader, SimdBuild } from "./options.ts";
 
 /** What `kernels/wasm/index.ts` exports to the host. Addresses are signed on this side: `>>> 0` them. */
 export interface KernelExports {
@@ -13,9 +11,6 @@ export interface KernelExports {
   run(control: number, kernel: number, args: number, scratch: number, workers: number, spin: number): number;
   serve(control: number, scratch: number, spin: number): void;
 }
-
-/** `relaxed`: fused multiply-add where the processor has it; `plain`: a multiplication, then an addition. */
-export type SimdBuild = "relaxed" | "plain";
 
 export const loadKernelsFromDist: KernelLoader = async (name) => {
   // src/device/cpu/ and dist/device/cpu/ lie equally deep

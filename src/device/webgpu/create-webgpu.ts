@@ -1,40 +1,17 @@
 /** Opens the WebGPU device on one adapter: picks the tiers of kernels and says which. */
 import { DeviceError } from "../../util/errors.ts";
+import type { Device } from "../device.ts";
 import { capabilitiesOf, factsOf, requestDevice, tierReasons, type AdapterFacts } from "./adapter.ts";
 import { tiers, type Capabilities, type Tier } from "./capabilities.ts";
 import { selfTest, suspects, type SelfTestFailure } from "./self-test.ts";
+import type { Gpu, WebGpuOptions } from "./options.ts";
 import { WebGpuDevice } from "./webgpu-device.ts";
-
-export interface WebGpuOptions {
-  /** A browser's `navigator.gpu`, or Dawn's. */
-  readonly gpu: GPU;
-  /** WGSL text of kernels/wgsl/ by stem. */
-  readonly sources: ReadonlyMap<string, string>;
-  /** Type that operands of matrix products are rounded to; sums are f32 in any case. Default f32. */
-  readonly precision?: "f32" | "f16" | undefined;
-  /** Tiers not to use though the adapter has them. */
-  readonly tiersOff?: readonly Tier[] | undefined;
-  /** Largest shard of a tensor in bytes; the adapter's largest binding is the most. */
-  readonly maxShardBytes?: number | undefined;
-  /** Most bytes to take from the adapter; no limit of our own unless told. */
-  readonly maxMemoryBytes?: number | undefined;
-  /** Decode steps between two reads. Default 16. */
-  readonly readInterval?: number | undefined;
-  /** Fills new storages with NaN, so that a test sees what nothing wrote. */
-  readonly poison?: boolean | undefined;
-  /** Small kernels that follow each other run as one where the bits are the same. Default true. */
-  readonly fuse?: boolean | undefined;
-  /** Whether `prepare` compiles ahead. By default on hardware only: software adapters compile slowly, or when a kernel first runs. */
-  readonly precompile?: boolean | undefined;
-  /** Computes small cases first and compares them with float64; a tier that fails is switched off, and said. Default true. */
-  readonly selfTest?: boolean | undefined;
-}
 
 /** Tiers that are off, and why. */
 type TiersOff = ReadonlyMap<Tier, string>;
 
 /** @throws DeviceError if there is no adapter, it gives no device, or kernels that need no tier do not compute what they should. */
-export async function createWebGpuDevice(options: WebGpuOptions): Promise<WebGpuDevice> {
+export async function createWebGpuDevice(options: WebGpuOptions): Promise<Device> {
   const off = new Map<Tier, string>((options.tiersOff ?? []).map((tier) => [tier, "switched off"]));
   for (;;) {
     const { device, facts } = await open(options, off);
@@ -94,10 +71,10 @@ async function open(options: WebGpuOptions, off: TiersOff): Promise<{ readonly d
   return { device, facts };
 }
 
-async function requestAdapter(gpu: GPU): Promise<GPUAdapter> {
+async function requestAdapter(gpu: Gpu): Promise<GPUAdapter> {
   let said = "";
   // Dawn rejects where no name contains the one it was given, and lists the names there are.
-  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" }).catch((error: unknown) => {
+  const adapter = await (gpu as GPU).requestAdapter({ powerPreference: "high-performance" }).catch((error: unknown) => {
     const [, ...lines] = (error instanceof Error ? error.message : String(error)).split("\n").map((line) => line.trim());
     said = ` of that name. ${lines.join(" ")}`;
     return null;

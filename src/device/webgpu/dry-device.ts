@@ -3,8 +3,9 @@
  * counts the bytes that they take. What is compiled ahead, what tests compile and what a plan counts cannot drift from what hosts choose.
  */
 import { DeviceError } from "../../util/errors.ts";
-import { checkCall, signatures } from "../check-call.ts";
-import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Replay, Storage, Usage } from "../device.ts";
+import { checkCall } from "../check-call.ts";
+import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Replay, Storage, Usage, Operands } from "../device.ts";
+import { arrayTypes } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { BufferPool, type PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
@@ -117,13 +118,8 @@ export class DryWebGpuDevice implements Device {
     });
   }
 
-  run<K extends KernelName>(
-    kernel: K,
-    dims: KernelDims<K>,
-    inputs: readonly (Storage | null)[],
-    outputs: readonly (Storage | null)[],
-  ): void {
-    checkCall(signatures.get(kernel)!, dims, inputs, outputs);
+  run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: Operands, outputs: Operands): void {
+    checkCall(kernel, dims, inputs, outputs);
     const own = (storage: Storage | null): WebGpuStorage | null => (storage === null ? null : this.own(storage, `kernel ${kernel}`));
     this.fusion.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
   }
@@ -149,9 +145,7 @@ export class DryWebGpuDevice implements Device {
   async read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
     this.fusion.flush();
     if (this.options.slowReads === true) await new Promise((resolve) => setTimeout(resolve, 0));
-    const length = rows * storage.cols;
-    if (storage.dtype === "f32") return new Float32Array(length);
-    return storage.dtype === "u32" ? new Uint32Array(length) : new Uint16Array(length);
+    return new arrayTypes[storage.dtype](rows * storage.cols);
   }
 
   memory(): MemoryReport {

@@ -1,7 +1,5 @@
 /** Rows between the host, where they lie end to end, and a storage, where each is padded to 16 bytes. */
-import { DeviceError } from "../../util/errors.ts";
 import { dtypeBytes, type HostArray } from "../device.ts";
-import type { PooledBuffer } from "./buffer-pool.ts";
 import type { WebGpuStorage } from "./storage.ts";
 
 /** Bytes handed to the queue at once, at most. */
@@ -46,30 +44,4 @@ export function unpackRows(
       const at = (row - from) * rowBytes;
       target.set(source.subarray(at, at + cols * size), row * cols * size);
     }
-}
-
-/** @throws DeviceError where rows are not within a storage. */
-export function checkRows(storage: WebGpuStorage, where: string, first: number, rows: number): void {
-  if (Number.isInteger(first) && Number.isInteger(rows) && first >= 0 && rows >= 0 && first + rows <= storage.rows) return;
-  throw new DeviceError({
-    where: `${where} ${storage.label}`,
-    what: "rows do not fit",
-    expected: `whole rows of ${storage.cols} within 0..${storage.rows}`,
-    got: `${rows} from ${first}`,
-  });
-}
-
-/** Pieces of some rows that lie in one shard: its buffer, the first row there, and the rows counted from the first of them. */
-export function eachRun(
-  { rowsPerShard, buffers }: WebGpuStorage,
-  first: number,
-  rows: number,
-  visit: (buffer: PooledBuffer, row: number, from: number, to: number) => void,
-): void {
-  for (let row = first; row < first + rows;) {
-    const shard = Math.floor(row / rowsPerShard);
-    const end = Math.min(first + rows, (shard + 1) * rowsPerShard);
-    visit(buffers[shard] as PooledBuffer, row - shard * rowsPerShard, row - first, end - first);
-    row = end;
-  }
 }

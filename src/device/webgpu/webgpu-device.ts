@@ -1,7 +1,8 @@
 /** The device on a GPU: Dawn in Node, or the browser's own WebGPU. Kernels are WGSL; recording is eager, waiting only for reads. */
 import { DeviceError } from "../../util/errors.ts";
-import { checkCall, signatures } from "../check-call.ts";
-import type { Device, DeviceProgram, Dtype, HostArray, MemoryReport, Replay, Storage, Usage } from "../device.ts";
+import { checkCall } from "../check-call.ts";
+import type { Device, DeviceProgram, Dtype, HostArray, MemoryReport, Replay, Storage, Usage, Operands } from "../device.ts";
+import { arrayTypes, checkData, checkRows, eachRun } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { BufferPool, buffersOf, type PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
@@ -15,7 +16,7 @@ import { Pipelines } from "./pipelines.ts";
 import { collect, prepareAll } from "./prepare.ts";
 import { Recorder, type RecorderCounts } from "./recorder.ts";
 import { WebGpuStorage } from "./storage.ts";
-import { checkRows, eachRun, packRows, unpackRows } from "./rows.ts";
+import { packRows, unpackRows } from "./rows.ts";
 
 export interface WebGpuDeviceParts {
   readonly device: GPUDevice;
@@ -154,20 +155,12 @@ export class WebGpuDevice implements Device {
 
   write(storage: Storage, data: HostArray, firstRow = 0): void {
     const own = this.own(storage, "write");
-    const rows = data.length / own.cols;
-    const wanted = arrayTypes[own.dtype];
-    if (!(data instanceof wanted))
-      throw new DeviceError({
-        where: `write ${own.label}`,
-        what: "the data has the wrong type",
-        expected: `${wanted.name} for ${own.dtype}`,
-        got: data.constructor.name,
-      });
-    checkRows(own, "write", firstRow, rows);
+    const rows = checkData(own, data, firstRow);
     if (this.recorder.capturing) throw new DeviceError({ where: `write ${own.label}`, what: "what is captured may ask for kernels only" });
     this.fusion.flush();
     own.version += 1;
-    eachRun(own, firstRow, rows, (buffer, row, from, to) => {
+    eachRun(own, firstRow, rows, (shard, row, from, to) => {
+      const buffer = own.buffers[shard] as PooledBuffer;
       // The queue writes before anything that is recorded but not submitted.
       if (buffer.usedIn === this.recorder.serial) this.recorder.flush();
       packRows(own, data, from, to, (bytes, at) => {
@@ -182,10 +175,10 @@ export class WebGpuDevice implements Device {
     this.fusion.flush();
     const data = new arrayTypes[own.dtype](rows * own.cols);
     const parts: Promise<void>[] = [];
-    eachRun(own, firstRow, rows, (buffer, row, from, to) => {
+    eachRun(own, firstRow, rows, (shard, row, from, to) => {
       const bytes = (to - from) * own.rowBytes;
       parts.push(
-        this.downloads.read(buffer, row * own.rowBytes, bytes, (memory) => {
+        this.downloads.read(own.buffers[shard]!, row * own.rowBytes, bytes, (memory) => {
           unpackRows(own, memory, data, from, to);
         }),
       );
@@ -203,17 +196,10 @@ export class WebGpuDevice implements Device {
     return data;
   }
 
-  run<K extends KernelName>(
-    kernel: K,
-    dims: KernelDims<K>,
-    inputs: readonly (Storage | null)[],
-    outputs: readonly (Storage | null)[],
-  ): void {
+  run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: Operands, outputs: Operands): void {
     const where = `kernel ${kernel}`;
     this.checkAlive(where);
-    const signature = signatures.get(kernel);
-    if (signature === undefined) throw new DeviceError({ where: "run", what: `there is no kernel ${kernel}` });
-    checkCall(signature, dims, inputs, outputs);
+    checkCall(kernel, dims, inputs, outputs);
     const own = (one: Storage | null): WebGpuStorage | null => (one === null ? null : this.own(one, where));
     this.fusion.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
     const { dispatches } = this.recorder.counts;
@@ -320,8 +306,6 @@ export class WebGpuDevice implements Device {
     });
   }
 }
-
-const arrayTypes = { f32: Float32Array, u32: Uint32Array, f16: Uint16Array, bf16: Uint16Array } as const;
 
 function mib(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;

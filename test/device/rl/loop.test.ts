@@ -14,9 +14,8 @@ import type { UpdateStats } from "../../../src/rl/update-stats.ts";
 import { drawKind } from "../../../src/search/curriculum.ts";
 import { simulatorTemplate } from "../../../src/search/simulator-prompt.ts";
 import { SimulatedSearch, simulatorStop } from "../../../src/search/simulated.ts";
-import { compileStopsOnce } from "../../../src/generate/text-stops.ts";
-import type { TextCodec } from "../../../src/text/text-codec.ts";
-import { promptText } from "../../../src/text/prompt.ts";
+import { compileStopsOnce } from "../../../src/generate/stop-automaton.ts";
+import { promptText, type TextCodec } from "../../../src/text/prompt.ts";
 import { useDevice } from "../../helpers/device.ts";
 
 /** A vocabulary of whole actions, tags and letters, so that a random model often makes whole actions. */

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { saveDecoder } from "../../../src/checkpoint/hugging-face.ts";
+import { saveModelFolder } from "../../../src/checkpoint/hugging-face.ts";
 import { latestCheckpoint } from "../../../src/checkpoint/run-state.ts";
 import { Decoder } from "../../../src/nn/decoder.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
@@ -155,7 +155,7 @@ describe("a scaled loss", () => {
         for (let u = 0; u < 6; u++) {
           if (interrupted && u === 3) {
             const from = join(folder, "model");
-            await saveDecoder(world.policy, from);
+            await saveModelFolder(world.policy, from);
             const states = (): States => new States(stateParts(folder, from, world, scaler));
             await states().save({
               ...{ step: u, updates: world.optimizer.step, history: { best: null }, receipt: {}, made: {}, logBytes: {} },

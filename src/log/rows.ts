@@ -1,6 +1,23 @@
-/** Every rollout of a run, one row each in `rollouts.jsonl`: what was seen, what was sampled, what it earned. */
+/**
+ * The rows of a run's logs. `metrics.jsonl`: one flat row a step, whose keys are `room/name`; what a clock or the system measured is under
+ * `time/`, at the end of the row: two runs with one seed agree in everything else, bit for bit. `rollouts.jsonl`: one row a rollout, what was
+ * seen, what was sampled, what it earned.
+ */
 import type { Scored, SearchTrajectory } from "../rl/trajectory.ts";
-import { JsonLines } from "./json-lines.ts";
+
+export interface MetricRow {
+  readonly step: number;
+  readonly [key: string]: number | string;
+}
+
+/** `times`: keys without the prefix; seconds unless the key says otherwise. */
+export function metricRow(
+  step: number,
+  values: Readonly<Record<string, number | string>>,
+  times: Readonly<Record<string, number>> = {},
+): MetricRow {
+  return { step, ...values, ...Object.fromEntries(Object.entries(times).map(([key, value]) => [`time/${key}`, value])) };
+}
 
 /** A row: the trajectory, field for field, with the step by which the log is cut, and what it earned. */
 export interface RolloutRow extends SearchTrajectory {
@@ -8,32 +25,6 @@ export interface RolloutRow extends SearchTrajectory {
   readonly reward: number;
   /** One for all policy tokens, or one per token of `ids`, 0 where lossMask is 0. */
   readonly advantage: number | readonly number[];
-}
-
-export class RolloutLog {
-  readonly #lines: JsonLines<RolloutRow>;
-
-  /** @throws FileError when the file cannot be written. */
-  constructor(file: string) {
-    this.#lines = new JsonLines(file);
-  }
-
-  get bytes(): number {
-    return this.#lines.bytes;
-  }
-
-  /** The rollouts of a step, all or none. */
-  append(scored: readonly Scored<SearchTrajectory>[]): void {
-    this.#lines.append(scored.map(rolloutRow));
-  }
-
-  sync(): void {
-    this.#lines.sync();
-  }
-
-  close(): void {
-    this.#lines.close();
-  }
 }
 
 export function rolloutRow({ trajectory, reward, advantage }: Scored<SearchTrajectory>): RolloutRow {

@@ -1,0 +1,20 @@
+/** What devices may be told. Their public types: they name nothing of a device's inside. */
+import type { CpuDeviceOptions } from "./cpu/options.ts";
+import type { WebGpuOptions } from "./webgpu/options.ts";
+
+/** Every device of the table, by name. */
+export const deviceNames = ["cpu", "webgpu"] as const;
+export type DeviceName = (typeof deviceNames)[number];
+
+export interface DawnOptions {
+  /** `null` compiles and runs nothing; unset, the platform's own. */
+  readonly backend?: "null" | "vulkan" | "metal" | "d3d12" | undefined;
+  /** Part of an adapter's name, where there are several; the first that contains it is taken. Identical GPUs cannot be told apart. */
+  readonly adapter?: string | undefined;
+}
+
+/** Options of all devices; those of one are ignored by the others. */
+export interface DeviceOptions extends CpuDeviceOptions, Partial<WebGpuOptions>, DawnOptions {
+  /** cpu unless told. */
+  readonly device?: DeviceName | undefined;
+}
