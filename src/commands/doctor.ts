@@ -2,7 +2,7 @@
 import { statfs } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
-import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/arguments.ts";
+import type { ArgumentSpec } from "../config/arguments.ts";
 import { runApart } from "../device/apart.ts";
 import { chooseDevice } from "../device/choose.ts";
 import { cpuBuild, tiersOf } from "../device/facts.ts";
@@ -14,6 +14,7 @@ import { findingsOf, type Finding } from "./doctor/findings.ts";
 import { sameBits, selfTest, type SelfTest } from "./doctor/self-test.ts";
 import { findHardware, thisSystem } from "./doctor/system.ts";
 import { findVulkan } from "./doctor/vulkan-files.ts";
+import { readArguments } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch doctor",
@@ -30,11 +31,8 @@ type Check = Omit<SelfTest, "product"> & { readonly name: string };
 
 /** Exit code 1 if something that is there is broken; what is only missing is said, with what mends it. */
 export async function main(argv: readonly string[]): Promise<void> {
-  const { options } = parseArguments(argv, spec);
-  if (options.has("help")) {
-    process.stdout.write(argumentsHelp(spec));
-    return;
-  }
+  const options = readArguments(argv, spec)?.options;
+  if (options === undefined) return;
   const json = options.has("json");
   const only = options.get("check");
   if (only === undefined) return examine(json);

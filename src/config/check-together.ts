@@ -1,5 +1,6 @@
 /** What must fit together, checked once every key is right by itself. */
 import { ConfigError } from "../util/errors.ts";
+import { findKey, valueAt } from "./keys.ts";
 import type { Config } from "./schema.ts";
 
 /** What a configuration is for. */
@@ -18,23 +19,21 @@ export function enginesUsed(config: Config, purpose: Purpose): string[] {
 export function checkTogether(config: Config, purpose: Purpose, locate: (path: readonly string[]) => string): ConfigError[] {
   const { device, rollout, train, data, curriculum, model, algorithm, simulator } = config;
   const mistakes: ConfigError[] = [];
-  const need = (right: boolean, key: string, what: string, expected: string, got: string | number, hint?: string) => {
-    if (!right) mistakes.push(new ConfigError({ where: locate(key.split(".")), what: `${key} ${what}`, expected, got: String(got), hint }));
+  const need = (right: boolean, key: string, what: string, expected: string, hint?: string): void => {
+    if (right) return;
+    const given = valueAt(config, key);
+    const got = findKey(key)?.path === true ? JSON.stringify(given) : String(given);
+    mistakes.push(new ConfigError({ where: locate(key.split(".")), what: `${key} ${what}`, expected, got, hint }));
   };
 
+  const { maxContextTokens, maxNewTokens, maxTurns, maxObservationTokens } = rollout;
+  const onCpu = device.precision !== "f32" && device.kind === "cpu";
+  need(!onCpu, "device.precision", "cannot be had on the CPU", "f32, or device.kind webgpu");
   need(
-    device.precision === "f32" || device.kind !== "cpu",
-    "device.precision",
-    "cannot be had on the CPU",
-    "f32, or device.kind webgpu",
-    device.precision,
-  );
-  need(
-    train.microBatchTokens >= rollout.maxContextTokens,
+    train.microBatchTokens >= maxContextTokens,
     "train.microBatchTokens",
     "cannot hold one whole rollout",
-    `at least rollout.maxContextTokens (${rollout.maxContextTokens})`,
-    train.microBatchTokens,
+    `at least rollout.maxContextTokens (${maxContextTokens})`,
     "a sequence is never split over two passes; see docs/batch-sizes.md",
   );
   const rollouts = train.questionsPerStep * train.groupSize;
@@ -43,69 +42,26 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
     "train.updatesPerStep",
     "asks for more updates than there are rollouts in a step",
     `at most train.questionsPerStep x train.groupSize (${rollouts})`,
-    train.updatesPerStep,
   );
-  need(
-    algorithm.name === "reinforce" || train.groupSize >= 2,
-    "train.groupSize",
-    `leaves ${algorithm.name} without a baseline`,
-    "at least 2 (algorithm.name=reinforce needs none)",
-    train.groupSize,
-  );
-  const turn = rollout.maxNewTokens + (rollout.maxTurns > 0 ? rollout.maxObservationTokens : 0);
-  need(
-    turn < rollout.maxContextTokens,
-    "rollout.maxContextTokens",
-    "has no room for one turn",
-    `more than rollout.maxNewTokens + rollout.maxObservationTokens (${turn})`,
-    rollout.maxContextTokens,
-  );
-  need(
-    curriculum.end >= curriculum.start,
-    "curriculum.end",
-    "is below curriculum.start",
-    `at least ${curriculum.start}`,
-    curriculum.end,
-    "noise rises as training goes on",
-  );
-  need(
-    algorithm.klCoef > 0 || model.referencePolicy === null,
-    "model.referencePolicy",
-    "is never used",
-    "null where algorithm.klCoef is 0",
-    JSON.stringify(model.referencePolicy),
-  );
-  const trains = purpose === "train";
-  need(
-    !trains || data.train !== null,
-    "data.train",
-    "is missing",
-    "a path",
-    "null",
-    "Give it in a file (--config FILE) or as data.train=...",
-  );
+  const grouped = algorithm.name === "reinforce" || train.groupSize >= 2;
+  need(grouped, "train.groupSize", `leaves ${algorithm.name} without a baseline`, "at least 2 (algorithm.name=reinforce needs none)");
+  const turn = maxNewTokens + (maxTurns > 0 ? maxObservationTokens : 0);
+  const room = `more than rollout.maxNewTokens + rollout.maxObservationTokens (${turn})`;
+  need(turn < maxContextTokens, "rollout.maxContextTokens", "has no room for one turn", room);
+  const { start, end } = curriculum;
+  need(end >= start, "curriculum.end", "is below curriculum.start", `at least ${start}`, "noise rises as training goes on");
+  const compared = algorithm.klCoef > 0 || model.referencePolicy === null;
+  need(compared, "model.referencePolicy", "is never used", "null where algorithm.klCoef is 0");
+  const asked = purpose !== "train" || data.train !== null;
+  need(asked, "data.train", "is missing", "a path", "Give it in a file (--config FILE) or as data.train=...");
   const engines = enginesUsed(config, purpose);
-  need(
-    simulator.path === null || simulator.endpoint === null,
-    "simulator.path",
-    "and simulator.endpoint are both given",
-    "one of them: a model in this process, or a server",
-    JSON.stringify(simulator.path),
-  );
-  need(
-    !engines.includes("simulated") || simulator.path !== null || simulator.endpoint !== null,
-    "simulator.path",
-    "is missing",
-    "one of them: a model in this process, or a server (simulator.endpoint)",
-    "null",
-  );
-  need(
-    simulator.adapter === null || simulator.path !== null,
-    "simulator.adapter",
-    "is never used",
-    "null with simulator.endpoint: the server has its own",
-    JSON.stringify(simulator.adapter),
-  );
-  need(!engines.includes("bm25") || data.corpus !== null, "data.corpus", "is missing", "a path: bm25 has nothing to search", "null");
+  const { path, endpoint, adapter } = simulator;
+  const one = "one of them: a model in this process, or a server";
+  need(path === null || endpoint === null, "simulator.path", "and simulator.endpoint are both given", one);
+  const simulates = !engines.includes("simulated") || path !== null || endpoint !== null;
+  need(simulates, "simulator.path", "is missing", `${one} (simulator.endpoint)`);
+  const adapts = adapter === null || path !== null;
+  need(adapts, "simulator.adapter", "is never used", "null with simulator.endpoint: the server has its own");
+  need(!engines.includes("bm25") || data.corpus !== null, "data.corpus", "is missing", "a path: bm25 has nothing to search");
   return mistakes;
 }

@@ -1,6 +1,6 @@
 /** The schema as a flat list of keys, for help, for messages and for reading `key=value`. */
 import { z } from "zod";
-import { configSchema } from "./schema.ts";
+import { configSchema, type Config } from "./schema.ts";
 
 export type KeyType = "integer" | "number" | "string" | "boolean" | "object";
 
@@ -66,6 +66,11 @@ const byName = new Map(keys.map((key) => [key.key, key]));
 
 export function findKey(name: string): Key | undefined {
   return byName.get(name);
+}
+
+/** The value of a key, such as `train.steps`. */
+export function valueAt(config: Config, key: string): unknown {
+  return key.split(".").reduce<unknown>((inner, part) => (inner as Readonly<Record<string, unknown>>)[part], config);
 }
 
 function describeKey(section: string, name: string, schema: JsonSchema): Key {

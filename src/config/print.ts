@@ -1,6 +1,6 @@
 /** Configurations as text: the file saved with a run, the help page, what changed between two. */
 import { stringify } from "yaml";
-import { keys, sections, type Key } from "./keys.ts";
+import { keys, sections, valueAt, type Key } from "./keys.ts";
 import type { Config } from "./schema.ts";
 
 /** YAML that `readYaml` reads back to the same configuration. */
@@ -17,7 +17,7 @@ export interface ChangedKey {
 /** The keys whose values differ. */
 export function changedKeys(before: Config, after: Config): ChangedKey[] {
   return keys
-    .map(({ key }) => ({ key, before: valueOf(before, key), after: valueOf(after, key) }))
+    .map(({ key }) => ({ key, before: valueAt(before, key), after: valueAt(after, key) }))
     .filter((change) => JSON.stringify(change.before) !== JSON.stringify(change.after));
 }
 
@@ -47,8 +47,4 @@ function wrap(text: string, width: number, indent: string): string[] {
     line += `${word} `;
   }
   return [...lines, line.trimEnd()];
-}
-
-function valueOf(config: Config, key: string): unknown {
-  return key.split(".").reduce<unknown>((inner, part) => (inner as Record<string, unknown>)[part], config);
 }

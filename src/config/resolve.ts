@@ -43,34 +43,15 @@ function explain(issue: z.core.$ZodIssue, tree: Tree, locate: (path: readonly st
   const key = findKey(name);
   if (key === undefined) {
     const example = keys.find((one) => one.section === name)?.key ?? "seed";
-    return [
-      new ConfigError({
-        where: locate(path),
-        what: `${name} is a section`,
-        expected: `keys inside it, such as ${example}`,
-        got: JSON.stringify(value),
-      }),
-    ];
+    const [what, expected] = [`${name} is a section`, `keys inside it, such as ${example}`];
+    return [new ConfigError({ where: locate(path), what, expected, got: JSON.stringify(value) })];
   }
   if (value === undefined) {
-    return [
-      new ConfigError({
-        where: "configuration",
-        what: `${name} is missing`,
-        expected: key.expected,
-        hint: `${key.doc}\n  Give it in a file (--config FILE) or as ${name}=...`,
-      }),
-    ];
+    const hint = `${key.doc}\n  Give it in a file (--config FILE) or as ${name}=...`;
+    return [new ConfigError({ where: "configuration", what: `${name} is missing`, expected: key.expected, hint })];
   }
-  return [
-    new ConfigError({
-      where: locate(path),
-      what: `wrong value for ${name}`,
-      expected: key.expected,
-      got: JSON.stringify(value),
-      hint: hintFor(key, value),
-    }),
-  ];
+  const [what, got, hint] = [`wrong value for ${name}`, JSON.stringify(value), hintFor(key, value)];
+  return [new ConfigError({ where: locate(path), what, expected: key.expected, got, hint })];
 }
 
 function hintFor({ key, names, doc }: Key, value: unknown): string {

@@ -27,56 +27,51 @@ export interface Remedies {
   readonly all: Trial | null;
 }
 
+type Sections = Pick<Config, "train" | "rollout" | "optimizer" | "model" | "simulator" | "algorithm" | "lora">;
+/** Values by section. */
+type Patch = { readonly [Name in keyof Sections]?: Partial<Sections[Name]> };
+
+function patched(config: Config, patch: Patch): Config {
+  const sections = Object.entries(patch).map(([name, values]) => [name, { ...config[name as keyof Sections], ...values }]);
+  return { ...config, ...(Object.fromEntries(sections) as Partial<Sections>) };
+}
+
 /** Changes that apply to a configuration, those that cost least first. */
 export function changesFor(config: Config): Change[] {
   const { train, optimizer, model, algorithm, simulator, rollout } = config;
   const changes: Change[] = [];
-  const add = (settings: readonly string[], price: string, apply: Change["apply"]): void => {
-    changes.push({ settings, price, apply });
+  const add = (settings: readonly string[], price: string, patch: Patch): void => {
+    changes.push({ settings, price, apply: (one) => patched(one, patch) });
   };
-  if (!train.recompute)
-    add(["train.recompute=true"], "about a third more time in updates", (one) => ({ ...one, train: { ...one.train, recompute: true } }));
+  if (!train.recompute) add(["train.recompute=true"], "about a third more time in updates", { train: { recompute: true } });
   for (const divisor of [2, 4, 8]) {
-    const tokens = Math.max(rollout.maxContextTokens, Math.floor(train.microBatchTokens / divisor));
-    const last = changes.at(-1)?.settings[0];
-    if (tokens < train.microBatchTokens && last !== `train.microBatchTokens=${tokens}`)
-      add([`train.microBatchTokens=${tokens}`], "smaller products; the result is the same", (one) => ({
-        ...one,
-        train: { ...one.train, microBatchTokens: Math.min(one.train.microBatchTokens, tokens) },
-      }));
+    const microBatchTokens = Math.max(rollout.maxContextTokens, Math.floor(train.microBatchTokens / divisor));
+    const setting = `train.microBatchTokens=${microBatchTokens}`;
+    if (microBatchTokens < train.microBatchTokens && changes.at(-1)?.settings[0] !== setting)
+      add([setting], "smaller products; the result is the same", { train: { microBatchTokens } });
   }
   const cacheMiB = Math.max(256, Math.floor(rollout.cacheMiB / 4));
   if (cacheMiB < rollout.cacheMiB)
-    add([`rollout.cacheMiB=${cacheMiB}`], "fewer rollouts at once; the result is the same", (one) => ({
-      ...one,
-      rollout: { ...one.rollout, cacheMiB },
-    }));
-  const moments = { f32: ["bf16", "8bit"], bf16: ["8bit"], "8bit": [] } as const;
-  for (const kind of moments[optimizer.moments])
-    add([`optimizer.moments=${kind}`], "rounded moments", (one) => ({ ...one, optimizer: { ...one.optimizer, moments: kind } }));
-  if (model.cacheDtype === "f32")
-    add(["model.cacheDtype=f16"], "rounded keys and values", (one) => ({ ...one, model: { ...one.model, cacheDtype: "f16" } }));
+    add([`rollout.cacheMiB=${cacheMiB}`], "fewer rollouts at once; the result is the same", { rollout: { cacheMiB } });
+  const smaller = { f32: ["bf16", "8bit"], bf16: ["8bit"], "8bit": [] } as const;
+  for (const moments of smaller[optimizer.moments]) add([`optimizer.moments=${moments}`], "rounded moments", { optimizer: { moments } });
+  if (model.cacheDtype === "f32") add(["model.cacheDtype=f16"], "rounded keys and values", { model: { cacheDtype: "f16" } });
   const frozen = simulator.path !== null || algorithm.klCoef !== 0 || usesLora(config);
-  const weights = (dtype: "bf16" | "f16", price: string): void => {
-    add([`model.dtype=${dtype}`], price, (one) => ({ ...one, model: { ...one.model, dtype } }));
-  };
+  const weights = (dtype: "bf16" | "f16", price: string): void => add([`model.dtype=${dtype}`], price, { model: { dtype } });
   // Products in f16 read weights that are stored so as they lie.
   if (frozen && config.device.precision === "f16" && model.dtype !== "f16")
     weights("f16", "weights that do not learn are rounded to f16, which ends at 65504");
   else if (frozen && model.dtype === "f32") weights("bf16", "weights that do not learn are rounded; those of a bf16 checkpoint are not");
   if (simulator.path !== null)
-    add(["simulator.path=null", "simulator.endpoint=URL"], "a server for the simulator", (one) => ({
-      ...one,
-      simulator: { ...one.simulator, path: null, adapter: null, endpoint: "http://127.0.0.1/v1" },
-    }));
+    add(["simulator.path=null", "simulator.endpoint=URL"], "a server for the simulator", {
+      simulator: { path: null, adapter: null, endpoint: "http://127.0.0.1/v1" },
+    });
   if (algorithm.klCoef !== 0)
-    add(["algorithm.klCoef=0"], "no KL term: nothing holds the policy to where it started", (one) => ({
-      ...one,
-      model: { ...one.model, referencePolicy: null },
-      algorithm: { ...one.algorithm, klCoef: 0 },
-    }));
-  if (!usesLora(config))
-    add(["lora.rank=16"], "an adapter learns instead of all weights", (one) => ({ ...one, lora: { ...one.lora, rank: 16 } }));
+    add(["algorithm.klCoef=0"], "no KL term: nothing holds the policy to where it started", {
+      model: { referencePolicy: null },
+      algorithm: { klCoef: 0 },
+    });
+  if (!usesLora(config)) add(["lora.rank=16"], "an adapter learns instead of all weights", { lora: { rank: 16 } });
   return changes;
 }
 

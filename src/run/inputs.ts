@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { hashFile } from "../checkpoint/run-state.ts";
-import { keys } from "../config/keys.ts";
+import { keys, valueAt } from "../config/keys.ts";
 import { packageFolder, type Config } from "../config/index.ts";
 
 /** SHA-256 by name: `data.train`, `model.policy/model.safetensors`, `program`. */
@@ -32,7 +32,7 @@ function inputFiles(config: Config): { readonly name: string; readonly file: str
   return keys
     .filter(({ path, section }) => path && section !== "output")
     .flatMap(({ key, names }) => {
-      const value = key.split(".").reduce<unknown>((inner, part) => (inner as Readonly<Record<string, unknown>>)[part], config);
+      const value = valueAt(config, key);
       if (typeof value !== "string" || names.includes(value) || !existsSync(value)) return [];
       if (!statSync(value).isDirectory()) return [{ name: key, file: value }];
       const files = readdirSync(value).filter((name) => modelFile.test(name));

@@ -1,7 +1,7 @@
 /** Opens what a training run needs: data, device, models, engines, and the run's name. */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { AgentContext, Method } from "../agent/methods/method.ts";
+import type { Method } from "../agent/methods/method.ts";
 import { checkPromptsFit } from "../agent/prompts.ts";
 import { observationIds } from "../agent/rollout.ts";
 import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
@@ -10,7 +10,6 @@ import { claimRunName, enginesUsed, packageFolder, printConfig, runConfigFile, t
 import { QuestionSampler } from "../data/question-sampler.ts";
 import type { Device } from "../device/device.ts";
 import { deviceKind } from "../device/devices.ts";
-import type { BatchGenerator } from "../generate/scheduler.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { ConfigError } from "../util/errors.ts";
@@ -19,9 +18,8 @@ import { Closing } from "../setup/closing.ts";
 import { simulatorPositions, trainingContext } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
-import type { Model } from "../setup/open-model.ts";
 import { openMethod } from "../setup/open-method.ts";
-import { openPolicy } from "../setup/open-policy.ts";
+import { openPolicy, type OpenedPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { hashInputs } from "./inputs.ts";
 import { openData, type RunData } from "./run-data.ts";
@@ -29,23 +27,9 @@ import { openReward } from "./reward.ts";
 import type { Run, StepParts } from "./run.ts";
 import { findState, States } from "./states.ts";
 
-/** What a run's rollouts need. */
-interface RolloutParts {
-  /** The configuration with every Hub id at the commit that is used: to save with a run. */
-  readonly pinned: Config;
-  /** The configuration with folders in place of Hub ids. */
-  readonly opened: Config;
-  readonly device: Device;
-  readonly policy: Model;
-  /** Null where the simulator runs behind an endpoint. */
-  readonly simulatorModel: Model | null;
-  /** Held only where the loss has a KL term. */
-  readonly reference: Model | null;
-  readonly generator: BatchGenerator;
-  readonly engines: Engines;
-  readonly context: AgentContext;
-  readonly data: RunData;
-}
+/** What a run's rollouts need, and the configuration with every Hub id at the commit that is used, and with folders in place of Hub ids. */
+type RolloutParts = Pick<Run, "device" | "policy" | "simulatorModel" | "reference" | "generator" | "engines" | "context" | "data"> &
+  Pick<OpenedPolicy, "pinned" | "opened">;
 
 /** A run that is open and has done nothing: its policy is the one that it starts from. */
 export interface OpenedRun {

@@ -3,19 +3,18 @@ import { join } from "node:path";
 import type { AgentContext, Method } from "../agent/methods/method.ts";
 import type { Config } from "../config/index.ts";
 import type { QuestionSampler } from "../data/question-sampler.ts";
-import type { Device, MemoryReport } from "../device/device.ts";
-import type { BatchGenerator } from "../generate/scheduler.ts";
+import type { MemoryReport } from "../device/device.ts";
 import type { GeneratorCounts } from "../generate/types.ts";
 import type { PhaseClock } from "../log/phase-clock.ts";
-import type { AdamW } from "../optim/adamw.ts";
-import type { LossScaler } from "../optim/loss-scaler.ts";
 import type { LearningRateSchedule } from "../optim/schedule.ts";
 import type { Metrics } from "../rl/metrics.ts";
 import type { Question, Scored, SearchTrajectory } from "../rl/trajectory.ts";
 import type { UpdateStats } from "../rl/update-stats.ts";
 import type { Engine } from "../search/search-engine.ts";
 import type { Engines } from "../setup/open-engines.ts";
+import type { LearnerParts } from "../setup/open-learner.ts";
 import type { Model } from "../setup/open-model.ts";
+import type { OpenedPolicy } from "../setup/open-policy.ts";
 import { ZeroSearchError } from "../util/errors.ts";
 import type { InputHashes } from "./inputs.ts";
 import type { Reward } from "./reward.ts";
@@ -31,22 +30,14 @@ export interface StepParts {
   readonly reward: Reward;
 }
 
-export interface Run extends StepParts {
+export interface Run extends StepParts, LearnerParts, Pick<OpenedPolicy, "device" | "policy" | "reference" | "generator"> {
   /** Resolved, with every Hub id at the commit that is used. */
   readonly config: Config;
-  readonly device: Device;
-  readonly policy: Model;
   /** Null where no simulator runs in this process. */
   readonly simulatorModel: Model | null;
-  /** Held only where the loss has a KL term. */
-  readonly reference: Model | null;
-  readonly generator: BatchGenerator;
   /** Those that the configuration names. */
   readonly engines: Engines;
   readonly context: AgentContext;
-  readonly optimizer: AdamW;
-  /** Of the loss, in f16. */
-  readonly lossScaler: LossScaler | null;
   readonly schedule: LearningRateSchedule;
   readonly data: RunData;
   readonly questions: QuestionSampler<Question>;
@@ -59,22 +50,7 @@ export interface Run extends StepParts {
 }
 
 /** What a step needs of a run. */
-export type StepRun = StepParts &
-  Pick<
-    Run,
-    | "config"
-    | "device"
-    | "policy"
-    | "reference"
-    | "generator"
-    | "engines"
-    | "context"
-    | "optimizer"
-    | "schedule"
-    | "questions"
-    | "clock"
-    | "signal"
-  >;
+export type StepRun = Omit<Run, "simulatorModel" | "lossScaler" | "data" | "build" | "inputs">;
 
 /** What one step made. */
 export interface StepResult {

@@ -4,11 +4,13 @@
  *
  * Source: ZeroSearch (arXiv 2505.04588) 3.2. Each call is given its own rollout's question and answer (the released code mixes them up).
  */
+import type { SamplingSettings } from "../generate/types.ts";
 import type { Prompt, PromptPart } from "../text/prompt.ts";
+import { abortReason } from "../util/abort.ts";
 import { ConfigError, DataError } from "../util/errors.ts";
 import { drawKind, noiseProbability, type NoiseSchedule } from "./curriculum.ts";
 import { parseDocuments } from "./documents.ts";
-import type { SearchResult, SimulatorRequest } from "./search-engine.ts";
+import type { SearchResult, Simulator, SimulatorRequest } from "./search-engine.ts";
 import { simulatorPrompt, tunedSimulatorTemplate, type SimulatorTemplate } from "./simulator-prompt.ts";
 
 export interface SimulationOptions {
@@ -19,10 +21,14 @@ export interface SimulationOptions {
   readonly documents: number;
   /** The paper's, for tuned simulators, unless given. */
   readonly template?: SimulatorTemplate;
+  /** Temperature 0.8 without top-k and top-p unless given. */
+  readonly sampling?: Partial<SamplingSettings>;
+  /** 600 unless given. */
+  readonly maxNewTokens?: number;
 }
 
 /** What the simulator is asked for one search. */
-export interface SimulatorTask {
+interface SimulatorTask {
   readonly kind: "useful" | "noisy";
   readonly noiseProbability: number;
   readonly prompt: readonly PromptPart[];
@@ -46,11 +52,15 @@ export function simulatorMessages<Content extends Prompt>(prompt: Content): { ro
   ];
 }
 
-export class Simulation {
-  readonly #options: SimulationOptions;
+/** A simulator but for how its model is asked. */
+export abstract class Simulation<Options extends SimulationOptions> implements Simulator {
+  abstract readonly name: string;
+  protected readonly options: Options;
+  protected readonly sampling: SamplingSettings;
+  protected readonly maxNewTokens: number;
 
   /** @throws ConfigError for a wrong number of documents or noise. */
-  constructor(options: SimulationOptions) {
+  constructor(options: Options) {
     if (!Number.isInteger(options.documents) || options.documents < 1) {
       throw new ConfigError({
         where: "simulator.documents",
@@ -59,18 +69,35 @@ export class Simulation {
         got: String(options.documents),
       });
     }
-    this.#options = options;
+    this.options = options;
+    this.sampling = { temperature: 0.8, topK: 0, topP: 1, ...options.sampling };
+    this.maxNewTokens = options.maxNewTokens ?? 600;
     this.noiseProbability(1);
   }
 
   /** The probability that a search of this step is answered with noise. */
   noiseProbability(step: number): number {
-    const { noise } = this.#options;
+    const { noise } = this.options;
     return noiseProbability(step, typeof noise === "number" ? { start: noise, end: noise, steps: 1 } : noise);
   }
 
-  /** @throws DataError without golden answers. */
-  task({ goldenAnswers: [answer], question, query, key, turn }: SimulatorRequest): SimulatorTask {
+  /** The text that the model writes for a prompt. */
+  protected abstract write(prompt: readonly PromptPart[], request: SimulatorRequest): Promise<string>;
+
+  /** @throws DataError without golden answers, whatever `write` throws, the signal's reason when it fires. */
+  async simulate(request: SimulatorRequest): Promise<SearchResult> {
+    if (request.signal?.aborted === true) throw abortReason(request.signal);
+    const { kind, noiseProbability, prompt } = this.#task(request);
+    const text = keepDocuments(await this.write(prompt, request), this.options.documents);
+    return { documents: parseDocuments(text), text, kind, noiseProbability };
+  }
+
+  /** Nothing to free: the model is another's, and requests under way end with the rollouts that made them. */
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  #task({ goldenAnswers: [answer], question, query, key, turn }: SimulatorRequest): SimulatorTask {
     if (answer === undefined)
       throw new DataError({
         where: "simulated search",
@@ -78,15 +105,9 @@ export class Simulation {
         expected: "at least one golden answer",
         got: "none",
       });
-    const { seed, template = tunedSimulatorTemplate } = this.#options;
+    const { seed, template = tunedSimulatorTemplate } = this.options;
     const probability = this.noiseProbability(key.step);
     const kind = drawKind(seed, key, turn, probability);
     return { kind, noiseProbability: probability, prompt: simulatorPrompt(template, kind, { question, answer, query }) };
-  }
-
-  /** What the rollout gets of the text that the simulator wrote. */
-  result({ kind, noiseProbability }: SimulatorTask, text: string): SearchResult {
-    const kept = keepDocuments(text, this.#options.documents);
-    return { documents: parseDocuments(kept), text: kept, kind, noiseProbability };
   }
 }

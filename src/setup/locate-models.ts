@@ -1,6 +1,6 @@
 /** All models that a configuration names, found on this machine or fetched from the Hub, before anything is opened. */
 import { describeFound, findModel, type Environment, type FoundModel } from "../hub/find-model.ts";
-import { keys } from "../config/keys.ts";
+import { keys, valueAt } from "../config/keys.ts";
 import type { Config } from "../config/index.ts";
 import type { TextStream } from "../log/progress.ts";
 import { DownloadBar } from "./download-progress.ts";
@@ -39,8 +39,8 @@ export async function locateConfigModels(config: Config, options: LocateModelsOp
   let opened = config;
   let pinned = config;
   for (const { key, model } of keys) {
-    const source = model ? valueOf(config, key) : null;
-    if (source === null) continue;
+    const source = valueAt(config, key);
+    if (!model || typeof source !== "string") continue;
     const bar = new DownloadBar(stream);
     let one: FoundModel;
     try {
@@ -56,11 +56,6 @@ export async function locateConfigModels(config: Config, options: LocateModelsOp
     pinned = withValue(pinned, key, `${one.hub.id}@${one.hub.commit}`);
   }
   return { found, opened, pinned };
-}
-
-function valueOf(config: Config, key: string): string | null {
-  const value = key.split(".").reduce<unknown>((inner, part) => (inner as Readonly<Record<string, unknown>>)[part], config);
-  return typeof value === "string" ? value : null;
 }
 
 function withValue(config: Config, key: string, value: string): Config {

@@ -9,6 +9,7 @@ import type { Parameter } from "../tensor/tensor.ts";
 import { ChatTemplate } from "../text/chat-template.ts";
 import { checkTokenizerFits, Tokenizer, type TokenizerConfigJson, type TokenizerJson } from "../text/tokenizer.ts";
 import { FileError } from "../util/errors.ts";
+import type { WeightsPlan } from "./model-roles.ts";
 
 /** What a model makes of text. */
 export interface ModelText {
@@ -37,15 +38,7 @@ export function learningParameters({ decoder, adapter }: Pick<Model, "decoder" |
 }
 
 /** One copy of weights, to be opened. */
-export interface WeightsToOpen {
-  readonly folder: string;
-  /** Storage type. */
-  readonly dtype: Dtype;
-  /** The longest sequence it will see. */
-  readonly maxPositions: number;
-  /** Whether the weights themselves learn. */
-  readonly learns: boolean;
-}
+export type WeightsToOpen = Omit<WeightsPlan, "roles">;
 
 /** Where models come from: files, unless told. A plan reads their shapes only. */
 export interface ModelReader {

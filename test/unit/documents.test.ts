@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parseDocuments, renderDocuments } from "../../src/search/documents.ts";
+import { EndpointSearch } from "../../src/search/endpoint.ts";
 import type { SearchDocument } from "../../src/search/search-engine.ts";
-import { keepDocuments, Simulation } from "../../src/search/simulation.ts";
+import { keepDocuments } from "../../src/search/simulation.ts";
 
 /** What a simulator may write: heads in and out of place, blank lines, anything. */
 const written = fc
@@ -49,12 +50,12 @@ describe("documents as text", () => {
     expect(parseDocuments("Doc 1:")).toEqual([{ text: "" }]);
   });
 
-  it("never keep a simulator's text from being shown as it was kept", () => {
-    const simulation = new Simulation({ seed: 1, noise: 0, documents: 3 });
-    const task = { kind: "useful", noiseProbability: 0, prompt: [] } as const;
-    fc.assert(
-      fc.property(written, (text) => {
-        const result = simulation.result(task, text);
+  it("never keep a simulator's text from being shown as it was kept", async () => {
+    const asked = { query: "x", question: "y", goldenAnswers: ["z"], key: { step: 1, question: 0, rollout: 0 }, turn: 0 };
+    await fc.assert(
+      fc.asyncProperty(written, async (text) => {
+        const client = { complete: () => Promise.resolve(text) };
+        const result = await new EndpointSearch({ client, seed: 1, noise: 0, documents: 3 }).simulate(asked);
         expect(renderDocuments(result)).toBe(keepDocuments(text, 3));
         expect(result.documents.every((document) => typeof document.text === "string")).toBe(true);
       }),
