@@ -26,7 +26,7 @@ export interface DownloadProgress {
   readonly allFiles: number;
 }
 
-/** What of `LocateOptions` a download needs. */
+/** @internal What of `LocateOptions` a download needs. */
 export type DownloadOptions = Pick<LocateOptions, "signal" | "patience" | "lockTimes"> &
   Required<Pick<LocateOptions, "kind" | "onProgress" | "onNote">>;
 
@@ -34,7 +34,7 @@ export type DownloadOptions = Pick<LocateOptions, "signal" | "patience" | "lockT
 const ABREAST = 4;
 
 /**
- * Fetches what the cache lacks of a model at a revision, and notes in the cache which commit the revision is.
+ * @internal Fetches what the cache lacks of a model at a revision, and notes in the cache which commit the revision is.
  * @throws HubStatusError, HubConnectionError, HubAnswerError, FileError; the signal's reason.
  */
 export async function download(hubId: HubId, settings: HubSettings, options: DownloadOptions): Promise<FoundModel> {

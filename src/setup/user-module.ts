@@ -54,10 +54,12 @@ export function hasFunctions(value: unknown, ...names: readonly string[]): boole
   return names.every((name) => typeof (value as Readonly<Record<string, unknown>>)[name] === "function");
 }
 
-/** A module's object under its own name, or, where it has none, its file's. */
-export function named<T extends object>(exported: T, file: string): T {
+/** A module's object, named after its file where it has no name; null where it cannot be. */
+export function named<T extends object>(exported: T, file: string): T | null {
   const { name } = exported as { readonly name?: unknown };
-  return typeof name === "string" && name !== "" ? exported : (Object.create(exported, { name: { value: file, enumerable: true } }) as T);
+  if (typeof name === "string" && name !== "") return exported;
+  // Not a copy: an object may have private fields.
+  return Reflect.defineProperty(exported, "name", { value: file, configurable: true }) ? exported : null;
 }
 
 /** Node 22.18 and newer does unless it is told not to; older ones do not say. */

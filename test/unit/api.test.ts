@@ -20,12 +20,14 @@ function declarations(): ReadonlyMap<string, string> {
   return made;
 }
 
+let program: ts.Program;
 let checker: ts.TypeChecker;
 let exported: ReadonlyMap<string, ReadonlyMap<string, ts.Symbol>>;
 
 beforeAll(() => {
   const made = declarations();
-  const options: ts.CompilerOptions = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true, types: [] };
+  const lib = ["lib.es2022.d.ts"];
+  const options: ts.CompilerOptions = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, lib, strict: true, types: [] };
   const host = ts.createCompilerHost(options);
   const { readFile, fileExists } = host;
   host.readFile = (file) => made.get(file) ?? readFile(file);
@@ -35,7 +37,7 @@ beforeAll(() => {
     return text === undefined ? undefined : ts.createSourceFile(file, text, target, true);
   };
   const files = Object.entries(entries).map(([entry, [name]]) => [entry, join(root, "dist", `${name}.d.ts`)] as const);
-  const program = ts.createProgram({ rootNames: files.map(([, file]) => file), options, host });
+  program = ts.createProgram({ rootNames: files.map(([, file]) => file), options, host });
   checker = program.getTypeChecker();
   exported = new Map(
     files.map(([entry, file]) => {
@@ -92,3 +94,10 @@ describe.each(Object.entries(entries))("%s", (entry, [, module]) => {
     expect(missing).toEqual([]);
   });
 });
+
+it("declares what compiles with the types of Node and nothing else, without what is internal", () => {
+  const files = program.getSourceFiles().filter(({ fileName }) => fileName.startsWith(join(root, "dist")));
+  const wrong = files.flatMap((file) => program.getSemanticDiagnostics(file));
+  expect(files.length).toBeGreaterThan(80);
+  expect(wrong.map(({ file, messageText }) => `${file?.fileName}: ${ts.flattenDiagnosticMessageText(messageText, " ")}`)).toEqual([]);
+}, 60_000);
