@@ -23,12 +23,13 @@ import type { TokenLogProbs } from "./rl/packing.ts";
 import type { Scored } from "./rl/trajectory.ts";
 import { tokenLogProbs, update, type ForwardSettings } from "./rl/update.ts";
 import type { UpdateStats } from "./rl/update-stats.ts";
-import { Journal, type JournalOptions, type Recorded, type Validation } from "./run/journal.ts";
+import { Journal, type JournalOptions, type Validation } from "./run/journal.ts";
 import { validate } from "./run/judge.ts";
 import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/open-run.ts";
 import { payAll } from "./run/reward.ts";
-import { diverged, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
+import { diverged, madeOf, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
 import type { States } from "./run/states.ts";
+import { ZeroSearchError } from "./util/errors.ts";
 import type { Engine } from "./search/search-engine.ts";
 
 /** One's own in place of what the run was opened with. */
@@ -79,7 +80,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
     ...curriculumMetrics(engine, step),
     ...updateMetrics(updates),
   };
-  return { step, scored, updates, metrics, costs: stepCosts(run), made: { method: method.name, engine: engine.name, reward: reward.name } };
+  return { step, scored, updates, metrics, costs: stepCosts(run), made: madeOf({ method, engine, reward }) };
 }
 
 /** The probability of noise at this step, where the engine is a simulator. */
@@ -125,6 +126,7 @@ export interface OpenTrainingOptions extends OpenRunOptions, JournalOptions {
 export async function openTraining({ config, settings = [], resume = false, ...options }: OpenTrainingOptions): Promise<Training> {
   const opened = await openTrainingRun(trainCommand({ config, settings, resume }), options);
   try {
+    for (const note of opened.notes) process.stdout.write(`${note}\n`);
     await prepareRun(opened.run);
     return await Training.begin(opened, options);
   } catch (error) {
@@ -144,13 +146,15 @@ export class Training {
   readonly journal: Journal;
   readonly states: States;
   readonly #opened: OpenedRun;
-  #recorded: Recorded | null = null;
+  /** Optimiser updates done when the journal was opened. */
+  readonly #updates: number;
 
   private constructor(opened: OpenedRun, journal: Journal) {
     this.run = opened.run;
     this.states = opened.states;
     this.journal = journal;
     this.#opened = opened;
+    this.#updates = opened.run.optimizer.step;
   }
 
   /** @internal Takes up the saved state, if there is one, and opens the logs where it ends. @throws FileError, ConfigError as `States.restore` */
@@ -167,23 +171,35 @@ export class Training {
    * `save` keeps the last step.
    * @throws what `trainStep` throws; the signal's reason when it fires.
    */
-  async *steps(options: StepOptions = {}): AsyncGenerator<StepReport> {
+  async *steps(options: Pick<StepOptions, "onRollout"> = {}): AsyncGenerator<StepReport> {
     const { run, journal } = this;
     const { steps, questionsPerStep, groupSize } = run.config.train;
     const onRollout = options.onRollout ?? journal.showing("rollouts", questionsPerStep * groupSize);
     while (journal.done < steps) {
       const result = await trainStep(run, journal.done + 1, { ...options, onRollout });
       const validation = await validate(this, result);
-      this.#recorded = journal.record(result, validation);
-      if (this.states.due(this.#recorded)) await this.save();
+      if (this.states.due(journal.record(result, validation))) await this.save();
       yield { ...result, validation };
       run.signal.throwIfAborted();
     }
   }
 
-  /** Saves the state after the last step of `steps`, unless it is saved already. */
+  /**
+   * Saves the state after the last step that was recorded, unless it is saved already.
+   * @throws ZeroSearchError where a step was trained since then and not recorded; FileError as `States.save`
+   */
   async save(): Promise<void> {
-    const saved = this.#recorded === null ? null : await this.states.save(this.#recorded);
+    const { last } = this.journal;
+    const [done, recorded] = [this.run.optimizer.step, last?.updates ?? this.#updates];
+    if (done !== recorded)
+      throw new ZeroSearchError({
+        where: "training.save",
+        what: "a step was trained that is not recorded",
+        expected: `${recorded} updates`,
+        got: String(done),
+        hint: "Give what trainStep returns to training.journal.record, or let training.steps() do both.",
+      });
+    const saved = last === null ? null : await this.states.save(last);
     if (saved !== null) await this.journal.noteSaved(saved);
   }
 

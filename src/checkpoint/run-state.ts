@@ -162,7 +162,7 @@ export function resumeWarnings(saved: Pick<RunState, "build" | "device">, now: P
 }
 
 /** The number of threads changes no bits. */
-function withoutThreads(device: string): string {
+export function withoutThreads(device: string): string {
   return device.replace(/\d+ threads?/, "threads");
 }
 

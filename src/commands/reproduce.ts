@@ -3,9 +3,11 @@ import { readOverride, resolveConfig, savedSource, type ArgumentSpec } from "../
 import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
 import { prepareRun, type OpenedRun } from "../run/open-run.ts";
 import { codeInputs, hashInputs, type InputHashes } from "../run/inputs.ts";
-import { ReceiptCheck, differingInputs, readReceipt, type Receipt } from "../run/receipt.ts";
+import { ReceiptCheck, differingInputs, readReceipt, stepsOf, type Receipt } from "../run/receipt.ts";
 import { locateConfigModels } from "../setup/locate-models.ts";
 import { openTrainingRun, Training } from "../train.ts";
+import { withoutThreads } from "../checkpoint/run-state.ts";
+import { madeOf } from "../run/run.ts";
 import { ConfigError } from "../util/errors.ts";
 import { readArguments, say } from "./program.ts";
 
@@ -32,7 +34,7 @@ export async function main(argv: readonly string[]): Promise<void> {
       hint: "Runs leave one as runs/<name>/receipt.json.",
     });
   const receipt = await readReceipt(file);
-  const most = stepsOf(options.get("steps"), receipt);
+  const most = mostSteps(options.get("steps"), receipt);
   const config = resolveConfig([savedSource(receipt.config, file), ...settings.map(readOverride)]);
   // Before anything is opened: a file that differs may not even load.
   const wrong = differencesOf(receipt, await hashInputs((await locateConfigModels(config)).opened));
@@ -75,14 +77,18 @@ function differencesOf(receipt: Receipt, here: InputHashes): string {
 /** What differs first; null where nothing does. */
 async function compare(receipt: Receipt, opened: OpenedRun, most: number | null): Promise<string | null> {
   const { run } = opened;
-  if (receipt.device.kind !== run.device.kind)
-    say(`note: the receipt is of ${receipt.device.description}; bits are promised for one kind of device only`);
+  if (withoutThreads(receipt.device.description) !== withoutThreads(run.device.description))
+    say(`note: the receipt is of another device, ${receipt.device.description}; bits are promised for the same one only`);
+  const made = madeOf(run);
+  for (const [part, name] of Object.entries(receipt.made ?? {}))
+    if (made[part as keyof typeof made] !== name)
+      return `the ${part} is ${made[part as keyof typeof made]}, that of the receipt was ${name}, which a program gave it`;
   await prepareRun(run);
   const judged = most === null && receipt.scores !== undefined;
   const before = judged ? await evaluateBefore(run) : null;
   const training = await Training.begin(opened, { progress: true });
   const check = new ReceiptCheck(receipt);
-  const last = most ?? receipt.steps.length * receipt.blockSteps;
+  const last = most ?? stepsOf(receipt);
   if (last > 0)
     for await (const { step } of training.steps()) {
       const difference = check.upTo(training.journal.receiptRows, step);
@@ -94,16 +100,17 @@ async function compare(receipt: Receipt, opened: OpenedRun, most: number | null)
   return check.scores(training.journal.scores);
 }
 
-function coverage({ steps, blockSteps, saves, scores }: Receipt, most: number | null): string {
-  const all = steps.length * blockSteps;
+function coverage(receipt: Receipt, most: number | null): string {
+  const { saves, scores } = receipt;
+  const all = stepsOf(receipt);
   const last = Math.min(most ?? all, all);
   const states = Object.keys(saves).filter((step) => Number(step) <= last).length;
   return `${last} of ${all} steps, the weights of ${states} saved states${most === null && scores !== undefined ? " and the evaluation" : ""}`;
 }
 
-function stepsOf(given: string | undefined, { steps, blockSteps }: Receipt): number | null {
+function mostSteps(given: string | undefined, receipt: Receipt): number | null {
   if (given === undefined) return null;
-  const most = Number(given);
-  if (Number.isInteger(most) && most >= 1 && most <= steps.length * blockSteps) return most;
-  throw new ConfigError({ where: "--steps", what: "wrong value", expected: `1 to ${steps.length * blockSteps}`, got: given });
+  const [most, all] = [Number(given), stepsOf(receipt)];
+  if (Number.isInteger(most) && most >= 1 && most <= all) return most;
+  throw new ConfigError({ where: "--steps", what: "wrong value", expected: `1 to ${all}`, got: given });
 }

@@ -19,6 +19,8 @@ export function enginesUsed(config: Config, purpose: Purpose): string[] {
 export function checkTogether(config: Config, purpose: Purpose, locate: (path: readonly string[]) => string): ConfigError[] {
   const { device, rollout, train, data, curriculum, model, algorithm, simulator } = config;
   const mistakes: ConfigError[] = [];
+  // Judging obeys no setting of training.
+  const judging = purpose === "evaluate";
   const need = (right: boolean, key: string, what: string, expected: string, hint?: string): void => {
     if (right) return;
     const given = valueAt(config, key);
@@ -30,7 +32,7 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   const onCpu = device.precision !== "f32" && device.kind === "cpu";
   need(!onCpu, "device.precision", "cannot be had on the CPU", "f32, or device.kind webgpu");
   need(
-    train.microBatchTokens >= maxContextTokens,
+    judging || train.microBatchTokens >= maxContextTokens,
     "train.microBatchTokens",
     "cannot hold one whole rollout",
     `at least rollout.maxContextTokens (${maxContextTokens})`,
@@ -38,21 +40,21 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   );
   const rollouts = train.questionsPerStep * train.groupSize;
   need(
-    train.updatesPerStep <= rollouts,
+    judging || train.updatesPerStep <= rollouts,
     "train.updatesPerStep",
     "asks for more updates than there are rollouts in a step",
     `at most train.questionsPerStep x train.groupSize (${rollouts})`,
   );
-  const grouped = algorithm.name === "reinforce" || train.groupSize >= 2;
+  const grouped = judging || algorithm.name === "reinforce" || train.groupSize >= 2;
   need(grouped, "train.groupSize", `leaves ${algorithm.name} without a baseline`, "at least 2 (algorithm.name=reinforce needs none)");
   const turn = maxNewTokens + (maxTurns > 0 ? maxObservationTokens : 0);
   const room = `more than rollout.maxNewTokens + rollout.maxObservationTokens (${turn})`;
   need(turn < maxContextTokens, "rollout.maxContextTokens", "has no room for one turn", room);
   const { start, end } = curriculum;
-  need(end >= start, "curriculum.end", "is below curriculum.start", `at least ${start}`, "noise rises as training goes on");
-  const compared = algorithm.klCoef > 0 || model.referencePolicy === null;
+  need(judging || end >= start, "curriculum.end", "is below curriculum.start", `at least ${start}`, "noise rises as training goes on");
+  const compared = judging || algorithm.klCoef > 0 || model.referencePolicy === null;
   need(compared, "model.referencePolicy", "is never used", "null where algorithm.klCoef is 0");
-  const asked = purpose !== "train" || data.train !== null;
+  const asked = judging || data.train !== null;
   need(asked, "data.train", "is missing", "a path", "Give it in a file (--config FILE) or as data.train=...");
   const engines = enginesUsed(config, purpose);
   const { path, endpoint, adapter } = simulator;

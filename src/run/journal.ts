@@ -6,9 +6,10 @@ import { Progress, type Fields } from "../log/progress.ts";
 import { metricRow, rolloutRow } from "../log/rows.ts";
 import type { ValidationPoint } from "./parting-note.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
-import { digestStep, makeReceipt, portable, receiptFile, type ReceiptRows, type StepDigest } from "./receipt.ts";
+import { digestStep, makeReceipt, portable, receiptFile, receiptText, type ReceiptRows, type StepDigest } from "./receipt.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
-import { logFolder, type Run, type StepResult } from "./run.ts";
+import { ZeroSearchError } from "../util/errors.ts";
+import { logFolder, madeOf, type Run, type StepResult } from "./run.ts";
 import type { Saved } from "./states.ts";
 
 /** A validation on questions that choose the best state. */
@@ -56,6 +57,7 @@ export class Journal {
   #history: RunHistory = { best: null, validations: [], since: nothingSince };
   #scores: readonly object[] | undefined;
   #done: number;
+  #last: Recorded | null = null;
   #progress: Progress | null;
   #shown: Fields = {};
 
@@ -82,8 +84,8 @@ export class Journal {
     journal.#history = state.extra["memory"] as unknown as RunHistory;
     const rows = state.extra["receipt"] as unknown as ReceiptRows | undefined;
     journal.#steps.push(...(rows?.steps ?? []));
-    if (rows === undefined) say("note: this run leaves no receipt, as its first steps were made by a program that kept none.");
-    Object.assign(journal.#saves, rows?.saves, { [done]: restored.saved.weights });
+    if (journal.#steps.length !== done) say("note: this run leaves no receipt, as its first steps were made by a program that kept none.");
+    Object.assign(journal.#saves, rows?.saves, restored.saved.due ? { [done]: restored.saved.weights } : {});
     return journal;
   }
 
@@ -96,9 +98,24 @@ export class Journal {
     return this.#history;
   }
 
-  /** Writes what a step made, and its validation if there was one, and shows it. @throws FileError when the disk is full. */
+  /** The last step that was recorded since the journal was opened; null before the first. */
+  get last(): Recorded | null {
+    return this.#last;
+  }
+
+  /**
+   * Writes what a step made, and its validation if there was one, and shows it.
+   * @throws FileError when the disk is full; ZeroSearchError for a step that is not the next one.
+   */
   record(result: StepResult, validation: Validation | null = null): Recorded {
     const { step, scored, updates, metrics, made } = result;
+    if (step !== this.#done + 1)
+      throw new ZeroSearchError({
+        where: "journal.record",
+        what: "not the next step",
+        expected: String(this.#done + 1),
+        got: String(step),
+      });
     const judged = validation === null ? {} : { "validation/f1": validation.f1, "validation/searches": validation.searches };
     const { values, measured } = rowOf(result);
     this.#logs.metrics.append([metricRow(step, { ...metrics, ...values, ...judged }, measured)]);
@@ -123,7 +140,7 @@ export class Journal {
     };
     this.#progress?.update(step, this.#shown);
     const logs = this.#logs;
-    return {
+    return (this.#last = {
       step,
       updates: this.#run.optimizer.step,
       history: this.#history,
@@ -131,7 +148,7 @@ export class Journal {
       logBytes: logs.bytes(),
       made,
       sync: () => logs.sync(),
-    };
+    });
   }
 
   /** @internal What the receipt says of the steps so far. */
@@ -145,8 +162,8 @@ export class Journal {
   }
 
   /** Notes a saved state in the receipt, which is written anew. */
-  async noteSaved({ step, weights }: Saved): Promise<void> {
-    this.#saves[step] = weights;
+  async noteSaved({ step, due, weights }: Saved): Promise<void> {
+    if (due) this.#saves[step] = weights;
     await this.#writeReceipt();
   }
 
@@ -160,9 +177,9 @@ export class Journal {
     if (this.#steps.length !== this.#done) return;
     const { config, device, inputs } = this.#run;
     const { kind, description } = device;
-    const head = { run: config.name, device: { kind, description }, config: portable(config), inputs, scores: this.#scores };
-    const receipt = makeReceipt(head, { steps: this.#steps, saves: this.#saves }, config.train.steps);
-    await writeFileAtomic(join(this.folder, receiptFile), `${JSON.stringify(receipt, null, 1)}\n`);
+    const made = this.#last?.made ?? madeOf(this.#run);
+    const head = { run: config.name, device: { kind, description }, config: portable(config), made, inputs, scores: this.#scores };
+    await writeFileAtomic(join(this.folder, receiptFile), receiptText(makeReceipt(head, this.receiptRows)));
   }
 
   /** For `onFinished`: on a terminal, shows how far a part of a step is, beside the numbers of the step before. */

@@ -25,7 +25,7 @@ import { hashInputs } from "./inputs.ts";
 import { openData, type RunData } from "./run-data.ts";
 import { openReward } from "./reward.ts";
 import type { Run, StepParts } from "./run.ts";
-import { findState, States } from "./states.ts";
+import { checkMade, findState, States } from "./states.ts";
 
 /** What a run's rollouts need, and the configuration with every Hub id at the commit that is used, and with folders in place of Hub ids. */
 type RolloutParts = Pick<Run, "device" | "policy" | "simulatorModel" | "reference" | "generator" | "engines" | "context" | "data"> &
@@ -65,6 +65,7 @@ export async function openRun(command: TrainCommand, options: OpenRunOptions = {
       ? await findState(command, { build: parts.build, device: parts.device.description }, (note) => notes.push(note))
       : null;
     const run: Run = { ...parts, config };
+    if (checkpoint !== null) checkMade(run, checkpoint.state, checkpoint.folder);
     return { run, states: new States(run), checkpoint, notes, closing };
   } catch (error) {
     await closing.close();

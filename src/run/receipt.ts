@@ -7,9 +7,11 @@
  */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { relative, resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { isAbsolute, relative, resolve } from "node:path";
 import { z } from "zod";
 import { packageFolder, type Config } from "../config/index.ts";
+import { keys, valueAt } from "../config/keys.ts";
 import type { Scored } from "../rl/trajectory.ts";
 import { FileError } from "../util/errors.ts";
 import type { InputHashes } from "./inputs.ts";
@@ -35,6 +37,8 @@ const receiptSchema = z.strictObject({
   /** Of the device that computed: bits are promised for one kind only. */
   device: z.strictObject({ kind: z.string(), description: z.string() }),
   config: z.record(z.string(), z.json()),
+  /** Names of the method, the engine and the reward; absent in the first receipts. */
+  made: z.record(z.string(), z.string()).optional(),
   inputs: z.record(z.string(), hash),
   /** Steps that one row of `steps` covers. */
   blockSteps: z.int().min(1),
@@ -46,9 +50,10 @@ const receiptSchema = z.strictObject({
 });
 export type Receipt = z.infer<typeof receiptSchema>;
 
-/** Rows of steps, and entries of saves, that a receipt holds at most: with them it stays below 64 kB. */
+/** Rows of steps, and entries of saves, that a receipt holds at most, and characters. */
 const mostRows = 512;
 const mostSaves = 128;
+const mostBytes = 65536;
 
 export function digestStep(scored: readonly Pick<Scored, "trajectory" | "reward">[], gradNorms: readonly number[]): StepDigest {
   const ids = createHash("sha256");
@@ -68,46 +73,60 @@ function short(hex: string): string {
 }
 
 /** What a receipt says besides its rows. */
-export type ReceiptHead = Pick<Receipt, "run" | "device" | "inputs"> & {
+export type ReceiptHead = Pick<Receipt, "run" | "device" | "inputs" | "made"> & {
   readonly config: object;
   readonly scores?: readonly object[] | undefined;
 };
 
-/** The receipt of the steps so far. `totalSteps` decides how many steps share a row, so that it must not change while a run goes on. */
-export function makeReceipt({ config, scores, ...head }: ReceiptHead, { steps, saves }: ReceiptRows, totalSteps: number): Receipt {
-  let blockSteps = 1;
-  while (Math.ceil(totalSteps / blockSteps) > mostRows) blockSteps *= 2;
-  return {
-    receipt: 1,
-    ...head,
-    config: config as Receipt["config"],
-    inputs: { configuration: hashConfiguration(config), ...head.inputs },
-    blockSteps,
-    steps: foldSteps(steps, blockSteps),
-    saves: foldSaves(saves),
-    ...(scores === undefined ? {} : { scores: scores as NonNullable<Receipt["scores"]> }),
-  };
+/**
+ * The receipt of the steps so far, at most 64 kB where its inputs alone are not more: the more there is to tell, the more steps share a row,
+ * and the files of a save a hash.
+ */
+export function makeReceipt({ config, scores, ...head }: ReceiptHead, { steps, saves }: ReceiptRows): Receipt {
+  for (let [rows, entries, blockSteps] = [mostRows, mostSaves, 1]; ; rows >>= 1, entries >>= 1) {
+    while (Math.ceil(steps.length / blockSteps) > rows) blockSteps *= 2;
+    const receipt: Receipt = {
+      receipt: 1,
+      ...head,
+      config: config as Receipt["config"],
+      inputs: { configuration: hashConfiguration(config), ...head.inputs },
+      blockSteps,
+      steps: foldSteps(steps, blockSteps),
+      saves: foldSaves(saves, entries),
+      ...(scores === undefined ? {} : { scores: scores as NonNullable<Receipt["scores"]> }),
+    };
+    if (rows === 1 || receiptText(receipt).length <= mostBytes) return receipt;
+  }
 }
 
-/** One row a block; a last block that is not full yet has none. */
+/** As it is written. */
+export function receiptText(receipt: Receipt): string {
+  return `${JSON.stringify(receipt, null, 1)}\n`;
+}
+
+/** Steps that a receipt covers. */
+export function stepsOf({ steps }: Pick<Receipt, "steps">): number {
+  return Number(steps.at(-1)?.split(" ")[0] ?? 0);
+}
+
+/** One row a block; the last may be shorter. */
 export function foldSteps(steps: readonly StepDigest[], blockSteps: number): string[] {
-  return Array.from({ length: Math.floor(steps.length / blockSteps) }, (_, block) => {
+  return Array.from({ length: Math.ceil(steps.length / blockSteps) }, (_, block) => {
     const inside = steps.slice(block * blockSteps, (block + 1) * blockSteps);
     const fold = (name: keyof StepDigest): string => {
       const all = inside.map((step) => step[name]);
       return all.length === 1 ? (all[0] as string) : short(createHash("sha256").update(all.join()).digest("hex"));
     };
-    return [(block + 1) * blockSteps, ...digests.map(fold)].join(" ");
+    return [block * blockSteps + inside.length, ...digests.map(fold)].join(" ");
   });
 }
 
-/** All files of each save; where these are too many, one hash for each save, and of the saves the newest. */
-export function foldSaves(saves: ReceiptRows["saves"]): Receipt["saves"] {
+/** All files of each save; where these are more than `most`, one hash for each save, and of the saves the newest. */
+function foldSaves(saves: ReceiptRows["saves"], most: number): Receipt["saves"] {
   const entries = Object.entries(saves);
   const files = entries.reduce((sum, [, save]) => sum + Object.keys(save).length, 0);
-  if (files <= mostSaves) return Object.fromEntries(entries);
-  const folded = entries.map(([step, save]) => [step, { [allFiles]: hashSave(save) }] as const);
-  return Object.fromEntries(folded.slice(-mostSaves));
+  if (files <= most) return Object.fromEntries(entries);
+  return Object.fromEntries(entries.map(([step, save]) => [step, { [allFiles]: hashSave(save) }] as const).slice(-most));
 }
 
 const allFiles = "all files";
@@ -168,18 +187,20 @@ export class ReceiptCheck {
   /** What differs first in the steps and saves up to `step`, in words; null where nothing does. */
   upTo({ steps, saves }: ReceiptRows, step: number): string | null {
     const { blockSteps, steps: said, saves: saidSaves } = this.#receipt;
-    const here = foldSteps(steps, blockSteps);
-    for (const [i, row] of here.entries()) {
-      const names = differing(said[i] ?? "", row);
-      const last = (i + 1) * blockSteps;
-      if (names.length > 0)
-        return `${names.join(", ")} of ${blockSteps === 1 ? `step ${last}` : `steps ${last - blockSteps + 1} to ${last}`}`;
-      const differences = savesBetween(saidSaves, last - blockSteps, last).flatMap(([at, save]) =>
+    let before = 0;
+    for (const row of said) {
+      const last = Number(row.split(" ")[0]);
+      if (last > step) return null;
+      const [here = ""] = foldSteps(steps.slice(before, last), blockSteps);
+      const names = differing(row, here);
+      if (names.length > 0) return `${names.join(", ")} of ${last === before + 1 ? `step ${last}` : `steps ${before + 1} to ${last}`}`;
+      const differences = savesBetween(saidSaves, before, last).flatMap(([at, save]) =>
         Object.entries(save)
           .filter(([name, sha256]) => (name === allFiles ? hashSave(saves[at] ?? {}) : saves[at]?.[name]) !== sha256)
           .map(([name]) => `${name} of the state after step ${at}`),
       );
-      if (last <= step && differences.length > 0) return differences.join(", ");
+      if (differences.length > 0) return differences.join(", ");
+      before = last;
     }
     return null;
   }
@@ -208,11 +229,15 @@ export function differingInputs(said: InputHashes, here: InputHashes): string[] 
   return [...new Set([...Object.keys(said), ...Object.keys(here)])].filter((name) => name !== "configuration" && said[name] !== here[name]);
 }
 
-/** A configuration with `{package}` in place of the folder of this package, which others have elsewhere. */
+/** A configuration with `{package}` in place of the folder of this package, which others have elsewhere, in paths of files that are there. */
 export function portable(config: Config): object {
-  return JSON.parse(JSON.stringify(config), (_, value: unknown) => {
-    if (typeof value !== "string" || !value.includes("/")) return value;
-    const place = resolve(value);
-    return place.startsWith(packageFolder) ? `{package}/${relative(packageFolder, place).replaceAll("\\", "/")}` : value;
-  }) as object;
+  const copy = structuredClone(config) as unknown as Record<string, Record<string, unknown>>;
+  for (const { key, section, path } of keys) {
+    const value = valueAt(config, key);
+    if (!path || section === "output" || typeof value !== "string" || !existsSync(value)) continue;
+    const below = relative(packageFolder, resolve(value)).replaceAll("\\", "/");
+    if (!below.startsWith("..") && !isAbsolute(below))
+      (copy[section] as Record<string, unknown>)[key.slice(section.length + 1)] = `{package}/${below}`;
+  }
+  return copy;
 }

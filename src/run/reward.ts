@@ -14,7 +14,11 @@ export async function openReward(kind: string): Promise<Reward> {
   return loadModule(kind, {
     key: "reward.kind",
     what: "a function that is given a trajectory and returns a number, or a promise of one",
-    take: (exported, name) => (typeof exported === "function" ? named(name, exported as Reward) : null),
+    take: (exported, file) => {
+      if (typeof exported !== "function") return null;
+      const own = ["", "default"].includes(exported.name) ? file : exported.name;
+      return named(own, exported as Reward);
+    },
   });
 }
 

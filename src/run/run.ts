@@ -74,6 +74,11 @@ export interface StepCosts {
   readonly engines: Readonly<Record<string, number>>;
 }
 
+/** The names of what steps are made with. */
+export function madeOf({ method, engine, reward }: StepParts): StepResult["made"] {
+  return { method: method.name, engine: engine.name, reward: reward.name };
+}
+
 /** What the step that ends here took: to be asked before anything else is computed. */
 export function stepCosts({ clock, generator, device, engines }: Pick<Run, "clock" | "generator" | "device" | "engines">): StepCosts {
   return { times: clock.take(), counts: generator.takeCounts(), memory: device.memory(), engines: engines.takeCounts() };

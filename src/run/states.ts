@@ -18,7 +18,7 @@ import { loadTensors, saveTensors } from "../checkpoint/hugging-face.ts";
 import type { TrainCommand } from "../config/index.ts";
 import type { LossScalerState } from "../optim/loss-scaler.ts";
 import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
-import type { Recorded } from "./journal.ts";
+import type { Recorded, RunHistory } from "./journal.ts";
 import { loadPolicy, savePolicy } from "./policy-files.ts";
 import { logFolder, statesFolder, type Run, type StepParts } from "./run.ts";
 
@@ -28,6 +28,8 @@ const OPTIMIZER = "optimizer.safetensors";
 /** A state that was just saved. */
 export interface Saved {
   readonly step: number;
+  /** Whether the run saves here by itself; a state of a run that was stopped between stands in no receipt, as nobody can repeat it. */
+  readonly due: boolean;
   /** SHA-256 of the policy's weights, by file. */
   readonly weights: Readonly<Record<string, string>>;
 }
@@ -48,12 +50,11 @@ export class States {
 
   /**
    * @internal Puts policy, optimiser and loss scale back to where a state left them.
-   * @throws FileError where the state's moments are of another kind; ConfigError where it was made with another method, engine or reward.
+   * @throws FileError where the state's moments are of another kind.
    */
   async restore(checkpoint: Checkpoint): Promise<Saved> {
     const { policy, optimizer, lossScaler } = this.#run;
     const { state, folder } = checkpoint;
-    checkMade(this.#run, state, folder);
     const moments = String(state.extra["moments"] ?? "f32");
     if (moments !== optimizer.moments)
       throw new FileError({
@@ -70,11 +71,11 @@ export class States {
     const scale = state.extra["lossScale"];
     if (scale !== undefined) lossScaler?.resume(scale as unknown as LossScalerState);
     this.#saved = state.step;
-    return { step: state.step, weights: await savedWeights(folder) };
+    return { step: state.step, due: this.due({ step: state.step, history: state }), weights: await savedWeights(folder) };
   }
 
   /** Whether a step is one after which the state is saved: every `saveEvery`, a new best, the last. */
-  due({ step, history }: Recorded): boolean {
+  due({ step, history }: { readonly step: number; readonly history: Pick<RunHistory, "best"> }): boolean {
     const { saveEvery, steps } = this.#run.config.train;
     return step === steps || step === history.best?.step || (saveEvery > 0 && step % saveEvery === 0);
   }
@@ -86,7 +87,6 @@ export class States {
   async save(recorded: Recorded): Promise<Saved | null> {
     const { step } = recorded;
     const { config, device, policy, optimizer, lossScaler, build, inputs } = this.#run;
-    if (this.#saved === step) return null;
     if (recorded.updates !== optimizer.step)
       throw new ZeroSearchError({
         where: `saving step ${step}`,
@@ -95,6 +95,7 @@ export class States {
         got: String(optimizer.step),
         hint: "Record a step, and save what was recorded, before the next one is trained.",
       });
+    if (this.#saved === step) return null;
     recorded.sync();
     const plain = (value: unknown): RunState["extra"][string] => JSON.parse(JSON.stringify(value)) as RunState["extra"][string];
     const folder = await saveCheckpoint({
@@ -123,10 +124,10 @@ export class States {
       ],
     });
     this.#saved = step;
-    return { step, weights: await savedWeights(folder) };
+    return { step, due: this.due(recorded), weights: await savedWeights(folder) };
   }
 
-  /** Puts the policy of one saved step back. */
+  /** @internal Puts the policy of one saved step back. Nothing is trained or saved after it. */
   async restorePolicy(step: number): Promise<void> {
     await loadPolicy(this.#run.policy, (await openCheckpoint(join(this.folder, stepName(step)))).part(POLICY));
   }
@@ -136,8 +137,11 @@ function savedWeights(folder: string): Promise<Record<string, string>> {
   return savedHashes(folder, /^policy\/.*\.safetensors$/);
 }
 
-/** A run goes on with the method, the engine and the reward that it was trained with, not with others of the same place. */
-function checkMade({ method, engine, reward, inputs, config }: StatesRun, { extra }: RunState, where: string): void {
+/**
+ * @internal A run goes on with the method, the engine and the reward that it was trained with, not with others of the same place.
+ * @throws ConfigError where a state was made with others, or their files have changed since.
+ */
+export function checkMade({ method, engine, reward, inputs, config }: StatesRun, { extra }: RunState, where: string): void {
   const before = (extra["made"] ?? {}) as Readonly<Record<string, string>>;
   const hashes = (extra["inputs"] ?? {}) as Readonly<Record<string, string>>;
   const now = {
@@ -147,7 +151,7 @@ function checkMade({ method, engine, reward, inputs, config }: StatesRun, { extr
   } as const;
   for (const [part, [name, key]] of Object.entries(now)) {
     const was = before[part];
-    if (was !== undefined && was !== name)
+    if (was !== undefined && kindOf(was) !== kindOf(name))
       throw new ConfigError({
         where,
         what: `this run was trained with another ${part}`,
@@ -155,15 +159,20 @@ function checkMade({ method, engine, reward, inputs, config }: StatesRun, { extr
         got: name,
         hint: `Give it as ${key}, or to openTraining({ ${part} }).`,
       });
-    if (hashes[key] !== undefined && hashes[key] !== inputs[key])
+    if (extra["inputs"] !== undefined && hashes[key] !== inputs[key])
       throw new ConfigError({
         where: key,
         what: `the file of this run's ${part} has changed since the state was saved`,
-        expected: `SHA-256 ${hashes[key]}`,
+        expected: hashes[key] === undefined ? "none: it was no file" : `SHA-256 ${hashes[key]}`,
         got: inputs[key] ?? "no such file",
         hint: `Put the old file back, or start a new run from ${config.output.checkpoints}.`,
       });
   }
+}
+
+/** A simulator may move from this process to an endpoint. */
+function kindOf(name: string): string {
+  return name.replace(/ \(endpoint\)$/, "");
 }
 
 /** The state that a resumed run goes on from; null where it has none yet. `say` is told what a person should know. */

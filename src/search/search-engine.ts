@@ -1,7 +1,7 @@
 /** What every search engine, simulated or real, is to the agent. */
 import type { TrajectoryKey } from "../generate/types.ts";
 import type { DocumentKind, SearchDocument } from "../rl/trajectory.ts";
-import { DataError } from "../util/errors.ts";
+import { DataError, ServerError, ZeroSearchError } from "../util/errors.ts";
 
 export type { SearchDocument };
 
@@ -52,12 +52,18 @@ export type Engine = SearchEngine | Simulator;
 
 /**
  * Asks an engine: a real one is not told question and answers.
- * @throws what the engine throws; DataError where it returns no list of documents.
+ * @throws what the engine throws, an error of its own code as ServerError; DataError where it returns no list of documents.
  */
 export async function ask(engine: Engine, request: SimulatorRequest): Promise<SearchResult> {
   const { question, goldenAnswers, ...told } = request;
-  const result = await ("simulate" in engine ? engine.simulate({ ...told, question, goldenAnswers }) : engine.search(told));
-  const documents: unknown = result.documents;
+  let result: SearchResult;
+  try {
+    result = await ("simulate" in engine ? engine.simulate({ ...told, question, goldenAnswers }) : engine.search(told));
+  } catch (cause) {
+    if (cause instanceof ZeroSearchError || request.signal?.aborted === true || "simulate" in engine) throw cause;
+    throw new ServerError({ where: `search engine ${engine.name}`, what: `fails: ${String(cause)}` }, { cause });
+  }
+  const documents: unknown = (result as SearchResult | undefined)?.documents;
   if (!Array.isArray(documents) || documents.some((one) => typeof (one as SearchDocument | null)?.text !== "string"))
     throw new DataError({
       where: `search engine ${engine.name}`,
@@ -65,5 +71,6 @@ export async function ask(engine: Engine, request: SimulatorRequest): Promise<Se
       expected: "documents, a list of {text}",
       got: JSON.stringify(documents)?.slice(0, 80) ?? "nothing",
     });
-  return result;
+  // A module of the user's own may leave it out.
+  return (result.kind as string | undefined) === undefined ? { ...result, kind: "real" } : result;
 }

@@ -98,6 +98,20 @@ describe("reproduce", () => {
 });
 
 describe("the receipt of a run that was stopped and resumed", () => {
+  it("is the same where it was stopped by Ctrl-C between two saves", async () => {
+    const args = [...shortRun, ...settingsFor(models, folder), "train.saveEvery=0", "train.validateEvery=0", "name=interrupted"];
+    const stopped = await train(args, {
+      onOutput: (stdout, kill) => {
+        if (/^step 2\/5/m.test(stdout)) kill("SIGINT");
+      },
+    });
+    expect(stopped.code).toBe(130);
+    const resumed = await train([...settingsFor(models, folder).slice(-2), "--resume", "interrupted"]);
+    expect(resumed.code).toBe(0);
+    const ended = await reproduce(join(folder, "runs", "interrupted", "receipt.json"));
+    expect([ended.code, last(ended)]).toEqual([0, "the same: 5 of 5 steps, the weights of 1 saved states and the evaluation"]);
+  });
+
   it("is that of a run that was not, but for its name and folders", async () => {
     const args = [...shortRun, ...settingsFor(models, folder), "train.saveEvery=2", "name=stopped"];
     const stopped = await train(args, {

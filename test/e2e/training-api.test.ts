@@ -113,6 +113,21 @@ describe("parts of one's own", () => {
 });
 
 describe("a step by hand", () => {
+  it("that is not recorded cannot be saved in silence, and a step is recorded once", async () => {
+    const training = await openTraining({ config, settings: [...settings, "name=unrecorded", "data.validation=null"] });
+    try {
+      await training.save(); // nothing has been done
+      const result = await trainStep(training.run, 1);
+      await expect(training.save()).rejects.toThrow(/^training\.save: a step was trained that is not recorded; expected 0 updates, got 2/);
+      training.journal.record(result);
+      await training.save();
+      expect(existsSync(join(folder, "checkpoints", "unrecorded", "step-000001"))).toBe(true);
+      expect(() => training.journal.record(result)).toThrow(/^journal\.record: not the next step; expected 2, got 1/);
+    } finally {
+      await training.close();
+    }
+  });
+
   it("is recorded, then saved; what was recorded before the weights moved on is refused", async () => {
     const training = await openTraining({ config, settings: [...settings, "name=hand", "data.validation=null"] });
     const { run, journal, states } = training;

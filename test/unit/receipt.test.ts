@@ -10,10 +10,11 @@ import {
   portable,
   readReceipt,
   ReceiptCheck,
+  stepsOf,
   type ReceiptRows,
   type StepDigest,
 } from "../../src/run/receipt.ts";
-import { packageFolder, type Config } from "../../src/config/index.ts";
+import { packageFolder, readOverride, resolveConfig } from "../../src/config/index.ts";
 import { scoredOf } from "../helpers/trajectories.ts";
 
 let folder: string;
@@ -63,7 +64,7 @@ describe("a receipt", () => {
     const saves = Object.fromEntries(Array.from({ length: 5000 }, (_, step) => [step, shards]));
     const inputs = Object.fromEntries(Array.from({ length: 90 }, (_, i) => [`model.policy/model-${i}.safetensors`, hex(`${i}`)]));
     for (const steps of [24, 512, 513, 5000]) {
-      const receipt = makeReceipt({ ...head, inputs }, rows(steps, saves), steps);
+      const receipt = makeReceipt({ ...head, inputs }, rows(steps, saves));
       expect(JSON.stringify(receipt, null, 1).length).toBeLessThanOrEqual(65536);
     }
   });
@@ -81,7 +82,7 @@ describe("a receipt", () => {
 
   it("comes back from its file as it was written, and is refused where a hand changed its configuration", async () => {
     const file = join(folder, "receipt.json");
-    const receipt = makeReceipt(head, rows(3, { 2: { "policy/model.safetensors": hex("w") } }), 3);
+    const receipt = makeReceipt(head, rows(3, { 2: { "policy/model.safetensors": hex("w") } }));
     writeFileSync(file, JSON.stringify(receipt));
     expect(await readReceipt(file)).toEqual(receipt);
     writeFileSync(file, JSON.stringify({ ...receipt, config: { seed: 2 } }));
@@ -92,31 +93,31 @@ describe("a receipt", () => {
     ["no file", null, /cannot be read as a receipt/],
     ["no JSON", "{", /cannot be read as a receipt/],
     ["other JSON", "[]", /is no receipt/],
-    ["a digest that is none", JSON.stringify({ ...makeReceipt(head, rows(1), 1), steps: ["1 x y z"] }), /is no receipt: steps\.0/],
+    ["a digest that is none", JSON.stringify({ ...makeReceipt(head, rows(1)), steps: ["1 x y z"] }), /is no receipt: steps\.0/],
   ])("is one error where there is %s", async (name, text, message) => {
     const file = join(folder, `${name}.json`);
     if (text !== null) writeFileSync(file, text);
     await expect(readReceipt(file)).rejects.toThrow(message);
   });
 
-  it("names the folder of this package so that others have it too", () => {
-    const config = {
-      model: { policy: join(packageFolder, "checkpoints/quickstart/policy") },
-      name: "x",
-      data: { train: "/elsewhere/train.jsonl" },
-    };
-    expect(portable(config as unknown as Config)).toEqual({
-      model: { policy: "{package}/checkpoints/quickstart/policy" },
-      name: "x",
-      data: { train: "/elsewhere/train.jsonl" },
-    });
+  it("names the folder of this package in paths of files that are there, and leaves Hub ids, URLs and other paths as they are", () => {
+    const settings = [
+      `model.policy=${join(packageFolder, "checkpoints/quickstart/policy")}`,
+      "model.referencePolicy=Qwen/Qwen2.5-3B@abc",
+      "simulator.endpoint=http://127.0.0.1:6001/v1",
+      "data.train=/elsewhere/train.jsonl",
+      "data.corpus=not/there.jsonl",
+    ];
+    const config = resolveConfig(settings.map(readOverride));
+    expect(portable(config)).toEqual({ ...config, model: { ...config.model, policy: "{package}/checkpoints/quickstart/policy" } });
+    expect(config.model.policy).toMatch(/checkpoints.quickstart.policy$/);
   });
 });
 
 describe("the comparison", () => {
   const weights = { "policy/model.safetensors": hex("w") };
   const check = new ReceiptCheck(
-    makeReceipt({ ...head, scores: [{ method: "zerosearch", f1: 0.5 }] }, rows(4, { 2: weights, 4: weights }), 4),
+    makeReceipt({ ...head, scores: [{ method: "zerosearch", f1: 0.5 }] }, rows(4, { 2: weights, 4: weights })),
   );
 
   it("finds nothing where all is the same, at any step", () => {
@@ -142,9 +143,17 @@ describe("the comparison", () => {
     expect(check.scores([])).toMatch(/null here$/);
   });
 
+  it("covers a last block that is not full", () => {
+    const receipt = makeReceipt(head, rows(601));
+    expect([receipt.blockSteps, stepsOf(receipt)]).toEqual([2, 601]);
+    const steps = rows(601).steps.map((step, i) => (i === 600 ? digest(9) : step));
+    expect(new ReceiptCheck(receipt).upTo({ steps, saves: {} }, 601)).toBe("ids, rewards, gradient norm of step 601");
+    expect(new ReceiptCheck(receipt).upTo({ steps, saves: {} }, 600)).toBeNull();
+  });
+
   it("compares what was folded with what is not", () => {
     const many = Object.fromEntries(Array.from({ length: 200 }, (_, step) => [step + 1, weights]));
-    const folded = new ReceiptCheck(makeReceipt(head, rows(200, many), 200));
+    const folded = new ReceiptCheck(makeReceipt(head, rows(200, many)));
     expect(folded.upTo(rows(200, many), 200)).toBeNull();
     expect(folded.upTo(rows(200, { ...many, 150: { "policy/model.safetensors": hex("x") } }), 200)).toBe(
       "all files of the state after step 150",
