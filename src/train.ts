@@ -29,7 +29,7 @@ import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/
 import { payAll } from "./run/reward.ts";
 import { diverged, madeOf, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
 import type { States } from "./run/states.ts";
-import { ZeroSearchError } from "./util/errors.ts";
+import { ConfigError, ZeroSearchError } from "./util/errors.ts";
 import type { Engine } from "./search/search-engine.ts";
 
 /** One's own in place of what the run was opened with. */
@@ -43,6 +43,8 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   const { config, policy, optimizer, clock } = run;
   const { method = run.method, engine = run.engine, reward = run.reward } = options;
   const { train, algorithm } = config;
+  if (!Number.isInteger(step) || step < 1)
+    throw new ConfigError({ where: "trainStep", what: "wrong step", expected: "an integer from 1", got: String(step) });
 
   // The questions of this step: Q of an epoch's shuffle, named by seed and epoch.
   const asked = run.questions.step(step);

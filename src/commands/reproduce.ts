@@ -95,6 +95,7 @@ async function compare(receipt: Receipt, opened: OpenedRun, most: number | null)
       if (difference !== null) return difference;
       if (step >= last) break;
     }
+  if (training.journal.done < last) return `the run ends after step ${training.journal.done}, that of the receipt after step ${last}`;
   if (!judged) return null;
   await evaluateAfter(training, before);
   return check.scores(training.journal.scores);

@@ -117,6 +117,7 @@ describe("a step by hand", () => {
     const training = await openTraining({ config, settings: [...settings, "name=unrecorded", "data.validation=null"] });
     try {
       await training.save(); // nothing has been done
+      await expect(trainStep(training.run, 0)).rejects.toThrow(/^trainStep: wrong step; expected an integer from 1, got 0/);
       const result = await trainStep(training.run, 1);
       await expect(training.save()).rejects.toThrow(/^training\.save: a step was trained that is not recorded; expected 0 updates, got 2/);
       training.journal.record(result);
