@@ -118,7 +118,7 @@ describe("a program in TypeScript", () => {
 });
 
 describe("the files of docs/extending.md", () => {
-  const names = { method: "look-up", engine: "shared-words", reward: "my-reward" };
+  const names = { method: "look-up", engine: "shared-words", reward: "thrifty" };
 
   it("train as modules that a configuration names, and the state names them", async () => {
     expect([...pageFiles().keys()].sort()).toEqual(["my-engine.js", "my-method.js", "my-program.js", "my-reward.js", "my.yaml"]);
