@@ -1,8 +1,9 @@
 /** The WebGPU device itself: memory, reads and writes, errors. Kernels have tests of their own. */
 import { describe, expect, it } from "vitest";
-import { loadWgsl } from "../../../src/device/dawn.ts";
+import { dawn, loadWgsl } from "../../../src/device/dawn.ts";
 import type { Device } from "../../../src/device/device.ts";
 import { makeDevice, withDevice } from "../../helpers/device.ts";
+import { disguised } from "../../helpers/disguised-gpu.ts";
 
 function storage(device: Device, rows: number, cols: number, dtype: "f32" | "f16" | "u32" = "f32") {
   return device.allocate(rows, cols, dtype, "activation", "x");
@@ -85,27 +86,29 @@ describe("errors of the WebGPU device", () => {
   });
 });
 
-/** The GPUDevice behind a device, to break it. */
-function raw(device: Device): GPUDevice {
-  return (device as unknown as { readonly gpu: GPUDevice }).gpu;
+/** Runs `fn` on a device, and gives it the GPUDevice behind it to break. */
+async function withRaw(fn: (device: Device, raw: GPUDevice) => Promise<void>): Promise<void> {
+  let raw: GPUDevice | undefined;
+  const gpu = disguised(await dawn(), { onDevice: (opened) => (raw = opened) });
+  await withDevice((device) => fn(device, raw as GPUDevice), { gpu });
 }
 
 describe("after an error of the GPU", () => {
   it("nothing goes on: every later call throws what went wrong first", () =>
-    withDevice(async (device) => {
+    withRaw(async (device, raw) => {
       const x = storage(device, 4, 4);
       device.write(x, new Float32Array(16));
-      raw(device).createBuffer({ size: 16, usage: 0x80 | 0x1 }); // a combination that is not allowed, in no error scope
+      raw.createBuffer({ size: 16, usage: 0x80 | 0x1 }); // a combination that is not allowed, in no error scope
       await expect(device.synchronize()).rejects.toThrow(/usage/i);
       expect(() => device.run("fill", { value: 1 }, [], [x])).toThrow(/kernel fill .*usage/is);
       expect(() => storage(device, 1, 1)).toThrow(/usage/i);
       await expect(device.read(x)).rejects.toThrow(/usage/i);
     }));
   it("a device that is lost says so in every later call", () =>
-    withDevice(async (device) => {
+    withRaw(async (device, raw) => {
       const x = storage(device, 4, 4);
-      raw(device).destroy();
-      await raw(device).lost;
+      raw.destroy();
+      await raw.lost;
       expect(() => device.write(x, new Float32Array(16))).toThrow(/destroyed|lost/);
       await expect(device.read(x)).rejects.toThrow(/destroyed|lost/);
     }));
