@@ -56,11 +56,6 @@ export interface DeviceKind {
   open(options: DeviceOptions): Promise<Device>;
   /** What these settings lead to on this machine, or what `opened` is, to be planned for. */
   dry(settings: DeviceSettings, machine: Machine, opened?: Device): Promise<Target>;
-  /** The memory of this machine that it computes in, or of one of its adapters; null where nothing tells. */
-  memory(
-    machine: Machine,
-    adapter: { readonly vendor: string; readonly fullName: string; readonly software: boolean },
-  ): Promise<Memory | null>;
   /** The code of its kernels, in which two builds of this package may differ. */
   code(): Promise<Uint8Array>;
 }

@@ -45,8 +45,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, opti
   record({
     op: "attention",
     inputs: [q, kSeen, vSeen],
-    reads: [offsets],
     outputs: [out],
+    holds: [q, kSeen, vSeen, offsets, out],
     saved: [lse],
     backward(gradients, [dout]) {
       if (dout === null || dout === undefined) return;

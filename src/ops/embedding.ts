@@ -16,7 +16,6 @@ export function embedding(ids: Tensor, table: Tensor): Tensor {
   record({
     op: "embedding",
     inputs: [table],
-    reads: [ids],
     outputs: [y],
     holds: [ids],
     backward(gradients, [dy]) {

@@ -15,7 +15,6 @@ export function gatherRows(x: Tensor, indices: Tensor): Tensor {
   record({
     op: "gather_rows",
     inputs: [x],
-    reads: [indices],
     outputs: [y],
     holds: [indices],
     backward(gradients, [dy]) {

@@ -36,7 +36,6 @@ export function logProb(hidden: Tensor, weight: Tensor, targets: Tensor, tempera
   record({
     op: "log_prob",
     inputs: [hidden, weight],
-    reads: [targets],
     outputs: [value, entropy],
     holds: [hidden, weight, targets, entropy],
     saved: [lse],

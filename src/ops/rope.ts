@@ -19,7 +19,6 @@ export function rope(x: Tensor, positions: Tensor, table: Tensor, heads: number)
   record({
     op: "rope",
     inputs: [x],
-    reads: [positions, table],
     outputs: [y],
     holds: [positions, table],
     backward(gradients, [dy]) {

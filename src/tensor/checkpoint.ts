@@ -18,7 +18,6 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly
   record({
     op: "checkpoint",
     inputs,
-    reads,
     outputs: [output],
     holds: [...inputs, ...reads],
     always: true,

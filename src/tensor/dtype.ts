@@ -42,19 +42,6 @@ export function toBf16(x: number): number {
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
 }
 
-/** Value of the bf16 with these bits. */
-export function fromBf16(bits: number): number {
-  scratchBits[0] = bits << 16;
-  return scratchFloat[0]!;
-}
-
-/** What storing x as `dtype` and reading it back gives. */
-export function roundTo(x: number, dtype: Dtype): number {
-  if (dtype === "f16") return fromF16(toF16(x));
-  if (dtype === "bf16") return fromBf16(toBf16(x));
-  return dtype === "u32" ? x >>> 0 : Math.fround(x);
-}
-
 let halfTable: Float32Array | null = null;
 
 function halves(): Float32Array {

@@ -12,12 +12,10 @@ export interface TapeNode {
   readonly op: string;
   /** Those that gradients may be wanted of. */
   readonly inputs: readonly Tensor[];
-  /** Others that the backward reads: ids, offsets, indices. */
-  readonly reads?: readonly Tensor[];
   readonly outputs: readonly Tensor[];
   /**
-   * Of all these, those whose elements the backward reads: the others are freed with the scope that made them, and only their shapes
-   * are known later. All unless told.
+   * Those whose elements the backward reads, inputs, outputs, ids or whatever else: the others are freed with the scope that made them, and
+   * only their shapes are known later. Inputs and outputs unless told.
    */
   readonly holds?: readonly Tensor[];
   /** Made by the op for its backward only; freed after it, unless the backward handed them to `give`. */
@@ -109,5 +107,5 @@ export function record(node: TapeNode): void {
   }
   for (const tensor of node.saved ?? []) memory.adopt(tensor);
   // What scopes inside this recording own would be gone before the walk.
-  for (const tensor of node.holds ?? [...node.inputs, ...(node.reads ?? []), ...node.outputs]) if (madeInside(tensor)) memory.adopt(tensor);
+  for (const tensor of node.holds ?? [...node.inputs, ...node.outputs]) if (madeInside(tensor)) memory.adopt(tensor);
 }

@@ -17,29 +17,6 @@ export interface TensorOptions {
   readonly label?: string | undefined;
 }
 
-/** What lives on a device: counts for leak tests. */
-export interface LiveTensors {
-  tensors: number;
-  /** Of the elements, without padding. */
-  bytes: number;
-}
-
-const live = new WeakMap<Device, LiveTensors>();
-
-/** Tensors made on `device` and not yet freed. */
-export function liveTensors(device: Device): Readonly<LiveTensors> {
-  return { ...(live.get(device) ?? { tensors: 0, bytes: 0 }) };
-}
-
-function count(device: Device, tensors: number, bytes: number): void {
-  const entry = live.get(device);
-  if (entry === undefined) live.set(device, { tensors, bytes });
-  else {
-    entry.tensors += tensors;
-    entry.bytes += bytes;
-  }
-}
-
 export class Tensor extends Owned {
   readonly device: Device;
   readonly shape: Shape;
@@ -61,7 +38,6 @@ export class Tensor extends Owned {
     this.dtype = options.dtype ?? "f32";
     this.label = label;
     this.#memory = device.allocate(foldedRows(shape), foldedCols(shape), this.dtype, options.usage ?? "activation", label);
-    count(device, 1, this.#memory.bytes);
     currentScope()?.adopt(this);
   }
 
@@ -125,7 +101,6 @@ export class Tensor extends Owned {
   dispose(): void {
     if (this.#memory === null) return;
     this.scope?.forget(this);
-    count(this.device, -1, -this.#memory.bytes);
     this.device.release(this.#memory);
     this.#memory = null;
     this.grad?.dispose();

@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { saveModelFolder } from "../../src/checkpoint/hugging-face.ts";
-import { roundTo } from "../../src/tensor/dtype.ts";
 import { useDevice } from "../helpers/device.ts";
 import { tinyConfigs, tinyDecoder, tinyWeights } from "../helpers/tiny-model.ts";
+import { roundTo } from "../helpers/round-to.ts";
 
 const script = fileURLToPath(new URL("read_checkpoint.py", import.meta.url));
 const hasReader = spawnSync("python3", ["-c", "import numpy"]).status === 0;

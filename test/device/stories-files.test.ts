@@ -6,10 +6,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadDecoder, saveModelFolder } from "../../src/checkpoint/hugging-face.ts";
 import { packBatch } from "../../src/nn/batch.ts";
 import type { Decoder } from "../../src/nn/decoder.ts";
-import { roundTo } from "../../src/tensor/dtype.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { useDevice } from "../helpers/device.ts";
 import { golden, hasGolden, modelFolder } from "../helpers/golden.ts";
+import { roundTo } from "../helpers/round-to.ts";
 
 let folder = "";
 beforeAll(async () => {

@@ -8,10 +8,11 @@ import { backward } from "../../src/tensor/backward.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { elements, type Shape } from "../../src/tensor/shape.ts";
 import { record, withTape } from "../../src/tensor/tape.ts";
-import { empty, fromHost, liveTensors, type Tensor } from "../../src/tensor/tensor.ts";
-import { roundTo } from "../../src/tensor/dtype.ts";
+import { empty, fromHost, type Tensor } from "../../src/tensor/tensor.ts";
 import { philox } from "../../src/util/philox.ts";
 import { ReferenceDevice } from "../reference/device.ts";
+import { liveTensors } from "./live-tensors.ts";
+import { roundTo } from "./round-to.ts";
 
 export interface OpInput {
   readonly shape: Shape;

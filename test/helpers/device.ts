@@ -4,6 +4,7 @@
 import { afterAll, beforeAll } from "vitest";
 import { createDevice, type DeviceOptions } from "../../src/device/create.ts";
 import type { Device } from "../../src/device/device.ts";
+import { countTensors } from "./live-tensors.ts";
 import { buildKernels } from "../../scripts/build-kernels.js";
 
 /** What tests of this run compute on. */
@@ -20,7 +21,7 @@ export async function makeDevice(options: DeviceOptions = {}): Promise<Device> {
     built ??= (buildKernels as (options: { ifChanged: boolean }) => Promise<unknown>)({ ifChanged: true });
     await built;
   }
-  return createDevice({ device: testDevice, poison: true, selfTest: false, ...options });
+  return countTensors(await createDevice({ device: testDevice, poison: true, selfTest: false, ...options }));
 }
 
 /** Runs `fn` on a device made for it. */

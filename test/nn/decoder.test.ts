@@ -8,12 +8,13 @@ import { crossEntropy } from "../../src/ops/cross-entropy.ts";
 import { backward } from "../../src/tensor/backward.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { withTape } from "../../src/tensor/tape.ts";
-import { fromHost, liveTensors, type Tensor } from "../../src/tensor/tensor.ts";
+import { fromHost, type Tensor } from "../../src/tensor/tensor.ts";
 import { relativeError } from "../helpers/check-op.ts";
 import { deviceVariants, useDevice } from "../helpers/device.ts";
 import { feed } from "../helpers/paged.ts";
 import { randomIds, tinyConfigs, tinyDecoder, tinyWeights } from "../helpers/tiny-model.ts";
 import { referenceLogits, referenceLoss } from "../reference/decoder.ts";
+import { liveTensors } from "../helpers/live-tensors.ts";
 
 function nextTokenBatch(device: Device, sequences: readonly (readonly number[])[]) {
   const targets = sequences.flatMap((ids) => [...ids.slice(1), 0]);

@@ -2,9 +2,10 @@ import { describe, expect, it } from "vitest";
 import type { Device } from "../../src/device/device.ts";
 import { AdamW, decayGroups } from "../../src/optim/adamw.ts";
 import { LossScaler } from "../../src/optim/loss-scaler.ts";
-import { full, liveTensors, Parameter } from "../../src/tensor/tensor.ts";
+import { full, Parameter } from "../../src/tensor/tensor.ts";
 import { randomValues, relativeError } from "../helpers/check-op.ts";
 import { deviceVariants, useDevice } from "../helpers/device.ts";
+import { liveTensors } from "../helpers/live-tensors.ts";
 
 const shapes: Readonly<Record<string, readonly number[]>> = { matrix: [9, 33], norm: [65], bias: [1] };
 const settings = { beta1: 0.9, beta2: 0.98, eps: 1e-8, maxGradNorm: 0.5 };

@@ -12,13 +12,15 @@ import { AdamW, decayGroups, type AdamWOptions } from "../../src/optim/adamw.ts"
 import { dynamicMap } from "../../src/optim/dynamic-map.ts";
 import { momentKind, momentKinds, momentTensors, type MomentKind } from "../../src/optim/moments.ts";
 import { backward } from "../../src/tensor/backward.ts";
-import { toBf16, fromBf16 } from "../../src/tensor/dtype.ts";
+import { toBf16 } from "../../src/tensor/dtype.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { withTape } from "../../src/tensor/tape.ts";
-import { fromHost, full, liveTensors, Parameter } from "../../src/tensor/tensor.ts";
+import { fromHost, full, Parameter } from "../../src/tensor/tensor.ts";
 import { randomValues } from "../helpers/check-op.ts";
 import { testDevice, useDevice, withDevice } from "../helpers/device.ts";
 import { randomIds, tinyConfigs } from "../helpers/tiny-model.ts";
+import { liveTensors } from "../helpers/live-tensors.ts";
+import { fromBf16 } from "../helpers/round-to.ts";
 
 const device = useDevice();
 const lowKinds = ["bf16", "8bit"] as const;

@@ -13,9 +13,11 @@ import {
   type Usage,
 } from "../../src/device/device.ts";
 import { kernels, type KernelDims, type KernelName } from "../../src/device/kernels.ts";
-import { roundTo, toElements, toFloats } from "../../src/tensor/dtype.ts";
+import { toElements, toFloats } from "../../src/tensor/dtype.ts";
+import { countTensors } from "../helpers/live-tensors.ts";
 import type { ReferenceTensor } from "./kernel-types.ts";
 import { referenceKernels } from "./kernels.ts";
+import { roundTo } from "../helpers/round-to.ts";
 
 class ReferenceStorage implements Storage, ReferenceTensor {
   readonly rows: number;
@@ -50,6 +52,10 @@ export class ReferenceDevice implements Device {
   private inUse = 0;
   private peak = 0;
   private readonly live = new Set<Storage>();
+
+  constructor() {
+    countTensors(this);
+  }
 
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
     const storage = new ReferenceStorage(rows, cols, dtype, usage, label);

@@ -1,10 +1,10 @@
 /** The kernels of `src/device/kernels.ts` in float64, written from their formulas. */
 import type { KernelName } from "../../src/device/kernels.ts";
-import { roundTo } from "../../src/tensor/dtype.ts";
 import { philox } from "../../src/util/philox.ts";
 import { adamwKernels } from "./adamw-kernels.ts";
 import { attentionKernels } from "./attention-kernels.ts";
 import { dim, INACTIVE, logSumExp, need, type ReferenceKernel, type ReferenceTensor } from "./kernel-types.ts";
+import { roundTo } from "../helpers/round-to.ts";
 
 export type { ReferenceKernel, ReferenceTensor } from "./kernel-types.ts";
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { fromBf16, fromF16, roundTo, toBf16, toElements, toF16, toFloats } from "../../src/tensor/dtype.ts";
+import { fromF16, toBf16, toElements, toF16, toFloats } from "../../src/tensor/dtype.ts";
+import { fromBf16, roundTo } from "../helpers/round-to.ts";
 
 describe("f16", () => {
   it("has every one of its 65,536 values come back as its own bits", () => {

@@ -6,12 +6,13 @@ import { loadDecoder, loadTensors, loadWeights, saveModelFolder, saveTensors } f
 import { SafetensorsFile } from "../../src/checkpoint/safetensors.ts";
 import { writeSafetensors, type TensorSource } from "../../src/checkpoint/safetensors-write.ts";
 import { toHuggingFace, type DecoderConfig } from "../../src/nn/config.ts";
-import { fromHost, liveTensors } from "../../src/tensor/tensor.ts";
+import { fromHost } from "../../src/tensor/tensor.ts";
 import { toElements, toFloats } from "../../src/tensor/dtype.ts";
 import { FileError } from "../../src/util/errors.ts";
 import { hasGolden, modelFolder } from "../helpers/golden.ts";
 import { tinyConfigs, tinyDecoder, tinyWeights } from "../helpers/tiny-model.ts";
 import { ReferenceDevice } from "../reference/device.ts";
+import { liveTensors } from "../helpers/live-tensors.ts";
 
 let folder = "";
 beforeAll(async () => {

@@ -11,9 +11,10 @@ import { policyLoss } from "../../src/ops/policy-loss.ts";
 import { backward } from "../../src/tensor/backward.ts";
 import { withScope } from "../../src/tensor/scope.ts";
 import { withTape } from "../../src/tensor/tape.ts";
-import { fromHost, full, liveTensors } from "../../src/tensor/tensor.ts";
+import { fromHost, full } from "../../src/tensor/tensor.ts";
 import { ReferenceDevice } from "../reference/device.ts";
 import { randomIds } from "../helpers/tiny-model.ts";
+import { liveTensors } from "../helpers/live-tensors.ts";
 
 const config = fromHuggingFace({
   architectures: ["Qwen3ForCausalLM"],

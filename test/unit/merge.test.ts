@@ -12,11 +12,12 @@ import { MergeThreads } from "../../src/checkpoint/merge-threads.ts";
 import { writeSafetensors } from "../../src/checkpoint/safetensors-write.ts";
 import type { FloatDtype } from "../../src/checkpoint/save-tensors.ts";
 import { main } from "../../src/commands/export.ts";
-import { fromBf16, fromF16, roundTo, toElements, toFloats } from "../../src/tensor/dtype.ts";
+import { fromF16, toElements, toFloats } from "../../src/tensor/dtype.ts";
 import { randomValues } from "../helpers/check-op.ts";
 import { randomPairs, writeAdapter } from "../helpers/lora-adapter.ts";
 import { tinyConfigs, tinyDecoder, tinyWeights } from "../helpers/tiny-model.ts";
 import { ReferenceDevice } from "../reference/device.ts";
+import { fromBf16, roundTo } from "../helpers/round-to.ts";
 
 const hasNumpy = spawnSync("python3", ["-c", "import numpy"]).status === 0;
 let folder = "";

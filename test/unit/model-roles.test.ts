@@ -11,10 +11,10 @@ import { Closing } from "../../src/setup/closing.ts";
 import { addedAdapter, loraTargets, modelRoles, shareWeights, usesLora, type LocatedModels } from "../../src/setup/model-roles.ts";
 import { files, type ModelReader } from "../../src/setup/open-model.ts";
 import { locatedModels, openModels } from "../../src/setup/open-models.ts";
-import { liveTensors } from "../../src/tensor/tensor.ts";
 import { tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
 import { hasQuickstart, root } from "../helpers/tiny-quickstart.ts";
 import { ReferenceDevice } from "../reference/device.ts";
+import { liveTensors } from "../helpers/live-tensors.ts";
 
 const configOf = (...settings: string[]): Config =>
   resolveConfig([...readYaml(packagedConfig("quickstart")), ...["rollout.maxContextTokens=500", ...settings].map(readOverride)]);

@@ -7,12 +7,12 @@ import { loadAdapter, saveAdapter } from "../../src/checkpoint/peft.ts";
 import { adapterPairs, parseAdapterConfig, readAdapterConfig } from "../../src/checkpoint/peft-config.ts";
 import { SafetensorsFile } from "../../src/checkpoint/safetensors.ts";
 import { linearNames } from "../../src/nn/block.ts";
-import { roundTo } from "../../src/tensor/dtype.ts";
-import { liveTensors } from "../../src/tensor/tensor.ts";
 import { ConfigError, FileError, ZeroSearchError } from "../../src/util/errors.ts";
 import { peftFields, randomPairs, writeAdapter } from "../helpers/lora-adapter.ts";
 import { tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
 import { ReferenceDevice } from "../reference/device.ts";
+import { liveTensors } from "../helpers/live-tensors.ts";
+import { roundTo } from "../helpers/round-to.ts";
 
 let folder = "";
 beforeAll(async () => {

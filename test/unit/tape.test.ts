@@ -8,8 +8,9 @@ import { backward } from "../../src/tensor/backward.ts";
 import { checkpoint } from "../../src/tensor/checkpoint.ts";
 import { keep, Scope, withScope } from "../../src/tensor/scope.ts";
 import { withoutTape, withTape } from "../../src/tensor/tape.ts";
-import { fromHost, full, liveTensors, Parameter, type Tensor } from "../../src/tensor/tensor.ts";
+import { fromHost, full, Parameter, type Tensor } from "../../src/tensor/tensor.ts";
 import { ReferenceDevice } from "../reference/device.ts";
+import { liveTensors } from "../helpers/live-tensors.ts";
 
 function leaf(device: ReferenceDevice, values: readonly number[], shape: readonly number[]): Tensor {
   const tensor = fromHost(device, values, shape);

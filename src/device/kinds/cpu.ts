@@ -34,6 +34,5 @@ export const cpu = {
     };
   },
 
-  memory: (machine) => Promise.resolve(memoryOf(machine)),
   code: async () => Buffer.concat(await Promise.all(["zerosearch.wasm", "zerosearch.relaxed.wasm"].map(loadKernelsFromDist))),
 } as const satisfies DeviceKind;

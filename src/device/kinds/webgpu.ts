@@ -45,7 +45,6 @@ export const webgpu = {
     };
   },
 
-  memory: (machine, adapter) => gpuMemory(adapter, machine),
   code: async () => Buffer.from([...(await loadWgsl())].flat().join("\n")),
 } as const satisfies DeviceKind;
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { HostArray } from "../../../src/device/device.ts";
 import type { KernelName } from "../../../src/device/kernels.ts";
 import { momentTables } from "../../../src/optim/dynamic-map.ts";
-import { fromBf16, toFloats } from "../../../src/tensor/dtype.ts";
+import { toFloats } from "../../../src/tensor/dtype.ts";
 import {
   check,
   device,
@@ -19,6 +19,7 @@ import {
   zeros,
   type Values,
 } from "./harness.ts";
+import { fromBf16 } from "../../helpers/round-to.ts";
 
 useDevices();
 // odd, one, one row, long rows that are split, many rows that are joined, one more and one less than a block of 256

@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 import type { Dtype, Storage } from "../../../src/device/device.ts";
-import { roundTo } from "../../../src/tensor/dtype.ts";
 import {
   INACTIVE,
   bitsOf,
@@ -19,6 +18,7 @@ import {
   zeros,
   type Values,
 } from "./harness.ts";
+import { roundTo } from "../../helpers/round-to.ts";
 
 useDevices();
 

@@ -5,9 +5,10 @@
 import { afterAll, beforeAll, expect } from "vitest";
 import type { Device, Dtype, HostArray, Storage } from "../../../src/device/device.ts";
 import type { KernelDims, KernelName } from "../../../src/device/kernels.ts";
-import { roundTo, toElements, toFloats } from "../../../src/tensor/dtype.ts";
+import { toElements, toFloats } from "../../../src/tensor/dtype.ts";
 import { kernelVariants, makeDevice } from "../../helpers/device.ts";
 import { referenceKernels, type ReferenceTensor } from "../../reference/kernels.ts";
+import { roundTo } from "../../helpers/round-to.ts";
 
 export const INACTIVE = 0xffffffff;
 

@@ -9,11 +9,11 @@ import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
 import type { Scored, Trajectory } from "../../../src/rl/trajectory.ts";
 import { tokenLogProbs, update, type ForwardSettings } from "../../../src/rl/update.ts";
 import type { UpdateStats } from "../../../src/rl/update-stats.ts";
-import { liveTensors } from "../../../src/tensor/tensor.ts";
 import { streamKey } from "../../../src/util/philox.ts";
 import { testDevice, useDevice } from "../../helpers/device.ts";
 import { trajectoryOf } from "../../helpers/trajectories.ts";
 import { endless, idsOf, plain, tinyConfig, V } from "../generate/world.ts";
+import { liveTensors } from "../../helpers/live-tensors.ts";
 
 const config = tinyConfig({ tie_word_embeddings: true });
 /** Of the frozen weights. Software adapters take their time: one type there. */

@@ -7,10 +7,11 @@ import { microBatches } from "../../../src/rl/mini-batches.ts";
 import type { TokenLogProbs } from "../../../src/rl/packing.ts";
 import type { Scored, Trajectory } from "../../../src/rl/trajectory.ts";
 import { tokenLogProbs, update, type UpdateSettings } from "../../../src/rl/update.ts";
-import { liveTensors, type Tensor } from "../../../src/tensor/tensor.ts";
+import { type Tensor } from "../../../src/tensor/tensor.ts";
 import { philox } from "../../../src/util/philox.ts";
 import { useDevice } from "../../helpers/device.ts";
 import { trajectoryOf } from "../../helpers/trajectories.ts";
+import { liveTensors } from "../../helpers/live-tensors.ts";
 
 const config: DecoderConfig = {
   architecture: "LlamaForCausalLM",

@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 import type { Device, Dtype, Storage } from "../../../src/device/device.ts";
-import { roundTo } from "../../../src/tensor/dtype.ts";
 import { makeDevice } from "../../helpers/device.ts";
 import {
   check,
@@ -17,6 +16,7 @@ import {
   zeros,
   type Values,
 } from "../kernels/harness.ts";
+import { roundTo } from "../../helpers/round-to.ts";
 
 useDevices();
 

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, it } from "vitest";
 import type { DeviceOptions } from "../../../src/device/create.ts";
 import type { Device } from "../../../src/device/device.ts";
-import { roundTo, toElements } from "../../../src/tensor/dtype.ts";
+import { toElements } from "../../../src/tensor/dtype.ts";
 import { makeDevice } from "../../helpers/device.ts";
 import { expectClose, expectSameBits, place, randomTensor, runOn, runReference, tensor, zeros, type Values } from "../kernels/harness.ts";
+import { roundTo } from "../../helpers/round-to.ts";
 
 const anywhere = ["subgroups", "shader-f16", "subgroup-matrix"] as const;
 /** Every way of computing a product; `half` ones round operands to f16. All of one group give the same bits. */
