@@ -57,6 +57,13 @@ export interface MemoryObserver {
   given(id: number): void;
 }
 
+/** What first exceeded the memory there is. */
+export interface Overflow {
+  readonly what: string;
+  readonly bytes: number;
+  readonly inUse: number;
+}
+
 /** Typed array of a storage's raw elements: f16 and bf16 travel as their bits. */
 export type HostArray = Float32Array | Uint32Array | Uint16Array;
 
@@ -118,4 +125,10 @@ export interface Device {
   resetPeak(): void;
   /** Ends worker threads and frees memory. The device throws afterwards. */
   destroy(): Promise<void>;
+}
+
+/** A device that computes nothing and holds no data, but counts what the same calls would take of a real one. */
+export interface DryDevice extends Device {
+  /** Undefined where all fits. It then counts on as if there were no limit. */
+  readonly overflow: Overflow | undefined;
 }

@@ -1,5 +1,5 @@
 /** What an entry of the table of devices says: everything that depends on which kind of device there is. */
-import type { Device, MemoryObserver } from "./device.ts";
+import type { Device, DryDevice, MemoryObserver } from "./device.ts";
 import type { Machine, Memory } from "./gpu-memory.ts";
 import type { DeviceOptions } from "./options.ts";
 
@@ -20,12 +20,6 @@ export interface Offer {
   readonly adapter?: string | undefined;
   /** Why, or why not; empty where there is nothing to say. */
   readonly why: string;
-}
-
-/** A device that computes nothing and holds no data, but counts what the same calls would take of a real one. */
-export interface DryDevice extends Device {
-  /** What first exceeded the memory there is; undefined where all fits. It then counts on as if there were no limit. */
-  readonly overflow: { readonly what: string; readonly bytes: number; readonly inUse: number } | undefined;
 }
 
 /** What a run is planned for: a device as it is or would be on a machine, and the memory there is. */

@@ -41,7 +41,7 @@ const all = [
 ];
 const clock = ["Date.now", "performance.now", "new Date"];
 
-/** The device's contract is a room of its own: `src/device/device.ts`, `kernels.ts`, and the checks of calls and rows against it. */
+/** The device's contract is a room of its own: `src/device/device.ts`, `kernels.ts`, the checks of calls and rows against it, and what storages have in common. */
 const rooms: Readonly<Record<string, Room>> = {
   util: { imports: [], browser: true },
   contract: { imports: [], browser: true },
@@ -173,7 +173,7 @@ interface SourceFile {
 
 function roomOf(path: string): string {
   const inside = path.slice("src/".length);
-  if (/^device\/(device|kernels|check-call|host-rows|kernel-shapes)\.ts$/.test(inside)) return "contract";
+  if (/^device\/(device|kernels|check-call|host-rows|kernel-shapes|sharded-storage)\.ts$/.test(inside)) return "contract";
   const device = /^device\/(cpu|webgpu)\//.exec(inside)?.[1];
   if (device !== undefined) return `device/${device}`;
   return inside.includes("/") ? (inside.split("/")[0] ?? "") : inside.replace(/\.ts$/, "");

@@ -190,7 +190,10 @@ function rowsOf(memory: CpuMemory, storage: CpuStorage, row = 0, rows = storage.
 function eachLogits(memory: CpuMemory, N: number, V: number, visit: (logits: CpuStorage, row: number) => void): void {
   const most = Math.max(16, Math.min(LOGIT_ROWS, Math.floor(LOGIT_BYTES / (V * 4))));
   for (let row = 0; row < N; row += most) {
-    const logits = memory.allocate(Math.min(most, N - row), V, "f32", "activation", "logits", Infinity);
+    const logits = memory.allocate(
+      { rows: Math.min(most, N - row), cols: V, dtype: "f32", usage: "activation", label: "logits" },
+      Infinity,
+    );
     try {
       visit(logits, row);
     } finally {

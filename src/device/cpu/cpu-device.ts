@@ -4,12 +4,13 @@
  */
 import { availableParallelism } from "node:os";
 import { DeviceError } from "../../util/errors.ts";
-import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Storage, Usage, Operands } from "../device.ts";
+import type { Device, DryDevice, Dtype, HostArray, MemoryObserver, MemoryReport, Operands, Overflow, Storage, Usage } from "../device.ts";
 import { arrayTypes, checkData, checkRows, eachRun } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
+import { expectOwn } from "../sharded-storage.ts";
 import { dryBlas, openBlas, type Blas } from "./blas.ts";
 import { checkCall } from "../check-call.ts";
-import { CpuMemory, type Overflow } from "./memory.ts";
+import { CpuMemory } from "./memory.ts";
 import { compileKernels, loadKernelsFromDist, type KernelExports } from "./module.ts";
 import type { CpuDeviceOptions, SimdBuild } from "./options.ts";
 import { preparePanels } from "./panels.ts";
@@ -20,41 +21,35 @@ import { ThreadPool } from "./threads.ts";
 const SPIN = 20000;
 
 /** @throws DeviceError if the kernels are not built, nothing validates, a library is missing or an option is out of range. */
-export async function createCpuDevice(options: CpuDeviceOptions = {}): Promise<Device> {
-  const { threads, spin, memorySizes } = sizesOf(options);
-  const blas = options.blas === "openblas" ? await openBlas(threads) : null;
-  const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
-  const memory = new CpuMemory({ ...memorySizes, poison: options.poison ?? false });
-  const kernels = await instantiate(module, memory);
-  const { control, scratches } = memory;
-  const pool = await ThreadPool.start({ module, memory: memory.memory, control, scratches: scratches.slice(1), spin });
-  return new CpuDevice({ memory, kernels, pool, blas, description: describe(threads, build, blas), spin });
+export function createCpuDevice(options: CpuDeviceOptions = {}): Promise<Device> {
+  return open(options, null);
 }
 
-/** A device that counts what the same calls would take of a CPU device, and computes nothing: what is read are zeros. */
-export interface DryCpuDevice extends Device {
-  /** Bytes that a real one can have at most, and what first exceeded them; from there on it counts as if there were no limit. */
-  readonly limit: number;
-  readonly overflow: Overflow | undefined;
+/**
+ * As `createCpuDevice`: address by address, scratch by scratch, what a device with these options would do; nothing else is taken, and what
+ * is read are zeros.
+ */
+export function createDryCpuDevice(options: CpuDeviceOptions = {}, observer?: MemoryObserver): Promise<DryDevice> {
+  return open(options, { observer });
 }
 
-/** As `createCpuDevice`: address by address, scratch by scratch, what a device with these options would do; nothing else is taken. */
-export async function createDryCpuDevice(options: CpuDeviceOptions = {}, observer?: MemoryObserver): Promise<DryCpuDevice> {
-  const { threads, memorySizes } = sizesOf(options);
-  const blas = options.blas === "openblas" ? dryBlas() : null;
-  const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
-  const memory = new CpuMemory({ ...memorySizes, poison: false, hollow: true, observer });
-  const kernels = await instantiate(module, memory);
-  return new CpuDevice({ memory, kernels, pool: null, blas, description: describe(threads, build, blas), spin: 0 });
-}
-
-function sizesOf(options: CpuDeviceOptions) {
+async function open(options: CpuDeviceOptions, dry: { readonly observer: MemoryObserver | undefined } | null): Promise<CpuDevice> {
   const cores = availableParallelism();
   const threads = integerOption("threads", options.threads ?? cores, 1, 256);
   const maxShardBytes = integerOption("maxShardBytes", options.maxShardBytes ?? 2 ** 30, 1, 2 ** 31);
   const maxMemoryBytes = integerOption("maxMemoryBytes", options.maxMemoryBytes ?? 2 ** 32, 2 ** 20, 2 ** 32);
   // with more threads than cores, whoever spins keeps another from working
-  return { threads, spin: threads > cores ? 0 : SPIN, memorySizes: { threads, maxShardBytes, maxMemoryBytes } };
+  const spin = threads > cores ? 0 : SPIN;
+  const openLibrary = dry === null ? openBlas : dryBlas;
+  const blas = options.blas === "openblas" ? await openLibrary(threads) : null;
+  const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
+  const { poison = false } = options;
+  const memory = new CpuMemory({ threads, maxShardBytes, maxMemoryBytes, poison, hollow: dry !== null, observer: dry?.observer });
+  const kernels = await instantiate(module, memory);
+  const { control, scratches } = memory;
+  const shared = { module, memory: memory.memory, control, spin };
+  const pool = dry === null ? await ThreadPool.start(shared, scratches.slice(1)) : null;
+  return new CpuDevice({ memory, kernels, pool, blas, description: describe(threads, build, blas), spin });
 }
 
 async function instantiate(module: WebAssembly.Module, { memory }: CpuMemory): Promise<KernelExports> {
@@ -79,7 +74,7 @@ interface Parts {
   readonly spin: number;
 }
 
-class CpuDevice implements DryCpuDevice {
+class CpuDevice implements DryDevice {
   readonly kind = "cpu";
   readonly description: string;
   readonly readInterval = 1;
@@ -104,16 +99,13 @@ class CpuDevice implements DryCpuDevice {
     this.#dims = new Float64Array(memory.memory.buffer, memory.args, 16);
   }
 
-  get limit(): number {
-    return this.#memory.limit;
-  }
   get overflow(): Overflow | undefined {
     return this.#memory.overflow;
   }
 
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
     this.#checkAlive(`allocate ${label}`);
-    return this.#memory.allocate(rows, cols, dtype, usage, label);
+    return this.#memory.allocate({ rows, cols, dtype, usage, label });
   }
 
   release(storage: Storage): void {
@@ -202,26 +194,18 @@ class CpuDevice implements DryCpuDevice {
 
   #own(storage: Storage, where: string): CpuStorage {
     this.#checkAlive(where);
-    if (!(storage instanceof CpuStorage) || !this.#memory.owns(storage))
-      throw new DeviceError({ where, what: `${storage.label} belongs to another device` });
-    if (storage.released) throw new DeviceError({ where, what: `${storage.label} has been released` });
-    return storage;
+    return expectOwn(storage, CpuStorage, this.#memory, where);
   }
 
   // Contiguous pieces of some rows as they lie in memory, and the elements of the rows before each.
   #eachView(storage: CpuStorage, first: number, rows: number, visit: (view: HostArray, at: number) => void): void {
     const { dtype, rowBytes, cols, addresses } = storage;
+    const View = arrayTypes[dtype] as new (memory: SharedArrayBuffer, address: number, length: number) => HostArray;
     eachRun(storage, first, rows, (shard, row, from, to) => {
       const address = (addresses[shard] ?? 0) + row * rowBytes;
-      visit(hostView(dtype, this.#memory.memory.buffer, address, (to - from) * cols), from * cols);
+      visit(new View(this.#memory.memory.buffer, address, (to - from) * cols), from * cols);
     });
   }
-}
-
-function hostView(dtype: Dtype, buffer: SharedArrayBuffer, address: number, length: number): HostArray {
-  if (dtype === "f32") return new Float32Array(buffer, address, length);
-  if (dtype === "u32") return new Uint32Array(buffer, address, length);
-  return new Uint16Array(buffer, address, length);
 }
 
 function integerOption(name: string, value: number, least: number, most: number): number {

@@ -15,15 +15,10 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(wanted / step) * step;
 }
 
-// Bins hold ranges of at least their class and less than the next: rounding down.
-function binOf(bytes: number): number {
+/** Bins hold ranges of at least their class and less than the next: rounded up, the first bin whose every range fits. */
+function binOf(bytes: number, round: (x: number) => number): number {
   const exponent = Math.floor(Math.log2(bytes));
-  return (exponent - 6) * 8 + Math.floor((bytes / 2 ** exponent - 1) * 8);
-}
-// The first bin whose every range fits.
-function fittingBin(bytes: number): number {
-  const exponent = Math.floor(Math.log2(bytes));
-  return (exponent - 6) * 8 + Math.ceil((bytes / 2 ** exponent - 1) * 8);
+  return (exponent - 6) * 8 + round((bytes / 2 ** exponent - 1) * 8);
 }
 
 export class Heap {
@@ -59,9 +54,6 @@ export class Heap {
   }
   get peak(): number {
     return this.#peak;
-  }
-  get limit(): number {
-    return this.#limit;
   }
   /** The highest address that has existed so far. */
   get end(): number {
@@ -99,7 +91,7 @@ export class Heap {
   }
 
   #take(size: number): number | undefined {
-    for (let bin = fittingBin(size); bin < this.#bins.length; bin++) {
+    for (let bin = binOf(size, Math.ceil); bin < this.#bins.length; bin++) {
       const candidates = this.#bins[bin];
       if (candidates === undefined || candidates.size === 0) continue;
       const [start] = candidates;
@@ -138,14 +130,14 @@ export class Heap {
     if (this.#free.has(from + size)) length += this.#remove(from + size);
     this.#free.set(start, length);
     this.#freeEnds.set(start + length, start);
-    this.#bins[binOf(length)]?.add(start);
+    this.#bins[binOf(length, Math.floor)]?.add(start);
   }
 
   #remove(start: number): number {
     const length = this.#free.get(start) ?? 0;
     this.#free.delete(start);
     this.#freeEnds.delete(start + length);
-    this.#bins[binOf(length)]?.delete(start);
+    this.#bins[binOf(length, Math.floor)]?.delete(start);
     return length;
   }
 }

@@ -1,6 +1,7 @@
 /** The one shared WebAssembly memory: its fixed areas, the heap of storages, descriptors, repacked panels, and what to say when it is full. */
 import { DeviceError } from "../../util/errors.ts";
-import type { Dtype, MemoryObserver, MemoryReport, MemoryUse, Usage } from "../device.ts";
+import type { MemoryObserver, MemoryReport, MemoryUse, Overflow } from "../device.ts";
+import type { StorageShape } from "../sharded-storage.ts";
 import { Heap, sizeClass } from "./heap.ts";
 import { CpuStorage, DESCRIPTOR_BYTES, INLINE_SHARDS, type Panels } from "./storage.ts";
 import { CONTROL_BYTES } from "./threads.ts";
@@ -26,13 +27,6 @@ export interface MemoryOptions {
   readonly observer?: MemoryObserver | undefined;
 }
 
-/** Where the limit was first exceeded, in memory that only counts. */
-export interface Overflow {
-  readonly what: string;
-  readonly bytes: number;
-  readonly inUse: number;
-}
-
 export class CpuMemory {
   readonly memory: WebAssembly.Memory;
   readonly control = STATIC_BYTES;
@@ -48,7 +42,6 @@ export class CpuMemory {
   readonly #options: MemoryOptions;
   readonly #descriptors: number[] = [];
   readonly #withPanels = new Set<CpuStorage>();
-  readonly #storages = new WeakSet<CpuStorage>();
   readonly #limit: number;
   #words: Uint32Array;
   #panelBytes = 0;
@@ -89,23 +82,14 @@ export class CpuMemory {
     this.#heap = new Heap(heapStart, pages * PAGE, this.#limit, (end) => this.hollow || this.#grow(end));
   }
 
-  /** Bytes that there can be at most. */
-  get limit(): number {
-    return this.#limit;
-  }
-
   /** All of the memory as 32-bit words; not to be kept across an allocation. */
   get words(): Uint32Array {
     return this.#words;
   }
 
-  allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string, maxShardBytes = this.#options.maxShardBytes): CpuStorage {
-    const where = `allocate ${label}`;
-    for (const [name, value] of Object.entries({ rows, cols })) {
-      if (!Number.isSafeInteger(value) || value < 1 || value > 0x7fffffff)
-        throw new DeviceError({ where, what: `${name} is wrong`, expected: "an integer from 1 to 2^31 - 1", got: String(value) });
-    }
-    const storage = new CpuStorage(rows, cols, dtype, usage, label, maxShardBytes);
+  allocate(shape: StorageShape, maxShardBytes = this.#options.maxShardBytes): CpuStorage {
+    const { rows, cols, dtype, label } = shape;
+    const storage = new CpuStorage(shape, this, { maxShardBytes });
     try {
       for (let shard = 0; shard < storage.shards; shard++)
         storage.addresses.push(this.take(storage.shardBytes(shard), { kind: "storage", label }, `${label} [${rows}, ${cols}] ${dtype}`));
@@ -124,13 +108,7 @@ export class CpuMemory {
       );
     }
     storage.describe(this.#words, this.hollow);
-    this.#storages.add(storage);
     return storage;
-  }
-
-  /** Whether a storage, live or released, is of this memory. */
-  owns(storage: CpuStorage): boolean {
-    return this.#storages.has(storage);
   }
 
   release(storage: CpuStorage): void {

@@ -1,5 +1,6 @@
 /** A storage of the CPU device: where its shards lie in the WASM memory, and how its descriptor (kernels/wasm/lib/call.ts) is laid out. */
-import { dtypeBytes, type Dtype, type Storage, type Usage } from "../device.ts";
+import type { Dtype } from "../device.ts";
+import { ShardedStorage } from "../sharded-storage.ts";
 
 export const DESCRIPTOR_BYTES = 64;
 /** Shards whose addresses fit behind the descriptor's eight words; more need a table of their own. */
@@ -13,44 +14,13 @@ export interface Panels {
   ready: boolean;
 }
 
-export class CpuStorage implements Storage {
-  readonly rows: number;
-  readonly cols: number;
-  readonly dtype: Dtype;
-  readonly usage: Usage;
-  readonly label: string;
-  readonly rowsPerShard: number;
+export class CpuStorage extends ShardedStorage {
   /** Address of the descriptor, and of the shards' table if it is not inline. */
   descriptor = 0;
   table = 0;
-  addresses: number[] = [];
-  released = false;
+  readonly addresses: number[] = [];
   /** Panels for b as stored [N, K] (transB), and as stored [K, N]. */
   readonly panels: [Panels | undefined, Panels | undefined] = [undefined, undefined];
-
-  constructor(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string, maxShardBytes: number) {
-    this.rows = rows;
-    this.cols = cols;
-    this.dtype = dtype;
-    this.usage = usage;
-    this.label = label;
-    const most = Math.max(1, 2 ** Math.floor(Math.log2(Math.max(1, maxShardBytes / this.rowBytes))));
-    this.rowsPerShard = rows <= most || rows * this.rowBytes <= maxShardBytes ? rows : most;
-  }
-
-  get rowBytes(): number {
-    return this.cols * dtypeBytes[this.dtype];
-  }
-  get bytes(): number {
-    return this.rows * this.rowBytes;
-  }
-  get shards(): number {
-    return Math.ceil(this.rows / this.rowsPerShard);
-  }
-  /** Bytes of one shard; the last may be shorter. */
-  shardBytes(shard: number): number {
-    return Math.min(this.rowsPerShard, this.rows - shard * this.rowsPerShard) * this.rowBytes;
-  }
 
   /** Writes the descriptor and the table of addresses; where these mean nothing (`hollow`), the descriptor only. */
   describe(words: Uint32Array, hollow = false): void {

@@ -33,12 +33,11 @@ try {
 }
 `;
 
-export interface ThreadOptions {
+/** What each worker is told. */
+interface WorkerOptions {
   readonly module: WebAssembly.Module;
   readonly memory: WebAssembly.Memory;
   readonly control: number;
-  /** Private scratch of each worker; its length is their number. */
-  readonly scratches: readonly number[];
   readonly spin: number;
 }
 
@@ -46,28 +45,20 @@ export class ThreadPool {
   readonly size: number;
   readonly #workers: readonly Worker[];
   readonly #words: Int32Array;
-  readonly #memory: WebAssembly.Memory;
-  readonly #control: number;
+  readonly #message: Uint8Array;
 
-  private constructor(options: ThreadOptions, workers: readonly Worker[]) {
+  private constructor({ memory, control }: WorkerOptions, workers: readonly Worker[]) {
     this.size = workers.length;
     this.#workers = workers;
-    this.#memory = options.memory;
-    this.#control = options.control;
-    this.#words = new Int32Array(options.memory.buffer, options.control, CONTROL_BYTES / 4);
+    this.#words = new Int32Array(memory.buffer, control, CONTROL_BYTES / 4);
+    this.#message = new Uint8Array(memory.buffer, control + MESSAGE_BYTE, MESSAGE_BYTES);
   }
 
-  /** Resolves when every worker is ready. Workers never keep the process alive. */
-  static async start(options: ThreadOptions): Promise<ThreadPool> {
-    const workers = options.scratches.map((scratch) => {
-      const { module, memory, control, spin } = options;
-      return new Worker(workerSource, {
-        eval: true,
-        name: "zerosearch-cpu",
-        execArgv: [],
-        env: {},
-        workerData: { module, memory, control, scratch, spin },
-      });
+  /** One worker for each private scratch. Resolves when all are ready; they never keep the process alive. */
+  static async start(options: WorkerOptions, scratches: readonly number[]): Promise<ThreadPool> {
+    const workers = scratches.map((scratch) => {
+      const workerData = { ...options, scratch };
+      return new Worker(workerSource, { eval: true, name: "zerosearch-cpu", execArgv: [], env: {}, workerData });
     });
     const pool = new ThreadPool(options, workers);
     const ready = (worker: Worker): Promise<void> =>
@@ -96,7 +87,7 @@ export class ThreadPool {
   /** Why a worker failed; undefined if none did. */
   failure(): string | undefined {
     if (Atomics.load(this.#words, FAILED) === 0) return undefined;
-    const bytes = new Uint8Array(this.#memory.buffer, this.#control + MESSAGE_BYTE, MESSAGE_BYTES).slice();
+    const bytes = this.#message.slice();
     const end = bytes.indexOf(0);
     return new TextDecoder().decode(bytes.subarray(0, end < 0 ? bytes.length : end)) || "a worker thread ended";
   }

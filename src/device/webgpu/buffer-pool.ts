@@ -82,11 +82,14 @@ export class BufferPool {
     this.#options = options;
   }
 
-  /** A buffer of at least `bytes`. One that no recorded work touches is preferred (`serial` is the recording under way). */
-  take(bytes: number, label: string, serial: number, exact = false, kind: MemoryUse["kind"] = "storage"): PooledBuffer {
+  /**
+   * A buffer of at least `bytes`. One that no recorded work touches is preferred (`serial` is the recording under way).
+   * @param exact of little more than `bytes`: what stays, as copies do
+   */
+  take(bytes: number, use: MemoryUse, serial: number, exact = use.kind === "copy"): PooledBuffer {
     const size = exact ? Math.max(256, Math.ceil(bytes / 256) * 256) : Math.min(sizeClass(bytes), Math.max(this.#options.maxBuffer, bytes));
-    const buffer = this.arena?.free.get(size)?.pop() ?? this.#takeFree(size, label, serial);
-    this.#options.observer?.taken(buffer.id, size, { kind, label });
+    const buffer = this.arena?.free.get(size)?.pop() ?? this.#takeFree(size, use.label, serial);
+    this.#options.observer?.taken(buffer.id, size, use);
     return buffer;
   }
 

@@ -74,7 +74,11 @@ export class CallContext implements KernelContext {
         got: String(bytes),
         hint: "Lower the tokens per micro-batch.",
       });
-    const buffer = this.#parts.pool.take(bytes, `scratch of kernel ${this.#kernel}`, this.#parts.recorder.serial);
+    const buffer = this.#parts.pool.take(
+      bytes,
+      { kind: "scratch", label: `scratch of kernel ${this.#kernel}` },
+      this.#parts.recorder.serial,
+    );
     this.#taken.push(buffer);
     return buffer;
   }
@@ -131,7 +135,7 @@ export class CallContext implements KernelContext {
     }
     let entry = storage.derived.get(name);
     if (entry === undefined) {
-      const buffer = this.#parts.pool.take(bytes, `${name} copy of ${storage.label}`, this.#parts.recorder.serial, true);
+      const buffer = this.#parts.pool.take(bytes, { kind: "copy", label: `${name} copy of ${storage.label}` }, this.#parts.recorder.serial);
       entry = { buffer, version: -1 };
       storage.derived.set(name, entry);
     }

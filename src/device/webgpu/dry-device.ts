@@ -2,12 +2,12 @@
  * A device that computes nothing: it runs the kernels' host sides on storages without memory, notes the pipelines that they ask for, and
  * counts the bytes that they take. What is compiled ahead, what tests compile and what a plan counts cannot drift from what hosts choose.
  */
-import { DeviceError } from "../../util/errors.ts";
 import { checkCall } from "../check-call.ts";
-import type { Device, Dtype, HostArray, MemoryObserver, MemoryReport, Replay, Storage, Usage, Operands } from "../device.ts";
+import type { DryDevice, Dtype, HostArray, MemoryObserver, MemoryReport, Operands, Overflow, Replay, Storage, Usage } from "../device.ts";
 import { arrayTypes } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
-import { BufferPool, type PooledBuffer } from "./buffer-pool.ts";
+import { expectOwn } from "../sharded-storage.ts";
+import { BufferPool } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
 import { captureWork } from "./capture.ts";
 import { CallContext } from "./context.ts";
@@ -37,13 +37,12 @@ export interface DryWebGpuOptions {
   readonly observer?: MemoryObserver | undefined;
 }
 
-export class DryWebGpuDevice implements Device {
+export class DryWebGpuDevice implements DryDevice {
   readonly kind = "webgpu";
   readonly description = "webgpu: nothing is computed";
   readonly readInterval: number;
   readonly precision: "f32" | "f16";
-  /** What first exceeded the memory there is. */
-  overflow: { readonly what: string; readonly bytes: number; readonly inUse: number } | undefined;
+  overflow: Overflow | undefined;
   readonly #options: DryWebGpuOptions;
   readonly #found = new Map<string, Specialisation>();
   readonly #context: CallContext;
@@ -83,12 +82,7 @@ export class DryWebGpuDevice implements Device {
           options.onDispatch?.(dispatch);
         },
       },
-      pool: {
-        take: (bytes, label, serial, exact) => this.#pool.take(bytes, label, serial, exact, exact === true ? "copy" : "scratch"),
-        give: (buffer) => {
-          this.#pool.give(buffer);
-        },
-      },
+      pool: this.#pool,
     });
     this.#fusion = new Fusion(this.#context, options.fuse ?? false);
   }
@@ -103,8 +97,7 @@ export class DryWebGpuDevice implements Device {
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
     const { capabilities, maxShardBytes = capabilities.maxBinding } = this.#options;
     const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, maxShardBytes, capabilities.maxBinding);
-    for (let shard = 0; shard < storage.shards; shard++)
-      storage.buffers.push(this.#pool.take(storage.shardBytes(shard), label, 0, usage === "parameter"));
+    storage.take(this.#pool, label, 0);
     return storage;
   }
 
@@ -112,9 +105,7 @@ export class DryWebGpuDevice implements Device {
     const own = this.#own(storage, "release");
     own.released = true;
     this.#fusion.defer(() => {
-      for (const buffer of own.buffers) this.#pool.give(buffer as PooledBuffer);
-      for (const { buffer } of own.derived.values()) this.#pool.give(buffer as PooledBuffer);
-      own.derived.clear();
+      own.free(this.#pool);
     });
   }
 
@@ -169,11 +160,7 @@ export class DryWebGpuDevice implements Device {
   }
 
   #own(storage: Storage, where: string): WebGpuStorage {
-    if (storage instanceof WebGpuStorage && !storage.released) return storage;
-    throw new DeviceError({
-      where,
-      what: `${storage.label} ${storage instanceof WebGpuStorage ? "has been released" : "belongs to another device"}`,
-    });
+    return expectOwn(storage, WebGpuStorage, this, where);
   }
 
   #note(dispatch: Dispatch): void {

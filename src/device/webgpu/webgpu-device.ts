@@ -4,7 +4,8 @@ import { checkCall } from "../check-call.ts";
 import type { Device, DeviceProgram, Dtype, HostArray, MemoryReport, Replay, Storage, Usage, Operands } from "../device.ts";
 import { arrayTypes, checkData, checkRows, eachRun } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
-import { BufferPool, buffersOf, type PooledBuffer } from "./buffer-pool.ts";
+import { expectOwn } from "../sharded-storage.ts";
+import { BufferPool, buffersOf } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
 import { captureWork, type CaptureParts } from "./capture.ts";
 import { CallContext } from "./context.ts";
@@ -123,21 +124,9 @@ export class WebGpuDevice implements Device {
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
     const where = `allocate ${label}`;
     this.#checkAlive(where);
-    for (const [name, value] of Object.entries({ rows, cols })) {
-      if (!Number.isSafeInteger(value) || value < 1 || value > 0x7fffffff)
-        throw new DeviceError({ where, what: `${name} is wrong`, expected: "an integer from 1 to 2^31 - 1", got: String(value) });
-    }
     const storage = new WebGpuStorage({ rows, cols, dtype, usage, label }, this, this.#parts.maxShardBytes, this.capabilities.maxBinding);
-    for (let shard = 0; shard < storage.shards; shard++) {
-      const buffer = this.#pool.take(
-        storage.shardBytes(shard),
-        `${label} [${rows}, ${cols}] ${dtype}`,
-        this.#recorder.serial,
-        usage === "parameter",
-      );
-      storage.buffers.push(buffer);
-      this.#poison?.fill(buffer, storage.shardBytes(shard));
-    }
+    storage.take(this.#pool, `${label} [${rows}, ${cols}] ${dtype}`, this.#recorder.serial);
+    for (const [shard, buffer] of storage.buffers.entries()) this.#poison?.fill(buffer, storage.shardBytes(shard));
     this.#checkAlive(where);
     return storage;
   }
@@ -147,9 +136,7 @@ export class WebGpuDevice implements Device {
     const own = this.#own(storage, "release");
     own.released = true;
     this.#fusion.defer(() => {
-      for (const buffer of own.buffers) this.#pool.give(buffer as PooledBuffer);
-      for (const { buffer } of own.derived.values()) this.#pool.give(buffer as PooledBuffer);
-      own.derived.clear();
+      own.free(this.#pool);
     });
   }
 
@@ -160,7 +147,7 @@ export class WebGpuDevice implements Device {
     this.#fusion.flush();
     own.version += 1;
     eachRun(own, firstRow, rows, (shard, row, from, to) => {
-      const buffer = own.buffers[shard] as PooledBuffer;
+      const buffer = own.buffers[shard]!;
       // The queue writes before anything that is recorded but not submitted.
       if (buffer.usedIn === this.#recorder.serial) this.#recorder.flush();
       packRows(own, data, from, to, (bytes, at) => {
@@ -292,10 +279,7 @@ export class WebGpuDevice implements Device {
 
   #own(storage: Storage, where: string): WebGpuStorage {
     this.#checkAlive(where);
-    if (!(storage instanceof WebGpuStorage) || storage.owner !== this)
-      throw new DeviceError({ where, what: `${storage.label} belongs to another device` });
-    if (storage.released) throw new DeviceError({ where, what: `${storage.label} has been released` });
-    return storage;
+    return expectOwn(storage, WebGpuStorage, this, where);
   }
 
   #outOfMemory(label: string, bytes: number, message: string): DeviceError {

@@ -1,9 +1,9 @@
 /** Products in f16 by subgroup matrices: operands are packed, parameters once, others for the call; few rows of f32 are read as they lie. */
-import { dtypeCodes, fold, rowRuns, type GpuBuffer, type GpuStorage, type KernelContext } from "../kernel.ts";
+import { rowRuns, type GpuStorage, type KernelContext } from "../kernel.ts";
 import type { Product } from "./matmul.ts";
 import { pack, packedAsItIs, packedParameter, packUnit, padded, type Packed } from "./matmul-pack.ts";
-import { matmulSum } from "./matmul-sum.ts";
-import { directRows, largeGroups, matrixTile, slicesFor, smallGroups } from "./matmul-tiles.ts";
+import { productBlock, type Block } from "./matmul-sum.ts";
+import { directRows, largeGroups, matrixTile, smallGroups } from "./matmul-tiles.ts";
 
 const chunk = 2048;
 
@@ -15,7 +15,8 @@ interface Span {
 }
 
 export function matrixProduct(context: KernelContext, product: Product): void {
-  const { M, N, K, transA, transB, a, b, c } = product;
+  const { M, N, K, transA, transB, accumulate, bias, a, b, c } = product;
+  // a is read as f32 where it lies: start and stride then count quads, else octets
   const direct = M <= directRows && !transA && a.dtype === "f32" && a.shards === 1 && c.shards === 1;
   const aSpans = direct
     ? [{ first: 0, count: M, packed: { buffer: a.buffers[0]!, start: 0, stride: a.stride / 4 } }]
@@ -25,15 +26,18 @@ export function matrixProduct(context: KernelContext, product: Product): void {
       for (const { row, rows, parts } of rowRuns([c], left.first, left.count)) {
         const [to] = parts;
         const skip = row - left.first;
-        block(context, product, {
+        const block = {
           M: rows,
           N: right.count,
-          direct,
+          K,
           a: { ...left.packed, start: left.packed.start + (transA ? skip / 8 : skip * left.packed.stride) },
           b: right.packed,
-          c: { buffer: to!.buffer, start: (to!.row * c.stride + right.first) / 4 },
+          c: { buffer: to!.buffer, stride: c.stride / 4, start: (to!.row * c.stride + right.first) / 4 },
           n0: right.first,
-        });
+          bias,
+          accumulate,
+        };
+        matrixBlock(context, product, block, direct);
       }
 }
 
@@ -54,70 +58,31 @@ function spans(context: KernelContext, storage: GpuStorage, count: number, depth
   return pieces;
 }
 
-interface Block {
-  readonly M: number;
-  readonly N: number;
-  /** Whether a is f32 as it lies: start and stride then count quads, else octets. */
-  readonly direct: boolean;
-  readonly a: Packed;
-  readonly b: Packed;
-  /** Start in quads. */
-  readonly c: { readonly buffer: GpuBuffer; readonly start: number };
-  /** The block's first column. */
-  readonly n0: number;
-}
-
-function block(context: KernelContext, product: Product, { M, N, direct, a, b, c, n0 }: Block): void {
-  const { K, transA, transB, accumulate, bias } = product;
-  const { matrix, subgroupSize, maxBinding } = context.capabilities;
+function matrixBlock(context: KernelContext, { transA, transB }: Product, block: Block, direct: boolean): void {
+  const { M, N } = block;
+  const { matrix, subgroupSize } = context.capabilities;
   const tile = matrixTile(context.capabilities, M, N);
   const { BM, BN, BK, WM, WN, buffers } = tile;
-  const chunks = Math.ceil(K / chunk);
-  const [tilesM, tilesN] = [Math.ceil(M / BM), Math.ceil(N / BN)];
-  const [height, width] = [tilesM * BM, tilesN * BN];
-  const partBytes = chunks * height * width * 4;
-  const slices = partBytes > maxBinding ? 1 : slicesFor(tilesM * tilesN, chunks, M > directRows ? largeGroups : smallGroups);
-  const part = slices > 1 ? context.scratch(partBytes) : null;
-  const slice = Math.ceil(chunks / slices);
-  const [x, y] = fold(tilesM * tilesN);
-  const biasDtype = part !== null || bias === null ? dtypeCodes.u32 : dtypeCodes[bias.dtype];
-  const stride = product.c.stride / 4;
-  context.dispatch({
-    kernel: "matmul_matrix",
-    enables: ["f16", "subgroups", "chromium_experimental_subgroup_matrix"],
-    constants: {
-      TILE_M: matrix!.M,
-      TILE_N: matrix!.N,
-      TILE_K: matrix!.K,
-      SG: subgroupSize,
-      BM,
-      BN,
-      BK,
-      WM,
-      WN,
-      BUFFERS: buffers,
-      A_F32: direct,
-      TRANS_A: transA,
-      TRANS_B: transB,
-      SPLIT: part !== null,
+  const [height, width] = [Math.ceil(M / BM) * BM, Math.ceil(N / BN) * BN];
+  const wanted = M > directRows ? largeGroups : smallGroups;
+  productBlock(
+    context,
+    block,
+    { tile, chunk, height, width, wanted },
+    {
+      kernel: "matmul_matrix",
+      enables: ["f16", "subgroups", "chromium_experimental_subgroup_matrix"],
+      constants: {
+        TILE_M: matrix!.M,
+        TILE_N: matrix!.N,
+        TILE_K: matrix!.K,
+        SG: subgroupSize,
+        ...{ BM, BN, BK, WM, WN },
+        BUFFERS: buffers,
+        A_F32: direct,
+        TRANS_A: transA,
+        TRANS_B: transB,
+      },
     },
-    buffers: [a.buffer, b.buffer, bias?.buffers[0] ?? a.buffer, part ?? c.buffer],
-    uints: [
-      ...[M, N, K, tilesM, tilesN, slice],
-      ...[a.start, a.stride, b.start, b.stride],
-      ...(part === null ? [c.start, stride, 0] : [0, width / 4, (height * width) / 4]),
-      ...[n0, biasDtype, accumulate ? 1 : 0],
-    ],
-    grid: [x, y, Math.ceil(chunks / slice)],
-  });
-  if (part === null) return;
-  matmulSum(context, {
-    part: { buffer: part, parts: chunks, stride: width / 4, plane: (height * width) / 4 },
-    c: { ...c, stride },
-    rows: M,
-    cols: N,
-    bias,
-    biasStart: n0,
-    accumulate,
-  });
+  );
 }

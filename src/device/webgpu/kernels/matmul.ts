@@ -5,11 +5,12 @@
  * subgroup matrices) are each summed from 0 and added in order to the old c or to 0, then the bias. So chunks may be computed by
  * different workgroups, and K may lie in several shards.
  */
-import { dtypeCodes, fold, rowRuns, type GpuBuffer, type GpuStorage, type KernelContext, type KernelHost } from "../kernel.ts";
+import type { Dtype } from "../../device.ts";
+import { dtypeCodes, rowRuns, type GpuStorage, type KernelContext, type KernelHost } from "../kernel.ts";
 import { matrixProduct } from "./matmul-matrix.ts";
-import { matmulSum } from "./matmul-sum.ts";
+import { productBlock, type Block } from "./matmul-sum.ts";
 import { packedParameter } from "./matmul-pack.ts";
-import { matrixFits, plainTile, slicesFor, smallGroups, tileCount } from "./matmul-tiles.ts";
+import { matrixFits, plainTile, smallGroups } from "./matmul-tiles.ts";
 
 export interface Product {
   readonly M: number;
@@ -66,17 +67,18 @@ function plainProduct(context: KernelContext, product: Product): void {
       for (const { row: k0, rows: depth, parts } of deep.length > 0 ? rowRuns(deep) : [{ row: 0, rows: K, parts: [] }]) {
         const partA = transA ? parts[0]! : from!;
         const partB = transB ? ofB! : parts[parts.length - 1]!;
-        plainBlock(context, product, {
+        const block = {
           M: rows,
           N: columns,
           K: depth,
-          a: { buffer: partA.buffer, dtype: a.dtype, stride: a.stride / 4, start: (partA.row * a.stride + (transA ? m0 : k0)) / 4 },
-          b: { buffer: partB.buffer, dtype: b.dtype, stride: b.stride / 4, start: (partB.row * b.stride + (transB ? k0 : n0)) / 4 },
+          a: { buffer: partA.buffer, stride: a.stride / 4, start: (partA.row * a.stride + (transA ? m0 : k0)) / 4 },
+          b: { buffer: partB.buffer, stride: b.stride / 4, start: (partB.row * b.stride + (transB ? k0 : n0)) / 4 },
           c: { buffer: to!.buffer, stride: c.stride / 4, start: (to!.row * c.stride + n0) / 4 },
           n0,
           bias: k0 + depth === K ? bias : null,
           accumulate: accumulate || k0 > 0,
-        });
+        };
+        plainBlock(context, product, block, [a.dtype, b.dtype]);
       }
     }
 }
@@ -91,66 +93,23 @@ function operand(context: KernelContext, storage: GpuStorage, alongK: boolean): 
   return { rows, rowsPerShard: rows, stride, dtype, buffers: [context.whole(storage, "read")] };
 }
 
-interface Block {
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-  /** Start and stride in quads. */
-  readonly a: { readonly buffer: GpuBuffer; readonly dtype: GpuStorage["dtype"]; readonly start: number; readonly stride: number };
-  readonly b: Block["a"];
-  /** Start and stride in quads. */
-  readonly c: { readonly buffer: GpuBuffer; readonly start: number; readonly stride: number };
-  /** The block's first column. */
-  readonly n0: number;
-  readonly bias: GpuStorage | null;
-  readonly accumulate: boolean;
-}
-
-function plainBlock(context: KernelContext, { transA, transB }: Product, { M, N, K, a, b, c, n0, bias, accumulate }: Block): void {
+function plainBlock(context: KernelContext, { transA, transB }: Product, block: Block, [aType, bType]: readonly [Dtype, Dtype]): void {
+  const { M, N } = block;
+  const { software } = context.capabilities;
   const tile = plainTile(context.capabilities, M, N);
-  const { BM, BN, BK, TM } = tile;
-  const rolled = context.capabilities.software;
-  const chunks = Math.ceil(K / chunk);
-  const width = Math.ceil(N / 4) * 4;
-  const partBytes = chunks * M * width * 4;
-  const slices = partBytes > context.capabilities.maxBinding ? 1 : slicesFor(tileCount(tile, M, N), chunks, smallGroups);
-  const part = slices > 1 ? context.scratch(partBytes) : null;
-  const [x, y] = fold(tileCount(tile, M, N));
-  const biasDtype = part !== null || bias === null ? dtypeCodes.u32 : dtypeCodes[bias.dtype];
-  const slice = Math.ceil(chunks / slices);
-  context.dispatch({
+  const [aCode, bCode] = [dtypeCodes[aType], dtypeCodes[bType]];
+  const uints = [tile.BK / 4, aCode, bCode];
+  const shares = { tile, chunk, height: M, width: Math.ceil(N / 4) * 4, wanted: smallGroups, uints };
+  productBlock(context, block, shares, {
     kernel: "matmul",
     constants: {
-      BM,
-      BN,
-      BK,
-      TM,
-      A_DTYPE: rolled ? 0 : dtypeCodes[a.dtype],
-      B_DTYPE: rolled ? 0 : dtypeCodes[b.dtype],
+      ...tile,
+      A_DTYPE: software ? 0 : aCode,
+      B_DTYPE: software ? 0 : bCode,
       TRANS_A: transA,
       TRANS_B: transB,
       ROUND: context.precision === "f16",
-      ROLLED: rolled,
-      SPLIT: part !== null,
+      ROLLED: software,
     },
-    buffers: [a.buffer, b.buffer, bias?.buffers[0] ?? a.buffer, part ?? c.buffer],
-    uints: [
-      ...[M, N, K, Math.ceil(M / BM), Math.ceil(N / BN), slice],
-      ...[a.start, a.stride, b.start, b.stride],
-      ...(part === null ? [c.start, c.stride, 0] : [0, width / 4, (M * width) / 4]),
-      ...[n0, biasDtype, accumulate ? 1 : 0],
-      ...[BK / 4, dtypeCodes[a.dtype], dtypeCodes[b.dtype]],
-    ],
-    grid: [x, y, Math.ceil(chunks / slice)],
-  });
-  if (part === null) return;
-  matmulSum(context, {
-    part: { buffer: part, parts: chunks, stride: width / 4, plane: (M * width) / 4 },
-    c,
-    rows: M,
-    cols: N,
-    bias,
-    biasStart: n0,
-    accumulate,
   });
 }
