@@ -5,12 +5,13 @@ import { join } from "node:path";
 import { argumentsHelp, packageFolder, parseArguments, type ArgumentSpec } from "../config/index.ts";
 import { loadCountryRecords, makeCountries } from "../data/quickstart/countries.ts";
 import { makeWorld } from "../data/quickstart/world.ts";
+import type { Wish } from "../device/choose.ts";
 import { deviceNames } from "../device/devices.ts";
 import { BatchGenerator } from "../generate/scheduler.ts";
 import { formatTable } from "../log/table.ts";
 import { simulatorStop } from "../search/simulated.ts";
 import { compileTextStops } from "../generate/stop-automaton.ts";
-import { openDevice, type DeviceSettings } from "../setup/open-device.ts";
+import { openDevice } from "../setup/open-device.ts";
 import { openModel } from "../setup/open-model.ts";
 import { ConfigError, FileError } from "../util/errors.ts";
 import { say } from "./program.ts";
@@ -79,15 +80,13 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
 }
 
-type DeviceKind = NonNullable<DeviceSettings["kind"]>;
-
-function deviceKind(given = "auto"): DeviceKind {
+function deviceKind(given = "auto"): Wish["kind"] {
   const kind = deviceKinds.find((name) => name === given);
   if (kind !== undefined) return kind;
   throw new ConfigError({ where: "--device", what: "wrong value", expected: deviceKinds.join(", "), got: given });
 }
 
-async function measure(out: string, kind: DeviceKind): Promise<void> {
+async function measure(out: string, kind: Wish["kind"]): Promise<void> {
   const folder = join(out, "simulator");
   if (!existsSync(folder)) throw new FileError({ where: folder, what: "is missing", hint: "run: npx zerosearch quickstart build" });
   const device = await openDevice({ kind }, say);

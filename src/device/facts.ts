@@ -3,7 +3,7 @@ import { compileKernels, loadKernelsFromDist } from "./cpu/module.ts";
 import type { SimdBuild } from "./cpu/options.ts";
 import type { FoundAdapter } from "./probe.ts";
 import { capabilitiesOf, tierReasons } from "./webgpu/adapter.ts";
-import { tiers, type Tier } from "./webgpu/capabilities.ts";
+import { tiers, tiersUsed, type Tier } from "./webgpu/capabilities.ts";
 
 /** The build of the CPU's kernels that this runtime takes; null where it takes none, or none is built. */
 export async function cpuBuild(): Promise<SimdBuild | null> {
@@ -25,12 +25,11 @@ export interface TierReport {
 
 /** Before the self-test, which can switch a tier off. */
 export function tiersOf(adapter: FoundAdapter): TierReport[] {
-  const { subgroupSize, f16, matrix } = capabilitiesOf(adapter, new Set());
+  const used = tiersUsed(capabilitiesOf(adapter, new Set()));
   const reasons = tierReasons(adapter, new Map());
-  const used: Readonly<Record<Tier, string | null>> = {
-    subgroups: subgroupSize > 0 ? `subgroups of ${subgroupSize}` : null,
-    "shader-f16": f16 ? "shader-f16" : null,
-    "subgroup-matrix": matrix === null ? null : `subgroup matrices ${matrix.M}x${matrix.N}x${matrix.K}, f16 x f16 -> f32`,
-  };
-  return tiers.map((tier) => ({ tier, used: used[tier], why: used[tier] === null ? (reasons.get(tier) ?? null) : null }));
+  return tiers.map((tier) => {
+    const words = used.get(tier);
+    if (words === undefined) return { tier, used: null, why: reasons.get(tier) ?? null };
+    return { tier, used: tier === "subgroup-matrix" ? `${words}, f16 x f16 -> f32` : words, why: null };
+  });
 }

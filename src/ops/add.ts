@@ -18,9 +18,8 @@ export function add(a: Tensor, b: Tensor): Tensor {
     outputs: [y],
     holds: [],
     backward(gradients, [dy]) {
-      if (dy === null || dy === undefined) return;
-      if (gradients.needs(a)) gradients.pass(a, dy);
-      if (gradients.needs(b)) gradients.pass(b, dy);
+      if (gradients.needs(a)) gradients.pass(a, dy!);
+      if (gradients.needs(b)) gradients.pass(b, dy!);
     },
   });
   return y;

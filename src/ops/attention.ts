@@ -49,9 +49,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, opti
     holds: [q, kSeen, vSeen, offsets, out],
     saved: [lse],
     backward(gradients, [dout]) {
-      if (dout === null || dout === undefined) return;
       const [dq, dk, dv] = [gradients.make(q), gradients.make(kSeen), gradients.make(vSeen)];
-      runKernel("attention_backward", dims, [q, kSeen, vSeen, offsets, out, lse, dout], [dq, dk, dv]);
+      runKernel("attention_backward", dims, [q, kSeen, vSeen, offsets, out, lse, dout!], [dq, dk, dv]);
       gradients.give(q, dq);
       gradients.give(kSeen, dk);
       gradients.give(vSeen, dv);

@@ -21,26 +21,19 @@ export function expectShape(op: string, name: string, tensor: Tensor, shape: Sha
 
 /** @throws ShapeError unless `tensor` has two dimensions, and is stored as `dtype` if told. */
 export function expectMatrix(op: string, name: string, tensor: Tensor, dtype?: Kind): void {
-  if (tensor.shape.length !== 2)
-    throw new ShapeError({
-      where: op,
-      what: `${name} ("${tensor.label}") is not a matrix`,
-      expected: "[rows, cols]",
-      got: formatShape(tensor.shape),
-    });
+  expectRank(op, name, tensor, 2, "matrix", "[rows, cols]");
   expectDtype(op, name, tensor, dtype);
 }
 
 /** @throws ShapeError unless `tensor` has one dimension, and is stored as `dtype` if told. */
 export function expectVector(op: string, name: string, tensor: Tensor, dtype?: Kind): void {
-  if (tensor.shape.length !== 1)
-    throw new ShapeError({
-      where: op,
-      what: `${name} ("${tensor.label}") is not a vector`,
-      expected: "[n]",
-      got: formatShape(tensor.shape),
-    });
+  expectRank(op, name, tensor, 1, "vector", "[n]");
   expectDtype(op, name, tensor, dtype);
+}
+
+function expectRank(where: string, name: string, { shape, label }: Tensor, rank: number, word: string, expected: string): void {
+  if (shape.length === rank) return;
+  throw new ShapeError({ where, what: `${name} ("${label}") is not a ${word}`, expected, got: formatShape(shape) });
 }
 
 /** @throws ShapeError unless `tensor` is stored as `dtype`, if one is told. */

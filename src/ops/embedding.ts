@@ -19,8 +19,8 @@ export function embedding(ids: Tensor, table: Tensor): Tensor {
     outputs: [y],
     holds: [ids],
     backward(gradients, [dy]) {
-      if (dy === null || dy === undefined || !gradients.needs(table)) return;
-      runKernel("embedding_backward", {}, [ids, dy], [gradients.accumulator(table)]);
+      if (!gradients.needs(table)) return;
+      runKernel("embedding_backward", {}, [ids, dy!], [gradients.accumulator(table)]);
     },
   });
   return y;

@@ -18,8 +18,7 @@ export function gatherRows(x: Tensor, indices: Tensor): Tensor {
     outputs: [y],
     holds: [indices],
     backward(gradients, [dy]) {
-      if (dy === null || dy === undefined) return;
-      runKernel("scatter_rows", {}, [dy, indices], [gradients.accumulator(x)]);
+      runKernel("scatter_rows", {}, [dy!, indices], [gradients.accumulator(x)]);
     },
   });
   return y;

@@ -30,8 +30,8 @@ export function lora(x: Tensor, weight: Tensor, bias: Tensor | null, a: Tensor, 
     outputs: [y],
     holds: [weight, a, b, ...(needsX ? [x] : [])],
     saved: [narrow],
-    backward(gradients, [dy]) {
-      if (dy === null || dy === undefined) return;
+    backward(gradients, dOutputs) {
+      const dy = dOutputs[0]!;
       addProduct(gradients, b, dy, true, narrow, false);
       const dNarrow = scaled(project(dy, b, false), scale);
       addProduct(gradients, a, dNarrow, true, x, false);

@@ -63,8 +63,8 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     inputs: bias === null ? [a, b] : [a, b, bias],
     outputs: [c],
     holds: [...(b.requiresGrad ? [a] : []), ...(a.requiresGrad ? [b] : [])],
-    backward(gradients, [dc]) {
-      if (dc === null || dc === undefined) return;
+    backward(gradients, dOutputs) {
+      const dc = dOutputs[0]!;
       if (transA) addProduct(gradients, a, b, transB, dc, true);
       else addProduct(gradients, a, dc, false, b, !transB);
       if (transB) addProduct(gradients, b, dc, true, a, transA);

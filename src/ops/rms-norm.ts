@@ -22,10 +22,9 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, groups = 1): Ten
     holds: [x, weight],
     saved: [rstd],
     backward(gradients, [dy]) {
-      if (dy === null || dy === undefined) return;
       const dx = gradients.make(x);
       const dweight = gradients.needs(weight) ? gradients.accumulator(weight) : null;
-      runKernel("rms_norm_backward", { groups }, [x, weight, rstd, dy], [dx, dweight]);
+      runKernel("rms_norm_backward", { groups }, [x, weight, rstd, dy!], [dx, dweight]);
       gradients.give(x, dx);
     },
   });

@@ -22,9 +22,8 @@ export function rope(x: Tensor, positions: Tensor, table: Tensor, heads: number)
     outputs: [y],
     holds: [positions, table],
     backward(gradients, [dy]) {
-      if (dy === null || dy === undefined) return;
       const dx = gradients.make(x);
-      runKernel("rope", { heads, inverse: 1 }, [dy, positions, table], [dx]);
+      runKernel("rope", { heads, inverse: 1 }, [dy!, positions, table], [dx]);
       gradients.give(x, dx);
     },
   });

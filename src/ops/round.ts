@@ -18,7 +18,7 @@ export function round(x: Tensor, dtype: Extract<Dtype, "f16" | "bf16">): Tensor 
     outputs: [y],
     holds: [],
     backward(gradients, [dy]) {
-      if (dy !== null && dy !== undefined) gradients.pass(x, dy);
+      gradients.pass(x, dy!);
     },
   });
   return y;

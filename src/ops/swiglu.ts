@@ -18,9 +18,8 @@ export function swiglu(gate: Tensor, up: Tensor): Tensor {
     outputs: [y],
     holds: [gate, up],
     backward(gradients, [dy]) {
-      if (dy === null || dy === undefined) return;
       const [dgate, dup] = [gradients.make(gate), gradients.make(up)];
-      runKernel("swiglu_backward", {}, [gate, up, dy], [dgate, dup]);
+      runKernel("swiglu_backward", {}, [gate, up, dy!], [dgate, dup]);
       gradients.give(gate, dgate);
       gradients.give(up, dup);
     },

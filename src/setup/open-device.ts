@@ -1,26 +1,26 @@
 /** The device that the configuration asks for. What was taken, and why, is the first line of every program. */
-import type { Config } from "../config/index.ts";
-import { chooseDevice } from "../device/choose.ts";
+import { chooseDevice, type Wish } from "../device/choose.ts";
 import { createDevice } from "../device/create.ts";
 import type { Device } from "../device/device.ts";
 import { deviceKind, devices, type DeviceName } from "../device/devices.ts";
-import { optionsOf, type DeviceKind } from "../device/kind.ts";
+import { optionsOf, type DeviceKind, type DeviceSettings } from "../device/kind.ts";
 import { ZeroSearchError } from "../util/errors.ts";
 
-export type DeviceSettings = Partial<Config["device"]>;
+/** Settings of a device, as far as they are told. */
+type Asked = Partial<DeviceSettings & Wish>;
 
 /**
  * Opens it and says `device: <what it is> (<why it was taken>)`. With `auto`, adapters are looked at in another process, so that a
  * broken driver cannot end this one, and a GPU that does not open is said and the CPU taken.
  * @throws DeviceError when what was asked for cannot be had.
  */
-export async function openDevice(settings: DeviceSettings, say: (line: string) => void = print): Promise<Device> {
+export async function openDevice(settings: Asked, say: (line: string) => void = print): Promise<Device> {
   const { device, why } = await open(settings);
   say(`device: ${device.description} (${[why, ...ignored(deviceKind(device.kind), settings)].join("; ")})`);
   return device;
 }
 
-async function open(settings: DeviceSettings): Promise<{ device: Device; why: string }> {
+async function open(settings: Asked): Promise<{ device: Device; why: string }> {
   const { kind = "auto", adapter: asked = null, memoryGiB = 0 } = settings;
   const { device: taken, adapter, why } = await chooseDevice({ kind, adapter: asked });
   const openKind = (device: DeviceName): Promise<Device> => {
@@ -38,7 +38,7 @@ async function open(settings: DeviceSettings): Promise<{ device: Device; why: st
 }
 
 /** Settings that the device taken has no use for. */
-function ignored({ uses }: DeviceKind, { adapter = null, blas, precision, threads = 0 }: DeviceSettings): string[] {
+function ignored({ uses }: DeviceKind, { adapter = null, blas, precision, threads = 0 }: Asked): string[] {
   const given = {
     adapter: adapter !== null && "device.adapter",
     blas: blas === "openblas" && "device.blas",

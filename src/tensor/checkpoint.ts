@@ -22,10 +22,9 @@ export function checkpoint(fn: (...inputs: Tensor[]) => Tensor, inputs: readonly
     holds: [...inputs, ...reads],
     always: true,
     backward(gradients, [dOutput]) {
-      if (dOutput === null || dOutput === undefined) return;
       withScope(() => {
         const { tape, value } = withTape(() => withScope(() => fn(...inputs)));
-        if (tape.produced.has(value)) backward(tape, value, { seed: dOutput, into: gradients });
+        if (tape.produced.has(value)) backward(tape, value, { seed: dOutput!, into: gradients });
       });
     },
   });

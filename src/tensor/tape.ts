@@ -24,7 +24,7 @@ export interface TapeNode {
   readonly loss?: boolean;
   /** Record it even when no input wants a gradient: parameters are hidden inside. */
   readonly always?: boolean;
-  /** dOutputs has one entry per output: its gradient, or null where nothing depends on it. */
+  /** dOutputs has one entry per output: its gradient, or null where nothing depends on it. Not all are null, but for a loss. */
   readonly backward: (gradients: Gradients, dOutputs: readonly (Tensor | null)[]) => void;
 }
 

@@ -3,6 +3,7 @@ import { DeviceError } from "../../util/errors.ts";
 import type { MemoryObserver, MemoryReport, MemoryUse, Overflow } from "../device.ts";
 import type { StorageShape } from "../sharded-storage.ts";
 import { Heap, sizeClass } from "./heap.ts";
+import type { CpuDeviceOptions } from "./options.ts";
 import { CpuStorage, DESCRIPTOR_BYTES, INLINE_SHARDS, type Panels } from "./storage.ts";
 import { CONTROL_BYTES } from "./threads.ts";
 
@@ -14,11 +15,9 @@ const SCRATCH_BYTES = 4 << 20;
 const CALL_BYTES = 2048;
 const DESCRIPTORS_PER_SLAB = 256;
 
-export interface MemoryOptions {
-  readonly threads: number;
-  readonly maxShardBytes: number;
-  readonly maxMemoryBytes: number;
-  readonly poison: boolean;
+type Settled = "threads" | "maxShardBytes" | "maxMemoryBytes" | "poison";
+
+interface MemoryOptions extends Readonly<{ [O in Settled]-?: NonNullable<CpuDeviceOptions[O]> }> {
   /**
    * Counts only: the addresses of storages and scratch mean nothing, and may lie beyond any limit; just the fixed areas and the
    * descriptors are real, which kernels read to say how much scratch they need.

@@ -23,7 +23,8 @@ export const webgpu = {
   },
 
   dry: async (settings, machine, opened) => {
-    const { gpu, memory, notes } = opened === undefined ? await findGpu(settings, machine) : await gpuUnder(opened, settings, machine);
+    const { gpu, notes } = opened === undefined ? await findGpu(settings, machine) : gpuUnder(opened);
+    const memory = await memoryOf(gpu, settings, machine);
     const { precision } = settings;
     const { capabilities } = gpu;
     const kept = memory === null || gpu.software ? 0 : driverBytes(memory.bytes);
@@ -86,39 +87,33 @@ interface GpuFacts {
   readonly capabilities: Capabilities;
 }
 
-/** A GPU, the memory it has, and what a person should know of it. */
+/** A GPU, and what a person should know of it. */
 interface PlannedGpu {
   readonly gpu: GpuFacts;
-  readonly memory: Memory | null;
   readonly notes: readonly string[];
 }
 
-async function gpuUnder(device: Device, settings: DeviceSettings, machine: Machine): Promise<PlannedGpu> {
+function gpuUnder(device: Device): PlannedGpu {
   if (!(device instanceof WebGpuDevice))
     throw new DeviceError({ where: "webgpu device", what: "another device was given", got: device.kind });
   const { adapter, capabilities } = device;
-  const gpu = { ...adapter, fullName: adapter.name, capabilities };
-  return { gpu, memory: givenMemory(settings) ?? (await gpuMemory(gpu, machine)), notes: [] };
+  return { gpu: { ...adapter, fullName: adapter.name, capabilities }, notes: [] };
 }
 
 /** The one that is here; where there is none, one like today's NVIDIA GPUs, with the memory that device.memoryGiB says. */
-async function findGpu(settings: DeviceSettings, machine: Machine): Promise<PlannedGpu> {
-  const { adapter, memoryGiB } = settings;
+async function findGpu({ adapter, memoryGiB }: DeviceSettings, machine: Machine): Promise<PlannedGpu> {
   const wanted = (await machine.adapters()).adapters.filter(({ fullName }) => fullName.includes(adapter ?? ""));
   const here = wanted.find(({ software }) => !software) ?? (memoryGiB > 0 ? undefined : wanted[0]);
-  if (here !== undefined) {
-    // Before the self-test, which can switch a tier off.
-    const gpu = { ...here, capabilities: capabilitiesOf(here, new Set()) };
-    return { gpu, memory: givenMemory(settings) ?? (await gpuMemory(here, machine)), notes: [] };
-  }
+  // Before the self-test, which can switch a tier off.
+  if (here !== undefined) return { gpu: { ...here, capabilities: capabilitiesOf(here, new Set()) }, notes: [] };
   const lack = wanted[0] === undefined ? "no GPU adapter is here" : `only a software adapter is here (${wanted[0].fullName})`;
   const limits = `buffers of ${formatBytes(genericGpu.capabilities.maxBuffer)}, subgroup matrices`;
-  const note = `${lack}: planned for a GPU with the limits of today's NVIDIA GPUs (${limits})`;
-  return { gpu: genericGpu, memory: givenMemory(settings), notes: [note] };
+  return { gpu: genericGpu, notes: [`${lack}: planned for a GPU with the limits of today's NVIDIA GPUs (${limits})`] };
 }
 
-function givenMemory({ memoryGiB }: DeviceSettings): Memory | null {
-  return memoryGiB > 0 ? { bytes: memoryGiB * 2 ** 30, source: "device.memoryGiB" } : null;
+async function memoryOf(gpu: GpuFacts, { memoryGiB }: DeviceSettings, machine: Machine): Promise<Memory | null> {
+  if (memoryGiB > 0) return { bytes: memoryGiB * 2 ** 30, source: "device.memoryGiB" };
+  return gpu === genericGpu ? null : gpuMemory(gpu, machine);
 }
 
 /** Kept free of a GPU's own memory: the driver's, pipelines, and buffers that data travels in. An assumption. */

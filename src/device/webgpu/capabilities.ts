@@ -11,6 +11,15 @@ export interface MatrixShape {
   readonly K: number;
 }
 
+/** What is used of each tier, in words; a tier that is not is absent. */
+export function tiersUsed({ subgroupSize, f16, matrix }: Capabilities): ReadonlyMap<Tier, string> {
+  const used = new Map<Tier, string>();
+  if (subgroupSize > 0) used.set("subgroups", `subgroups of ${subgroupSize}`);
+  if (f16) used.set("shader-f16", "shader-f16");
+  if (matrix !== null) used.set("subgroup-matrix", `subgroup matrices ${matrix.M}x${matrix.N}x${matrix.K}`);
+  return used;
+}
+
 /** Limits and features as used: a tier that is switched off is absent here. Bytes unless said. */
 export interface Capabilities {
   /** Fixed size of subgroups; 0 where subgroups are absent or their size may vary. */

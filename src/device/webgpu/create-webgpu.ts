@@ -2,7 +2,7 @@
 import { DeviceError } from "../../util/errors.ts";
 import type { Device } from "../device.ts";
 import { capabilitiesOf, factsOf, requestDevice, tierReasons, type AdapterFacts } from "./adapter.ts";
-import { tiers, type Capabilities, type Tier } from "./capabilities.ts";
+import { tiersUsed, type Capabilities, type Tier } from "./capabilities.ts";
 import { selfTest, suspects, type SelfTestFailure } from "./self-test.ts";
 import type { Gpu, WebGpuOptions } from "./options.ts";
 import { WebGpuDevice } from "./webgpu-device.ts";
@@ -85,13 +85,7 @@ async function requestAdapter(gpu: Gpu): Promise<GPUAdapter> {
 
 /** One line: adapter, driver, precision, tiers in use and why the others are not. */
 function describe(facts: AdapterFacts, capabilities: Capabilities, precision: string, reasons: ReadonlyMap<Tier, string>): string {
-  const { matrix } = capabilities;
-  const used = tiers.flatMap((tier): string[] => {
-    if (tier === "subgroups" && capabilities.subgroupSize > 0) return [`subgroups of ${capabilities.subgroupSize}`];
-    if (tier === "shader-f16" && capabilities.f16) return ["shader-f16"];
-    if (tier === "subgroup-matrix" && matrix !== null) return [`subgroup matrices ${matrix.M}x${matrix.N}x${matrix.K}`];
-    return [];
-  });
+  const used = tiersUsed(capabilities).values();
   const left = [...reasons].map(([tier, reason]) => `no ${tier} (${reason})`);
   return `webgpu: ${facts.name}, ${facts.driver}${facts.software ? " (software)" : ""}; ${precision}; ${[...used, ...left].join(", ") || "f32 kernels"}`;
 }

@@ -15,15 +15,19 @@ const slots = 1024;
 const maxWords = 60;
 const maxBindGroups = 20_000;
 
-/** A dispatch as it was encoded, to be encoded again. */
-interface CapturedDispatch {
+/** What a dispatch runs, and its grid. */
+interface Launch {
   readonly pipeline: GPUComputePipeline;
-  readonly group: GPUBindGroup;
-  /** Of its parameters. */
-  readonly offset: readonly [number];
   readonly x: number;
   readonly y: number;
   readonly z: number;
+}
+
+/** A dispatch as it was encoded, to be encoded again. */
+interface CapturedDispatch extends Launch {
+  readonly group: GPUBindGroup;
+  /** Of its parameters. */
+  readonly offset: readonly [number];
 }
 
 interface CapturedCopy {
@@ -42,15 +46,11 @@ export interface Captured {
 }
 
 /** A dispatch on the tape, before it has a bind group. */
-interface TapedDispatch {
-  readonly pipeline: GPUComputePipeline;
+interface TapedDispatch extends Launch {
   readonly layout: GPUBindGroupLayout;
   /** Names layout and buffers. */
   readonly key: string;
   readonly buffers: readonly GpuBuffer[];
-  readonly x: number;
-  readonly y: number;
-  readonly z: number;
 }
 
 interface Tape {
@@ -112,14 +112,10 @@ export class Recorder {
         got: `${grid.join(" x ")}, ${uints.length + floats.length} words`,
       });
     if (this.#used === slots) this.flush();
-    const pass = this.#beginPass();
+    const pass = this.#passWith(pipeline.pipeline);
     const at = (this.#used * slotBytes) / 4;
     this.#words.set(uints, at);
     this.#floats.set(floats, at + uints.length);
-    if (this.#lastPipeline !== pipeline.pipeline) {
-      pass.setPipeline(pipeline.pipeline);
-      this.#lastPipeline = pipeline.pipeline;
-    }
     let key = String(pipeline.layoutId);
     for (const buffer of buffers) {
       key += `,${buffer.id}`;
@@ -192,11 +188,7 @@ export class Recorder {
         this.#endPass().copyBufferToBuffer(command.from, command.fromByte, command.to, command.toByte, command.bytes);
         continue;
       }
-      const pass = this.#beginPass();
-      if (this.#lastPipeline !== command.pipeline) {
-        pass.setPipeline(command.pipeline);
-        this.#lastPipeline = command.pipeline;
-      }
+      const pass = this.#passWith(command.pipeline);
       pass.setBindGroup(0, command.group, command.offset);
       pass.dispatchWorkgroups(command.x, command.y, command.z);
       slot += 1;
@@ -238,12 +230,14 @@ export class Recorder {
     this.#groupsOf.delete(id);
   }
 
-  #beginPass(): GPUComputePassEncoder {
+  #passWith(pipeline: GPUComputePipeline): GPUComputePassEncoder {
     if (this.#pass === null) {
       this.#encoder ??= this.#device.createCommandEncoder();
       this.#pass = this.#encoder.beginComputePass();
       this.#lastPipeline = null;
     }
+    if (this.#lastPipeline !== pipeline) this.#pass.setPipeline(pipeline);
+    this.#lastPipeline = pipeline;
     return this.#pass;
   }
 

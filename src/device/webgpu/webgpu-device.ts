@@ -13,30 +13,22 @@ import { Downloads } from "./downloads.ts";
 import { Fusion } from "./fusion.ts";
 import { kernelHosts } from "./kernels/index.ts";
 import { Poison } from "./poison.ts";
+import type { WebGpuOptions } from "./options.ts";
 import { Pipelines } from "./pipelines.ts";
 import { collect, prepareAll } from "./prepare.ts";
 import { Recorder, type RecorderCounts } from "./recorder.ts";
 import { WebGpuStorage } from "./storage.ts";
 import { packRows, unpackRows } from "./rows.ts";
 
-export interface WebGpuDeviceParts {
+/** Options that are settled when the device is opened. */
+type Settled = "maxShardBytes" | "maxMemoryBytes" | "readInterval" | "poison" | "fuse" | "precompile" | "precision" | "sources";
+
+interface WebGpuDeviceParts extends Readonly<{ [O in Settled]-?: NonNullable<WebGpuOptions[O]> }> {
   readonly device: GPUDevice;
   readonly capabilities: Capabilities;
-  readonly precision: "f32" | "f16";
   readonly description: string;
   /** What the device is on. */
   readonly adapter: { readonly name: string; readonly vendor: string; readonly software: boolean };
-  /** WGSL text by stem. */
-  readonly sources: ReadonlyMap<string, string>;
-  readonly maxShardBytes: number;
-  readonly maxMemoryBytes: number;
-  readonly readInterval: number;
-  /** New storages are NaN. */
-  readonly poison: boolean;
-  /** Whether one dispatch may do several calls together. */
-  readonly fuse: boolean;
-  /** Whether `prepare` compiles; else each pipeline is compiled when it is first used. */
-  readonly precompile: boolean;
 }
 
 /** Dispatches after which recorded work is handed to the GPU though nobody reads. */
