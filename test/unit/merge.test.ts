@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { saveModelFolder } from "../../src/checkpoint/hugging-face.ts";
+import { saveModelFolder } from "../../src/checkpoint/save-model.ts";
 import { openWeights, closeAll } from "../../src/checkpoint/load-model.ts";
 import { exportModel } from "../../src/checkpoint/merge.ts";
 import { makeMerge, packColumns, type Merged, type MergeJob } from "../../src/checkpoint/merge-kernel.ts";
