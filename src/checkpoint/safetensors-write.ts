@@ -1,5 +1,5 @@
 /** Writes safetensors files, piece by piece: what is written is never in host memory as a whole. */
-import { dtypeBytes, type Dtype, type HostArray } from "../device/device.ts";
+import type { Dtype, HostArray } from "../device/device.ts";
 import { foldedCols, foldedRows } from "../tensor/shape.ts";
 import { replaceFile } from "./atomic.ts";
 
@@ -8,6 +8,7 @@ const PIECE_BYTES = 4 << 20;
 
 /** The file's name of a type of the device. */
 export const fileDtypes: Readonly<Record<Dtype, string>> = { f32: "F32", f16: "F16", bf16: "BF16", u32: "U32" };
+const elementBytes: Readonly<Record<Dtype, number>> = { f32: 4, f16: 2, bf16: 2, u32: 4 };
 
 /** One tensor to be written: its rows are asked for in pieces. */
 export interface TensorSource {
@@ -20,7 +21,7 @@ export interface TensorSource {
 
 /** Bytes of a tensor's elements in a file. */
 export function sourceBytes({ shape, dtype }: Pick<TensorSource, "shape" | "dtype">): number {
-  return shape.reduce((total, n) => total * n, dtypeBytes[dtype]);
+  return shape.reduce((total, n) => total * n, elementBytes[dtype]);
 }
 
 /**
@@ -34,7 +35,7 @@ export async function writeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   // Wider elements first keeps every tensor aligned.
-  const ordered = [...tensors].sort((a, b) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype]);
+  const ordered = [...tensors].sort((a, b) => elementBytes[b.dtype] - elementBytes[a.dtype]);
   await replaceFile(path, async (handle) => {
     const writeAll = async (bytes: Uint8Array): Promise<void> => {
       for (let done = 0; done < bytes.length;) done += (await handle.write(bytes, done)).bytesWritten;
@@ -51,7 +52,7 @@ export async function writeSafetensors(
       await write(headerOf(ordered, metadata));
       for (const source of ordered) {
         const rows = foldedRows(source.shape);
-        const atOnce = Math.max(1, Math.floor(PIECE_BYTES / (foldedCols(source.shape) * dtypeBytes[source.dtype])));
+        const atOnce = Math.max(1, Math.floor(PIECE_BYTES / (foldedCols(source.shape) * elementBytes[source.dtype])));
         for (let row = 0; row < rows; row += atOnce) {
           const data = await source.read(row, Math.min(atOnce, rows - row));
           await write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
