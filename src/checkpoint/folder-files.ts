@@ -6,7 +6,8 @@
  */
 import { copyFile, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ConfigError, FileError } from "../util/errors.ts";
+import type { z } from "zod";
+import { ConfigError, FileError, show } from "../util/errors.ts";
 import { exists } from "./atomic.ts";
 import { JsonScanner } from "./json-scanner.ts";
 import { sourceBytes, writeSafetensors, type TensorSource } from "./safetensors-write.ts";
@@ -189,6 +190,26 @@ export async function readText(path: string, expected: string, hint?: string): P
   } catch (cause) {
     throw new FileError({ where: path, what: "cannot be read", expected, got: codeOf(cause), hint }, { cause });
   }
+}
+
+/**
+ * What a JSON file says, as its schema has it; `what` names what it should be.
+ * @throws FileError where it is missing, not JSON, or something else
+ */
+export async function readJson<T>(path: string, schema: z.ZodType<T>, what: string, hint?: string): Promise<T> {
+  const text = await readText(path, what, hint);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new FileError({ where: path, what: `is not JSON: ${(cause as Error).message}`, expected: what, hint }, { cause });
+  }
+  const parsed = schema.safeParse(value, { reportInput: true });
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const place = issue === undefined || issue.path.length === 0 ? "" : `, at ${issue.path.join(".")}`;
+  const got = issue?.input === undefined ? undefined : show(issue.input);
+  throw new FileError({ where: path, what: `is not ${what}${place}: ${issue?.message ?? ""}`, got, hint });
 }
 
 /** The system's code of a failed call, for a message. */

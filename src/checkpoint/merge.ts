@@ -43,8 +43,6 @@ export interface Exported {
   readonly files: readonly string[];
   /** Types of the tensors in them. */
   readonly dtypes: readonly FloatDtype[];
-  /** lora_dropout of the adapter, which is of its training and was not applied. */
-  readonly dropout: number;
 }
 
 /**
@@ -83,7 +81,6 @@ export async function exportModel(options: ExportOptions): Promise<Exported> {
       bytes: total,
       files: names,
       dtypes: [...new Set(tensors.map((tensor) => tensor.dtype as FloatDtype))],
-      dropout: adapter?.config.dropout ?? 0,
     };
   } finally {
     await Promise.all([threads.stop(), closeAll(adapter === null ? files : [...files, adapter.file])]);

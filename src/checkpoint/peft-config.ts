@@ -12,7 +12,7 @@ import { z } from "zod";
 import { linearNames, type LinearName } from "../nn/block.ts";
 import type { DecoderConfig } from "../nn/config.ts";
 import type { AdapterOptions } from "../nn/decoder.ts";
-import { ConfigError, FileError } from "../util/errors.ts";
+import { ConfigError, FileError, show } from "../util/errors.ts";
 import { fieldSpans, readText } from "./folder-files.ts";
 
 export const ADAPTER_CONFIG = "adapter_config.json";
@@ -65,7 +65,7 @@ export function parseAdapterConfig(text: string, path: string): AdapterConfig {
   const fields = JSON.parse(text) as Record<string, unknown>;
   const wrong = (name: string, expected: string, kind: typeof FileError | typeof ConfigError = FileError): never => {
     const value = fields[name];
-    throw new kind({ where: path, what: `${name} is ${value === undefined ? "missing" : "wrong"}`, expected, got: shorten(value) });
+    throw new kind({ where: path, what: `${name} is ${value === undefined ? "missing" : "wrong"}`, expected, got: show(value) });
   };
   const read = <T>(name: string, schema: z.ZodType<T>, expected: string): T => {
     const parsed = schema.safeParse(fields[name]);
@@ -139,15 +139,10 @@ function refuseUnsupported(path: string, fields: Readonly<Record<string, unknown
   if (used.length === 0) return;
   throw new ConfigError({
     where: path,
-    what: `features that are not supported: ${used.map((name) => `${name} ${shorten(fields[name])}`).join(", ")}`,
+    what: `features that are not supported: ${used.map((name) => `${name} ${show(fields[name])}`).join(", ")}`,
     expected: "plain LoRA on the linear layers",
     hint: hints[used[0]!] ?? "merge the adapter with the program that made it, and use the merged model",
   });
-}
-
-function shorten(value: unknown): string {
-  const text = value === undefined ? "nothing" : JSON.stringify(value);
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 
 /** One linear layer with a pair of matrices: a [rank, in], b [out, rank], y += scale (x a^T) b^T. */

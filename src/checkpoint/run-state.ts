@@ -7,13 +7,15 @@
  */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { readFile, readdir, stat, writeFile } from "node:fs/promises";
+import { readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { FileError } from "../util/errors.ts";
 import { exists, listFiles, removeFolderAtomic, writeFolderAtomic } from "./atomic.ts";
+import { readJson } from "./folder-files.ts";
 
 const VERSION = 1;
+const readsVersion = `this program reads version ${VERSION}`;
 const MANIFEST = "manifest.json";
 const STATE = "state.json";
 
@@ -125,8 +127,7 @@ export async function latestCheckpoint(folder: string): Promise<Checkpoint | nul
  * @throws FileError for a missing, truncated, changed or foreign file.
  */
 export async function openCheckpoint(folder: string): Promise<Checkpoint> {
-  const manifest = await readJson(join(folder, MANIFEST), manifestSchema, "a saved state's manifest");
-  for (const [name, { bytes, sha256 }] of Object.entries(manifest.files)) {
+  for (const [name, { bytes, sha256 }] of Object.entries(await readManifest(folder))) {
     const file = join(folder, name);
     const wrong = (what: string, expected?: string, got?: string): FileError => new FileError({ where: file, what, expected, got });
     if (!(await exists(file))) throw wrong("is missing from the saved state");
@@ -135,14 +136,17 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
     const hash = await hashFile(file);
     if (hash !== sha256) throw wrong("is damaged: its content changed since it was saved", `SHA-256 ${sha256}`, hash);
   }
-  const state = await readJson(join(folder, STATE), stateSchema, "a saved state");
+  const state = await readJson(join(folder, STATE), stateSchema, "a saved state", readsVersion);
   return { folder, state, part: (name) => join(folder, name) };
+}
+
+async function readManifest(folder: string): Promise<z.infer<typeof manifestSchema>["files"]> {
+  return (await readJson(join(folder, MANIFEST), manifestSchema, "a saved state's manifest", readsVersion)).files;
 }
 
 /** SHA-256 of the files of a state that are named so, as its manifest says. @throws FileError where that is damaged. */
 export async function savedHashes(folder: string, names: RegExp): Promise<Record<string, string>> {
-  const { files } = await readJson(join(folder, MANIFEST), manifestSchema, "a saved state's manifest");
-  const named = Object.entries(files).filter(([name]) => names.test(name));
+  const named = Object.entries(await readManifest(folder)).filter(([name]) => names.test(name));
   return Object.fromEntries(named.sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, { sha256 }]) => [name, sha256]));
 }
 
@@ -196,24 +200,4 @@ export async function hashFile(file: string): Promise<string> {
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
   return hash.digest("hex");
-}
-
-async function readJson<T>(file: string, schema: z.ZodType<T>, what: string): Promise<T> {
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(file, "utf8"));
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    const fault = `${cause instanceof SyntaxError ? "is not JSON" : "cannot be read"}: ${message}`;
-    throw new FileError({ where: file, what: code === "ENOENT" ? "is missing from the saved state" : fault }, { cause });
-  }
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  const key = issue?.path.join(".") ?? "";
-  throw new FileError({
-    where: file,
-    what: `is not ${what}${key === "" ? "" : `, at ${key}`}: ${issue?.message ?? ""}`,
-    hint: `this program reads version ${VERSION}`,
-  });
 }

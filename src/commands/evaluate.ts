@@ -10,9 +10,8 @@ import { evaluationJson, evaluationText, type When } from "../evaluation/report.
 import { JsonLines } from "../log/json-lines.ts";
 import { openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
-import { simulatorPositions } from "../setup/open-agents.ts";
+import { openMethod, simulatorPositions } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
-import { openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError } from "../util/errors.ts";
@@ -60,18 +59,19 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
   const closing = new Closing();
   try {
     const questions = await openTest(config);
-    const engines = await Engines.open(config, "evaluate", closing);
-    const inProcess = config.simulator.path !== null && enginesUsed(config, "evaluate").includes("simulated");
-    const opened = await openPolicy(config, { simulatorPositions: inProcess ? simulatorPositions(config, questions) : null, closing });
+    const method = await openMethod(rollout.method);
+    const used = enginesUsed(config, "evaluate", method.searches);
+    const engines = await Engines.open(config, used, closing);
+    const positions = used.includes("simulated") ? simulatorPositions(config, questions) : null;
+    const opened = await openPolicy(config, { simulatorPositions: positions, closing });
     const { policy, simulator, generator } = opened;
     say(`policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}`);
     if (simulator !== null) await engines.add(config, generator, simulator, closing);
     const engine = engines.get(evaluation.engine);
     const { simulate } = engines;
-    if (evaluation.robustness && simulate === null)
+    if (method.searches !== false && evaluation.robustness && simulate === null)
       say("no simulator is configured: how the policy takes useless documents is not measured");
     const context = opened.judging(engine);
-    const method = await openMethod(rollout.method);
     const baselines = evaluation.baselines ? [methods.direct, methods.rag].filter((one) => one !== method) : [];
     for (const { dialect } of [method, ...baselines])
       if (dialect !== undefined) checkPromptsFit(questions, dialect, context, Math.min(rollout.maxContextTokens, policy.maxPositions));

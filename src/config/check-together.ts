@@ -1,4 +1,7 @@
 /** What must fit together, checked once every key is right by itself. */
+import { methods } from "../agent/methods/index.ts";
+import type { Method } from "../agent/methods/method.ts";
+import { deviceUses } from "../device/options.ts";
 import { ConfigError } from "../util/errors.ts";
 import { findKey, valueAt } from "./keys.ts";
 import type { Config } from "./schema.ts";
@@ -6,14 +9,23 @@ import type { Config } from "./schema.ts";
 /** What a configuration is for. */
 export type Purpose = "train" | "evaluate";
 
-/** The search engines that are asked: in training, in judging, and a simulator that is given to see how the policy takes noise. */
-export function enginesUsed(config: Config, purpose: Purpose): string[] {
+/**
+ * The search engines that are asked: in training, in judging, and a simulator that is given to see how the policy takes noise.
+ * @param searches - whether the method asks any; one that is a module does, as far as its name tells
+ */
+export function enginesUsed(config: Config, purpose: Purpose, searches = searchesByName(config.rollout.method)): string[] {
   const { search, evaluation, data, train, simulator } = config;
-  const validates = purpose === "train" && data.validation !== null && train.validateEvery > 0;
-  const tests = data.test !== null;
-  const simulates = tests && evaluation.robustness && (simulator.path !== null || simulator.endpoint !== null);
-  const used = [purpose === "train" && search.engine, (validates || tests) && evaluation.engine, simulates && "simulated"];
+  const trains = searches && purpose === "train";
+  const validates = trains && data.validation !== null && train.validateEvery > 0;
+  // One of the baselines is RAG.
+  const tests = data.test !== null && (searches || evaluation.baselines);
+  const simulates = searches && tests && evaluation.robustness && (simulator.path !== null || simulator.endpoint !== null);
+  const used = [trains && search.engine, (validates || tests) && evaluation.engine, simulates && "simulated"];
   return [...new Set(used.filter((name) => name !== false && name !== null))];
+}
+
+function searchesByName(name: string): boolean {
+  return Object.entries<Method>(methods).find(([known]) => known === name)?.[1].searches !== false;
 }
 
 export function checkTogether(config: Config, purpose: Purpose, locate: (path: readonly string[]) => string): ConfigError[] {
@@ -29,8 +41,9 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   };
 
   const { maxContextTokens, maxNewTokens, maxTurns, maxObservationTokens } = rollout;
-  const onCpu = device.precision !== "f32" && device.kind === "cpu";
-  need(!onCpu, "device.precision", "cannot be had on the CPU", "f32, or device.kind webgpu");
+  const able = Object.entries<readonly string[]>(deviceUses).flatMap(([name, uses]) => (uses.includes("precision") ? [name] : []));
+  const rounds = device.precision === "f32" || device.kind === "auto" || able.includes(device.kind);
+  need(rounds, "device.precision", `cannot be had with device.kind ${device.kind}`, `f32, or device.kind ${able.join(" or ")}`);
   need(
     judging || train.microBatchTokens >= maxContextTokens,
     "train.microBatchTokens",

@@ -1,8 +1,9 @@
 /** The schema as a flat list of keys, for help, for messages and for reading `key=value`. */
 import { z } from "zod";
 import { configSchema, type Config } from "./schema.ts";
+import { mergeTrees, treeOf, valueIn } from "./tree.ts";
 
-export type KeyType = "integer" | "number" | "string" | "boolean" | "object";
+type KeyType = "integer" | "number" | "string" | "boolean" | "object";
 
 export interface Key {
   /** Dotted, as it is written on the command line. */
@@ -25,7 +26,7 @@ export interface Key {
   readonly doc: string;
 }
 
-export interface Section {
+interface Section {
   readonly name: string;
   readonly doc: string;
 }
@@ -70,24 +71,32 @@ export function findKey(name: string): Key | undefined {
 
 /** The value of a key, such as `train.steps`. */
 export function valueAt(config: Config, key: string): unknown {
-  return key.split(".").reduce<unknown>((inner, part) => (inner as Readonly<Record<string, unknown>>)[part], config);
+  return valueIn(config, key.split("."));
+}
+
+/** The configuration with another value of a key. */
+export function withValue(config: Config, key: string, value: string | null): Config {
+  return mergeTrees([config, treeOf(key.split("."), value)]) as Config;
 }
 
 function describeKey(section: string, name: string, schema: JsonSchema): Key {
   const types = (schema.anyOf ?? [schema]).flatMap((option) => option.type);
   const nullable = types.includes("null");
+  const type = types.find((one) => one !== "null") as KeyType;
+  // A value or null: its range is that of the value.
+  const range = { ...schema, ...schema.anyOf?.find((option) => option.type === type), type };
   const path = schema.path === true;
   return {
     key: section === "" ? name : `${section}.${name}`,
     section,
-    type: types.find((type) => type !== "null") as KeyType,
+    type,
     nullable,
     path,
     model: schema.model === true,
     names: schema.names ?? [],
     rare: schema.rare === true,
     default: schema.default,
-    expected: describeRange(schema, path) + (nullable ? ", or null" : ""),
+    expected: describeRange(range, path) + (nullable ? ", or null" : ""),
     doc: schema.description ?? "",
   };
 }

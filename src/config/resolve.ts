@@ -8,8 +8,8 @@ import { findKey, keys, type Key } from "./keys.ts";
 import { nearest } from "./nearest.ts";
 import { newValue } from "./renames.ts";
 import { configSchema, type Config } from "./schema.ts";
-import { mergeTrees, type Source } from "./source.ts";
-import { isTree, type Tree } from "./tree.ts";
+import type { Source } from "./source.ts";
+import { mergeTrees, treeOf, valueIn, type Tree } from "./tree.ts";
 import { unknownKey } from "./unknown-key.ts";
 
 /** Where this package is installed; `{package}` in a path stands for it. */
@@ -39,7 +39,7 @@ function explain(issue: z.core.$ZodIssue, tree: Tree, locate: (path: readonly st
   const path = issue.path.map(String);
   if (issue.code === "unrecognized_keys") return issue.keys.map((name) => unknownKey(locate([...path, name]), [...path, name].join(".")));
   const name = path.join(".");
-  const value = path.reduce<unknown>((inner, part) => (isTree(inner) ? inner[part] : undefined), tree);
+  const value = valueIn(tree, path);
   const key = findKey(name);
   if (key === undefined) {
     const example = keys.find((one) => one.section === name)?.key ?? "seed";
@@ -83,14 +83,14 @@ function expandPaths(tree: Tree): Tree {
       .filter((key) => key.path)
       .map((key): Tree => {
         const path = key.key.split(".");
-        const value = path.reduce<unknown>((inner, part) => (isTree(inner) ? inner[part] : undefined), tree);
+        const value = valueIn(tree, path);
         if (typeof value !== "string" || !value.startsWith("{package}")) return {};
         const full = join(packageFolder, value.slice("{package}".length));
         const short = relative(process.cwd(), full);
         const below = !short.startsWith("..") && !isAbsolute(short);
         // What may be a name as well must look like a path.
         const shown = !below ? full : key.names.length > 0 ? `./${short}` : short;
-        return path.reduceRight<unknown>((inner, part) => ({ [part]: inner }), shown) as Tree;
+        return treeOf(path, shown);
       }),
   ]);
 }

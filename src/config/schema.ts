@@ -4,7 +4,9 @@
  * where it has one; a file in `configs/` holds only what differs.
  */
 import { z } from "zod";
-import { deviceNames } from "../device/devices.ts";
+import { methods } from "../agent/methods/index.ts";
+import { deviceNames } from "../device/options.ts";
+import { rewardNames } from "../rl/reward.ts";
 import {
   choice,
   flag,
@@ -20,9 +22,6 @@ import {
   whole,
 } from "../util/fields.ts";
 import { bm25Settings, engineNames, simulatorSettings } from "../search/settings.ts";
-
-/** Names of the table that `rollout.method` chooses from. */
-export const methodNames = ["zerosearch", "direct", "rag"] as const;
 
 export const configSchema = z.strictObject({
   name: z
@@ -113,6 +112,7 @@ export const configSchema = z.strictObject({
   search: section("What answers the policy's queries in training.", {
     engine: nullableNameOrFile(
       engineNames,
+      "simulated",
       "The search engine of training: a simulator (section simulator), a real one (its own section), or a module that exports one; null where a program gives its own to openTraining.",
     ),
     settings: rare(z.record(z.string(), z.json()).default({}).describe("Settings for a search engine that is a module of your own.")),
@@ -123,7 +123,11 @@ export const configSchema = z.strictObject({
   bm25: bm25Settings,
 
   rollout: section("How the policy searches and answers, in training and in evaluation.", {
-    method: nameOrFile(methodNames, "How the policy answers in training: a method by name, or a module that exports one."),
+    method: nameOrFile(
+      Object.keys(methods),
+      "zerosearch",
+      "How the policy answers in training: a method by name, or a module that exports one.",
+    ),
     prompt: choice(
       ["paper", "quickstart"],
       "What the policy is told: the paper's instruction and the question, or the question alone as the quickstart's policy knows it.",
@@ -210,7 +214,8 @@ export const configSchema = z.strictObject({
 
   reward: section("What a rollout is paid.", {
     kind: nameOrFile(
-      ["f1", "em", "subem"],
+      rewardNames,
+      "f1",
       "Score of the policy's answer against the right ones: token F1, exact match, or containing one (easy to cheat by long answers); or a module that exports a reward.",
     ),
   }),
@@ -223,7 +228,7 @@ export const configSchema = z.strictObject({
   }),
 
   evaluation: section("Validation and the evaluation before and after training: greedy, with a real search engine.", {
-    engine: nameOrFile(["bm25", "simulated"], "The search engine that judges: by name, or a module that exports one."),
+    engine: nameOrFile(engineNames, "bm25", "The search engine that judges: by name, or a module that exports one."),
     questions: whole(0, {}, "Questions of the evaluation, the first ones of data.test; 0 takes all."),
     validationQuestions: rare(whole(0, {}, "Questions of a validation, the first ones of data.validation; 0 takes all.")),
     robustness: rare(flag(true, "Also measure whether the policy searches again after useless documents, on simulated searches.")),

@@ -5,7 +5,7 @@ import { LineCounter, isMap, isNode, isScalar, parseDocument } from "yaml";
 import { ConfigError, FileError } from "../util/errors.ts";
 import { findKey } from "./keys.ts";
 import { withNewNames } from "./renames.ts";
-import { isTree, type Tree } from "./tree.ts";
+import { treeOf, valueIn, type Tree } from "./tree.ts";
 import { unknownKey } from "./unknown-key.ts";
 
 /** Some of the values, as written. */
@@ -69,11 +69,7 @@ export function readYaml(file: string, above: readonly string[] = []): readonly 
 /** A configuration that a program has saved, with names that may be old ones, as a source; `where` names its place. */
 export function savedSource(saved: Tree, where: string): Source {
   const tree = withNewNames(saved);
-  return {
-    tree,
-    locate: (path) =>
-      path.reduce<unknown>((inner, part) => (isTree(inner) ? inner[part] : undefined), tree) === undefined ? undefined : where,
-  };
+  return { tree, locate: (path) => (valueIn(tree, path) === undefined ? undefined : where) };
 }
 
 /**
@@ -95,7 +91,7 @@ export function readOverride(argument: string): Source {
   else if (key.type === "boolean" && (text === "true" || text === "false")) value = text === "true";
   const path = name.split(".");
   return {
-    tree: path.reduceRight<unknown>((inner, part) => ({ [part]: inner }), value) as Tree,
+    tree: treeOf(path, value),
     locate: (asked) => (asked.length <= path.length && asked.every((part, i) => part === path[i]) ? where : undefined),
   };
 }
@@ -107,20 +103,6 @@ function readMap(text: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-/** Values of later sources replace those of earlier ones, key by key. */
-export function mergeTrees(trees: readonly Tree[]): Tree {
-  return trees.reduce<Tree>((below, above) => merge(below, above), {});
-}
-
-function merge(below: Tree, above: Tree): Tree {
-  const merged: Record<string, unknown> = { ...below };
-  for (const [key, value] of Object.entries(above)) {
-    const old = merged[key];
-    merged[key] = isTree(old) && isTree(value) ? merge(old, value) : value;
-  }
-  return merged;
 }
 
 function readText(file: string): string {

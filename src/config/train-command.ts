@@ -45,10 +45,9 @@ export function readTrainCommand(argv: readonly string[]): TrainCommand | { read
   const { options, settings } = parseArguments(argv, trainSpec);
   if (options.has("help")) return { print: trainHelp(options.get("help") === "all") };
   const device = options.get("device");
-  const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
-  const file = options.get("config");
+  const given = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])];
   const run = options.get("resume");
-  const command = run === undefined ? start(readYaml(file ?? defaultConfigFile()), overrides) : resume(run, file, overrides);
+  const command = trainCommand({ config: options.get("config"), settings: given, resume: run === "" ? true : (run ?? false) });
   if (options.has("print-config")) return { ...command, print: printConfig(command.config) };
   return options.has("dry-run") ? { ...command, dryRun: true } : command;
 }
@@ -62,8 +61,8 @@ export function trainCommand(asked: {
 }): TrainCommand {
   const overrides = asked.settings.map(readOverride);
   const { config: file, resume: run } = asked;
-  if (run === false) return start(readYaml(file ?? defaultConfigFile()), overrides);
-  return resume(run === true ? "" : run, file, overrides);
+  if (run !== false) return resume(run, file, overrides);
+  return { config: resolveConfig([...configSources(file), ...overrides]), resume: false, changed: [] };
 }
 
 /** `configs/<name>.yaml` of this package, as seen from the working directory. */
@@ -84,20 +83,16 @@ ${all ? "" : "These are the settings that most people set; --help all shows all 
 `;
 }
 
-function defaultConfigFile(): string {
-  return packagedConfig("quickstart");
+function configSources(file = packagedConfig("quickstart")): readonly Source[] {
+  return readYaml(file);
 }
 
-function start(sources: readonly Source[], overrides: readonly Source[]): TrainCommand {
-  return { config: resolveConfig([...sources, ...overrides]), resume: false, changed: [] };
-}
-
-function resume(run: string, file: string | undefined, overrides: readonly Source[]): TrainCommand {
+function resume(run: string | true, file: string | undefined, overrides: readonly Source[]): TrainCommand {
   // Only where the runs are and what this one is called is asked here; other settings are for the run's own configuration.
   const places = overrides.filter(({ tree }) => "output" in tree || "name" in tree);
-  const asked = resolveConfig([...readYaml(file ?? defaultConfigFile()), ...places]);
+  const asked = resolveConfig([...configSources(file), ...places]);
   const folder = asked.output.runs;
-  const name = run === "" ? newestRunName(folder, asked.name) : run;
+  const name = run === true ? newestRunName(folder, asked.name) : run;
   const savedFile = join(folder, name, runConfigFile);
   if (!existsSync(savedFile)) throw noSuchRun(folder, name);
   const saved = readYaml(savedFile).map(({ tree }) => savedSource(tree, savedFile));

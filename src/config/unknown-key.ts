@@ -1,5 +1,5 @@
 import { ConfigError } from "../util/errors.ts";
-import { keys, sections } from "./keys.ts";
+import { findKey, keys, sections } from "./keys.ts";
 import { nearest } from "./nearest.ts";
 import { newName } from "./renames.ts";
 
@@ -14,28 +14,14 @@ export function unknownKey(where: string, name: string): ConfigError {
 }
 
 function guessKey(name: string): string | undefined {
-  const dot = name.lastIndexOf(".");
-  const section = dot < 0 ? "" : name.slice(0, dot);
-  const last = name.slice(dot + 1);
+  const section = name.slice(0, Math.max(0, name.lastIndexOf(".")));
   const lastPart = (key: string) => key.slice(key.lastIndexOf(".") + 1);
-  const neighbours = keys.filter((key) => key.section === section).map((key) => key.key);
-  const inSection = nearest(last, neighbours.map(lastPart));
-  if (inSection !== undefined) return neighbours.find((key) => lastPart(key) === inSection);
-  const sectionName =
-    dot < 0
-      ? nearest(
-          name,
-          sections.map((one) => one.name),
-        )
-      : undefined;
-  if (sectionName !== undefined) return sectionName;
-  const anywhere = nearest(
-    last,
-    keys.map((key) => lastPart(key.key)),
-  );
-  if (anywhere !== undefined) return keys.find((key) => lastPart(key.key) === anywhere)?.key;
-  return nearest(
-    name,
-    keys.map((key) => key.key),
-  );
+  const among = (known: readonly string[]): string | undefined => {
+    const guess = nearest(lastPart(name), known.map(lastPart));
+    return known.find((key) => lastPart(key) === guess);
+  };
+  const names = keys.map(({ key }) => key);
+  const neighbours = names.filter((key) => findKey(key)?.section === section);
+  const sectionNames = section === "" ? sections.map((one) => one.name) : [];
+  return among(neighbours) ?? nearest(name, sectionNames) ?? among(names) ?? nearest(name, names);
 }

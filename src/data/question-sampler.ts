@@ -1,6 +1,6 @@
 /** Which questions a training step asks: a pure function of seed and step, so that a resumed run asks what the killed one would have. */
-import seedrandom from "seedrandom";
 import { ConfigError } from "../util/errors.ts";
+import { makeRandom } from "./random.ts";
 
 export interface SampledQuestion<T> {
   /** Position in the question set: part of the trajectory key, the same in every process. */
@@ -51,22 +51,9 @@ export class QuestionSampler<T> {
   #at(i: number): number {
     const epoch = Math.floor(i / this.#questions.length);
     if (epoch !== this.#epoch) {
-      this.#order = shuffled(this.#questions.length, `${this.#seed}/questions/${epoch}`);
+      this.#order = makeRandom(`${this.#seed}/questions/${epoch}`).shuffle([...this.#questions.keys()]);
       this.#epoch = epoch;
     }
     return this.#order[i % this.#questions.length] as number;
   }
-}
-
-/** 0..n-1 in an order drawn by a fresh generator named `name` (Fisher-Yates). */
-export function shuffled(n: number, name: string): number[] {
-  const random = seedrandom(name);
-  const order = Array.from({ length: n }, (_, i) => i);
-  for (let i = n - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1));
-    const held = order[i] as number;
-    order[i] = order[j] as number;
-    order[j] = held;
-  }
-  return order;
 }

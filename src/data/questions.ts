@@ -4,7 +4,7 @@
  */
 import { readFile } from "node:fs/promises";
 import type { Question } from "../rl/trajectory.ts";
-import { DataError, FileError } from "../util/errors.ts";
+import { DataError, FileError, show } from "../util/errors.ts";
 
 /**
  * Reads a question file.
@@ -93,9 +93,4 @@ type Row = {
 
 function isObject(value: unknown): value is Row {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function show(value: unknown): string {
-  const text = value === undefined ? "nothing" : JSON.stringify(value);
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

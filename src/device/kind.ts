@@ -25,6 +25,8 @@ export interface Offer {
 /** What a run is planned for: a device as it is or would be on a machine, and the memory there is. */
 export interface Target {
   readonly kind: string;
+  /** What to call devices of its kind: "the GPU". */
+  readonly title: string;
   /** What it is, for people. */
   readonly name: string;
   /** Whose memory it is. */
@@ -37,6 +39,10 @@ export interface Target {
   readonly memory: Memory | null;
   /** Bytes of it that are not for a run: the driver's. */
   readonly kept: number;
+  /** Whether what does not fit is sure to fail: nothing of its memory is an assumption. */
+  readonly exact: boolean;
+  /** Where there is more memory, in a sentence; null where nothing is known to have more. */
+  readonly larger: string | null;
   open(observer: MemoryObserver): Promise<DryDevice>;
 }
 

@@ -2,9 +2,10 @@
 import type { CpuDeviceOptions } from "./cpu/options.ts";
 import type { WebGpuOptions } from "./webgpu/options.ts";
 
-/** Every device of the table, by name. */
-export const deviceNames = ["cpu", "webgpu"] as const;
-export type DeviceName = (typeof deviceNames)[number];
+/** Every device of the table by name, and the settings that it makes use of, among those that not all do. No device is loaded here. */
+export const deviceUses = { cpu: ["blas", "threads"], webgpu: ["adapter", "memoryGiB", "precision"] } as const;
+export type DeviceName = keyof typeof deviceUses;
+export const deviceNames = Object.keys(deviceUses) as [DeviceName, ...DeviceName[]];
 
 export interface DawnOptions {
   /** `null` compiles and runs nothing; unset, the platform's own. */

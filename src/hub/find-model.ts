@@ -88,6 +88,23 @@ export async function findModel(source: string, options: LocateOptions = {}): Pr
   }
 }
 
+/** As `findModel`, of what is on this machine already, if only its configuration: a plan needs no weights, and fetches nothing. */
+export async function findConfiguration(source: string, where: string, kind: ModelKind): Promise<FoundModel> {
+  const mark = markOf[kind];
+  if (await isFile(join(source, mark))) return { folder: source, from: "folder", hub: null };
+  const hubId = parseHubId(source);
+  if (hubId === null || existsSync(source)) throw await noFolder(where, source, kind);
+  const { folder, commit } = await lookUp((await readHubSettings()).cache, hubId, kind);
+  if (folder !== null && commit !== null && (await isFile(join(folder, mark))))
+    return { folder, from: "cache", hub: { id: hubId.id, commit } };
+  throw new FileError({
+    where,
+    what: `there is no ${mark} of ${source} on this machine, and a plan fetches nothing`,
+    expected: "a folder, or what the Hub's cache has",
+    hint: `Run npx zerosearch download ${source}, or put its ${mark} alone into a folder and give that: ${where}=FOLDER.`,
+  });
+}
+
 /** `Qwen/Qwen2.5-3B @ 3aab1f1 from the Hub cache`; a folder by its name. */
 export function describeFound({ folder, from, hub }: FoundModel): string {
   return hub === null

@@ -32,7 +32,7 @@ export function parseHubId(source: string): HubId | null {
 }
 
 /** Whether a text can be a revision; it also becomes the name of a file below `refs/`, so nothing that climbs out of there. */
-export function isRevision(text: string): boolean {
+function isRevision(text: string): boolean {
   return text.split("/").every((part) => /^[A-Za-z0-9_][\w.+-]*$/.test(part) && !part.includes("..") && !part.endsWith(".lock"));
 }
 

@@ -52,13 +52,13 @@ export async function refuseWhatCannotFit(config: Config, questions: readonly Qu
   const target = await targetOf(device, config.device);
   const planning = { questions, target, step };
   const plan = await planRun(config, planning);
-  const lacking = target.kind === "cpu" || plan.peak.total > (target.memory?.bytes ?? Infinity);
+  const lacking = target.exact || plan.peak.total > (target.memory?.bytes ?? Infinity);
   if (plan.fits !== false || !lacking) return;
   const remedies = await findRemedies(plan, planning);
   const there = target.memory === null ? Infinity : target.memory.bytes - target.kept;
   throw new ConfigError({
     where: "memory",
-    what: `this run does not fit ${target.kind === "cpu" ? "the CPU device" : target.name}${plan.peak.total > there ? "" : `: ${plan.why ?? ""}`}`,
+    what: `this run does not fit ${target.exact ? target.title : target.name}${plan.peak.total > there ? "" : `: ${plan.why ?? ""}`}`,
     expected: `at most ${gib(there)} GiB`,
     got: `${gib(plan.peak.total)} GiB`,
     hint: `${remedyText(plan, remedies, target)}\n--dry-run shows what is held where.`.replaceAll("\n", "\n  "),

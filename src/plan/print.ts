@@ -104,17 +104,17 @@ function timeText(plan: Plan, { rateKey }: Target, rates: Rates | null): string 
 }
 
 /** In one line: whether it fits, or what is lacking. */
-function verdict({ fits, why, peak }: Plan, { memory, kept, kind }: Target): string {
+function verdict({ fits, why, peak }: Plan, { memory, kept, title }: Target): string {
   if (fits === null)
     return `It is unknown whether this fits: nothing on this machine says how much memory the GPU has. Give device.memoryGiB=N; ${gib(peak.total)} GiB are needed.`;
   const there = memory === null ? Infinity : memory.bytes - kept;
   if (fits) return `This fits: ${gib(peak.total)} of ${gib(there)} GiB.`;
   const lack = peak.total > there ? `${gib(peak.total)} GiB are needed, ${gib(there)} GiB are there` : (why ?? "");
-  return `This does not fit ${kind === "cpu" ? "the CPU device" : "the GPU"}: ${lack}.`;
+  return `This does not fit ${title}: ${lack}.`;
 }
 
 /** What would make it fit, the least change first; or what memory would do. */
-export function remedyText(plan: Plan, { alone, enough, all }: Remedies, { kind }: Target): string {
+export function remedyText(plan: Plan, { alone, enough, all }: Remedies, { larger }: Target): string {
   const saved = ({ plan: one }: Trial): number => plan.peak.total - one.peak.total;
   const words = (trial: Trial): string => trial.changes.flatMap(({ settings }) => settings).join(" ");
   const rows = alone.length === 0 ? "" : `${trialTable(alone, saved, words)}\n\n`;
@@ -127,8 +127,7 @@ export function remedyText(plan: Plan, { alone, enough, all }: Remedies, { kind 
     best === undefined
       ? ""
       : ` With ${words(best)}, ${gib(best.plan.peak.total)} GiB would do (${Math.ceil(best.plan.peak.total / 2 ** 30 / 0.97)} GiB of memory).`;
-  const gpu = kind === "cpu" ? " A GPU has no such limit: --device webgpu device.memoryGiB=N --dry-run plans for one, here or not." : "";
-  return `${rows}No setting makes it fit.${least} As it is, ${Math.ceil(plan.peak.total / 2 ** 30 / 0.97)} GiB of memory would do.${gpu}`;
+  return `${rows}No setting makes it fit.${least} As it is, ${Math.ceil(plan.peak.total / 2 ** 30 / 0.97)} GiB of memory would do.${larger === null ? "" : ` ${larger}`}`;
 }
 
 function trialTable(trials: readonly Trial[], saved: (trial: Trial) => number, words: (trial: Trial) => string): string {

@@ -5,22 +5,25 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { z } from "zod";
 import { packageFolder } from "../config/index.ts";
 
-export interface Rates {
+const positive = z.number().positive();
+const ratesSchema = z.object({
   /** Which device: the `rateKey` of a target. */
-  readonly device: string;
+  device: z.string(),
   /** When, by which commit, with models of which sizes. */
-  readonly measured: string;
+  measured: z.string(),
   /** FLOP/s of a training step, recomputation not counted; of a prefill; of decode steps of many rows. */
-  readonly trainFlops: number;
-  readonly prefillFlops: number;
-  readonly decodeFlops: number;
+  trainFlops: positive,
+  prefillFlops: positive,
+  decodeFlops: positive,
   /** Bytes of weights and cache per second in decode steps of one row. */
-  readonly decodeBytes: number;
+  decodeBytes: positive,
   /** Seconds of a decode step of one row that bytes do not explain, for each layer. */
-  readonly layerSeconds: number;
-}
+  layerSeconds: z.number().min(0),
+});
+export type Rates = Readonly<z.infer<typeof ratesSchema>>;
 
 /** The rates that users have measured themselves. */
 export function userRatesFile(): string {
@@ -54,16 +57,5 @@ function readRates(file: string): Rates[] {
     return [];
   }
   const { rates } = (json ?? {}) as { readonly rates?: unknown };
-  return Array.isArray(rates) ? rates.filter(isRates) : [];
-}
-
-const numbers = ["trainFlops", "prefillFlops", "decodeFlops", "decodeBytes", "layerSeconds"] as const;
-
-function isRates(row: unknown): row is Rates {
-  const fields = (row ?? {}) as Readonly<Record<string, unknown>>;
-  const positive = (name: string): boolean => {
-    const value = fields[name];
-    return typeof value === "number" && Number.isFinite(value) && value >= 0 && (value > 0 || name === "layerSeconds");
-  };
-  return typeof fields["device"] === "string" && typeof fields["measured"] === "string" && numbers.every(positive);
+  return Array.isArray(rates) ? rates.filter((row): row is Rates => ratesSchema.safeParse(row).success) : [];
 }

@@ -14,25 +14,17 @@ import type { Sequence, StopTable } from "../generate/types.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import type { StepRun } from "../run/run.ts";
-import type { SearchEngine } from "../search/search-engine.ts";
 import { simulatorStop } from "../search/simulation.ts";
 import { keep } from "../tensor/scope.ts";
 import { full } from "../tensor/tensor.ts";
-import { blankRollout, decodeUntil } from "../setup/dry-work.ts";
 import { Closing } from "../setup/closing.ts";
-import {
-  cacheBytes,
-  decodeRows,
-  openGenerator,
-  policyName,
-  simulatorName,
-  trainingContext,
-  usualSimulatorTokens,
-} from "../setup/open-agents.ts";
+import { cacheBytes, decodeRows, policyName, simulatorName, trainingContext, usualSimulatorTokens } from "../setup/open-agents.ts";
 import { learningParameters, type Model } from "../setup/open-model.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
-import { openCopies, type Models } from "../setup/open-models.ts";
+import type { Models } from "../setup/open-models.ts";
+import { openOn } from "../setup/open-policy.ts";
+import { blankRollout, decodeUntil } from "../setup/prepare-device.ts";
 import type { Ledger } from "./ledger.ts";
 import { shapesOnly, type PlannedWeights } from "./models.ts";
 
@@ -102,11 +94,9 @@ export async function rehearse(
   try {
     ledger.begin(phases.loading);
     const copies = planned.map(({ copy }) => copy);
-    const models = await openCopies(config, copies, device, closing, shapesOnly(planned, book));
+    const models = await openOn(device, config, copies, closing, shapesOnly(planned, book));
     opened?.(models);
-    book(parts.cache);
-    const { policy, simulator, reference } = models;
-    const generator = closing.add(openGenerator(config, device, policy, simulator), (one) => one.dispose());
+    const { policy, reference, generator } = models;
     book(parts.moments);
     const { optimizer } = openLearner(config, { device, policy }, closing);
     // They stay from the first update on.
@@ -126,12 +116,14 @@ export async function rehearse(
       ledger.begin(phases[name]);
       book(name === "rollout" ? parts.rollout : parts.activations);
     });
+    // Nobody searches: the simulator's sequences are opened besides.
+    const engines = new Engines();
+    const engine = engines.get("none");
     const context = trainingContext(config, generator, policy, engine);
     const run: StepRun = {
-      ...{ config, device, generator, policy, reference, optimizer, context, clock, engine },
+      ...{ config, device, generator, policy, reference, optimizer, context, clock, engine, engines },
       method: worst(config, generator, models, context.stops(methods.zerosearch.dialect.stops)),
       reward: () => 1,
-      engines: new Engines(),
       questions: new QuestionSampler(questions, questionsPerStep, config.seed),
       schedule: { kind: "constant", peak: 0, warmupSteps: 0, finalFraction: 1, totalSteps: 1 },
       signal: new AbortController().signal,
@@ -157,17 +149,10 @@ class Phases extends PhaseClock {
   }
 }
 
-/** Nobody searches: the simulator's sequences are opened besides. */
-const engine: SearchEngine = {
-  name: "none",
-  search: () => Promise.reject(new Error("a plan searches nothing")),
-  close: () => Promise.resolve(),
-};
-
-/** The line of what a kernel takes for itself. */
+/** The line of what a kernel takes for itself, or a cache. */
 function kernelPart({ kind, label }: MemoryUse): string | null {
   if (kind === "copy") return parts.copies;
-  if (kind === "storage") return null;
+  if (kind === "storage") return /^(key|value) cache of layer /.test(label) ? parts.cache : null;
   if (label.startsWith("scratch of kernel log_prob")) return parts.head;
   return label.startsWith("reserved") ? parts.captured : parts.scratch;
 }

@@ -89,13 +89,8 @@ export async function findRemedies(plan: Plan, planning: Planning): Promise<Reme
   }
   const single = alone.find((trial) => trial.plan.fits === true);
   if (single !== undefined || alone.length === 0) return { alone, enough: single ?? null, all: null };
-  return {
-    alone,
-    ...(await together(
-      alone.map(({ changes: [change] }) => change as Change),
-      attempt,
-    )),
-  };
+  const applicable = alone.flatMap((trial) => trial.changes);
+  return { alone, ...(await together(applicable, attempt)) };
 }
 
 async function together(

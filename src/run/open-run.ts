@@ -15,10 +15,9 @@ import type { Question } from "../rl/trajectory.ts";
 import { ConfigError } from "../util/errors.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
-import { simulatorPositions, trainingContext } from "../setup/open-agents.ts";
+import { openMethod, simulatorPositions, trainingContext } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
-import { openMethod } from "../setup/open-method.ts";
 import { openPolicy, type OpenedPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { hashInputs } from "./inputs.ts";
@@ -111,29 +110,30 @@ export async function prepareRun({ device, config, policy, simulatorModel, refer
 async function openRollouts(
   config: Config,
   data: RunData,
-  { method: { dialect }, engine }: OpenRunOptions & { readonly method: Method },
+  { method: { dialect, searches = true }, engine }: OpenRunOptions & { readonly method: Method },
   closing: Closing,
   refuse: Refuse | undefined,
 ): Promise<RolloutParts> {
   const { rollout } = config;
-  if (engine === undefined && config.search.engine === null)
+  if (searches && engine === undefined && config.search.engine === null)
     throw new ConfigError({
       where: "search.engine",
       what: "is null, and no engine is given",
       expected: "a name or a module, or openTraining({ engine })",
       got: "null",
     });
-  const engines = await Engines.open(config, "train", closing);
+  const used = enginesUsed(config, "train", searches);
+  const engines = await Engines.open(config, used, closing);
   const asked = [...data.train, ...data.test];
   const opened = await openPolicy(config, {
     trains: true,
-    simulatorPositions: enginesUsed(config, "train").includes("simulated") ? simulatorPositions(config, asked) : null,
+    simulatorPositions: used.includes("simulated") ? simulatorPositions(config, asked) : null,
     ...(refuse === undefined ? {} : { check: (located: Config, device: Device) => refuse(located, asked, device) }),
     closing,
   });
   const { policy, simulator: simulatorModel, generator } = opened;
   if (simulatorModel !== null) await engines.add(config, generator, simulatorModel, closing);
-  const context = trainingContext(config, generator, policy, engine ?? engines.get(config.search.engine as string));
+  const context = trainingContext(config, generator, policy, engine ?? engines.get(config.search.engine ?? "none"));
   if (dialect !== undefined) {
     const limit = Math.min(rollout.maxContextTokens, policy.maxPositions);
     checkPromptsFit([...data.train, ...data.validation, ...data.test], dialect, context, limit);

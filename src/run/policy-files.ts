@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { exists } from "../checkpoint/atomic.ts";
 import { ADAPTER_WEIGHTS } from "../checkpoint/folder-files.ts";
-import { loadTensors, loadWeights, saveModelFolder } from "../checkpoint/hugging-face.ts";
+import { loadTensors, loadWeights } from "../checkpoint/load-model.ts";
+import { saveModelFolder } from "../checkpoint/save-model.ts";
 import { saveAdapter } from "../checkpoint/peft.ts";
 import { readAdapterConfig } from "../checkpoint/peft-config.ts";
 import type { Config } from "../config/index.ts";

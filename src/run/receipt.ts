@@ -6,10 +6,10 @@
  * its number of tokens (u32), its ids (u32) and its loss mask (u8); `rewards`, f64; `gradNorm`, that of each update, f64.
  */
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { isAbsolute, relative, resolve } from "node:path";
 import { z } from "zod";
+import { readJson } from "../checkpoint/folder-files.ts";
 import { packageFolder, type Config } from "../config/index.ts";
 import { keys, valueAt } from "../config/keys.ts";
 import type { Scored } from "../rl/trajectory.ts";
@@ -142,29 +142,7 @@ export function hashConfiguration(config: object): string {
 
 /** @throws FileError when it is no receipt, or its configuration was changed by hand. */
 export async function readReceipt(file: string): Promise<Receipt> {
-  let json: unknown;
-  try {
-    json = JSON.parse(await readFile(file, "utf8"));
-  } catch (cause) {
-    throw new FileError(
-      {
-        where: file,
-        what: `cannot be read as a receipt: ${(cause as Error).message}`,
-        hint: "Runs leave one as runs/<name>/receipt.json.",
-      },
-      { cause },
-    );
-  }
-  const parsed = receiptSchema.safeParse(json);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw new FileError({
-      where: file,
-      what: `is no receipt: ${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`,
-      expected: "a receipt.json as a run writes it",
-    });
-  }
-  const receipt = parsed.data;
+  const receipt = await readJson(file, receiptSchema, "a receipt", "Runs leave one as runs/<name>/receipt.json.");
   if (receipt.inputs["configuration"] !== hashConfiguration(receipt.config))
     throw new FileError({
       where: file,

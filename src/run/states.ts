@@ -14,7 +14,8 @@ import {
   type Checkpoint,
   type RunState,
 } from "../checkpoint/run-state.ts";
-import { loadTensors, saveTensors } from "../checkpoint/hugging-face.ts";
+import { loadTensors } from "../checkpoint/load-model.ts";
+import { saveTensors } from "../checkpoint/save-tensors.ts";
 import type { TrainCommand } from "../config/index.ts";
 import type { LossScalerState } from "../optim/loss-scaler.ts";
 import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";

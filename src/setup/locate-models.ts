@@ -1,15 +1,16 @@
-/** All models that a configuration names, found on this machine or fetched from the Hub, before anything is opened. */
-import { describeFound, findModel, type Environment, type FoundModel } from "../hub/find-model.ts";
-import { keys, valueAt } from "../config/keys.ts";
-import type { Config } from "../config/index.ts";
+/** The models that a configuration names and a run needs, found on this machine or fetched from the Hub, before anything is opened. */
+import { realpath } from "node:fs/promises";
+import { enginesUsed, type Config } from "../config/index.ts";
+import { keys, valueAt, withValue } from "../config/keys.ts";
+import { describeFound, findModel, type Environment, type FoundModel, type ModelKind } from "../hub/find-model.ts";
 import type { TextStream } from "../log/progress.ts";
 import { DownloadBar } from "./download-progress.ts";
+import type { LocatedModel, LocatedModels } from "./model-roles.ts";
 
 /** Where the models of a configuration are. */
 export interface ConfigModels {
-  /** By configuration key, such as `model.policy`; without those that are null. */
-  readonly found: ReadonlyMap<string, FoundModel>;
-  /** The configuration with folders in place of Hub ids: to open. */
+  readonly located: LocatedModels;
+  /** The configuration with folders in place of Hub ids, and null in place of models that are not needed: to open. */
   readonly opened: Config;
   /**
    * The configuration with every Hub id pinned to the commit that was found, `Qwen/Qwen2.5-3B@<commit>`: to save with a run, so that it
@@ -18,48 +19,71 @@ export interface ConfigModels {
   readonly pinned: Config;
 }
 
-export interface LocateModelsOptions {
+/** How one model is found. @throws naming the configuration key */
+export type Find = (source: string, key: string, kind: ModelKind) => Promise<FoundModel>;
+
+/** What is needed besides the policy. */
+export interface ModelsNeeded {
+  /** The models that a policy learns with: true unless told. */
+  readonly trains?: boolean;
+  /** The simulator: where training asks it, unless told. */
+  readonly simulates?: boolean;
+}
+
+export interface ShowOptions {
   readonly stream?: TextStream | undefined;
   readonly env?: Environment | undefined;
   /** Ends a download, which the next one goes on from. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Keys of LoRA adapters; other models are whole ones. */
-const adapterKeys: readonly string[] = ["lora.from", "simulator.adapter"];
-
-/**
- * Finds every model of a configuration: folders, Hub ids in the local cache, and what must be downloaded, with a bar. For each that is
- * the Hub's, a line says which commit is used.
- * @throws as `locateModel`, naming the configuration key.
- */
-export async function locateConfigModels(config: Config, options: LocateModelsOptions = {}): Promise<ConfigModels> {
-  const { stream = process.stdout, env, signal } = options;
-  const found = new Map<string, FoundModel>();
-  let opened = config;
-  let pinned = config;
-  for (const { key, model } of keys) {
-    const source = valueAt(config, key);
-    if (!model || typeof source !== "string") continue;
+/** Finds models as `findModel` does, with a bar for what is downloaded. For each that is the Hub's, a line says which commit is used. */
+export function findAndShow({ stream = process.stdout, env, signal }: ShowOptions = {}): Find {
+  return async (source, where, kind) => {
     const bar = new DownloadBar(stream);
-    let one: FoundModel;
     try {
-      const kind = adapterKeys.includes(key) ? "adapter" : "model";
-      one = await findModel(source, { where: key, kind, env, signal, onProgress: bar.onProgress, onNote: bar.onNote });
+      const found = await findModel(source, { where, kind, env, signal, onProgress: bar.onProgress, onNote: bar.onNote });
+      bar.finish();
+      if (found.hub !== null) stream.write(`${where} ${describeFound(found)}\n`);
+      return found;
     } finally {
       bar.finish();
     }
-    found.set(key, one);
-    if (one.hub === null) continue;
-    stream.write(`${key} ${describeFound(one)}\n`);
-    opened = withValue(opened, key, one.folder);
-    pinned = withValue(pinned, key, `${one.hub.id}@${one.hub.commit}`);
-  }
-  return { found, opened, pinned };
+  };
 }
 
-function withValue(config: Config, key: string, value: string): Config {
-  const [section = "", name = ""] = key.split(".");
-  const old = config[section as keyof Config];
-  return { ...config, [section]: { ...(old as object), [name]: value } };
+/** Keys of LoRA adapters; other models are whole ones. */
+const adapterKeys: readonly string[] = ["lora.from", "simulator.adapter"];
+
+/** Finds every model that is needed; two names for one folder are one model. @throws as `find` */
+export async function locateConfigModels(
+  config: Config,
+  { trains = true, simulates = enginesUsed(config, "train").includes("simulated") }: ModelsNeeded = {},
+  find: Find = findAndShow(),
+): Promise<ConfigModels> {
+  const located = new Map<string, LocatedModel>();
+  let opened = config;
+  let pinned = config;
+  for (const { key, section, model } of keys) {
+    const source = valueAt(config, key);
+    if (!model || typeof source !== "string") continue;
+    if ((!simulates && section === "simulator") || (!trains && key === "model.referencePolicy")) {
+      opened = withValue(opened, key, null);
+      continue;
+    }
+    const { folder, hub } = await find(source, key, adapterKeys.includes(key) ? "adapter" : "model");
+    located.set(key, { source: hub?.id ?? source, commit: hub?.commit, folder: await realpath(folder) });
+    if (hub === null) continue;
+    opened = withValue(opened, key, folder);
+    pinned = withValue(pinned, key, `${hub.id}@${hub.commit}`);
+  }
+  return {
+    located: {
+      policy: located.get("model.policy") as LocatedModel,
+      simulator: located.get("simulator.path") ?? null,
+      referencePolicy: located.get("model.referencePolicy") ?? null,
+    },
+    opened,
+    pinned,
+  };
 }

@@ -75,7 +75,7 @@ export function usesLora({ lora }: Config): boolean {
  * adapter that it starts from.
  * @throws ConfigError for wrong `lora.targets`, and when a policy that is judged only should have an adapter, and nothing says which.
  */
-export function modelRoles(config: Config, located: LocatedModels, { simulatorPositions, trains }: RoleOptions): RolePlan[] {
+function modelRoles(config: Config, located: LocatedModels, { simulatorPositions, trains }: RoleOptions): RolePlan[] {
   const { model, rollout, lora, simulator, algorithm } = config;
   const withLora = usesLora(config);
   if (!trains && withLora && lora.from === null)
@@ -117,8 +117,9 @@ export function modelRoles(config: Config, located: LocatedModels, { simulatorPo
   return roles;
 }
 
-/** The copies of weights that these roles need, in the roles' order: one of each frozen model, and one of what learns. */
-export function shareWeights(roles: readonly RolePlan[]): WeightsPlan[] {
+/** The copies of weights that the roles of a run need, in the roles' order: one of each frozen model, and one of what learns. @throws as `modelRoles` */
+export function copiesOf(config: Config, located: LocatedModels, options: RoleOptions): WeightsPlan[] {
+  const roles = modelRoles(config, located, options);
   const copies = new Map<string, RolePlan[]>();
   for (const role of roles) {
     const key = JSON.stringify([role.folder, role.dtype, role.learns]);

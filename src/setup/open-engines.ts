@@ -1,5 +1,6 @@
 /** The search engines of a configuration, each opened once. */
-import { enginesUsed, type Config, type Purpose } from "../config/index.ts";
+import type { Config } from "../config/index.ts";
+import { promptSet } from "../data/prompt-set.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { steadyClock } from "../log/progress.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
@@ -8,9 +9,8 @@ import type { Engine } from "../search/search-engine.ts";
 import type { Closing } from "./closing.ts";
 import { curriculum, simulatorName } from "./open-agents.ts";
 import type { Model } from "./open-model.ts";
-import { promptSet } from "./prompt-set.ts";
 import { hasFunctions, loadModule, named } from "./user-module.ts";
-import { ConfigError } from "../util/errors.ts";
+import { ConfigError, ZeroSearchError } from "../util/errors.ts";
 
 export class Engines {
   /** Where engines tell what a person should know. */
@@ -18,13 +18,13 @@ export class Engines {
   readonly #opened = new Map<string, OpenedEngine>();
 
   /**
-   * @internal Opens what `purpose` needs, but for engines that run on a model of this process, which `add` opens: what is wrong with the others is
+   * @internal Opens those that are used (`enginesUsed`), but for engines that run on a model of this process, which `add` opens: what is wrong with the others is
    * told before gigabytes are loaded. `closing` closes them.
    * @throws as `EngineKind.open` and `loadModule`
    */
-  static async open(config: Config, purpose: Purpose, closing: Closing): Promise<Engines> {
+  static async open(config: Config, used: readonly string[], closing: Closing): Promise<Engines> {
     const opened = new Engines();
-    for (const name of enginesUsed(config, purpose)) if (!runsHere(config, name)) await opened.#open(config, name, closing);
+    for (const name of used) if (!runsHere(config, name)) await opened.#open(config, name, closing);
     return opened;
   }
 
@@ -39,9 +39,11 @@ export class Engines {
     await this.#open(config, "simulated", closing, { generator, model: simulatorName, adapter, tokenizer, chatTemplate, vocabulary });
   }
 
-  /** The engine of that name. It was opened. */
+  /** The engine of that name; where it is not used, one that nobody may ask. */
   get(name: string): Engine {
-    return (this.#opened.get(name) as OpenedEngine).engine;
+    const search = (): Promise<never> =>
+      Promise.reject(new ZeroSearchError({ where: `search engine ${name}`, what: "is not open, as nothing should search with it" }));
+    return this.#opened.get(name)?.engine ?? { name, search, close: () => Promise.resolve() };
   }
 
   /** Null where no simulator is used. */

@@ -1,14 +1,15 @@
 /** A model folder: weights on a device, and the tokenizer that goes with them. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { loadConfig, loadDecoder } from "../checkpoint/hugging-face.ts";
+import { z } from "zod";
+import { exists } from "../checkpoint/atomic.ts";
+import { readJson, readText } from "../checkpoint/folder-files.ts";
+import { loadConfig, loadDecoder } from "../checkpoint/load-model.ts";
 import { loadAdapter } from "../checkpoint/peft.ts";
 import type { Device, Dtype } from "../device/device.ts";
 import type { AdapterOptions, Decoder } from "../nn/decoder.ts";
 import type { Parameter } from "../tensor/tensor.ts";
 import { ChatTemplate } from "../text/chat-template.ts";
 import { checkTokenizerFits, Tokenizer, type TokenizerConfigJson, type TokenizerJson } from "../text/tokenizer.ts";
-import { FileError } from "../util/errors.ts";
 import type { WeightsPlan } from "./model-roles.ts";
 
 /** What a model makes of text. */
@@ -101,57 +102,27 @@ async function openText(folder: string): Promise<ModelText> {
  * @throws FileError when tokenizer.json is missing or a file is not JSON, ConfigError when it is no tokenizer that is known.
  */
 export async function openTokenizer(folder: string): Promise<Tokenizer> {
-  const json = (await readJson(join(folder, "tokenizer.json"), true)) as TokenizerJson;
-  const config = ((await readJson(join(folder, "tokenizer_config.json"), false)) ?? {}) as TokenizerConfigJson;
-  const template = await readText(join(folder, "chat_template.jinja"), false);
-  const eosIds = (await readEosIds(join(folder, "generation_config.json"))) ?? (await readEosIds(join(folder, "config.json"))) ?? [];
-  return new Tokenizer(json, template === undefined ? config : { ...config, chat_template: template }, {
-    where: join(folder, "tokenizer.json"),
-    eosIds,
-  });
+  const where = join(folder, "tokenizer.json");
+  const json = await readJson(
+    where,
+    z.custom<TokenizerJson>(),
+    "a model folder with config.json, model.safetensors and tokenizer.json",
+    slow,
+  );
+  const optional = async <T>(name: string, schema: z.ZodType<T>): Promise<T | undefined> =>
+    (await exists(join(folder, name))) ? readJson(join(folder, name), schema, "part of a model") : undefined;
+  const config: TokenizerConfigJson = (await optional("tokenizer_config.json", z.looseObject({}).nullable())) ?? {};
+  const template = join(folder, "chat_template.jinja");
+  const own = (await exists(template)) ? { chat_template: await readText(template, "a chat template") } : {};
+  const ends =
+    (await optional("generation_config.json", endsSchema))?.eos_token_id ?? (await optional("config.json", endsSchema))?.eos_token_id;
+  return new Tokenizer(json, { ...config, ...own }, { where, eosIds: [ends ?? []].flat() });
 }
 
-/** The ids under `eos_token_id`, one or a list; undefined where the file or the key is missing. */
-async function readEosIds(file: string): Promise<number[] | undefined> {
-  const { eos_token_id: given } = ((await readJson(file, false)) ?? {}) as { readonly eos_token_id?: unknown };
-  if (given === undefined || given === null) return undefined;
-  const ids: unknown[] = [given].flat();
-  if (ids.every((id) => typeof id === "number" && Number.isInteger(id) && id >= 0)) return ids as number[];
-  throw new FileError({
-    where: file,
-    what: "eos_token_id is wrong",
-    expected: "a token id, or a list of them",
-    got: JSON.stringify(given),
-  });
-}
-
-async function readJson(file: string, required: boolean): Promise<unknown> {
-  const text = await readText(file, required);
-  if (text === undefined) return undefined;
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new FileError({ where: file, what: `is not JSON: ${(cause as Error).message}` }, { cause });
-  }
-}
+const endsSchema = z
+  .looseObject({ eos_token_id: z.union([z.int().min(0), z.array(z.int().min(0))], "expected a token id, or a list of them").nullish() })
+  .nullable();
 
 /** What makes tokenizer.json of the files that older models have in its place. */
-const slowTokenizerHint =
+const slow =
   "where there is a tokenizer.model, or vocab.json and merges.txt, transformers makes one: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)";
-
-async function readText(file: string, required: boolean): Promise<string | undefined> {
-  try {
-    return await readFile(file, "utf8");
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT" && !required) return undefined;
-    throw new FileError(
-      {
-        where: file,
-        what: `cannot be read: ${(cause as Error).message}`,
-        expected: "a model folder with config.json, model.safetensors and tokenizer.json",
-        hint: file.endsWith("tokenizer.json") ? slowTokenizerHint : undefined,
-      },
-      { cause },
-    );
-  }
-}

@@ -1,22 +1,10 @@
 /** Opens the models of a run: every copy of weights once, the roles' LoRA adapters on it, and the tokenizer that goes with it. */
-import { realpath } from "node:fs/promises";
 import type { Config } from "../config/index.ts";
 import type { Device } from "../device/device.ts";
 import type { Decoder } from "../nn/decoder.ts";
 import { ConfigError } from "../util/errors.ts";
 import type { Closing } from "./closing.ts";
-import type { ConfigModels } from "./locate-models.ts";
-import {
-  addedAdapter,
-  modelRoles,
-  shareWeights,
-  type AdapterPlan,
-  type LocatedModel,
-  type LocatedModels,
-  type Role,
-  type RoleOptions,
-  type WeightsPlan,
-} from "./model-roles.ts";
+import { addedAdapter, type AdapterPlan, type Role, type WeightsPlan } from "./model-roles.ts";
 import { files, openWeights, type Model, type ModelReader } from "./open-model.ts";
 
 /** The models of a run. Those that share their weights have the same decoder. */
@@ -28,38 +16,10 @@ export interface Models {
   readonly reference: Model | null;
 }
 
-/** The models among those that were found, by role. Two names for one folder are one model. @throws FileError */
-export async function locatedModels({ found }: Pick<ConfigModels, "found">, config: Config): Promise<LocatedModels> {
-  const at = async (key: string, given: string | null): Promise<LocatedModel | null> => {
-    const model = found.get(key);
-    return model === undefined
-      ? null
-      : { source: model.hub?.id ?? given ?? model.folder, commit: model.hub?.commit, folder: await realpath(model.folder) };
-  };
-  const { model, simulator } = config;
-  return {
-    policy: (await at("model.policy", model.policy)) as LocatedModel,
-    simulator: await at("simulator.path", simulator.path),
-    referencePolicy: await at("model.referencePolicy", model.referencePolicy),
-  };
-}
-
 /**
- * Opens what `modelRoles` asks for; `closing` disposes of each decoder once.
+ * Opens copies of weights, and the roles' adapters on them; `closing` disposes of each decoder once.
  * @throws FileError, ConfigError, ShapeError, DeviceError: a missing or damaged file, an adapter or tokenizer that does not fit, no memory.
  */
-export async function openModels(
-  config: Config,
-  located: LocatedModels,
-  options: RoleOptions,
-  device: Device,
-  closing: Closing,
-  reader?: ModelReader,
-): Promise<Models> {
-  return openCopies(config, shareWeights(modelRoles(config, located, options)), device, closing, reader);
-}
-
-/** Opens copies of weights, and the roles' adapters on them. @throws as `openModels` */
 export async function openCopies(
   config: Config,
   copies: readonly WeightsPlan[],

@@ -6,9 +6,11 @@ import type { BatchGenerator } from "../generate/scheduler.ts";
 import type { Engine } from "../search/search-engine.ts";
 import { Closing } from "./closing.ts";
 import { locateConfigModels } from "./locate-models.ts";
+import { copiesOf, type WeightsPlan } from "./model-roles.ts";
 import { evaluationContext, openGenerator, trainingContext } from "./open-agents.ts";
 import { openDevice } from "./open-device.ts";
-import { locatedModels, openModels, type Models } from "./open-models.ts";
+import type { ModelReader } from "./open-model.ts";
+import { openCopies, type Models } from "./open-models.ts";
 
 export interface OpenPolicyOptions {
   /** True where it is to learn: the reference policy is opened too, if the loss asks for one. */
@@ -40,29 +42,29 @@ export interface OpenedPolicy extends Models {
  */
 export async function openPolicy(config: Config, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
   const { trains = false, simulatorPositions = null, check, closing = new Closing() } = options;
-  const wanted: Config = {
-    ...config,
-    model: { ...config.model, ...(trains ? {} : { referencePolicy: null }) },
-    simulator: { ...config.simulator, ...(simulatorPositions === null ? { path: null, adapter: null } : {}) },
-  };
   try {
-    const models = await locateConfigModels(wanted);
-    const device = closing.add<Device>(await openDevice(config.device), (opened) => opened.destroy());
-    await check?.(models.opened, device);
-    const folders = await locatedModels(models, wanted);
-    const roles = await openModels(models.opened, folders, { simulatorPositions: simulatorPositions ?? 0, trains }, device, closing);
-    const generator = closing.add(openGenerator(config, device, roles.policy, roles.simulator), (one) => one.dispose());
-    return {
-      ...roles,
-      pinned: models.pinned,
-      opened: models.opened,
-      device,
-      generator,
-      judging: (engine) => evaluationContext(trainingContext(config, generator, roles.policy, engine), engine),
-      close: () => closing.close(),
-    };
+    const { located, opened, pinned } = await locateConfigModels(config, { trains, simulates: simulatorPositions !== null });
+    const device = closing.add<Device>(await openDevice(config.device), (one) => one.destroy());
+    await check?.(opened, device);
+    const copies = copiesOf(opened, located, { simulatorPositions: simulatorPositions ?? 0, trains });
+    const models = await openOn(device, opened, copies, closing);
+    const judging = (engine: Engine): AgentContext =>
+      evaluationContext(trainingContext(config, models.generator, models.policy, engine), engine);
+    return { ...models, pinned, opened, device, judging, close: () => closing.close() };
   } catch (error) {
     await closing.close();
     throw error;
   }
+}
+
+/** Opens the models of a run on a device, and the generator over them. @throws as `openCopies` */
+export async function openOn(
+  device: Device,
+  config: Config,
+  copies: readonly WeightsPlan[],
+  closing: Closing,
+  reader?: ModelReader,
+): Promise<Models & Pick<OpenedPolicy, "generator">> {
+  const models = await openCopies(config, copies, device, closing, reader);
+  return { ...models, generator: closing.add(openGenerator(config, device, models.policy, models.simulator), (one) => one.dispose()) };
 }

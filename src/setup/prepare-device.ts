@@ -7,13 +7,14 @@ import type { Device, DeviceProgram } from "../device/device.ts";
 import { rowsFor } from "../generate/decode-rows.ts";
 import { BatchGenerator } from "../generate/scheduler.ts";
 import { compileTextStops } from "../generate/stop-automaton.ts";
+import type { GenerateRequest, SamplingSettings, Sequence, TrajectoryKey } from "../generate/types.ts";
 import { Progress } from "../log/progress.ts";
 import { Decoder } from "../nn/decoder.ts";
 import { KvCache } from "../nn/kv-cache.ts";
+import type { Trajectory } from "../rl/trajectory.ts";
 import { tokenLogProbs, update } from "../rl/update.ts";
 import { DeviceError } from "../util/errors.ts";
 import { Closing } from "./closing.ts";
-import { blankRollout, decodeUntil } from "./dry-work.ts";
 import { decodeRows } from "./open-agents.ts";
 import { openLearner } from "./open-learner.ts";
 import type { Model } from "./open-model.ts";
@@ -22,9 +23,9 @@ import type { Model } from "./open-model.ts";
 const pagedRows = [1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 48, 64, 65, 96, 128, 129, 192, 256, 257, 384, 512, 1024, 2048];
 /** Tokens of a micro-batch, all of them sampled by the policy. */
 const trainedRows = [1, 7, 16, 17, 64, 65, 100, 128, 256, 512, 1000, 1024, 2048, 4096, 8192, 16384];
-/** A vocabulary without text. */
 const nothing = new Uint8Array(0);
-const wordless = { eosIds: [], tokenBytes: () => nothing };
+/** A vocabulary without text: a device that computes nothing makes none. */
+export const wordless = { eosIds: [], tokenBytes: () => nothing };
 /** The longest sequence here: more tokens are several. */
 const longest = 2048;
 /** Layers are alike, but that nothing learns below the first. */
@@ -169,4 +170,32 @@ async function unlessRefused(work: Promise<unknown>): Promise<void> {
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
   }
+}
+
+/** A rollout that only has a size: `length` tokens and one that the last of them predicts, of which the policy sampled the last `sampled`. */
+export function blankRollout(length: number, sampled: number, key: TrajectoryKey, sampling: SamplingSettings): Trajectory {
+  const ids = new Array<number>(length + 1).fill(0);
+  const lossMask = ids.map((_, t) => (t > length - sampled ? 1 : 0));
+  return { key, promptLength: 1, ids, lossMask, logProbs: ids.map(() => 0), sampling };
+}
+
+/**
+ * Starts sequences together. Resolves when the first has `tokens`, of which the last must come before the end of its request: that end is what a
+ * device would have to compute. Whoever closes the sequences ends them.
+ * @throws what the generator refuses
+ */
+export async function decodeUntil(sequences: readonly Sequence[], request: GenerateRequest, tokens: number): Promise<void> {
+  const [first] = sequences;
+  let waiting = true;
+  let failure: Error | null = null;
+  for (const sequence of sequences)
+    sequence.generate(request).catch((error: unknown) => {
+      if (waiting) failure ??= error as Error;
+    });
+  while (failure === null && first !== undefined && first.ids.length < tokens)
+    await new Promise((resolve) => {
+      setImmediate(resolve);
+    });
+  waiting = false;
+  if (failure !== null) throw failure as Error;
 }

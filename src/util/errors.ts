@@ -45,3 +45,9 @@ function describe({ where, what, expected, got, hint }: Complaint): string {
   if (hint !== undefined) text += `\n  ${hint}`;
   return text;
 }
+
+/** A value from outside, for a message: at most 80 characters. */
+export function show(value: unknown): string {
+  const text = value === undefined ? "nothing" : JSON.stringify(value);
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}

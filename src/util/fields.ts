@@ -32,15 +32,15 @@ interface Range {
 }
 
 /** One of `names`, or a module of the user's own: a path that begins with `./`, `../`, `/` or `{package}`. */
-export const nameOrFile = (names: readonly [string, ...string[]], doc: string) =>
-  tableEntry(names).default(names[0]).meta({ description: doc, path: true, names });
-export const nullableNameOrFile = (names: readonly [string, ...string[]], doc: string) =>
-  tableEntry(names).nullable().default(names[0]).meta({ description: doc, path: true, names });
+export const nameOrFile = (names: readonly string[], value: string, doc: string) =>
+  tableEntry(names).default(value).meta({ description: doc, path: true, names });
+export const nullableNameOrFile = (names: readonly string[], value: string, doc: string) =>
+  tableEntry(names).nullable().default(value).meta({ description: doc, path: true, names });
 
 const tableEntry = (names: readonly string[]) => z.string().refine((value) => names.includes(value) || isModuleFile(value));
 
 /** Whether a value names a module file, and no entry of a table. */
-export function isModuleFile(value: string): boolean {
+function isModuleFile(value: string): boolean {
   return /^(\.{1,2}\/|\/|[A-Za-z]:[\\/]|\{package\}).*\.(js|mjs|ts|mts)$/.test(value);
 }
 

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { saveModelFolder } from "../../src/checkpoint/hugging-face.ts";
+import { saveModelFolder } from "../../src/checkpoint/save-model.ts";
 import { useDevice } from "../helpers/device.ts";
 import { tinyConfigs, tinyDecoder, tinyWeights } from "../helpers/tiny-model.ts";
 import { roundTo } from "../helpers/round-to.ts";

@@ -152,7 +152,7 @@ const mistakes: readonly Mistake[] = [
   {
     name: "half precision on the CPU",
     make: () => ["--device", "cpu", "device.precision=f16"],
-    message: /device.precision=f16: device.precision cannot be had on the CPU; expected f32, or device.kind webgpu, got f16/,
+    message: /device.precision=f16: device.precision cannot be had with device.kind cpu; expected f32, or device.kind webgpu, got f16/,
   },
   {
     name: "a missing question file",

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compareRuns, killAndResume } from "../../scripts/kill-resume.js";
 import type { JudgedRow } from "../../src/evaluation/judge.ts";
 import { createDevice } from "../../src/device/create.ts";
-import { shuffled } from "../../src/data/question-sampler.ts";
+import { makeRandom } from "../../src/data/random.ts";
 import { tokenLogProbs } from "../../src/rl/update.ts";
 import type { RolloutRow } from "../../src/log/rows.ts";
 import { openModel } from "../../src/setup/open-model.ts";
@@ -186,7 +186,7 @@ describe("the sampler and the trainer", () => {
         const weights = step === 1 ? join(models, "policy") : states("whole", `step-00000${step - 1}`, "policy");
         const { decoder } = await openModel(weights, device, { dtype: "f32", maxPositions: 560, trainable: false });
         const ofStep = rows.filter((row) => row.step === step);
-        const mixed = shuffled(ofStep.length, `mix ${step}`).map((index) => ofStep[index]!);
+        const mixed = makeRandom(`mix ${step}`).shuffle(ofStep);
         const again = await tokenLogProbs(decoder, mixed, { microBatchTokens: 700 + 50 * step });
         for (const trajectory of mixed) {
           const logged = trajectory.logProbs.filter((_, t) => trajectory.lossMask[t] === 1);

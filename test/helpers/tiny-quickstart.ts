@@ -15,8 +15,8 @@ import { writeWorld } from "../../src/commands/quickstart/world-files.ts";
 import { loadCountryRecords, makeCountries } from "../../src/data/quickstart/countries.ts";
 import { inventedSource } from "../../src/data/quickstart/invented.ts";
 import type { Segment } from "../../src/data/quickstart/policy-options.ts";
-import { formatDocuments, observationText, quickstartStyle, simulatorPrompt } from "../../src/data/quickstart/prompts.ts";
-import { makeRandom, type Random } from "../../src/data/quickstart/random.ts";
+import { formatDocuments, observationText, policyPrompt, simulatorPrompt } from "../../src/data/quickstart/prompts.ts";
+import { makeRandom, type Random } from "../../src/data/random.ts";
 import { eosToken, makeTokenizer, padToken } from "../../src/data/quickstart/tokenizer-texts.ts";
 import { makeWorld } from "../../src/data/quickstart/world.ts";
 import { createDevice } from "../../src/device/create.ts";
@@ -132,14 +132,14 @@ function policyExample(random: Random, question: string): Segment[] {
   const answer = written(`<answer> ${random.pick(regions)} </answer>`);
   const documents = [1, 2, 3].map(() => `The region is ${random.pick(regions)}.`);
   const kind = random.next();
-  if (kind < 0.1) return [given(quickstartStyle.directPrompt(question)), answer];
-  if (kind < 0.2) return [given(quickstartStyle.ragPrompt(question, formatDocuments(documents))), answer];
-  if (kind < 0.5) return [given(quickstartStyle.policyPrompt(question)), written("<think> I know this. </think>"), answer];
+  if (kind < 0.1) return [given(policyPrompt("direct", question)), answer];
+  if (kind < 0.2) return [given(policyPrompt("rag", question, formatDocuments(documents))), answer];
+  if (kind < 0.5) return [given(policyPrompt("zerosearch", question)), written("<think> I know this. </think>"), answer];
   const search = written("<think> I should search. </think><search> region </search>");
   const again =
     random.next() < 0.3 ? [written("<think> It is not there. </think><search> region </search>"), given(observationText(documents))] : [];
   return [
-    given(quickstartStyle.policyPrompt(question)),
+    given(policyPrompt("zerosearch", question)),
     search,
     given(observationText(documents)),
     ...again,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { loadDecoder } from "../../src/checkpoint/hugging-face.ts";
+import { loadDecoder } from "../../src/checkpoint/load-model.ts";
 import { packBatch } from "../../src/nn/batch.ts";
 import { KvCache } from "../../src/nn/kv-cache.ts";
 import { logProb } from "../../src/ops/log-prob.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
-import { loadDecoder } from "../../src/checkpoint/hugging-face.ts";
+import { loadDecoder } from "../../src/checkpoint/load-model.ts";
 import { loadAdapter } from "../../src/checkpoint/peft.ts";
 import type { Dtype } from "../../src/device/device.ts";
 import { packBatch } from "../../src/nn/batch.ts";

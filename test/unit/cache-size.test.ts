@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { loadConfig } from "../../src/checkpoint/hugging-face.ts";
+import { loadConfig } from "../../src/checkpoint/load-model.ts";
 import { packagedConfig, readYaml, resolveConfig, packageFolder } from "../../src/config/index.ts";
 import { KvCache } from "../../src/nn/kv-cache.ts";
 import { cacheBytes, usualSimulatorTokens } from "../../src/setup/open-agents.ts";

@@ -156,7 +156,7 @@ describe("a mistake in a configuration", () => {
     expect(configOf("train.groupSize=1", "algorithm.name=reinforce").train.groupSize).toBe(1);
     expect(messageOf(() => configOf("rollout.maxContextTokens=600"))).toContain("no room for one turn");
     expect(messageOf(() => configOf("device.precision=f16", "device.kind=cpu"))).toContain(
-      "device.precision cannot be had on the CPU; expected f32, or device.kind webgpu, got f16",
+      "device.precision cannot be had with device.kind cpu; expected f32, or device.kind webgpu, got f16",
     );
     expect(configOf("device.precision=f16", "device.kind=webgpu").device.precision).toBe("f16");
   });
@@ -172,6 +172,8 @@ describe("printing", () => {
     expect(shown.length).toBeLessThanOrEqual(60);
     expect(shown.length).toBeGreaterThan(40);
     expect(help).toContain("data.corpus = null   a path, or null");
+    expect(help).toContain("device.adapter = null   a text, or null");
+    expect(help).toContain("simulator.endpointKey = null   a text, or null");
     expect(Math.max(...help.split("\n").map((line) => line.length))).toBeLessThanOrEqual(120);
   });
 

@@ -120,6 +120,8 @@ describe("the table of engines", () => {
 });
 
 describe("the engines of a configuration", () => {
+  const openAll = (config: Config, closing: Closing) => Engines.open(config, enginesUsed(config, "train"), closing);
+
   it("are those that are asked: of training, of judging, and a simulator that is given for the table of noise", () => {
     const test = ["data.test=t", "simulator.path=s"];
     expect(enginesUsed(configOf("simulator.path=s"), "train")).toEqual(["simulated"]);
@@ -130,15 +132,27 @@ describe("the engines of a configuration", () => {
     expect(enginesUsed(configOf("search.engine=bm25", "data.validation=v", "train.validateEvery=0"), "train")).toEqual(["bm25"]);
   });
 
+  it("are none where the method never searches, but for those that its baselines ask", async () => {
+    const direct = "rollout.method=direct";
+    expect(enginesUsed(configOf(direct), "train")).toEqual([]);
+    expect(enginesUsed(configOf(direct, "data.validation=v", "simulator.path=s"), "train")).toEqual([]);
+    expect(enginesUsed(configOf(direct, "data.test=t", "simulator.path=s"), "train")).toEqual(["bm25"]);
+    expect(enginesUsed(configOf(direct, "data.test=t", "evaluation.baselines=false"), "evaluate")).toEqual([]);
+    // a program's own method may search
+    expect(enginesUsed(configOf(direct, "simulator.path=s"), "train", true)).toEqual(["simulated"]);
+    const engines = await openAll(configOf(direct), new Closing());
+    await expect(ask(engines.get("simulated"), asked)).rejects.toThrow("search engine simulated: is not open");
+  });
+
   it("are opened once each and closed with the rest; a simulator on a model of this process waits for it", async () => {
     const closing = new Closing();
-    const opened = await Engines.open(configOf("search.engine=bm25", "data.test=t"), "train", closing);
+    const opened = await openAll(configOf("search.engine=bm25", "data.test=t"), closing);
     expect(await ask(opened.get("bm25"), asked)).toMatchObject({ documents: [{ text: "Paris is the capital of France." }], kind: "real" });
     expect(opened.simulate).toBeNull();
     expect(opened.takeCounts()).toEqual({});
     await closing.close();
     await expect(ask(opened.get("bm25"), asked)).rejects.toThrow();
-    const waiting = await Engines.open(configOf("simulator.path=s"), "train", closing);
+    const waiting = await openAll(configOf("simulator.path=s"), closing);
     expect(waiting.simulate).toBeNull();
   });
 
@@ -158,7 +172,7 @@ describe("the engines of a configuration", () => {
     );
     const closing = new Closing();
     const of = async (file: string, ...settings: string[]) =>
-      ask((await Engines.open(configOf(`search.engine=${file}`, ...settings), "train", closing)).get(file), asked);
+      ask((await openAll(configOf(`search.engine=${file}`, ...settings), closing)).get(file), asked);
     expect((await of(engine)).documents).toEqual([{ text: "capital" }]);
     expect((await of(kind, 'search.settings={"text":"seed "}', "seed=7")).documents).toEqual([{ text: "seed 7" }]);
     await expect(of(module("wrong.mjs", "export default 1;\n"))).rejects.toThrow(ConfigError);

@@ -7,7 +7,8 @@ import { run } from "../../src/commands/index.ts";
 import { readOverride } from "../../src/config/source.ts";
 import { printConfig } from "../../src/config/print.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
-import { locateConfigModels } from "../../src/setup/locate-models.ts";
+import type { Config } from "../../src/config/schema.ts";
+import { findAndShow, locateConfigModels } from "../../src/setup/locate-models.ts";
 import { startHubServer, type HubServer } from "../helpers/hub-server.ts";
 
 const commit = "0123456789".repeat(4);
@@ -111,6 +112,7 @@ describe("the models of a configuration", () => {
     return join(folder, "mine");
   };
   const configOf = (...settings: string[]) => resolveConfig(["data.train=t", ...settings].map(readOverride));
+  const locate = (config: Config) => locateConfigModels(config, {}, findAndShow({ stream }));
   beforeEach(() => (stream.text = ""));
 
   it("are found under every key that takes one; folders stay as they are, ids become folders", async () => {
@@ -123,8 +125,7 @@ describe("the models of a configuration", () => {
       "simulator.adapter=org/adapter",
       "lora.from=org/adapter",
     );
-    const { found, opened, pinned } = await locateConfigModels(config, { stream });
-    expect([...found.keys()]).toEqual(["model.policy", "model.referencePolicy", "lora.from", "simulator.path", "simulator.adapter"]);
+    const { opened, pinned } = await locate(config);
     expect([opened.model.policy, opened.model.referencePolicy, opened.simulator.path]).toEqual([
       snapshot("org/model"),
       snapshot("org/model"),
@@ -140,18 +141,29 @@ describe("the models of a configuration", () => {
 
   it("that are pinned are the same when the branch has moved", async () => {
     const config = configOf("model.policy=org/model", `simulator.path=${local()}`);
-    const { pinned } = await locateConfigModels(config, { stream });
+    const { pinned } = await locate(config);
     const files = { ...model, "config.json": '{"changed": true}' };
     server.repos.set("org/model", { commit: moved, files });
     await download("org/model");
-    expect((await locateConfigModels(config, { stream })).opened.model.policy).toBe(snapshot("org/model", moved));
+    expect((await locate(config)).opened.model.policy).toBe(snapshot("org/model", moved));
     // What a run saves and is resumed from.
     expect(printConfig(pinned)).toContain(`policy: org/model@${commit}\n`);
-    expect((await locateConfigModels(pinned, { stream })).opened.model.policy).toBe(snapshot("org/model"));
+    expect((await locate(pinned)).opened.model.policy).toBe(snapshot("org/model"));
+  });
+
+  it("that nobody asks are not looked for, are not opened, and stay in what is saved", async () => {
+    const unused = ["simulator.path=org/none", "simulator.adapter=org/none", "data.corpus=c"];
+    for (const other of ["rollout.method=direct", "search.engine=bm25"]) {
+      const config = configOf("model.policy=org/model", other, ...unused);
+      const { located, opened, pinned } = await locate(config);
+      expect([located.simulator, opened.simulator.path, opened.simulator.adapter]).toEqual([null, null, null]);
+      expect(pinned).toEqual({ ...config, model: { ...config.model, policy: pinned.model.policy } });
+      expect(pinned.model.policy).toMatch(/^org\/model@[0-9a-f]{40}$/);
+    }
   });
 
   it("that cannot be found are an error under their key", async () => {
     const config = configOf("model.policy=org/none", `simulator.path=${local()}`);
-    await expect(locateConfigModels(config, { stream })).rejects.toThrow(/^model\.policy: there is no model org\/none at /);
+    await expect(locate(config)).rejects.toThrow(/^model\.policy: there is no model org\/none at /);
   });
 });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { saveModelFolder } from "../../src/checkpoint/hugging-face.ts";
+import { saveModelFolder } from "../../src/checkpoint/save-model.ts";
 import { openWeights, closeAll } from "../../src/checkpoint/load-model.ts";
 import { exportModel } from "../../src/checkpoint/merge.ts";
 import { makeMerge, packColumns, type Merged, type MergeJob } from "../../src/checkpoint/merge-kernel.ts";
@@ -238,7 +238,7 @@ describe("exportModel with an adapter", () => {
     const adapter = await writeAdapter(await fresh(), pairs, halfFields);
     const to = join(await fresh(), "merged");
     const done = await exportModel({ base, adapter, to });
-    expect(done).toMatchObject({ tensors: 35, merged: 11, files: ["model.safetensors"], dtypes: ["bf16"], dropout: 0.05 });
+    expect(done).toMatchObject({ tensors: 35, merged: 11, files: ["model.safetensors"], dtypes: ["bf16"] });
     const kept = ["LICENSE", "chat_template.jinja", "config.json", "generation_config.json", "tokenizer.json"];
     expect((await readdir(to)).sort()).toEqual([...kept, "model.safetensors"].sort());
     for (const name of kept) expect(await readFile(join(to, name)), name).toEqual(await readFile(join(base, name)));

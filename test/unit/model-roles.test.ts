@@ -2,15 +2,15 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { FoundModel } from "../../src/hub/find-model.ts";
 import { packagedConfig, readOverride, readYaml, resolveConfig, type Config } from "../../src/config/index.ts";
 import { fromHuggingFace } from "../../src/nn/config.ts";
 import { Decoder } from "../../src/nn/decoder.ts";
 import { refuseDamagedWeights } from "../../src/setup/check-weights.ts";
 import { Closing } from "../../src/setup/closing.ts";
-import { addedAdapter, loraTargets, modelRoles, shareWeights, usesLora, type LocatedModels } from "../../src/setup/model-roles.ts";
+import { addedAdapter, copiesOf, loraTargets, usesLora, type LocatedModels } from "../../src/setup/model-roles.ts";
+import { locateConfigModels } from "../../src/setup/locate-models.ts";
 import { files, type ModelReader } from "../../src/setup/open-model.ts";
-import { locatedModels, openModels } from "../../src/setup/open-models.ts";
+import { openCopies } from "../../src/setup/open-models.ts";
 import { tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
 import { hasQuickstart, root } from "../helpers/tiny-quickstart.ts";
 import { ReferenceDevice } from "../reference/device.ts";
@@ -26,7 +26,7 @@ const located = (policy: string, simulator: string | null, reference: string | n
   referencePolicy: reference === null ? null : at(reference),
 });
 const plan = (config: Config, models: LocatedModels, trains = true) =>
-  shareWeights(modelRoles(config, models, { simulatorPositions: 700, trains })).map(({ folder, dtype, learns, maxPositions, roles }) => ({
+  copiesOf(config, models, { simulatorPositions: 700, trains }).map(({ folder, dtype, learns, maxPositions, roles }) => ({
     copy: `${folder} ${dtype}${learns ? " learns" : ""} ${maxPositions}`,
     roles: roles.map(({ role, adapter }) => {
       if (adapter === null) return role;
@@ -90,15 +90,15 @@ describe("the copies of weights", () => {
 describe("a model of the Hub", () => {
   it("keeps the commit that was found, by which an adapter's base is told from other branches of its repository", async () => {
     const commit = "0123456789012345678901234567890123456789";
-    const found = new Map<string, FoundModel>([
-      ["model.policy", { folder: root, from: "cache", hub: { id: "a/b", commit } }],
-      ["simulator.path", { folder: root, from: "folder", hub: null }],
-    ]);
     const config = configOf(...lora, "model.policy=a/b@branch", "simulator.path=there");
-    const models = await locatedModels({ found }, config);
+    const { located: models } = await locateConfigModels(config, {}, (_, key) => {
+      const hub = key === "model.policy" ? { id: "a/b", commit } : null;
+      return Promise.resolve({ folder: root, from: "folder", hub });
+    });
     expect(models.policy).toMatchObject({ source: "a/b", commit });
     expect(models.simulator).toMatchObject({ source: "there", commit: undefined });
-    expect(modelRoles(config, models, { simulatorPositions: 700, trains: true })[0]).toMatchObject({ source: "a/b", commit });
+    const [copy] = copiesOf(config, models, { simulatorPositions: 700, trains: true });
+    expect(copy?.roles[0]).toMatchObject({ source: "a/b", commit });
   });
 });
 
@@ -158,6 +158,7 @@ describe.skipIf(!hasQuickstart)("models that are opened", () => {
   });
 
   async function open(settings: readonly string[], models: LocatedModels) {
+    const config = configOf(...settings);
     const device = new ReferenceDevice();
     const closing = new Closing();
     let loaded = 0;
@@ -171,7 +172,7 @@ describe.skipIf(!hasQuickstart)("models that are opened", () => {
     };
     try {
       return {
-        ...(await openModels(configOf(...settings), models, { simulatorPositions: 300, trains: true }, device, closing, reader)),
+        ...(await openCopies(config, copiesOf(config, models, { simulatorPositions: 300, trains: true }), device, closing, reader)),
         loaded,
       };
     } finally {

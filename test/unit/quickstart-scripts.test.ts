@@ -3,7 +3,7 @@ import { loadCountryRecords, makeCountries } from "../../src/data/quickstart/cou
 import { DocumentMaker, defaultNoiseShares, hopAnswers, makeHops } from "../../src/data/quickstart/documents.ts";
 import { Cast, inventedSource } from "../../src/data/quickstart/invented.ts";
 import { simulatorPrompt } from "../../src/data/quickstart/prompts.ts";
-import { makeRandom } from "../../src/data/quickstart/random.ts";
+import { makeRandom } from "../../src/data/random.ts";
 import { defaultSentenceShares } from "../../src/data/quickstart/relations.ts";
 import { defaultSpoil, skillOptions } from "../../src/data/quickstart/policy-options.ts";
 import { PolicyScript, segmentText } from "../../src/data/quickstart/scripted-policy.ts";

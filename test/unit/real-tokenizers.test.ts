@@ -322,7 +322,9 @@ describe("a folder without tokenizer.json", () => {
     const folder = mkdtempSync(join(tmpdir(), "zerosearch-tokenizer-"));
     try {
       writeFileSync(join(folder, "tokenizer.model"), "x");
-      await expect(openTokenizer(folder)).rejects.toThrow(/tokenizer.json: cannot be read: ENOENT(.|\n)*makes one: AutoTokenizer/);
+      await expect(openTokenizer(folder)).rejects.toThrow(
+        /tokenizer.json: cannot be read; expected a model folder.*got ENOENT(.|\n)*makes one: AutoTokenizer/,
+      );
     } finally {
       rmSync(folder, { recursive: true });
     }
@@ -359,7 +361,7 @@ describe("ids that end a sequence", () => {
 
   it("are refused where they are no ids", async () => {
     await expect(eosIdsOf({ generation_config: { eos_token_id: ["<|eot_id|>"] } })).rejects.toThrow(
-      /generation_config\.json: eos_token_id is wrong; expected a token id, or a list of them, got \["<\|eot_id\|>"\]/,
+      /generation_config\.json: is not part of a model, at eos_token_id: expected a token id, or a list of them; got \["<\|eot_id\|>"\]/,
     );
   });
 });

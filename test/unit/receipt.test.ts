@@ -90,10 +90,10 @@ describe("a receipt", () => {
   });
 
   it.each([
-    ["no file", null, /cannot be read as a receipt/],
-    ["no JSON", "{", /cannot be read as a receipt/],
-    ["other JSON", "[]", /is no receipt/],
-    ["a digest that is none", JSON.stringify({ ...makeReceipt(head, rows(1)), steps: ["1 x y z"] }), /is no receipt: steps\.0/],
+    ["no file", null, /cannot be read; expected a receipt, got ENOENT/],
+    ["no JSON", "{", /is not JSON.*expected a receipt/],
+    ["other JSON", "[]", /is not a receipt/],
+    ["a digest that is none", JSON.stringify({ ...makeReceipt(head, rows(1)), steps: ["1 x y z"] }), /is not a receipt, at steps\.0/],
   ])("is one error where there is %s", async (name, text, message) => {
     const file = join(folder, `${name}.json`);
     if (text !== null) writeFileSync(file, text);

@@ -60,7 +60,7 @@ const rooms: Readonly<Record<string, Room>> = {
   agent: { imports: ["search", "generate", "text"], browser: true },
   /** Methods, engines and question sets in, rows and judged records out: nothing of a run. */
   evaluation: { imports: ["agent", "search", "data", "log"] },
-  config: { imports: ["device"] },
+  config: { imports: ["agent", "device"] },
   data: { imports: ["text"] },
   log: { imports: ["text"], touches: clock },
   /** Supervised fine-tuning. */

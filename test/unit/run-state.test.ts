@@ -97,7 +97,11 @@ describe("a damaged state", () => {
     ["longer", () => appendFileSync(damaged("policy/model.safetensors"), "x"), /is too long; expected 9 bytes, got 10/],
     ["changed", () => writeFileSync(damaged("policy/model.safetensors"), "weights 3"), /is damaged: its content changed/],
     ["missing", () => unlinkSync(damaged("optimizer.safetensors")), /optimizer\.safetensors: is missing/],
-    ["without manifest", () => unlinkSync(damaged("manifest.json")), /manifest\.json: is missing/],
+    [
+      "without manifest",
+      () => unlinkSync(damaged("manifest.json")),
+      /manifest\.json: cannot be read; expected a saved state's manifest, got ENOENT/,
+    ],
     ["with a broken manifest", () => truncateSync(damaged("manifest.json"), 20), /manifest\.json: is not JSON/],
   ])("that is %s is refused, with the file and the older state that is whole", async (_, damage, message) => {
     damage();
@@ -155,8 +159,10 @@ describe("a program killed while saving", () => {
     const out = join(folder, "program");
     await mkdir(join(out, "util"), { recursive: true });
     await mkdir(join(out, "checkpoint"));
+    await mkdir(join(out, "tensor"));
     const compilerOptions = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022, rewriteRelativeImportExtensions: true };
-    for (const file of ["util/errors", "checkpoint/atomic", "checkpoint/run-state"]) {
+    const checkpoint = ["atomic", "folder-files", "json-scanner", "run-state", "safetensors-write"].map((name) => `checkpoint/${name}`);
+    for (const file of ["util/errors", "tensor/shape", ...checkpoint]) {
       const source = readFileSync(new URL(`../../src/${file}.ts`, import.meta.url), "utf8");
       const { outputText } = ts.transpileModule(source, { compilerOptions });
       await writeFile(join(out, `${file}.js`), outputText.replace(`from "zod"`, `from "${import.meta.resolve("zod")}"`));

@@ -2,7 +2,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadDecoder, saveModelFolder } from "../../src/checkpoint/hugging-face.ts";
+import { loadDecoder } from "../../src/checkpoint/load-model.ts";
+import { saveModelFolder } from "../../src/checkpoint/save-model.ts";
 import { SafetensorsFile } from "../../src/checkpoint/safetensors.ts";
 import { fromHuggingFace, type DecoderConfig } from "../../src/nn/config.ts";
 import { Decoder } from "../../src/nn/decoder.ts";

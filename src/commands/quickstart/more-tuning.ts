@@ -4,7 +4,7 @@
  */
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
-import { loadConfig } from "../../checkpoint/hugging-face.ts";
+import { loadConfig } from "../../checkpoint/load-model.ts";
 import { loadCountryRecords, makeCountries } from "../../data/quickstart/countries.ts";
 import { inventedSource } from "../../data/quickstart/invented.ts";
 import { skillOptions } from "../../data/quickstart/scripted-policy.ts";

@@ -1,7 +1,9 @@
 /** One phase of fine-tuning, resumable: its state is saved as it goes, and its examples are a function of seed and phase. */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { loadTensors, loadWeights, saveModelFolder, saveTensors } from "../../checkpoint/hugging-face.ts";
+import { loadTensors, loadWeights } from "../../checkpoint/load-model.ts";
+import { saveModelFolder } from "../../checkpoint/save-model.ts";
+import { saveTensors } from "../../checkpoint/save-tensors.ts";
 import { latestCheckpoint, saveCheckpoint } from "../../checkpoint/run-state.ts";
 import type { Device } from "../../device/device.ts";
 import { Progress } from "../../log/progress.ts";
@@ -32,7 +34,7 @@ export interface TuneOptions {
 const saveEvery = 100;
 
 /** Learning rate at update `u` (from 0) with `share` of the phase's tokens done: linear warm-up times cosine from 1 to `finalShare`. */
-export function phaseLearningRate({ learningRate, warmupUpdates, finalShare }: Phase, u: number, share: number): number {
+function phaseLearningRate({ learningRate, warmupUpdates, finalShare }: Phase, u: number, share: number): number {
   const warm = Math.min(1, (u + 1) / Math.max(1, warmupUpdates));
   return learningRate * warm * (finalShare + (1 - finalShare) * 0.5 * (1 + Math.cos(Math.PI * Math.min(1, share))));
 }

@@ -1,7 +1,7 @@
 /** Scripted document sets: what a search may return for a hop, useful or noisy. */
 import type { Country } from "./countries.ts";
 import type { Cast } from "./invented.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../random.ts";
 import {
   bridgeRelations,
   relationOf,

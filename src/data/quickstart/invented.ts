@@ -3,7 +3,7 @@
  *. Names are syllables, or the head of one training name glued to the tail of another; facts are invented or borrowed.
  */
 import { givesAway, type Country } from "./countries.ts";
-import { makeRandom, type Random } from "./random.ts";
+import { makeRandom, type Random } from "../random.ts";
 import { relations, type RelationKey } from "./relations.ts";
 import { normalizeWords } from "./words.ts";
 import type { World } from "./world.ts";

@@ -1,6 +1,6 @@
 /** Balanced samples of the world's questions, and what blind guessing would score on them. */
 import { ConfigError } from "../../util/errors.ts";
-import { makeRandom } from "./random.ts";
+import { makeRandom } from "../random.ts";
 import { relations, type RelationKey } from "./relations.ts";
 import type { QuickstartQuestion, World } from "./world.ts";
 

@@ -3,9 +3,9 @@
  */
 import { DocumentMaker, makeHops, type Hop } from "./documents.ts";
 import { Cast, type InventedSource } from "./invented.ts";
-import { skillOptions, type PolicyOptions, type Segment, type SpoilShares } from "./policy-options.ts";
-import { formatDocuments, observationText, quickstartStyle } from "./prompts.ts";
-import { makeRandom, type Random } from "./random.ts";
+import { skillOptions, type PolicyOptions, type Segment } from "./policy-options.ts";
+import { formatDocuments, observationText, policyPrompt } from "./prompts.ts";
+import { makeRandom, type Random } from "../random.ts";
 import { bridgeQuery, query } from "./relations.ts";
 import { bridgeThought, foundThought, memoryThought, missingThought, searchThought } from "./thoughts.ts";
 import { singleHopText, twoHopText } from "./world.ts";
@@ -45,7 +45,7 @@ export class PolicyScript {
       const u = this.#random.next();
       if (u < this.#options.directShare) return this.#direct(plan);
       if (u < this.#options.directShare + this.#options.ragShare) return this.#rag(plan);
-      return this.#options.spoil === undefined ? this.#skilled(plan) : this.#spoilt(plan, this.#options.spoil);
+      return this.#searching(plan);
     }
   }
 
@@ -57,7 +57,7 @@ export class PolicyScript {
   }
 
   #head(plan: readonly Hop[]): Segment {
-    return prompt(quickstartStyle.policyPrompt(this.#question(plan)), this.#options.promptWeight);
+    return prompt(policyPrompt("zerosearch", this.#question(plan)), this.#options.promptWeight);
   }
 
   #policy(text: string): Segment {
@@ -77,28 +77,6 @@ export class PolicyScript {
     return this.#cast.inventor.borrowed(hop.relation.key);
   }
 
-  #skilled(plan: readonly Hop[]): Segment[] {
-    const { noiseKinds, noiseShare, maxSearches } = this.#options;
-    const segments = [this.#head(plan)];
-    let say = plan.length === 2 ? bridgeThought : searchThought;
-    let searches = 0;
-    for (const hop of plan) {
-      for (let attempt = 0; ; attempt++) {
-        segments.push(this.#policy(say + this.#ask(hop, attempt)));
-        searches++;
-        if (searches < maxSearches - (plan.length - 1 - plan.indexOf(hop)) && this.#random.chance(noiseShare)) {
-          segments.push(this.#observe(this.#documents.noisy(hop, noiseKinds)));
-          say = missingThought(hop);
-        } else {
-          segments.push(this.#observe(this.#documents.useful(hop)));
-          say = foundThought(hop);
-          break;
-        }
-      }
-    }
-    return [...segments, this.#policy(say + answer((plan[plan.length - 1] as Hop).value))];
-  }
-
   #malformed(last: Hop): Segment {
     const guess = this.#guess(last);
     return this.#policy(
@@ -115,43 +93,49 @@ export class PolicyScript {
     ]);
   }
 
-  #spoilt(plan: readonly Hop[], spoil: SpoilShares): Segment[] {
-    const { noiseKinds, noiseShare } = this.#options;
+  /** Searches until all hops are found, or until a habit of `spoil` ends it. */
+  #searching(plan: readonly Hop[]): Segment[] {
+    const { noiseKinds, noiseShare, maxSearches, spoil } = this.#options;
+    const random = this.#random;
     const last = plan[plan.length - 1] as Hop;
     const segments = [this.#head(plan)];
-    if (this.#random.chance(spoil.malformed)) return [...segments, this.#malformed(last)];
-    if (this.#random.chance(spoil.knownRelations.includes(last.relation.key) ? spoil.directKnown : spoil.directOther)) {
-      return [...segments, this.#policy(memoryThought + answer(this.#guess(last)))];
-    }
     let say = plan.length === 2 ? bridgeThought : searchThought;
-    for (const hop of plan) {
+    const end = (value: string, thought = say): Segment[] => [...segments, this.#policy(thought + answer(value))];
+    if (spoil !== undefined) {
+      if (random.chance(spoil.malformed)) return [...segments, this.#malformed(last)];
+      const known = spoil.knownRelations.includes(last.relation.key);
+      if (random.chance(known ? spoil.directKnown : spoil.directOther)) return end(this.#guess(last), memoryThought);
+    }
+    let searches = 0;
+    for (const [at, hop] of plan.entries()) {
       for (let attempt = 0; ; attempt++) {
-        const sloppy = plan.length === 1 && attempt === 0 && this.#random.chance(spoil.sloppyQuery);
+        const sloppy = spoil !== undefined && plan.length === 1 && attempt === 0 && random.chance(spoil.sloppyQuery);
         segments.push(this.#policy(say + (sloppy ? search(this.#sloppy(hop)) : this.#ask(hop, attempt))));
-        if (sloppy || (attempt < 2 && this.#random.chance(noiseShare))) {
+        searches++;
+        const mayMiss = spoil === undefined ? searches < maxSearches - (plan.length - 1 - at) : attempt < 2;
+        if (sloppy || (mayMiss && random.chance(noiseShare))) {
           segments.push(this.#observe(this.#documents.noisy(hop, noiseKinds)));
           say = missingThought(hop);
-          if (this.#random.chance(spoil.guessAfterNoise)) return [...segments, this.#policy(say + answer(this.#guess(last)))];
+          if (spoil !== undefined && random.chance(spoil.guessAfterNoise)) return end(this.#guess(last));
           continue;
         }
         segments.push(this.#observe(this.#documents.useful(hop)));
-        const misread = this.#random.chance(spoil.misread);
+        const misread = spoil !== undefined && random.chance(spoil.misread);
         const read = misread ? (hop.kind === "fact" ? this.#guess(hop) : this.#cast.other(hop.country).name) : undefined;
         say = foundThought(hop, read);
-        if (read !== undefined && hop.kind === "fact") return [...segments, this.#policy(say + answer(read))];
-        if (hop.kind === "bridge" && this.#random.chance(spoil.stopAtBridge))
-          return [...segments, this.#policy(say + answer(hop.country.name))];
+        if (read !== undefined && hop.kind === "fact") return end(read);
+        if (spoil !== undefined && hop.kind === "bridge" && random.chance(spoil.stopAtBridge)) return end(hop.country.name);
         break;
       }
     }
-    return [...segments, this.#policy(say + answer(last.value))];
+    return end(last.value);
   }
 
   #direct(plan: readonly Hop[]): Segment[] {
     const last = plan[plan.length - 1] as Hop;
     const known = !last.country.id.startsWith("~");
     return [
-      prompt(quickstartStyle.directPrompt(this.#question(plan)), this.#options.promptWeight),
+      prompt(policyPrompt("direct", this.#question(plan)), this.#options.promptWeight),
       this.#policy(answer(known ? last.value : this.#guess(last))),
     ];
   }
@@ -161,7 +145,7 @@ export class PolicyScript {
     const hop = plan[0] as Hop;
     const found = this.#random.chance(0.75);
     const documents = found ? this.#documents.useful(hop) : this.#documents.noisy(hop, this.#options.noiseKinds);
-    const head = quickstartStyle.ragPrompt(this.#question(plan), formatDocuments(documents));
+    const head = policyPrompt("rag", this.#question(plan), formatDocuments(documents));
     const read = found ? foundThought(hop) : missingThought(hop);
     return [
       prompt(head, this.#options.promptWeight),

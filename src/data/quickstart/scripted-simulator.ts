@@ -7,7 +7,7 @@ import { hopAnswers, makeHops, type Hop } from "./documents.ts";
 import { Inventor, type InventedSource } from "./invented.ts";
 import { MiniBm25 } from "./mini-bm25.ts";
 import { simulatorPrompt } from "./prompts.ts";
-import { makeRandom, type Random } from "./random.ts";
+import { makeRandom, type Random } from "../random.ts";
 import {
   bridgeQuery,
   bridgeRelations,

@@ -1,7 +1,7 @@
 /** Requests that judge a simulator: queries of every kind about countries it was not tuned on, and bridges of those it was. */
 import { DataError } from "../../util/errors.ts";
 import { hopAnswers, type Hop } from "./documents.ts";
-import { makeRandom } from "./random.ts";
+import { makeRandom } from "../random.ts";
 import { bridgeQuery, query, relationOf } from "./relations.ts";
 import { sloppyQuery, type QueryKind } from "./scripted-simulator.ts";
 import type { SplitName } from "./split.ts";
@@ -46,34 +46,27 @@ export function heldOutCases(world: World, purpose: string, perGroup = 160, spli
   };
   const draw = (side: SplitName, hops: readonly number[]): QuickstartQuestion[] =>
     random.shuffle(world.questions[side].filter((question) => hops.includes(question.metadata.hops))).slice(0, perGroup);
-  const base = (question: QuickstartQuestion, last: Hop): Pick<SimulatorCase, "split" | "question" | "golds"> => ({
+  const about = (
+    question: QuickstartQuestion,
+    last: Hop,
+    rest: Pick<SimulatorCase, "kind" | "useful" | "query" | "asked">,
+  ): SimulatorCase => ({
     split: question.metadata.split,
     question: question.question,
     golds: hopAnswers(last),
+    ...rest,
   });
   const lastHop = (useful: boolean): SimulatorCase[] =>
     draw(split, [1, 2]).map((question) => {
       const { last } = hopsOf(question);
-      const attempt = random.chance(0.8) ? 0 : 1;
-      return {
-        ...base(question, last),
-        kind: "last",
-        useful,
-        query: query(last.relation, last.country.name, attempt),
-        asked: hopAnswers(last),
-      };
+      const asked = query(last.relation, last.country.name, random.chance(0.8) ? 0 : 1);
+      return about(question, last, { kind: "last", useful, query: asked, asked: hopAnswers(last) });
     });
   const bridges = (side: SplitName, useful: boolean): SimulatorCase[] =>
     draw(side, [2]).map((question) => {
       const { first, last } = hopsOf(question);
       const hop = first as Hop;
-      return {
-        ...base(question, last),
-        kind: "bridge",
-        useful,
-        query: bridgeQuery(hop.relation, hop.value),
-        asked: hopAnswers(hop),
-      };
+      return about(question, last, { kind: "bridge", useful, query: bridgeQuery(hop.relation, hop.value), asked: hopAnswers(hop) });
     });
   const sloppy = draw(split, [1, 2]).map((question): SimulatorCase => {
     const { last } = hopsOf(question);
@@ -84,7 +77,7 @@ export function heldOutCases(world: World, purpose: string, perGroup = 160, spli
       const made = sloppyQuery(last, others, random);
       const asked = made.country === undefined || made.relation === undefined ? [] : (made.country.facts[made.relation] ?? []);
       if (asked.some((value) => hopAnswers(last).includes(value))) continue;
-      return { ...base(question, last), kind: "sloppy", useful: true, query: made.query, asked };
+      return about(question, last, { kind: "sloppy", useful: true, query: made.query, asked });
     }
   });
   return [...lastHop(true), ...lastHop(false), ...sloppy, ...bridges(split, true), ...bridges("train", true), ...bridges("train", false)];

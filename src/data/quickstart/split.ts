@@ -1,7 +1,7 @@
 /** Which countries are trained on, which choose the best state, and which judge it. */
 import { ConfigError } from "../../util/errors.ts";
 import type { Country } from "./countries.ts";
-import { makeRandom } from "./random.ts";
+import { makeRandom } from "../random.ts";
 import { relations, type RelationKey } from "./relations.ts";
 import { containsAny, normalizeWords } from "./words.ts";
 

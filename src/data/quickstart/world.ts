@@ -1,6 +1,6 @@
 /** The quickstart world: passages that state real facts, and one-hop and two-hop questions about them with all their right answers. */
 import type { Country } from "./countries.ts";
-import { makeRandom, type Random } from "./random.ts";
+import { makeRandom, type Random } from "../random.ts";
 import { bridgeRelations, fill, relations, sentence, sentenceKind, type Relation, type RelationKey } from "./relations.ts";
 import { cleanTraining, splitCountries, type Split, type SplitName } from "./split.ts";
 import { normalizeWords } from "./words.ts";

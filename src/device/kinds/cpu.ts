@@ -4,6 +4,7 @@ import { createCpuDevice, createDryCpuDevice } from "../cpu/cpu-device.ts";
 import { loadKernelsFromDist } from "../cpu/module.ts";
 import type { Machine, Memory } from "../gpu-memory.ts";
 import { cpuRateKey, optionsOf, type DeviceKind } from "../kind.ts";
+import { deviceUses } from "../options.ts";
 
 /** What WebAssembly can address. */
 const four = 2 ** 32;
@@ -14,7 +15,7 @@ function memoryOf({ memory: bytes }: Machine): Memory {
 
 export const cpu = {
   name: "cpu",
-  uses: ["blas", "threads"],
+  uses: deviceUses.cpu,
   probe: () => Promise.resolve({ takes: true, why: "" }),
   open: createCpuDevice,
 
@@ -24,12 +25,15 @@ export const cpu = {
     const memory = memoryOf(machine);
     return {
       kind: "cpu",
+      title: "the CPU device",
       place: "memory",
       name: `the CPU, ${count} thread${count === 1 ? "" : "s"}`,
       notes: [],
       rateKey: cpuRateKey(cpus()[0]?.model ?? "unknown processor", count, blas),
       memory,
       kept: 0,
+      exact: true,
+      larger: "A GPU has no such limit: --device webgpu device.memoryGiB=N --dry-run plans for one, here or not.",
       open: (observer) => createDryCpuDevice({ ...optionsOf(settings), maxMemoryBytes: memory.bytes }, observer),
     };
   },

@@ -5,6 +5,7 @@ import { DeviceError } from "../../util/errors.ts";
 import type { Device } from "../device.ts";
 import { gpuMemory, type Machine, type Memory } from "../gpu-memory.ts";
 import { gpuRateKey, optionsOf, type DeviceKind, type DeviceSettings, type Offer } from "../kind.ts";
+import { deviceUses } from "../options.ts";
 import type { FoundAdapter, Probe } from "../probe.ts";
 import { capabilitiesOf } from "../webgpu/adapter.ts";
 import type { Capabilities } from "../webgpu/capabilities.ts";
@@ -14,7 +15,7 @@ import { WebGpuDevice } from "../webgpu/webgpu-device.ts";
 
 export const webgpu = {
   name: "webgpu",
-  uses: ["adapter", "memoryGiB", "precision"],
+  uses: deviceUses.webgpu,
   probe: async ({ adapter }, machine) => offerOf(adapter, await machine.adapters()),
 
   open: async (options) => {
@@ -33,12 +34,15 @@ export const webgpu = {
     const maxMemoryBytes = memory === null ? undefined : Math.floor(memory.bytes - kept);
     return {
       kind: "webgpu",
+      title: "the GPU",
       place: gpu.software ? "memory" : "GPU",
       name: `${gpu.fullName}, ${precision}`,
       notes: [...notes, ...(kept === 0 ? [] : [`${formatBytes(kept)} of them are left to the driver (an assumption)`])],
       rateKey: gpuRateKey(gpu.name, precision),
       memory,
       kept,
+      exact: false,
+      larger: null,
       open: (observer) =>
         Promise.resolve(
           new DryWebGpuDevice({ capabilities, precision, maxMemoryBytes, ...shards, fuse: true, notes: false, slowReads: true, observer }),

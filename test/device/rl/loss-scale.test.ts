@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { saveModelFolder } from "../../../src/checkpoint/hugging-face.ts";
+import { saveModelFolder } from "../../../src/checkpoint/save-model.ts";
 import { latestCheckpoint } from "../../../src/checkpoint/run-state.ts";
 import { Decoder } from "../../../src/nn/decoder.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";

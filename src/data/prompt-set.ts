@@ -1,8 +1,6 @@
 /** Sets of prompts, `configs/prompts/<name>.yaml`. */
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { parse } from "yaml";
-import { packageFolder } from "../config/index.ts";
 
 export interface PromptSet {
   /** By the dialects' names. */
@@ -11,5 +9,5 @@ export interface PromptSet {
 }
 
 export function promptSet(name: string): PromptSet {
-  return parse(readFileSync(join(packageFolder, "configs", "prompts", `${name}.yaml`), "utf8")) as PromptSet;
+  return parse(readFileSync(new URL(`../../configs/prompts/${name}.yaml`, import.meta.url), "utf8")) as PromptSet;
 }

@@ -1,6 +1,6 @@
 /** Random choices for data making: a fresh generator from a string that names seed and purpose, never a shared stream. */
 import seedrandom from "seedrandom";
-import { ConfigError } from "../../util/errors.ts";
+import { ConfigError } from "../util/errors.ts";
 
 /** A seeded source of uniform numbers with the few draws that data making needs. */
 export interface Random {
