@@ -33,8 +33,8 @@ export interface PackOptions {
   readonly reference?: TokenLogProbs | null;
   /** What a policy token weighs in the loss; 1 unless told. */
   readonly weight?: TokenWeights["weight"];
-  /** Whether token `t` is among the M: those the policy sampled unless told. */
-  readonly gather?: (trajectory: Trajectory, t: number) => boolean;
+  /** Token ids that there are; any unless told. */
+  readonly vocabulary?: number;
 }
 
 /**
@@ -44,7 +44,7 @@ export interface PackOptions {
  */
 export function packMicroBatch(
   batch: readonly Scored[],
-  { reference = null, weight = () => 1, gather = ({ lossMask }, t) => lossMask[t] === 1 }: PackOptions = {},
+  { reference = null, weight = () => 1, vocabulary = Infinity }: PackOptions = {},
 ): MicroBatch {
   const rows: number[] = [],
     targets: number[] = [],
@@ -56,13 +56,13 @@ export function packMicroBatch(
   const temperature = batch[0]?.trajectory.sampling.temperature as number;
   let first = 0;
   for (const row of batch) {
-    check(row, temperature);
+    check(row, temperature, vocabulary);
     const { trajectory } = row;
     const { ids, lossMask, logProbs } = trajectory;
     const length = forwardTokens(trajectory);
     const before = rows.length;
     for (let t = 1; t <= length; t++) {
-      if (!gather(trajectory, t)) continue;
+      if (lossMask[t] !== 1) continue;
       rows.push(first + t - 1);
       targets.push(ids[t] as number);
       old.push(logProbs[t] as number);
@@ -85,7 +85,7 @@ export function packMicroBatch(
   };
 }
 
-function check(row: Scored, temperature: number): void {
+function check(row: Scored, temperature: number, vocabulary: number): void {
   const { key, ids, lossMask, logProbs, promptLength, sampling } = row.trajectory;
   const where = `trajectory ${key.step}/${key.question}/${key.rollout}`;
   if (!(sampling.temperature > 0))
@@ -111,6 +111,9 @@ function check(row: Scored, temperature: number): void {
       got: `${lossMask.length} and ${logProbs.length}`,
     });
   }
+  const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
+  if (wrong !== undefined)
+    throw new ShapeError({ where, what: "an id is no token", expected: `integers from 0, below ${vocabulary}`, got: String(wrong) });
   if (typeof row.advantage !== "number" && row.advantage.length !== ids.length)
     throw new ShapeError({
       where,

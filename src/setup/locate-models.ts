@@ -1,9 +1,9 @@
 /** All models that a configuration names, found on this machine or fetched from the Hub, before anything is opened. */
-import { describeFound, findModel, type Environment, type FoundModel } from "../hub/find-model.ts";
+import type { Environment, FoundModel } from "../hub/find-model.ts";
 import { keys, valueAt } from "../config/keys.ts";
 import type { Config } from "../config/index.ts";
 import type { TextStream } from "../log/progress.ts";
-import { DownloadBar } from "./download-progress.ts";
+import { findShown } from "./download-progress.ts";
 
 /** Where the models of a configuration are. */
 export interface ConfigModels {
@@ -41,17 +41,10 @@ export async function locateConfigModels(config: Config, options: LocateModelsOp
   for (const { key, model } of keys) {
     const source = valueAt(config, key);
     if (!model || typeof source !== "string") continue;
-    const bar = new DownloadBar(stream);
-    let one: FoundModel;
-    try {
-      const kind = adapterKeys.includes(key) ? "adapter" : "model";
-      one = await findModel(source, { where: key, kind, env, signal, onProgress: bar.onProgress, onNote: bar.onNote });
-    } finally {
-      bar.finish();
-    }
+    const kind = adapterKeys.includes(key) ? "adapter" : "model";
+    const one = await findShown(source, { where: key, kind, env, signal }, stream, `${key} `);
     found.set(key, one);
     if (one.hub === null) continue;
-    stream.write(`${key} ${describeFound(one)}\n`);
     opened = withValue(opened, key, one.folder);
     pinned = withValue(pinned, key, `${one.hub.id}@${one.hub.commit}`);
   }

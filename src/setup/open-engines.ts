@@ -9,8 +9,9 @@ import type { Closing } from "./closing.ts";
 import { curriculum, simulatorName } from "./open-agents.ts";
 import type { Model } from "./open-model.ts";
 import { promptSet } from "./prompt-set.ts";
-import { hasFunctions, loadModule, named } from "./user-module.ts";
+import { checkShape, hasFunctions, loadModule, named, type Shape } from "./user-module.ts";
 import { ConfigError } from "../util/errors.ts";
+import { callOwn } from "../util/own-code.ts";
 
 export class Engines {
   /** Where engines tell what a person should know. */
@@ -39,9 +40,12 @@ export class Engines {
     await this.#open(config, "simulated", closing, { generator, model: simulatorName, adapter, tokenizer, chatTemplate, vocabulary });
   }
 
-  /** The engine of that name. It was opened. */
+  /** The engine of that name. @throws ConfigError where the configuration does not use it: it was not opened. */
   get(name: string): Engine {
-    return (this.#opened.get(name) as OpenedEngine).engine;
+    const opened = this.#opened.get(name);
+    if (opened !== undefined) return opened.engine;
+    const expected = [...this.#opened.keys()].join(", ") || "none";
+    throw new ConfigError({ where: "engines.get", what: "that engine is not open", expected, got: name });
   }
 
   /** Null where no simulator is used. */
@@ -66,7 +70,7 @@ export class Engines {
     };
     const opened = await openNamed(config, name, context);
     this.#opened.set(name, opened);
-    closing.add(opened.engine, (one) => one.close());
+    closing.add(opened.engine, (one) => callOwn(`search engine ${one.name}`, () => one.close(), { what: "does not close" }));
   }
 }
 
@@ -76,33 +80,25 @@ function runsHere(config: Config, name: string): boolean {
   return kind?.runsHere?.(config[kind.section]) === true;
 }
 
+export const engineShape: Shape = {
+  what: "an engine: { name, search, close }, or { name, simulate, noiseProbability, close }",
+  fits: (value) => hasFunctions(value, "search", "close") || hasFunctions(value, "simulate", "noiseProbability", "close"),
+};
+
 /** An engine of the table, or a module's. */
 async function openNamed(config: Config, name: string, context: EngineContext): Promise<OpenedEngine> {
   const known = engineKind(name);
   if (known !== undefined) return known.open(config[known.section], context);
   const key = name === config.search.engine ? "search.engine" : "evaluation.engine";
-  const open = await loadModule(name, {
-    key,
-    what: "an engine ({ name, search, close }), or a function of (settings, context) that returns one or a promise of one",
-    take: (exported, file) => {
-      const take = (engine: unknown): Engine | null => (isEngine(engine) ? named(engine, file) : null);
-      if (typeof exported === "function") return async () => take(await (exported as UserEngine)(config.search.settings, context));
-      const engine = take(exported);
-      return engine === null ? null : () => Promise.resolve(engine);
-    },
+  const exported = await loadModule<Engine | UserEngine>(name, key, {
+    what: `${engineShape.what}; or a function of (settings, context) that returns one or a promise of one`,
+    fits: (value) => typeof value === "function" || engineShape.fits(value),
   });
-  const engine = await open();
-  if (engine !== null) return { engine };
-  throw new ConfigError({
-    where: `${key}=${name}`,
-    what: "its function returns no engine",
-    expected: "{ name, search, close }, or a promise of one",
-  });
+  if (typeof exported !== "function") return { engine: exported };
+  const where = `${key}=${name}`;
+  const opened = await callOwn(where, () => exported(config.search.settings, context), { what: "does not open" });
+  return { engine: named(where, checkShape<Engine>(where, opened, engineShape, "its function returns no engine"), name) };
 }
 
 /** What a module of the user's own may export instead of an engine. */
 type UserEngine = (settings: Config["search"]["settings"], context: EngineContext) => unknown;
-
-function isEngine(value: unknown): value is Engine {
-  return hasFunctions(value, "search", "close") || hasFunctions(value, "simulate", "noiseProbability", "close");
-}
