@@ -60,6 +60,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
 
   // Roll out G trajectories of each. All run at once in one batch; every query draws useful or noisy with probability p(step).
   clock.start("rollout");
+  const noise = await curriculumMetrics(engine, step);
   const tasks = groupTasks(asked, train.groupSize, step);
   const { vocabulary } = policy.decoder.config;
   const watching = { signal: run.signal, onFinished: options.onRollout, vocabulary };
@@ -90,7 +91,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   const metrics = {
     ...rolloutMetrics(scored),
     ...searchMetrics(trajectories),
-    ...(await curriculumMetrics(engine, step)),
+    ...noise,
     ...updateMetrics(updates),
   };
   return { step, scored, updates, metrics, costs: stepCosts(run), made: madeOf({ method, engine, reward }) };
@@ -102,7 +103,8 @@ async function curriculumMetrics(engine: Engine, step: number): Promise<Metrics>
   const where = `search engine ${engine.name}`;
   const noise = await callOwn(where, () => engine.noiseProbability(step));
   const shape = { what: "a probability", fits: (value: unknown) => typeof value === "number" && value >= 0 && value <= 1 };
-  return { "curriculum/noise_probability": checkShape(where, noise, shape, "its noiseProbability is none") };
+  checkShape(where, noise, shape, "its noiseProbability is none");
+  return { "curriculum/noise_probability": noise };
 }
 
 /** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */
@@ -142,7 +144,10 @@ const isText = (value: unknown): boolean => typeof value === "string";
 const aFunction: Shape = { what: "a function", fits: (value) => typeof value === "function" };
 const runShape: Shape = {
   what: "the `run` of what openTraining opens",
-  fits: (value) => ["config", "policy", "optimizer", "questions"].every((name) => Object(value)[name] instanceof Object),
+  fits: (value) =>
+    ["config", "policy", "optimizer", "questions"].every(
+      (name) => (value as Partial<Record<string, unknown>> | undefined)?.[name] instanceof Object,
+    ),
 };
 const stepShapes = { ...partShapes, onRollout: aFunction };
 const trainingShapes: Readonly<Record<keyof OpenTrainingOptions, Shape>> = {

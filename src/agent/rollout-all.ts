@@ -96,7 +96,8 @@ function checked(where: string, made: unknown, { question, key }: RolloutTask, v
   const fields = { key: isObject(given.key), question: isObject(given.question), sampling: isObject(given.sampling), ...others };
   for (const [name, right] of Object.entries(fields))
     expect(right, `its trajectory has no ${name}`, "as in SearchTrajectory", kindOf(given[name as keyof typeof fields]));
-  const [own, { id }] = [named(given.key as TrajectoryKey), given.question as Question];
+  const own = named(given.key as TrajectoryKey);
+  const { id } = given.question as { readonly id: unknown };
   expect(own === named(key), "returns the trajectory of another rollout", named(key), own);
   expect(id === question.id, "returns the trajectory of another question", question.id, String(id));
   const lengths = [ids, lossMask, logProbs].map((list) => (Array.isArray(list) ? String(list.length) : kindOf(list)));

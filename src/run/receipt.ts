@@ -141,7 +141,7 @@ function hashSave(save: Readonly<Record<string, string>>): string {
   return createHash("sha256").update(lines.join("")).digest("hex");
 }
 
-export function hashConfiguration(config: object): string {
+function hashConfiguration(config: object): string {
   return createHash("sha256").update(JSON.stringify(config)).digest("hex");
 }
 

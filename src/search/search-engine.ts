@@ -70,7 +70,7 @@ export async function ask(engine: Engine, request: SimulatorRequest): Promise<Se
       got: JSON.stringify(documents)?.slice(0, 80) ?? "nothing",
     });
   // A module of the user's own may leave it out.
-  const { kind = "real", text } = result as SearchResult;
+  const { kind = "real", text } = result as Partial<SearchResult>;
   if (!["useful", "noisy", "real"].includes(kind) || !["undefined", "string"].includes(typeof text))
     throw new DataError({
       where,

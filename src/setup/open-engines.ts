@@ -97,7 +97,8 @@ async function openNamed(config: Config, name: string, context: EngineContext): 
   if (typeof exported !== "function") return { engine: exported };
   const where = `${key}=${name}`;
   const opened = await callOwn(where, () => exported(config.search.settings, context), { what: "does not open" });
-  return { engine: named(where, checkShape<Engine>(where, opened, engineShape, "its function returns no engine"), name) };
+  checkShape(where, opened, engineShape, "its function returns no engine");
+  return { engine: named(where, opened as Engine, name) };
 }
 
 /** What a module of the user's own may export instead of an engine. */

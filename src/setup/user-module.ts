@@ -40,13 +40,13 @@ export async function loadModule<T extends object>(file: string, key: string, sh
   const load = (): Promise<{ readonly default?: unknown }> => import(pathToFileURL(resolve(file)).href) as never;
   const loaded = await callOwn(where, load, { what: "does not load" });
   if (loaded.default === undefined) throw wrong(where, "its default export is something else", shape, "no default export");
-  return named(where, checkShape<T>(where, loaded.default, shape, "its default export is something else"), file);
+  checkShape(where, loaded.default, shape, "its default export is something else");
+  return named(where, loaded.default as T, file);
 }
 
 /** @throws ConfigError where a value is something else; a class is never what is asked for. */
-export function checkShape<T>(where: string, value: unknown, shape: Shape, what = "is something else"): T {
-  if (shape.fits(value) && !isClass(value)) return value as T;
-  throw wrong(where, what, shape, kindOf(value));
+export function checkShape(where: string, value: unknown, shape: Shape, what = "is something else"): void {
+  if (!shape.fits(value) || isClass(value)) throw wrong(where, what, shape, kindOf(value));
 }
 
 /** Checks an object of options, field by field. @throws ConfigError for one that is unknown or something else. */

@@ -51,9 +51,8 @@ describe("code of the user's", () => {
     ["an object", { code: 1 }, "it throws an object with code, which is no Error"],
   ])("that throws %s is one error with it as cause", async (_, thrown, text) => {
     const error = await errorOf(() =>
-      callOwn("reward mine", () => {
-        throw thrown;
-      }),
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
+      callOwn("reward mine", () => Promise.reject(thrown)),
     );
     expect(error.complaint).toMatchObject({ where: "reward mine", what: `fails: ${text}` });
     expect(error.cause).toBe(thrown);
@@ -61,7 +60,7 @@ describe("code of the user's", () => {
 
   it("shows the lines of its own in the stack, and no others", async () => {
     const reward = await openReward(module("export default function mine() {\n  return undefined.length;\n}\n"));
-    const error = await errorOf(() => payAll(reward, [trajectoryOf({ ids: [1, 2], mask: "01" }) as SearchTrajectory]));
+    const error = await errorOf(() => payAll(reward, [trajectoryOf({ ids: [1, 2], mask: "01" })]));
     expect(error.message).toMatch(
       /^reward mine of rollout 1\/0\/0: fails: Cannot read properties of undefined .*\n {2}at .*own\d+\.mjs:2:/,
     );

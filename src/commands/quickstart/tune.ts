@@ -32,7 +32,7 @@ export interface TuneOptions {
 const saveEvery = 100;
 
 /** Learning rate at update `u` (from 0) with `share` of the phase's tokens done: linear warm-up times cosine from 1 to `finalShare`. */
-export function phaseLearningRate({ learningRate, warmupUpdates, finalShare }: Phase, u: number, share: number): number {
+function phaseLearningRate({ learningRate, warmupUpdates, finalShare }: Phase, u: number, share: number): number {
   const warm = Math.min(1, (u + 1) / Math.max(1, warmupUpdates));
   return learningRate * warm * (finalShare + (1 - finalShare) * 0.5 * (1 + Math.cos(Math.PI * Math.min(1, share))));
 }

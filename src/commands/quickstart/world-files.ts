@@ -39,7 +39,7 @@ export function alternate(questions: readonly QuickstartQuestion[]): QuickstartQ
 }
 
 /** The share of each relation, its commonest answer, and what blind guessing would score: the floor under every result. */
-export function guessingTable(questions: readonly QuickstartQuestion[]): string {
+function guessingTable(questions: readonly QuickstartQuestion[]): string {
   const rows = commonestAnswers(questions);
   const table = formatTable(
     [
