@@ -23,14 +23,17 @@ import type { TokenLogProbs } from "./rl/packing.ts";
 import type { Scored } from "./rl/trajectory.ts";
 import { tokenLogProbs, update, type ForwardSettings } from "./rl/update.ts";
 import type { UpdateStats } from "./rl/update-stats.ts";
+import type { InputHashes } from "./run/inputs.ts";
 import { Journal, type JournalOptions, type Validation } from "./run/journal.ts";
 import { validate } from "./run/judge.ts";
 import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/open-run.ts";
 import { payAll } from "./run/reward.ts";
-import { diverged, madeOf, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
+import { diverged, madeOf, partShapes, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
 import type { States } from "./run/states.ts";
-import { ConfigError, ZeroSearchError } from "./util/errors.ts";
 import type { Engine } from "./search/search-engine.ts";
+import { checkFields, checkShape, type Shape } from "./setup/user-module.ts";
+import { ConfigError, ZeroSearchError } from "./util/errors.ts";
+import { callOwn } from "./util/own-code.ts";
 
 /** One's own in place of what the run was opened with. */
 export interface StepOptions extends Partial<StepParts> {
@@ -38,8 +41,14 @@ export interface StepOptions extends Partial<StepParts> {
   readonly onRollout?: RolloutAllOptions["onFinished"];
 }
 
-/** One step of training. Nothing in it depends on a clock, on the number of threads, or on what an earlier process did. */
+/**
+ * One step of training. Nothing in it depends on a clock, on the number of threads, or on what an earlier process did.
+ * @throws ConfigError, ServerError, DataError naming the method, engine or reward that fails or gives something else; DeviceError;
+ *   ZeroSearchError where the update diverged, of which nothing is kept; the signal's reason when it fires.
+ */
 export async function trainStep(run: StepRun, step: number, options: StepOptions = {}): Promise<StepResult> {
+  checkShape("trainStep", run, runShape, "its first argument is no run");
+  checkFields("trainStep", options, stepShapes);
   const { config, policy, optimizer, clock } = run;
   const { method = run.method, engine = run.engine, reward = run.reward } = options;
   const { train, algorithm } = config;
@@ -51,8 +60,11 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
 
   // Roll out G trajectories of each. All run at once in one batch; every query draws useful or noisy with probability p(step).
   clock.start("rollout");
+  const noise = await curriculumMetrics(engine, step);
   const tasks = groupTasks(asked, train.groupSize, step);
-  const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, { signal: run.signal, onFinished: options.onRollout });
+  const { vocabulary } = policy.decoder.config;
+  const watching = { signal: run.signal, onFinished: options.onRollout, vocabulary };
+  const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, watching);
 
   // Reward, and the advantage of each trajectory over its group.
   const rewards = await payAll(reward, trajectories);
@@ -79,15 +91,20 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   const metrics = {
     ...rolloutMetrics(scored),
     ...searchMetrics(trajectories),
-    ...curriculumMetrics(engine, step),
+    ...noise,
     ...updateMetrics(updates),
   };
   return { step, scored, updates, metrics, costs: stepCosts(run), made: madeOf({ method, engine, reward }) };
 }
 
 /** The probability of noise at this step, where the engine is a simulator. */
-function curriculumMetrics(engine: Engine, step: number): Metrics {
-  return "simulate" in engine ? { "curriculum/noise_probability": engine.noiseProbability(step) } : {};
+async function curriculumMetrics(engine: Engine, step: number): Promise<Metrics> {
+  if (!("simulate" in engine)) return {};
+  const where = `search engine ${engine.name}`;
+  const noise = await callOwn(where, () => engine.noiseProbability(step));
+  const shape = { what: "a probability", fits: (value: unknown) => typeof value === "number" && value >= 0 && value <= 1 };
+  checkShape(where, noise, shape, "its noiseProbability is none");
+  return { "curriculum/noise_probability": noise };
 }
 
 /** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */
@@ -102,9 +119,16 @@ async function referenceLogProbs(
   return tokenLogProbs(reference.decoder, trajectories, { ...settings, adapter: reference.adapter });
 }
 
-/** Opens a run, unless the device that it takes cannot hold its step. @throws as `openRun`, `refuseWhatCannotFit` */
-export function openTrainingRun(command: TrainCommand, options: OpenRunOptions): Promise<OpenedRun> {
-  return openRun(command, options, (config, questions, device) => refuseWhatCannotFit(config, questions, device, trainStep));
+/**
+ * Opens a run, unless the device that it takes cannot hold its step.
+ * @param inputs - hashes of what goes in, where they are known
+ * @throws as `openRun`, `refuseWhatCannotFit`
+ */
+export function openTrainingRun(command: TrainCommand, options: OpenRunOptions, inputs?: InputHashes): Promise<OpenedRun> {
+  return openRun(command, options, {
+    refuse: (config, questions, device) => refuseWhatCannotFit(config, questions, device, trainStep),
+    inputs,
+  });
 }
 
 export interface OpenTrainingOptions extends OpenRunOptions, JournalOptions {
@@ -116,6 +140,25 @@ export interface OpenTrainingOptions extends OpenRunOptions, JournalOptions {
   readonly resume?: string | boolean;
 }
 
+const isText = (value: unknown): boolean => typeof value === "string";
+const aFunction: Shape = { what: "a function", fits: (value) => typeof value === "function" };
+const runShape: Shape = {
+  what: "the `run` of what openTraining opens",
+  fits: (value) =>
+    ["config", "policy", "optimizer", "questions"].every(
+      (name) => (value as Partial<Record<string, unknown>> | undefined)?.[name] instanceof Object,
+    ),
+};
+const stepShapes = { ...partShapes, onRollout: aFunction };
+const trainingShapes: Readonly<Record<keyof OpenTrainingOptions, Shape>> = {
+  ...partShapes,
+  config: { what: "a YAML file", fits: isText },
+  settings: { what: "a list of key=value", fits: (value) => Array.isArray(value) && value.every(isText) },
+  resume: { what: "the name of a run, true or false", fits: (value) => isText(value) || typeof value === "boolean" },
+  signal: { what: "an AbortSignal", fits: (value) => value instanceof AbortSignal },
+  progress: { what: "true or false", fits: (value) => typeof value === "boolean" },
+};
+
 /**
  * Opens a training run, new or resumed:
  *
@@ -123,17 +166,19 @@ export interface OpenTrainingOptions extends OpenRunOptions, JournalOptions {
  *     for await (const { step, metrics } of training.steps()) ...
  *     await training.close();
  *
- * @throws ConfigError, FileError, DataError, DeviceError before anything is written, when something given is wrong.
+ * @throws ConfigError, FileError, DataError, DeviceError, ServerError (a simulator's endpoint) before anything is written, when something
+ *   given is wrong.
  */
-export async function openTraining({ config, settings = [], resume = false, ...options }: OpenTrainingOptions): Promise<Training> {
+export async function openTraining(given: OpenTrainingOptions): Promise<Training> {
+  checkFields("openTraining", given, trainingShapes);
+  const { config, settings = [], resume = false, ...options } = given;
   const opened = await openTrainingRun(trainCommand({ config, settings, resume }), options);
   try {
     for (const note of opened.notes) process.stdout.write(`${note}\n`);
     await prepareRun(opened.run);
     return await Training.begin(opened, options);
   } catch (error) {
-    await opened.closing.close();
-    throw error;
+    return opened.closing.failed(error);
   }
 }
 
@@ -150,6 +195,8 @@ export class Training {
   readonly #opened: OpenedRun;
   /** Optimiser updates done when the journal was opened. */
   readonly #updates: number;
+  /** Whether a loop over `steps` has begun and not ended. */
+  #looping = false;
 
   private constructor(opened: OpenedRun, journal: Journal) {
     this.run = opened.run;
@@ -171,18 +218,29 @@ export class Training {
   /**
    * Trains the steps that are left, each logged, validated and saved as `node train.js` does. Leaving the loop leaves the run whole:
    * `save` keeps the last step.
-   * @throws what `trainStep` throws; the signal's reason when it fires.
+   * @throws what `trainStep` throws; the signal's reason when it fires; ZeroSearchError where another loop is under way.
    */
   async *steps(options: Pick<StepOptions, "onRollout"> = {}): AsyncGenerator<StepReport> {
     const { run, journal } = this;
     const { steps, questionsPerStep, groupSize } = run.config.train;
     const onRollout = options.onRollout ?? journal.showing("rollouts", questionsPerStep * groupSize);
-    while (journal.done < steps) {
-      const result = await trainStep(run, journal.done + 1, { ...options, onRollout });
-      const validation = await validate(this, result);
-      if (this.states.due(journal.record(result, validation))) await this.save();
-      yield { ...result, validation };
-      run.signal.throwIfAborted();
+    if (this.#looping)
+      throw new ZeroSearchError({
+        where: "training.steps",
+        what: "another loop over the steps of this training is under way",
+        hint: "Leave it first (break, or return() of its iterator): steps follow each other.",
+      });
+    this.#looping = true;
+    try {
+      while (journal.done < steps) {
+        const result = await trainStep(run, journal.done + 1, { ...options, onRollout });
+        const validation = await validate(this, result);
+        if (this.states.due(journal.record(result, validation))) await this.save();
+        yield { ...result, validation };
+        run.signal.throwIfAborted();
+      }
+    } finally {
+      this.#looping = false;
     }
   }
 
@@ -205,7 +263,7 @@ export class Training {
     if (saved !== null) await this.journal.noteSaved(saved);
   }
 
-  /** Ends the run: what is not saved is lost. */
+  /** Ends the run: what is not saved is lost. @throws ConfigError where an engine of the user's does not close; all else is closed. */
   async close(): Promise<void> {
     await this.#opened.closing.close();
   }

@@ -1,6 +1,8 @@
 /** All rollouts of a step, or of an evaluation, at once. */
 import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import { abortReason } from "../util/abort.ts";
+import { DataError } from "../util/errors.ts";
+import { callOwn, kindOf } from "../util/own-code.ts";
 import type { TrajectoryKey } from "../generate/types.ts";
 import type { AgentContext, Method } from "./methods/method.ts";
 
@@ -14,6 +16,8 @@ export interface RolloutAllOptions {
   readonly signal?: AbortSignal;
   /** Called as each rollout ends, in the order in which they end. */
   readonly onFinished?: ((trajectory: SearchTrajectory, finished: number) => void) | undefined;
+  /** Token ids that there are, 0 to this: others are refused. */
+  readonly vocabulary?: number;
 }
 
 /** The tasks of one training step: `groupSize` rollouts of each question, in order. `index` names the question for its random numbers. */
@@ -35,6 +39,7 @@ export function evaluationTasks(questions: readonly Question[]): RolloutTask[] {
 /**
  * Starts every rollout together over one generator and returns the trajectories in the order of the tasks, whatever the order in
  * which they end. If one fails, the others are given up, their sequences closed, and its error is thrown.
+ * @throws errors of ours as they are, others of the method's as ConfigError; DataError for what is not the trajectory that was asked for.
  */
 export async function rolloutAll(
   tasks: readonly RolloutTask[],
@@ -58,7 +63,9 @@ export async function rolloutAll(
   const runs = tasks.map(async ({ question, key }, index): Promise<SearchTrajectory> => {
     const own = (controllers[index] as AbortController).signal;
     if (own.aborted) throw abortReason(own);
-    const trajectory = await method.run(question, { ...context, key, signal: own });
+    const where = `method ${method.name} of rollout ${named(key)}`;
+    const made = await callOwn(where, () => method.run(question, { ...context, key, signal: own }), { signal: own });
+    const trajectory = checked(where, made, { question, key }, options.vocabulary);
     options.onFinished?.(trajectory, ++finished);
     return trajectory;
   });
@@ -70,4 +77,38 @@ export async function rolloutAll(
   } finally {
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+function named({ step, question, rollout }: TrajectoryKey): string {
+  return `${step}/${question}/${rollout}`;
+}
+
+/** What a method made, which may be the user's own. @throws DataError where it is not the trajectory of `task`. */
+function checked(where: string, made: unknown, { question, key }: RolloutTask, vocabulary = Infinity): SearchTrajectory {
+  const expect = (right: boolean, what: string, expected: string, got: string): void => {
+    if (!right) throw new DataError({ where, what, expected, got });
+  };
+  const isObject = (value: unknown): value is object => typeof value === "object" && value !== null;
+  expect(isObject(made), "returns no trajectory", "a SearchTrajectory, or a promise of one", kindOf(made));
+  const given = made as Readonly<Record<keyof SearchTrajectory, unknown>>;
+  const { ids, lossMask, logProbs } = given;
+  const others = { answer: given.answer === null || typeof given.answer === "string", searches: Array.isArray(given.searches) };
+  const fields = { key: isObject(given.key), question: isObject(given.question), sampling: isObject(given.sampling), ...others };
+  for (const [name, right] of Object.entries(fields))
+    expect(right, `its trajectory has no ${name}`, "as in SearchTrajectory", kindOf(given[name as keyof typeof fields]));
+  const own = named(given.key as TrajectoryKey);
+  const { id } = given.question as { readonly id: unknown };
+  expect(own === named(key), "returns the trajectory of another rollout", named(key), own);
+  expect(id === question.id, "returns the trajectory of another question", question.id, String(id));
+  const lengths = [ids, lossMask, logProbs].map((list) => (Array.isArray(list) ? String(list.length) : kindOf(list)));
+  const aligned = Array.isArray(ids) && lengths.every((length) => length === String(ids.length));
+  expect(aligned, "ids, lossMask and logProbs do not fit", "three lists of one length", lengths.join(", "));
+  const wrong = (ids as number[]).find((token) => !Number.isInteger(token) || token < 0 || token >= vocabulary);
+  expect(
+    wrong === undefined,
+    "its trajectory holds an id that is no token",
+    vocabulary < Infinity ? `integers from 0 to ${vocabulary - 1}` : "integers from 0",
+    String(wrong),
+  );
+  return made as SearchTrajectory;
 }

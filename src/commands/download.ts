@@ -1,7 +1,6 @@
 /** `zerosearch download`: fetches a model from the Hub into the local cache, or says where it is. */
-import { describeFound, findModel } from "../hub/find-model.ts";
 import type { ArgumentSpec } from "../config/index.ts";
-import { DownloadBar } from "../setup/download-progress.ts";
+import { findShown } from "../setup/download-progress.ts";
 import { ConfigError } from "../util/errors.ts";
 import { readArguments, say, untilInterrupted } from "./program.ts";
 
@@ -33,13 +32,9 @@ export async function main(argv: readonly string[]): Promise<void> {
   const { options, words } = read;
   const source = sourceOf(words[0], options.get("revision"));
   const kind = options.has("adapter") ? "adapter" : "model";
-  const bar = new DownloadBar(process.stderr);
-  const { onProgress, onNote } = bar;
-  await untilInterrupted(async (signal) => {
-    const found = await findModel(source, { kind, update: true, signal, onProgress, onNote }).finally(() => bar.finish());
-    if (found.hub !== null) process.stderr.write(`${describeFound(found)}\n`);
-    say(found.folder);
-  }, "Interrupted: the same command goes on where this one stopped.\n");
+  await untilInterrupted(async (signal) => say((await findShown(source, { kind, update: true, signal }, process.stderr)).folder), {
+    leave: () => process.stderr.write("Interrupted: the same command goes on where this one stopped.\n"),
+  });
 }
 
 function sourceOf(id: string | undefined, revision: string | undefined): string {

@@ -1,21 +1,21 @@
 /** `zerosearch evaluate`: judges a policy as a training run does before and after, without training. */
-import { rmSync } from "node:fs";
-import { basename, join } from "node:path";
-import { methods } from "../agent/methods/index.ts";
-import { checkPromptsFit } from "../agent/prompts.ts";
-import { writeFileAtomic } from "../checkpoint/atomic.ts";
+import { mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { writeFault, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { enginesUsed, packagedConfig, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
+import { evaluationFile, judgedFile, judgeSettings } from "../run/judge.ts";
 import { openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
-import { openMethod, simulatorPositions } from "../setup/open-agents.ts";
+import { simulatorPositions } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
+import { checkMethodFits, openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
-import { ConfigError } from "../util/errors.ts";
-import { readArguments, say, untilInterrupted } from "./program.ts";
+import { ConfigError, FileError } from "../util/errors.ts";
+import { readArguments, say, sayBase, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch evaluate",
@@ -44,6 +44,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (when !== "before" && when !== "after") {
     throw new ConfigError({ where: "--when", what: "wrong value", expected: "before or after", got: when });
   }
+  sayBase(options);
   await untilInterrupted((signal) => evaluate(config, { when, json: options.get("json"), out: options.get("out"), signal }));
 }
 
@@ -55,50 +56,43 @@ interface Wanted {
 }
 
 async function evaluate(config: Config, { when, json, out, signal }: Wanted): Promise<void> {
-  const { evaluation, rollout, lora, seed } = config;
   const closing = new Closing();
-  try {
+  await closing.after(async () => {
     const questions = await openTest(config);
-    const method = await openMethod(rollout.method);
+    const method = await openMethod(config.rollout.method);
     const used = enginesUsed(config, "evaluate", method.searches);
     const engines = await Engines.open(config, used, closing);
     const positions = used.includes("simulated") ? simulatorPositions(config, questions) : null;
     const opened = await openPolicy(config, { simulatorPositions: positions, closing });
     const { policy, simulator, generator } = opened;
-    say(`policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}`);
+    const { model, lora, seed, evaluation } = config;
+    say(`policy ${model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}`);
     if (simulator !== null) await engines.add(config, generator, simulator, closing);
-    const engine = engines.get(evaluation.engine);
-    const { simulate } = engines;
-    if (method.searches !== false && evaluation.robustness && simulate === null)
+    if (method.searches !== false && evaluation.robustness && engines.simulate === null)
       say("no simulator is configured: how the policy takes useless documents is not measured");
-    const context = opened.judging(engine);
-    const baselines = evaluation.baselines ? [methods.direct, methods.rag].filter((one) => one !== method) : [];
-    for (const { dialect } of [method, ...baselines])
-      if (dialect !== undefined) checkPromptsFit(questions, dialect, context, Math.min(rollout.maxContextTokens, policy.maxPositions));
+    const context = opened.judging(engines.get(evaluation.engine));
+    const settings = judgeSettings(config, { method, engines, policy });
+    for (const one of [method, ...settings.baselines]) await checkMethodFits(one, questions, context, policy.maxPositions);
     await prepareDevice(opened.device, config, opened, { trains: false });
-    const file = out === undefined ? null : join(out, "judged.jsonl");
-    if (file !== null) rmSync(file, { force: true });
-    const log = file === null ? null : closing.add(new JsonLines<JudgedRow>(file), (one) => one.close());
-    const judged = await judge({
-      method,
-      baselines,
-      engines: [engine],
-      questions,
-      context,
-      model: basename(policy.source),
-      when,
-      step: null,
-      seed,
-      samples: evaluation.bootstrapSamples,
-      simulated: !evaluation.robustness || simulate === null ? null : { useful: simulate(0), noisy: simulate(1) },
-      onJudged: (row) => log?.append([row]),
-      signal,
-    });
+    const log = out === undefined ? null : closing.add(openJudged(out), (one) => one.close());
+    const onJudged = (row: JudgedRow): void => log?.append([row]);
+    const judged = await judge({ ...settings, questions, context, when, step: null, onJudged, signal });
     log?.sync();
     say(evaluationText([judged], questions));
-    for (const to of [json, ...(out === undefined ? [] : [join(out, "evaluation.json")])])
+    for (const to of [json, ...(out === undefined ? [] : [join(out, evaluationFile)])])
       if (to !== undefined) await writeFileAtomic(to, evaluationJson(judged.rows));
-  } finally {
-    await closing.close();
+  });
+}
+
+/** An empty `judged.jsonl`; what an earlier evaluation left beside it goes first. @throws FileError */
+function openJudged(folder: string): JsonLines<JudgedRow> {
+  try {
+    mkdirSync(folder, { recursive: true });
+    for (const name of [evaluationFile, judgedFile]) rmSync(join(folder, name), { force: true });
+  } catch (cause) {
+    const { code = "", message } = cause as NodeJS.ErrnoException;
+    const [what, hint] = writeFault(code, message);
+    throw new FileError({ where: `--out ${folder}`, what, hint: `${hint}; nothing was judged` }, { cause });
   }
+  return new JsonLines(join(folder, judgedFile));
 }

@@ -1,10 +1,10 @@
 /** `zerosearch export`: a model's folder anew, in another type, sharded, or with a LoRA adapter merged into it. */
 import type { ArgumentSpec } from "../config/arguments.ts";
-import { describeFound, findModel, type ModelKind } from "../hub/find-model.ts";
+import type { ModelKind } from "../hub/find-model.ts";
 import { exportModel } from "../checkpoint/merge.ts";
 import { readAdapterConfig } from "../checkpoint/peft-config.ts";
 import { formatCount, formatDuration, Progress } from "../log/progress.ts";
-import { DownloadBar } from "../setup/download-progress.ts";
+import { findShown } from "../setup/download-progress.ts";
 import { formatBytes } from "../util/bytes.ts";
 import { ConfigError } from "../util/errors.ts";
 import { readArguments, say, untilInterrupted } from "./program.ts";
@@ -34,37 +34,35 @@ export async function main(argv: readonly string[]): Promise<void> {
   const dtype = dtypeOf(options.get("dtype"));
   const maxShardBytes = shardBytes(options.get("shard-gb"));
   const given = options.get("adapter");
-  await untilInterrupted(async (signal) => {
-    const find = async (source: string, where: string, kind: ModelKind): Promise<string> => {
-      const bar = new DownloadBar();
-      try {
-        const found = await findModel(source, { where, kind, signal, onProgress: bar.onProgress, onNote: bar.onNote });
-        if (found.hub !== null) bar.onNote(describeFound(found));
-        return found.folder;
-      } finally {
-        bar.finish();
-      }
-    };
-    const base = await find(from, "--from", "model");
-    const adapter = given === undefined ? undefined : await find(given, "--adapter", "adapter");
-    if (adapter !== undefined) say(await adapterLine(adapter));
-    const start = performance.now();
-    let progress: Progress | null = null;
-    const done = await exportModel({
-      ...{ base, adapter, to, dtype, maxShardBytes },
-      onProgress(bytes, total) {
-        // A write that is broken off leaves nothing behind.
-        signal.throwIfAborted();
-        progress ??= new Progress({ label: "writing", total: Math.ceil(total / MIB), unit: "MiB", plainInterval: 5000 });
-        progress.update(bytes === total ? Math.ceil(total / MIB) : Math.floor(bytes / MIB));
-      },
-    }).finally(() => progress?.finish());
-    const [seconds, merged] = [(performance.now() - start) / 1000, done.merged === 0 ? "" : `, ${formatCount(done.merged)} of them merged`];
-    const files = done.files.length === 1 ? done.files[0]! : `${done.files.length} files`;
-    say(
-      `${formatCount(done.tensors)} tensors${merged}: ${formatBytes(done.bytes)} of ${done.dtypes.join(" and ")} in ${files}, written to ${to} in ${formatDuration(seconds)}`,
-    );
-  }, "interrupted: nothing was written\n");
+  await untilInterrupted(
+    async (signal) => {
+      const find = async (source: string, where: string, kind: ModelKind): Promise<string> =>
+        (await findShown(source, { where, kind, signal })).folder;
+      const base = await find(from, "--from", "model");
+      const adapter = given === undefined ? undefined : await find(given, "--adapter", "adapter");
+      if (adapter !== undefined) say(await adapterLine(adapter));
+      const start = performance.now();
+      let progress: Progress | null = null;
+      const done = await exportModel({
+        ...{ base, adapter, to, dtype, maxShardBytes },
+        onProgress(bytes, total) {
+          // A write that is broken off leaves nothing behind.
+          signal.throwIfAborted();
+          progress ??= new Progress({ label: "writing", total: Math.ceil(total / MIB), unit: "MiB", plainInterval: 5000 });
+          progress.update(bytes === total ? Math.ceil(total / MIB) : Math.floor(bytes / MIB));
+        },
+      }).finally(() => progress?.finish());
+      const [seconds, merged] = [
+        (performance.now() - start) / 1000,
+        done.merged === 0 ? "" : `, ${formatCount(done.merged)} of them merged`,
+      ];
+      const files = done.files.length === 1 ? done.files[0]! : `${done.files.length} files`;
+      say(
+        `${formatCount(done.tensors)} tensors${merged}: ${formatBytes(done.bytes)} of ${done.dtypes.join(" and ")} in ${files}, written to ${to} in ${formatDuration(seconds)}`,
+      );
+    },
+    { leave: () => process.stderr.write("interrupted: nothing was written\n") },
+  );
 }
 
 /** What is merged, and what of its file has no effect. */

@@ -1,6 +1,7 @@
 /** The programs of this package and how they are started: `npx zerosearch <command>`, `node train.js` for `train`. */
 import { nearest } from "../config/nearest.ts";
 import { ZeroSearchError } from "../util/errors.ts";
+import { untilIdle } from "./program.ts";
 
 export interface Command {
   readonly name: string;
@@ -56,7 +57,7 @@ export async function run(argv: readonly string[]): Promise<void> {
   }
   try {
     const program = await command.load();
-    await program.main(rest);
+    await untilIdle(() => program.main(rest));
   } catch (error) {
     process.stderr.write(`${error instanceof ZeroSearchError ? error.message : describeFault(error)}\n`);
     process.exitCode = 1;

@@ -3,13 +3,13 @@ import { readOverride, resolveConfig, savedSource, type ArgumentSpec } from "../
 import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
 import { prepareRun, type OpenedRun } from "../run/open-run.ts";
 import { codeInputs, hashInputs, type InputHashes } from "../run/inputs.ts";
-import { ReceiptCheck, differingInputs, readReceipt, stepsOf, type Receipt } from "../run/receipt.ts";
+import { ReceiptCheck, differingInputs, lastStep, readReceipt, stepsOf, type Receipt } from "../run/receipt.ts";
 import { locateConfigModels } from "../setup/locate-models.ts";
 import { openTrainingRun, Training } from "../train.ts";
 import { withoutThreads } from "../checkpoint/run-state.ts";
 import { madeOf } from "../run/run.ts";
 import { ConfigError } from "../util/errors.ts";
-import { readArguments, say } from "./program.ts";
+import { readArguments, say, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch reproduce",
@@ -37,30 +37,25 @@ export async function main(argv: readonly string[]): Promise<void> {
   const most = mostSteps(options.get("steps"), receipt);
   const config = resolveConfig([savedSource(receipt.config, file), ...settings.map(readOverride)]);
   // Before anything is opened: a file that differs may not even load.
-  const wrong = differencesOf(receipt, await hashInputs((await locateConfigModels(config)).opened));
+  const inputs = await hashInputs((await locateConfigModels(config)).opened);
+  const wrong = differencesOf(receipt, inputs);
   if (wrong !== "" && !options.has("anyway")) {
     say(`not the same: other inputs than the receipt's: ${wrong}; --anyway runs it all the same`);
     process.exitCode = 1;
     return;
   }
   const interrupt = new AbortController();
-  const onSignal = (): void => interrupt.abort(new Error("interrupted"));
-  process.once("SIGINT", onSignal);
-  const named = { ...config, name: `${config.name}-reproduced` };
-  const opened = await openTrainingRun({ config: named, resume: false, changed: [] }, { signal: interrupt.signal });
-  try {
-    const difference = await compare(receipt, opened, most);
+  const command = { config: { ...config, name: `${config.name}-reproduced` }, resume: false, changed: [] };
+  const opened = await openTrainingRun(command, { signal: interrupt.signal }, inputs);
+  const check = new ReceiptCheck(receipt);
+  const work = async (): Promise<void> => {
+    const difference = await compare(receipt, opened, most, check);
     if (difference !== null) say(`not the same: ${difference}`);
-    else if (wrong !== "") say(`not the same: other inputs than the receipt's: ${wrong}; the same: ${coverage(receipt, most)}`);
-    else say(`the same: ${coverage(receipt, most)}`);
+    else if (wrong !== "") say(`not the same: other inputs than the receipt's: ${wrong}; the same: ${check.compared}`);
+    else say(`the same: ${check.compared}`);
     if (difference !== null || wrong !== "") process.exitCode = 1;
-  } catch (error) {
-    if (error !== interrupt.signal.reason) throw error;
-    process.exitCode = 130;
-  } finally {
-    process.off("SIGINT", onSignal);
-    await opened.closing.close();
-  }
+  };
+  await opened.closing.after(() => untilInterrupted(work, { interrupt }));
 }
 
 /** Says which inputs differ; those of the program itself are a note only, the others are returned. */
@@ -75,7 +70,7 @@ function differencesOf(receipt: Receipt, here: InputHashes): string {
 }
 
 /** What differs first; null where nothing does. */
-async function compare(receipt: Receipt, opened: OpenedRun, most: number | null): Promise<string | null> {
+async function compare(receipt: Receipt, opened: OpenedRun, most: number | null, check: ReceiptCheck): Promise<string | null> {
   const { run } = opened;
   if (withoutThreads(receipt.device.description) !== withoutThreads(run.device.description))
     say(`note: the receipt is of another device, ${receipt.device.description}; bits are promised for the same one only`);
@@ -87,7 +82,6 @@ async function compare(receipt: Receipt, opened: OpenedRun, most: number | null)
   const judged = most === null && receipt.scores !== undefined;
   const before = judged ? await evaluateBefore(run) : null;
   const training = await Training.begin(opened, { progress: true });
-  const check = new ReceiptCheck(receipt);
   const last = most ?? stepsOf(receipt);
   if (last > 0)
     for await (const { step } of training.steps()) {
@@ -101,17 +95,11 @@ async function compare(receipt: Receipt, opened: OpenedRun, most: number | null)
   return check.scores(training.journal.scores);
 }
 
-function coverage(receipt: Receipt, most: number | null): string {
-  const { saves, scores } = receipt;
-  const all = stepsOf(receipt);
-  const last = Math.min(most ?? all, all);
-  const states = Object.keys(saves).filter((step) => Number(step) <= last).length;
-  return `${last} of ${all} steps, the weights of ${states} saved states${most === null && scores !== undefined ? " and the evaluation" : ""}`;
-}
-
+/** The steps to compare: all of the last row that they touch. */
 function mostSteps(given: string | undefined, receipt: Receipt): number | null {
   if (given === undefined) return null;
   const [most, all] = [Number(given), stepsOf(receipt)];
-  if (Number.isInteger(most) && most >= 1 && most <= all) return most;
+  const last = receipt.steps.map(lastStep).find((step) => step >= most);
+  if (Number.isInteger(most) && most >= 1 && last !== undefined) return last;
   throw new ConfigError({ where: "--steps", what: "wrong value", expected: `1 to ${all}`, got: given });
 }

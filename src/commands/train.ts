@@ -1,11 +1,13 @@
 /** `node train.js`: trains, and judges the policy before and after. */
 import { basename } from "node:path";
-import { readTrainCommand } from "../config/index.ts";
+import { parseArguments, readTrainCommand } from "../config/index.ts";
+import { trainSpec } from "../config/train-command.ts";
 import { dryRun } from "../plan/dry-run.ts";
 import { describeModels, describePrompts } from "../run/describe-models.ts";
 import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
 import { prepareRun, type OpenedRun } from "../run/open-run.ts";
 import { openTrainingRun, Training, trainStep } from "../train.ts";
+import { say, sayBase, untilInterrupted } from "./program.ts";
 
 export async function main(argv: readonly string[]): Promise<void> {
   const command = readTrainCommand(argv);
@@ -13,6 +15,8 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.stdout.write(command.print ?? "");
     return;
   }
+  const { options, settings } = parseArguments(argv, trainSpec);
+  if (settings.length > 0 && !command.resume) sayBase(options);
   if (command.dryRun === true) {
     const { plan, text } = await dryRun(command.config, trainStep);
     process.stdout.write(text);
@@ -22,29 +26,21 @@ export async function main(argv: readonly string[]): Promise<void> {
   const interrupt = new AbortController();
   const opened = await openTrainingRun(command, { signal: interrupt.signal });
   let training: Training | null = null;
-  const onSignal = (): void => {
-    if (interrupt.signal.aborted) process.exit(130);
+  const onStop = (): void => {
     const text = "Stopping safely and saving; Ctrl-C again quits now and loses unsaved steps.";
-    if (training === null) process.stdout.write(`${text}\n`);
+    if (training === null) say(text);
     else training.journal.say(text);
-    interrupt.abort(new Error("interrupted"));
   };
-  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
-  try {
-    for (const line of introduction(opened)) process.stdout.write(`${line}\n`);
+  const work = async (): Promise<void> => {
+    for (const line of introduction(opened)) say(line);
     await prepareRun(opened.run);
     const before = await evaluateBefore(opened.run);
     training = await Training.begin(opened, { progress: true });
     const steps = training.steps();
     while ((await steps.next()).done !== true);
     await evaluateAfter(training, before);
-  } catch (error) {
-    if (error !== interrupt.signal.reason) throw error;
-    await leave(opened, training);
-  } finally {
-    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
-    await opened.closing.close();
-  }
+  };
+  await opened.closing.after(() => untilInterrupted(work, { interrupt, onStop, leave: () => leave(opened, training) }));
 }
 
 /** The facts that come first. */
@@ -75,5 +71,4 @@ async function leave({ run: { config }, states, checkpoint }: OpenedRun, trainin
   process.stdout.write(
     `Stopped after step ${done} of ${config.train.steps}${done > 0 ? `; saved in ${states.folder}` : ""}.\nGo on with: ${program} --resume ${config.name}${where}\n`,
   );
-  process.exitCode = 130;
 }

@@ -51,10 +51,6 @@ const columns: readonly Column<EvaluationRow>[] = [
   { title: "valid", value: (row) => (row.valid === undefined ? null : share(row.valid)) },
 ];
 
-export function evaluationTable(rows: readonly EvaluationRow[]): string {
-  return formatTable(columns, rows);
-}
-
 /** Rows with the fields of `evaluation.json`. */
 export function documentedRows(rows: readonly EvaluationRow[]): EvaluationRow[] {
   return rows.map((row) => Object.fromEntries(Object.entries(row).filter(([key]) => key !== "valid")) as unknown as EvaluationRow);
@@ -69,48 +65,46 @@ export function evaluationJson(rows: readonly EvaluationRow[]): string {
 
 /** All tables of one or more evaluations of the same questions. */
 export function evaluationText(evaluations: readonly Evaluation[], questions: readonly Question[]): string {
+  // When an evaluation was made is said by its rows.
+  const dated = <Row extends object>(of: (one: Evaluation) => readonly Row[]): (Row & { readonly when: string })[] =>
+    evaluations.flatMap((one) => of(one).map((row) => ({ when: one.rows[0]?.when ?? "", ...row })));
+  const table = <Row>(titles: readonly Column<Row>[], of: readonly Row[]): string[] => (of.length === 0 ? [] : [formatTable(titles, of)]);
   const tables = [
-    evaluationTable(evaluations.flatMap(({ rows }) => rows)),
-    ...(evaluations.some(({ byHops }) => byHops.length > 0) ? [hopsTable(evaluations)] : []),
-    ...(evaluations.some((one) => one.robustness.length > 0) ? [robustnessTable(evaluations)] : []),
+    formatTable(
+      columns,
+      evaluations.flatMap(({ rows }) => rows),
+    ),
+    ...table(
+      hopsColumns,
+      dated(({ byHops }) => byHops),
+    ),
+    ...table(
+      robustnessColumns,
+      dated(({ robustness }) => robustness),
+    ),
     ...guessing(questions),
   ];
   return `\n${tables.join("\n\n")}`;
 }
 
-/** When an evaluation was made: its rows say so. */
-function whenOf({ rows }: Evaluation): string {
-  return rows[0]?.when ?? "";
-}
+const percent = (value: number): string => `${(100 * value).toFixed(0)} %`;
 
-function hopsTable(evaluations: readonly Evaluation[]): string {
-  const rows = evaluations.flatMap((evaluation) => evaluation.byHops.map((row) => ({ when: whenOf(evaluation), ...row })));
-  return formatTable(
-    [
-      { title: "hops", value: (row) => row.hops },
-      { title: "when", value: (row) => row.when },
-      { title: "n", value: (row) => row.n },
-      { title: "F1", value: (row) => row.f1.toFixed(3) },
-      { title: "searches", value: (row) => row.searches.toFixed(2) },
-      { title: "as many searches as hops", value: (row) => `${(100 * row.enough).toFixed(0)} %` },
-    ],
-    rows,
-  );
-}
+const hopsColumns: readonly Column<HopsRow & { readonly when: string }>[] = [
+  { title: "hops", value: (row) => row.hops },
+  { title: "when", value: (row) => row.when },
+  { title: "n", value: (row) => row.n },
+  { title: "F1", value: (row) => share(row.f1) },
+  { title: "searches", value: (row) => row.searches.toFixed(2) },
+  { title: "as many searches as hops", value: (row) => percent(row.enough) },
+];
 
-function robustnessTable(evaluations: readonly Evaluation[]): string {
-  const rows = evaluations.flatMap((evaluation) => evaluation.robustness.map((row) => ({ when: whenOf(evaluation), ...row })));
-  return formatTable(
-    [
-      { title: "first documents hold", value: (row) => row.first },
-      { title: "when", value: (row) => row.when },
-      { title: "n", value: (row) => row.n },
-      { title: "searched again", value: (row) => `${(100 * row.again).toFixed(0)} %` },
-      { title: "F1", value: (row) => row.f1.toFixed(3) },
-    ],
-    rows,
-  );
-}
+const robustnessColumns: readonly Column<RobustnessSummary & { readonly when: string }>[] = [
+  { title: "first documents hold", value: (row) => row.first },
+  { title: "when", value: (row) => row.when },
+  { title: "n", value: (row) => row.n },
+  { title: "searched again", value: (row) => percent(row.again) },
+  { title: "F1", value: (row) => share(row.f1) },
+];
 
 /** What always giving a relation's commonest answer would score, where the questions say their relation. */
 function guessing(questions: readonly Question[]): string[] {

@@ -5,6 +5,7 @@
 import type { AgentContext, Method } from "../agent/methods/method.ts";
 import type { RolloutAllOptions } from "../agent/rollout-all.ts";
 import type { Question } from "../rl/trajectory.ts";
+import { mean } from "../util/stats.ts";
 import { evaluate, type JudgedTrajectory } from "./evaluate.ts";
 
 export interface RobustnessSummary {
@@ -34,22 +35,14 @@ export async function measureRobustness(
     judged.push(...(await evaluate(questions, method, context, { ...options, onFinished })));
   }
   const searched = judged.filter(({ trajectory }) => trajectory.searches.length > 0);
-  const summary = (first: RobustnessSummary["first"], rows: readonly JudgedTrajectory[]): RobustnessSummary => ({
-    first,
-    n: rows.length,
-    again: share(rows, ({ trajectory }) => trajectory.searches.length > 1),
-    f1: rows.reduce((sum, { scores }) => sum + scores.f1, 0) / Math.max(1, rows.length),
+  return (["useful", "nothing useful"] as const).map((first) => {
+    const rows = searched.filter(({ trajectory }) => (trajectory.searches[0]?.containsGold === true) === (first === "useful"));
+    const average = (value: (row: JudgedTrajectory) => number): number => (rows.length === 0 ? 0 : mean(rows.map(value)));
+    return {
+      first,
+      n: rows.length,
+      again: average(({ trajectory }) => (trajectory.searches.length > 1 ? 1 : 0)),
+      f1: average(({ scores }) => scores.f1),
+    };
   });
-  const holdsAnswer = ({ trajectory }: JudgedTrajectory): boolean => trajectory.searches[0]?.containsGold === true;
-  return [
-    summary("useful", searched.filter(holdsAnswer)),
-    summary(
-      "nothing useful",
-      searched.filter((row) => !holdsAnswer(row)),
-    ),
-  ];
-}
-
-function share<T>(rows: readonly T[], test: (row: T) => boolean): number {
-  return rows.length === 0 ? 0 : rows.filter(test).length / rows.length;
 }

@@ -39,8 +39,6 @@ export interface AdamWOptions {
 export interface StepOutcome {
   /** Global norm of the gradients before clipping. NaN where it was not finite: then nothing has changed. */
   readonly gradNorm: number;
-  /** What clipping multiplied the gradients by. */
-  readonly clip: number;
   /** The update was skipped because of its loss scale, which is halved now: the next one may go well. */
   readonly overflowed: boolean;
 }
@@ -162,13 +160,12 @@ export class AdamW {
   async settle(): Promise<StepOutcome> {
     if (!this.#unsettled || this.#clip === null)
       throw new ZeroSearchError({ where: "AdamW.settle", what: "no update was asked for", hint: "call update() before" });
-    const { lossScale } = this;
-    const [gradNorm = NaN, factor = NaN] = await this.#clip.readFloats();
+    const [gradNorm = NaN] = await this.#clip.readFloats();
     const finite = Number.isFinite(gradNorm);
     if (finite) this.#steps += 1;
     const overflowed = this.#scaler?.settle(finite) ?? false;
     this.#unsettled = false;
-    return { gradNorm, clip: factor * lossScale, overflowed };
+    return { gradNorm, overflowed };
   }
 
   /** Sets every gradient to zero. */

@@ -54,7 +54,7 @@ export function groupAdvantages(rewards: readonly number[], settings: AdvantageS
 /**
  * Scores trajectories in their order. Groups are keyed by (step, question) of their keys, never by a field of the data set: two rows may
  * share an id, and one row may be asked twice.
- * @throws ShapeError when the two lists differ in length or a reward is not finite.
+ * @throws ShapeError when the two lists differ in length, a reward is not finite, or two trajectories have one key.
  */
 export function scoreTrajectories<T extends Trajectory>(
   trajectories: readonly T[],
@@ -69,6 +69,10 @@ export function scoreTrajectories<T extends Trajectory>(
       got: `${rewards.length}`,
     });
   }
+  const names = trajectories.map(({ key: { step, question, rollout } }) => `${step}/${question}/${rollout}`);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new ShapeError({ where: "advantage", what: "two trajectories have one key", expected: "each its own", got: twice });
   const advantages = new Array<number>(rewards.length);
   for (const members of groupIndices(trajectories).values()) {
     const group = members.map((index) => finite(rewards[index], index));

@@ -1,4 +1,5 @@
 /** The numbers of a training step, by name. A mean over nothing is left out rather than reported as 0. */
+import { mean as meanOf, standardDeviation } from "../util/stats.ts";
 import { groupIndices } from "./advantage.ts";
 import { policyTokens } from "./mini-batches.ts";
 import type { Scored, SearchRecord, SearchTrajectory } from "./trajectory.ts";
@@ -14,7 +15,7 @@ export function rolloutMetrics(scored: readonly Scored[]): Metrics {
   const lengths = trajectories.map(({ ids }) => ids.length);
   return present({
     "reward/mean": mean(rewards),
-    "reward/std": deviation(rewards),
+    "reward/std": rewards.length < 2 ? undefined : standardDeviation(rewards),
     "reward/min": rewards.length === 0 ? undefined : Math.min(...rewards),
     "reward/max": rewards.length === 0 ? undefined : Math.max(...rewards),
     "reward/zero_std_groups": share(groups, (group) => group.every((index) => rewards[index] === rewards[group[0] as number])),
@@ -67,14 +68,13 @@ export function updateMetrics(updates: readonly UpdateStats[]): Metrics {
   const weight = updates.reduce((sum, { trainedTokens }) => sum + trainedTokens, 0);
   const weighted = (value: (stats: UpdateStats) => number): number =>
     weight === 0 ? 0 : updates.reduce((sum, stats) => sum + value(stats) * stats.trainedTokens, 0) / weight;
-  const plain = (value: (stats: UpdateStats) => number): number => updates.reduce((sum, stats) => sum + value(stats), 0) / updates.length;
   const last = updates.at(-1) as UpdateStats;
   // A skipped update has no norm.
   const norm = mean(updates.filter(({ overflowed }) => !overflowed).map(({ gradNorm }) => gradNorm));
   return {
     "rollout/logprob_mismatch_max": first.logProbDifferenceMax,
     "rollout/logprob_mismatch_mean": first.logProbDifferenceMean,
-    "policy/loss": plain(({ loss }) => loss),
+    "policy/loss": meanOf(updates.map(({ loss }) => loss)),
     "policy/ratio_mean": weighted(({ ratioMean }) => ratioMean),
     "policy/ratio_max": Math.max(...updates.map(({ ratioMax }) => ratioMax)),
     "policy/clip_low": weighted(({ clipLow }) => clipLow),
@@ -97,14 +97,7 @@ function present(metrics: Readonly<Record<string, number | undefined>>): Metrics
 }
 
 function mean(values: readonly number[]): number | undefined {
-  return values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-/** With n - 1. */
-function deviation(values: readonly number[]): number | undefined {
-  const middle = mean(values);
-  if (middle === undefined || values.length < 2) return undefined;
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
+  return values.length === 0 ? undefined : meanOf(values);
 }
 
 function share<T>(items: readonly T[], test: (item: T) => boolean): number | undefined {

@@ -33,8 +33,8 @@ export interface PackOptions {
   readonly reference?: TokenLogProbs | null;
   /** What a policy token weighs in the loss; 1 unless told. */
   readonly weight?: TokenWeights["weight"];
-  /** Whether token `t` is among the M: those the policy sampled unless told. */
-  readonly gather?: (trajectory: Trajectory, t: number) => boolean;
+  /** Token ids that there are; any unless told. */
+  readonly vocabulary?: number;
 }
 
 /**
@@ -44,7 +44,7 @@ export interface PackOptions {
  */
 export function packMicroBatch(
   batch: readonly Scored[],
-  { reference = null, weight = () => 1, gather = ({ lossMask }, t) => lossMask[t] === 1 }: PackOptions = {},
+  { reference = null, weight = () => 1, vocabulary = Infinity }: PackOptions = {},
 ): MicroBatch {
   const rows: number[] = [],
     targets: number[] = [],
@@ -56,13 +56,13 @@ export function packMicroBatch(
   const temperature = batch[0]?.trajectory.sampling.temperature as number;
   let first = 0;
   for (const row of batch) {
-    check(row, temperature);
+    check(row, temperature, vocabulary);
     const { trajectory } = row;
     const { ids, lossMask, logProbs } = trajectory;
     const length = forwardTokens(trajectory);
     const before = rows.length;
     for (let t = 1; t <= length; t++) {
-      if (!gather(trajectory, t)) continue;
+      if (lossMask[t] !== 1) continue;
       rows.push(first + t - 1);
       targets.push(ids[t] as number);
       old.push(logProbs[t] as number);
@@ -85,9 +85,12 @@ export function packMicroBatch(
   };
 }
 
-function check(row: Scored, temperature: number): void {
+function check(row: Scored, temperature: number, vocabulary: number): void {
   const { key, ids, lossMask, logProbs, promptLength, sampling } = row.trajectory;
   const where = `trajectory ${key.step}/${key.question}/${key.rollout}`;
+  const need = (right: boolean, what: string, expected: string, got: unknown): void => {
+    if (!right) throw new ShapeError({ where, what, expected, got: String(got) });
+  };
   if (!(sampling.temperature > 0))
     throw new ConfigError({
       where,
@@ -96,53 +99,23 @@ function check(row: Scored, temperature: number): void {
       got: String(sampling.temperature),
       hint: "At 0 every rollout of a group would be the same.",
     });
-  if (sampling.temperature !== temperature)
-    throw new ShapeError({
-      where,
-      what: "a micro-batch has one temperature",
-      expected: String(temperature),
-      got: String(sampling.temperature),
-    });
-  if (lossMask.length !== ids.length || logProbs.length !== ids.length) {
-    throw new ShapeError({
-      where,
-      what: "ids, lossMask and logProbs do not fit",
-      expected: `${ids.length} each`,
-      got: `${lossMask.length} and ${logProbs.length}`,
-    });
-  }
-  if (typeof row.advantage !== "number" && row.advantage.length !== ids.length)
-    throw new ShapeError({
-      where,
-      what: "advantages do not fit ids",
-      expected: `one, or ${ids.length}`,
-      got: String(row.advantage.length),
-    });
+  need(sampling.temperature === temperature, "a micro-batch has one temperature", String(temperature), sampling.temperature);
+  const aligned = lossMask.length === ids.length && logProbs.length === ids.length;
+  need(aligned, "ids, lossMask and logProbs do not fit", `${ids.length} each`, `${lossMask.length} and ${logProbs.length}`);
+  const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
+  need(wrong === undefined, "an id is no token", `integers from 0, below ${vocabulary}`, wrong);
+  const { advantage } = row;
+  if (typeof advantage !== "number")
+    need(advantage.length === ids.length, "advantages do not fit ids", `one, or ${ids.length}`, advantage.length);
   const first = lossMask.indexOf(1);
-  if (first < 1)
-    throw new ShapeError({
-      where,
-      what: first === 0 ? "nothing predicts the first token" : "no token was sampled by the policy",
-      expected: `a policy token at ${promptLength} or later`,
-      got: first === 0 ? "one at 0" : "none",
-    });
+  const later = `a policy token at ${promptLength} or later`;
+  need(first !== 0, "nothing predicts the first token", later, "one at 0");
+  need(first > 0, "no token was sampled by the policy", later, "none");
   lossMask.forEach((mask, t) => {
-    if (mask !== 0 && mask !== 1) throw new ShapeError({ where, what: `lossMask ${t} is wrong`, expected: "0 or 1", got: String(mask) });
-    if (mask === 1 && !Number.isFinite(logProbs[t]))
-      throw new ShapeError({
-        where,
-        what: `the log-probability of policy token ${t} is not finite`,
-        expected: "a number",
-        got: String(logProbs[t]),
-      });
-    const advantage = advantageAt(row, t);
-    if (mask === 1 && !Number.isFinite(advantage))
-      throw new ShapeError({
-        where,
-        what: `the advantage of policy token ${t} is not finite`,
-        expected: "a number",
-        got: String(advantage),
-      });
+    need(mask === 0 || mask === 1, `lossMask ${t} is wrong`, "0 or 1", mask);
+    if (mask === 0) return;
+    need(Number.isFinite(logProbs[t]), `the log-probability of policy token ${t} is not finite`, "a number", logProbs[t]);
+    need(Number.isFinite(advantageAt(row, t)), `the advantage of policy token ${t} is not finite`, "a number", advantageAt(row, t));
   });
 }
 

@@ -77,7 +77,7 @@ export async function update(
   const { scale, weight } = (settings.lossWeights ?? tokenMean)(batch);
   const trained = batch.filter((row) => hasGradient(row, settings));
   const micros = microBatches(trained, settings.microBatchTokens).map((rows) =>
-    packMicroBatch(rows, { reference: settings.klCoef === 0 ? null : reference, weight }),
+    packMicroBatch(rows, { reference: settings.klCoef === 0 ? null : reference, weight, vocabulary: policy.config.vocabulary }),
   );
   if (micros.length === 0) return stepOnly(policy, optimizer, batch, settings, learningRate);
   const stats = keep(full(device, [1, policyLossStats.length], 0, { label: "policy loss statistics" }));
@@ -130,7 +130,12 @@ export async function tokenLogProbs(
   const batches = microBatches(sampled, settings.microBatchTokens);
   const kept: Tensor[] = [];
   try {
-    for (const rows of batches) kept.push(keep(withoutTape(() => withScope(() => score(model, packMicroBatch(rows), settings).logProb))));
+    for (const rows of batches)
+      kept.push(
+        keep(
+          withoutTape(() => withScope(() => score(model, packMicroBatch(rows, { vocabulary: model.config.vocabulary }), settings).logProb)),
+        ),
+      );
     const values = await Promise.all(kept.map((tensor) => tensor.readFloats()));
     for (const [i, rows] of batches.entries()) {
       let at = 0;

@@ -161,7 +161,7 @@ export class Journal {
     return this.#scores;
   }
 
-  /** Notes a saved state in the receipt, which is written anew. */
+  /** Notes a saved state in the receipt, which is written anew. @throws FileError when the disk is full; the old one stays. */
   async noteSaved({ step, due, weights }: Saved): Promise<void> {
     if (due) this.#saves[step] = weights;
     await this.#writeReceipt();

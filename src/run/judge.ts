@@ -3,8 +3,9 @@ import { existsSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { methods } from "../agent/methods/index.ts";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
+import type { Config } from "../config/index.ts";
 import { evaluate, summarise } from "../evaluation/evaluate.ts";
-import { judge, type JudgedRow } from "../evaluation/judge.ts";
+import { judge, type JudgedRow, type JudgeOptions } from "../evaluation/judge.ts";
 import { documentedRows, evaluationJson, evaluationText, type Evaluation, type When } from "../evaluation/report.ts";
 import { JsonLines, truncateAfterStep } from "../log/json-lines.ts";
 import { evaluationContext } from "../setup/open-agents.ts";
@@ -15,9 +16,9 @@ import { savePolicy } from "./policy-files.ts";
 import { logFolder, type Run, type StepResult } from "./run.ts";
 import type { States } from "./states.ts";
 
-const evaluationFile = "evaluation.json";
+export const evaluationFile = "evaluation.json";
 const detailsFile = "evaluation-details.json";
-const judgedFile = "judged.jsonl";
+export const judgedFile = "judged.jsonl";
 
 /** Judges the policy as it starts. A resumed run that has its rows keeps them. Null without test questions or corpus. */
 export async function evaluateBefore(run: Run): Promise<Evaluation | null> {
@@ -82,32 +83,40 @@ export async function validate({ run, journal }: Omit<TrainingParts, "states">, 
   return { f1, searches };
 }
 
+/** What a configuration says of judging, for a run and for `zerosearch evaluate`. `engines` are those of the configuration. */
+export function judgeSettings(
+  { evaluation: { baselines, robustness, bootstrapSamples, engine }, seed }: Config,
+  { method, engines, policy }: Pick<Run, "method" | "engines" | "policy">,
+): Omit<JudgeOptions, "questions" | "context" | "when" | "step"> {
+  const { simulate } = engines;
+  return {
+    method,
+    baselines: baselines ? [methods.direct, methods.rag].filter((one) => one !== method) : [],
+    engines: [engines.get(engine)],
+    model: basename(policy.source),
+    seed,
+    samples: bootstrapSamples,
+    simulated: robustness && simulate !== null ? { useful: simulate(0), noisy: simulate(1) } : null,
+  };
+}
+
 /**
  * Null without test questions. `step`: the training steps behind the policy. Rows of `judged.jsonl` that an earlier program left of this
  * part are replaced: those before training are of step 0.
  */
 async function judgeRun(run: Run, when: When, step: number): Promise<Evaluation | null> {
-  const { config, data, policy, context, method, engines, signal } = run;
-  const { simulate } = engines;
+  const { config, data, context, engines, signal } = run;
   if (data.test.length === 0) return null;
-  const { baselines, robustness, bootstrapSamples } = config.evaluation;
   const file = join(logFolder(config), judgedFile);
   truncateAfterStep(file, when === "before" ? -1 : 0);
   const log = new JsonLines<JudgedRow>(file);
   try {
-    const engine = engines.get(config.evaluation.engine);
     const evaluation = await judge({
-      method,
-      baselines: baselines ? [methods.direct, methods.rag].filter((one) => one !== run.method) : [],
-      engines: [engine],
+      ...judgeSettings(config, run),
       questions: data.test,
-      context: evaluationContext(context, engine),
-      model: basename(policy.source),
+      context: evaluationContext(context, engines.get(config.evaluation.engine)),
       when,
       step,
-      seed: config.seed,
-      samples: bootstrapSamples,
-      simulated: robustness && simulate !== null ? { useful: simulate(0), noisy: simulate(1) } : null,
       onJudged: (row) => log.append([row]),
       signal,
     });

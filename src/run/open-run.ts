@@ -2,8 +2,6 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Method } from "../agent/methods/method.ts";
-import { checkPromptsFit } from "../agent/prompts.ts";
-import { observationIds } from "../agent/rollout.ts";
 import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { buildId, type Checkpoint } from "../checkpoint/run-state.ts";
 import { claimRunName, enginesUsed, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
@@ -15,12 +13,13 @@ import type { Question } from "../rl/trajectory.ts";
 import { ConfigError } from "../util/errors.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
-import { openMethod, simulatorPositions, trainingContext } from "../setup/open-agents.ts";
+import { simulatorPositions, trainingContext } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
+import { checkMethodFits, openMethod } from "../setup/open-method.ts";
 import { openPolicy, type OpenedPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
-import { hashInputs } from "./inputs.ts";
+import { hashInputs, type InputHashes } from "./inputs.ts";
 import { openData, type RunData } from "./run-data.ts";
 import { openReward } from "./reward.ts";
 import type { Run, StepParts } from "./run.ts";
@@ -47,17 +46,22 @@ export interface OpenRunOptions extends Partial<StepParts> {
   readonly signal?: AbortSignal;
 }
 
-/** Throws where the device that was opened cannot hold a run, before its weights are loaded. */
-export type Refuse = (config: Config, questions: readonly Question[], device: Device) => Promise<void>;
+/** What a program does besides, or has done already. */
+export interface OpeningSteps {
+  /** Throws where the device that was opened cannot hold a run, before its weights are loaded. */
+  readonly refuse?: (config: Config, questions: readonly Question[], device: Device) => Promise<void>;
+  /** The hashes of what goes in, where they are known. */
+  readonly inputs?: InputHashes | undefined;
+}
 
 /**
  * Opens a run: a new one claims its name, a resumed one finds its newest state.
  * @throws ConfigError, FileError, DataError, DeviceError: whatever is wrong with what the user gave, before anything is written.
  */
-export async function openRun(command: TrainCommand, options: OpenRunOptions = {}, refuse?: Refuse): Promise<OpenedRun> {
+export async function openRun(command: TrainCommand, options: OpenRunOptions = {}, steps: OpeningSteps = {}): Promise<OpenedRun> {
   const closing = new Closing();
   try {
-    const { pinned, ...parts } = await openParts(command.config, options, closing, refuse);
+    const { pinned, ...parts } = await openParts(command.config, options, closing, steps);
     const notes: string[] = [];
     const config = command.resume ? command.config : await claim(pinned);
     const checkpoint = command.resume
@@ -67,8 +71,7 @@ export async function openRun(command: TrainCommand, options: OpenRunOptions = {
     if (checkpoint !== null) checkMade(run, checkpoint.state, checkpoint.folder);
     return { run, states: new States(run), checkpoint, notes, closing };
   } catch (error) {
-    await closing.close();
-    throw error;
+    return closing.failed(error);
   }
 }
 
@@ -77,7 +80,7 @@ export async function openParts(
   config: Config,
   options: OpenRunOptions,
   closing: Closing,
-  refuse?: Refuse,
+  { refuse, inputs }: OpeningSteps = {},
 ): Promise<Omit<Run, "config"> & { readonly pinned: Config }> {
   const data = await openData(config);
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
@@ -97,7 +100,7 @@ export async function openParts(
     clock: new PhaseClock(),
     signal: options.signal ?? new AbortController().signal,
     build: await thisBuild(parts.device.kind),
-    inputs: await hashInputs(opened),
+    inputs: inputs ?? (await hashInputs(opened)),
   };
 }
 
@@ -110,11 +113,11 @@ export async function prepareRun({ device, config, policy, simulatorModel, refer
 async function openRollouts(
   config: Config,
   data: RunData,
-  { method: { dialect, searches = true }, engine }: OpenRunOptions & { readonly method: Method },
+  { method, engine }: OpenRunOptions & { readonly method: Method },
   closing: Closing,
-  refuse: Refuse | undefined,
+  refuse: OpeningSteps["refuse"],
 ): Promise<RolloutParts> {
-  const { rollout } = config;
+  const { searches = true } = method;
   if (searches && engine === undefined && config.search.engine === null)
     throw new ConfigError({
       where: "search.engine",
@@ -134,12 +137,7 @@ async function openRollouts(
   const { policy, simulator: simulatorModel, generator } = opened;
   if (simulatorModel !== null) await engines.add(config, generator, simulatorModel, closing);
   const context = trainingContext(config, generator, policy, engine ?? engines.get(config.search.engine ?? "none"));
-  if (dialect !== undefined) {
-    const limit = Math.min(rollout.maxContextTokens, policy.maxPositions);
-    checkPromptsFit([...data.train, ...data.validation, ...data.test], dialect, context, limit);
-    // Throws where the tags alone need more.
-    if (rollout.maxTurns > 0) observationIds("", dialect, policy.tokenizer, rollout.maxObservationTokens);
-  }
+  await checkMethodFits(method, [...asked, ...data.validation], context, policy.maxPositions);
   return { ...opened, simulatorModel, engines, context, data };
 }
 

@@ -106,7 +106,12 @@ export function receiptText(receipt: Receipt): string {
 
 /** Steps that a receipt covers. */
 export function stepsOf({ steps }: Pick<Receipt, "steps">): number {
-  return Number(steps.at(-1)?.split(" ")[0] ?? 0);
+  return lastStep(steps.at(-1) ?? "0");
+}
+
+/** The last step of a row. */
+export function lastStep(row: string): number {
+  return Number(row.split(" ")[0]);
 }
 
 /** One row a block; the last may be shorter. */
@@ -136,7 +141,7 @@ function hashSave(save: Readonly<Record<string, string>>): string {
   return createHash("sha256").update(lines.join("")).digest("hex");
 }
 
-export function hashConfiguration(config: object): string {
+function hashConfiguration(config: object): string {
   return createHash("sha256").update(JSON.stringify(config)).digest("hex");
 }
 
@@ -154,31 +159,36 @@ export async function readReceipt(file: string): Promise<Receipt> {
   return receipt;
 }
 
-/** Compares a run, as it goes, with what a receipt says of it. */
+/** Compares a run, as it goes, with what a receipt says of it, and counts what was compared. */
 export class ReceiptCheck {
   readonly #receipt: Receipt;
+  #rows = 0;
+  #steps = 0;
+  #saves = 0;
+  #scores = false;
 
   constructor(receipt: Receipt) {
     this.#receipt = receipt;
   }
 
-  /** What differs first in the steps and saves up to `step`, in words; null where nothing does. */
+  /** What differs first in the steps and saves up to `step` that were not compared yet, in words; null where nothing does. */
   upTo({ steps, saves }: ReceiptRows, step: number): string | null {
     const { blockSteps, steps: said, saves: saidSaves } = this.#receipt;
-    let before = 0;
-    for (const row of said) {
-      const last = Number(row.split(" ")[0]);
+    for (let row = said[this.#rows]; row !== undefined; row = said[++this.#rows]) {
+      const [before, last] = [this.#steps, lastStep(row)];
       if (last > step) return null;
       const [here = ""] = foldSteps(steps.slice(before, last), blockSteps);
       const names = differing(row, here);
       if (names.length > 0) return `${names.join(", ")} of ${last === before + 1 ? `step ${last}` : `steps ${before + 1} to ${last}`}`;
-      const differences = savesBetween(saidSaves, before, last).flatMap(([at, save]) =>
+      const between = Object.entries(saidSaves).filter(([at]) => Number(at) > before && Number(at) <= last);
+      const differences = between.flatMap(([at, save]) =>
         Object.entries(save)
           .filter(([name, sha256]) => (name === allFiles ? hashSave(saves[at] ?? {}) : saves[at]?.[name]) !== sha256)
           .map(([name]) => `${name} of the state after step ${at}`),
       );
       if (differences.length > 0) return differences.join(", ");
-      before = last;
+      this.#steps = last;
+      this.#saves += between.length;
     }
     return null;
   }
@@ -186,15 +196,18 @@ export class ReceiptCheck {
   /** The first row of scores that differs. */
   scores(rows: readonly object[] = []): string | null {
     const said = this.#receipt.scores ?? [];
+    this.#scores = said.length > 0;
     // What the model is called is no score: others have it in another folder.
     const plain = (row: object | undefined): string => JSON.stringify({ ...row, model: "" });
     const at = said.findIndex((row, i) => rows[i] === undefined || plain(row) !== plain(rows[i]));
     return at < 0 ? null : `the evaluation: ${JSON.stringify(said[at])} in the receipt, ${JSON.stringify(rows[at] ?? null)} here`;
   }
-}
 
-function savesBetween(saves: Receipt["saves"], after: number, upTo: number): [string, Readonly<Record<string, string>>][] {
-  return Object.entries(saves).filter(([step]) => Number(step) > after && Number(step) <= upTo);
+  /** What was compared so far. */
+  get compared(): string {
+    const evaluation = this.#scores ? " and the evaluation" : "";
+    return `${this.#steps} of ${stepsOf(this.#receipt)} steps, the weights of ${this.#saves} saved states${evaluation}`;
+  }
 }
 
 /** What of two rows differs, in words. */

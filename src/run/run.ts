@@ -11,13 +11,15 @@ import type { Metrics } from "../rl/metrics.ts";
 import type { Question, Scored, SearchTrajectory } from "../rl/trajectory.ts";
 import type { UpdateStats } from "../rl/update-stats.ts";
 import type { Engine } from "../search/search-engine.ts";
-import type { Engines } from "../setup/open-engines.ts";
+import { engineShape, type Engines } from "../setup/open-engines.ts";
 import type { LearnerParts } from "../setup/open-learner.ts";
+import { methodShape } from "../setup/open-method.ts";
 import type { Model } from "../setup/open-model.ts";
 import type { OpenedPolicy } from "../setup/open-policy.ts";
+import { hasName, type Shape } from "../setup/user-module.ts";
 import { ZeroSearchError } from "../util/errors.ts";
 import type { InputHashes } from "./inputs.ts";
-import type { Reward } from "./reward.ts";
+import { rewardShape, type Reward } from "./reward.ts";
 import type { RunData } from "./run-data.ts";
 
 /** What a step is made with; one's own in place of what the configuration names. */
@@ -73,6 +75,15 @@ export interface StepCosts {
   /** What was asked of engines outside. */
   readonly engines: Readonly<Record<string, number>>;
 }
+
+const withName = ({ what, fits }: Shape): Shape => ({ what, fits: (value) => fits(value) && hasName(value) });
+
+/** What a program may give of its own. */
+export const partShapes: Readonly<Record<keyof StepParts, Shape>> = {
+  method: withName(methodShape),
+  engine: withName(engineShape),
+  reward: rewardShape,
+};
 
 /** The names of what steps are made with. */
 export function madeOf({ method, engine, reward }: StepParts): StepResult["made"] {

@@ -1,7 +1,7 @@
 /** One request to a JSON server, and what its answer means for whoever asked: a value, or a failure that may or may not pass. */
 import { abortReason, withTimeout } from "../util/abort.ts";
 
-export interface JsonRequest {
+interface JsonRequest {
   readonly method: "GET" | "POST";
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: unknown;

@@ -1,7 +1,8 @@
 /** What every search engine, simulated or real, is to the agent. */
 import type { TrajectoryKey } from "../generate/types.ts";
 import type { DocumentKind, SearchDocument } from "../rl/trajectory.ts";
-import { DataError, ServerError, ZeroSearchError } from "../util/errors.ts";
+import { DataError, ServerError } from "../util/errors.ts";
+import { callOwn, kindOf } from "../util/own-code.ts";
 
 export type { SearchDocument };
 
@@ -52,25 +53,30 @@ export type Engine = SearchEngine | Simulator;
 
 /**
  * Asks an engine: a real one is not told question and answers.
- * @throws what the engine throws, an error of its own code as ServerError; DataError where it returns no list of documents.
+ * @throws errors of ours as they are, others of the engine's as ServerError; DataError where it returns no list of documents.
  */
 export async function ask(engine: Engine, request: SimulatorRequest): Promise<SearchResult> {
   const { question, goldenAnswers, ...told } = request;
-  let result: SearchResult;
-  try {
-    result = await ("simulate" in engine ? engine.simulate({ ...told, question, goldenAnswers }) : engine.search(told));
-  } catch (cause) {
-    if (cause instanceof ZeroSearchError || request.signal?.aborted === true || "simulate" in engine) throw cause;
-    throw new ServerError({ where: `search engine ${engine.name}`, what: `fails: ${String(cause)}` }, { cause });
-  }
-  const documents: unknown = (result as SearchResult | undefined)?.documents;
+  const where = `search engine ${engine.name}`;
+  const search = (): Promise<unknown> =>
+    "simulate" in engine ? engine.simulate({ ...told, question, goldenAnswers }) : engine.search(told);
+  const result = (await callOwn(where, search, { signal: request.signal, Kind: ServerError })) as Partial<SearchResult> | null | undefined;
+  const documents: unknown = result?.documents;
   if (!Array.isArray(documents) || documents.some((one) => typeof (one as SearchDocument | null)?.text !== "string"))
     throw new DataError({
-      where: `search engine ${engine.name}`,
+      where,
       what: "its result holds no documents",
       expected: "documents, a list of {text}",
       got: JSON.stringify(documents)?.slice(0, 80) ?? "nothing",
     });
   // A module of the user's own may leave it out.
-  return (result.kind as string | undefined) === undefined ? { ...result, kind: "real" } : result;
+  const { kind = "real", text } = result as Partial<SearchResult>;
+  if (!["useful", "noisy", "real"].includes(kind) || !["undefined", "string"].includes(typeof text))
+    throw new DataError({
+      where,
+      what: "its result is wrong",
+      expected: "of kind useful, noisy or real, and text, if any, a text",
+      got: `${kindOf(kind)}, ${kindOf(text)}`,
+    });
+  return { ...(result as SearchResult), kind };
 }

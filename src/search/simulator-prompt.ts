@@ -86,7 +86,7 @@ export function simulatorTemplateOf(prompt: string, promptSet: (name: string) =>
   return prompt === "prompted" ? promptedSimulatorTemplate : simulatorTemplate(promptSet(prompt).simulator);
 }
 
-export interface SimulatorPromptValues {
+interface SimulatorPromptValues {
   readonly question: string;
   readonly answer: string;
   readonly query: string;

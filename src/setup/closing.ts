@@ -8,8 +8,27 @@ export class Closing {
     return thing;
   }
 
-  /** Closes everything; a second call does nothing. */
+  /** Closes everything, also where some of it fails; a second call does nothing. @throws what failed last. */
   async close(): Promise<void> {
-    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) await close();
+    const close = this.#closers.pop();
+    if (close === undefined) return;
+    try {
+      await close();
+    } finally {
+      await this.close();
+    }
+  }
+
+  /** Closes everything after `error`. @throws that error, whatever closing throws. */
+  async failed(error: unknown): Promise<never> {
+    await this.close().catch(() => undefined);
+    throw error;
+  }
+
+  /** Does `work`, then closes everything. @throws what `work` throws, else what closing does. */
+  async after<T>(work: () => Promise<T>): Promise<T> {
+    const result = await work().catch((error: unknown) => this.failed(error));
+    await this.close();
+    return result;
   }
 }

@@ -1,13 +1,27 @@
 /** Downloads of models, shown to people: a bar over the bytes of all files. */
-import type { DownloadProgress } from "../hub/find-model.ts";
+import { describeFound, findModel, type DownloadProgress, type FoundModel, type LocateOptions } from "../hub/find-model.ts";
 import { Progress, type TextStream } from "../log/progress.ts";
 
 /** Between two lines where there is no terminal: milliseconds. */
 const INTERVAL = 10_000;
 const MIB = 2 ** 20;
 
-/** Callbacks for `locateModel`, which draw. One at a time: a new model or commit begins a new bar. */
-export class DownloadBar {
+/** Finds a model, behind a bar where it must be downloaded; a line says which commit of the Hub's it is. @throws as `findModel` */
+export async function findShown(
+  source: string,
+  options: Omit<LocateOptions, "onProgress" | "onNote">,
+  stream?: TextStream,
+  label = "",
+): Promise<FoundModel> {
+  const bar = new DownloadBar(stream);
+  const { onProgress, onNote } = bar;
+  const found = await findModel(source, { ...options, onProgress, onNote }).finally(() => bar.finish());
+  if (found.hub !== null) onNote(`${label}${describeFound(found)}`);
+  return found;
+}
+
+/** Callbacks for `findModel`, which draw. One at a time: a new model or commit begins a new bar. */
+class DownloadBar {
   readonly #stream: TextStream;
   #bar: Progress | null = null;
   #name = "";

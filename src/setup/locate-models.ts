@@ -2,9 +2,9 @@
 import { realpath } from "node:fs/promises";
 import { enginesUsed, type Config } from "../config/index.ts";
 import { keys, valueAt, withValue } from "../config/keys.ts";
-import { describeFound, findModel, type Environment, type FoundModel, type ModelKind } from "../hub/find-model.ts";
+import type { Environment, FoundModel, ModelKind } from "../hub/find-model.ts";
 import type { TextStream } from "../log/progress.ts";
-import { DownloadBar } from "./download-progress.ts";
+import { findShown } from "./download-progress.ts";
 import type { LocatedModel, LocatedModels } from "./model-roles.ts";
 
 /** Where the models of a configuration are. */
@@ -38,18 +38,8 @@ export interface ShowOptions {
 }
 
 /** Finds models as `findModel` does, with a bar for what is downloaded. For each that is the Hub's, a line says which commit is used. */
-export function findAndShow({ stream = process.stdout, env, signal }: ShowOptions = {}): Find {
-  return async (source, where, kind) => {
-    const bar = new DownloadBar(stream);
-    try {
-      const found = await findModel(source, { where, kind, env, signal, onProgress: bar.onProgress, onNote: bar.onNote });
-      bar.finish();
-      if (found.hub !== null) stream.write(`${where} ${describeFound(found)}\n`);
-      return found;
-    } finally {
-      bar.finish();
-    }
-  };
+export function findAndShow({ stream, env, signal }: ShowOptions = {}): Find {
+  return (source, where, kind) => findShown(source, { where, kind, env, signal }, stream, `${where} `);
 }
 
 /** Keys of LoRA adapters; other models are whole ones. */

@@ -1,6 +1,5 @@
 /** Policy and simulator put together into what rollouts need. */
-import { methods } from "../agent/methods/index.ts";
-import type { AgentContext, Method } from "../agent/methods/method.ts";
+import type { AgentContext } from "../agent/methods/method.ts";
 import type { PromptSettings } from "../agent/prompts.ts";
 import type { Config } from "../config/index.ts";
 import { promptSet } from "../data/prompt-set.ts";
@@ -15,7 +14,6 @@ import { simulatorPrompt, simulatorTemplateOf } from "../search/simulator-prompt
 import { compileStopsOnce } from "../generate/stop-automaton.ts";
 import { promptText } from "../text/prompt.ts";
 import type { Model } from "./open-model.ts";
-import { hasFunctions, loadModule, named } from "./user-module.ts";
 
 /** The names under which the generator knows the models. */
 export const policyName = "policy";
@@ -93,17 +91,6 @@ export function promptSettings({ rollout }: Config, { chatTemplate }: Pick<Model
   // As raw text it begins as the policy's tokenizer begins a text.
   if (chatTemplate === null) return { encoding: { begin: true } };
   return { chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }]) };
-}
-
-/** The method that `rollout.method` names: one of the table, or a module of the user's own. @throws as `loadModule` */
-export async function openMethod(name: string): Promise<Method> {
-  const known = Object.entries<Method>(methods).find(([one]) => one === name);
-  if (known !== undefined) return known[1];
-  return loadModule(name, {
-    key: "rollout.method",
-    what: "a method: { run(question, context) }",
-    take: (exported, file) => (hasFunctions(exported, "run") ? named(exported as Method, file) : null),
-  });
 }
 
 /** What training rollouts share. */

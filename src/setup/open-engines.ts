@@ -9,13 +9,16 @@ import type { Engine } from "../search/search-engine.ts";
 import type { Closing } from "./closing.ts";
 import { curriculum, simulatorName } from "./open-agents.ts";
 import type { Model } from "./open-model.ts";
-import { hasFunctions, loadModule, named } from "./user-module.ts";
+import { checkShape, hasFunctions, loadModule, named, type Shape } from "./user-module.ts";
 import { ConfigError, ZeroSearchError } from "../util/errors.ts";
+import { callOwn } from "../util/own-code.ts";
 
 export class Engines {
   /** Where engines tell what a person should know. */
   say: (text: string) => void = (text) => process.stdout.write(`${text}\n`);
   readonly #opened = new Map<string, OpenedEngine>();
+  /** Named by the configuration, and not used. */
+  readonly #idle = new Map<string, Engine>();
 
   /**
    * @internal Opens those that are used (`enginesUsed`), but for engines that run on a model of this process, which `add` opens: what is wrong with the others is
@@ -24,6 +27,8 @@ export class Engines {
    */
   static async open(config: Config, used: readonly string[], closing: Closing): Promise<Engines> {
     const opened = new Engines();
+    for (const name of [config.search.engine ?? "none", config.evaluation.engine])
+      if (!used.includes(name)) opened.#idle.set(name, idleEngine(name));
     for (const name of used) if (!runsHere(config, name)) await opened.#open(config, name, closing);
     return opened;
   }
@@ -39,11 +44,12 @@ export class Engines {
     await this.#open(config, "simulated", closing, { generator, model: simulatorName, adapter, tokenizer, chatTemplate, vocabulary });
   }
 
-  /** The engine of that name; where it is not used, one that nobody may ask. */
+  /** The engine of that name; where nothing searches with it, one that nobody may ask. @throws ConfigError where the configuration does not name it. */
   get(name: string): Engine {
-    const search = (): Promise<never> =>
-      Promise.reject(new ZeroSearchError({ where: `search engine ${name}`, what: "is not open, as nothing should search with it" }));
-    return this.#opened.get(name)?.engine ?? { name, search, close: () => Promise.resolve() };
+    const opened = this.#opened.get(name)?.engine ?? this.#idle.get(name);
+    if (opened !== undefined) return opened;
+    const expected = [...this.#opened.keys()].join(", ") || "none";
+    throw new ConfigError({ where: "engines.get", what: "that engine is not open", expected, got: name });
   }
 
   /** Null where no simulator is used. */
@@ -68,8 +74,14 @@ export class Engines {
     };
     const opened = await openNamed(config, name, context);
     this.#opened.set(name, opened);
-    closing.add(opened.engine, (one) => one.close());
+    closing.add(opened.engine, (one) => callOwn(`search engine ${one.name}`, () => one.close(), { what: "does not close" }));
   }
+}
+
+function idleEngine(name: string): Engine {
+  const search = (): Promise<never> =>
+    Promise.reject(new ZeroSearchError({ where: `search engine ${name}`, what: "is not open, as nothing should search with it" }));
+  return { name, search, close: () => Promise.resolve() };
 }
 
 /** Whether an engine needs a model of this process. */
@@ -78,33 +90,26 @@ function runsHere(config: Config, name: string): boolean {
   return kind?.runsHere?.(config[kind.section]) === true;
 }
 
+export const engineShape: Shape = {
+  what: "an engine: { name, search, close }, or { name, simulate, noiseProbability, close }",
+  fits: (value) => hasFunctions(value, "search", "close") || hasFunctions(value, "simulate", "noiseProbability", "close"),
+};
+
 /** An engine of the table, or a module's. */
 async function openNamed(config: Config, name: string, context: EngineContext): Promise<OpenedEngine> {
   const known = engineKind(name);
   if (known !== undefined) return known.open(config[known.section], context);
   const key = name === config.search.engine ? "search.engine" : "evaluation.engine";
-  const open = await loadModule(name, {
-    key,
-    what: "an engine ({ name, search, close }), or a function of (settings, context) that returns one or a promise of one",
-    take: (exported, file) => {
-      const take = (engine: unknown): Engine | null => (isEngine(engine) ? named(engine, file) : null);
-      if (typeof exported === "function") return async () => take(await (exported as UserEngine)(config.search.settings, context));
-      const engine = take(exported);
-      return engine === null ? null : () => Promise.resolve(engine);
-    },
+  const exported = await loadModule<Engine | UserEngine>(name, key, {
+    what: `${engineShape.what}; or a function of (settings, context) that returns one or a promise of one`,
+    fits: (value) => typeof value === "function" || engineShape.fits(value),
   });
-  const engine = await open();
-  if (engine !== null) return { engine };
-  throw new ConfigError({
-    where: `${key}=${name}`,
-    what: "its function returns no engine",
-    expected: "{ name, search, close }, or a promise of one",
-  });
+  if (typeof exported !== "function") return { engine: exported };
+  const where = `${key}=${name}`;
+  const opened = await callOwn(where, () => exported(config.search.settings, context), { what: "does not open" });
+  checkShape(where, opened, engineShape, "its function returns no engine");
+  return { engine: named(where, opened as Engine, name) };
 }
 
 /** What a module of the user's own may export instead of an engine. */
 type UserEngine = (settings: Config["search"]["settings"], context: EngineContext) => unknown;
-
-function isEngine(value: unknown): value is Engine {
-  return hasFunctions(value, "search", "close") || hasFunctions(value, "simulate", "noiseProbability", "close");
-}

@@ -1,65 +1,84 @@
-/** Modules of the user's own that a setting names: a reward, a method, a search engine. */
+/** What users bring of their own: modules that a setting names, and objects that a program gives. */
 import { existsSync } from "node:fs";
 import { basename, extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
+import { ConfigError, FileError } from "../util/errors.ts";
+import { callOwn, isClass, kindOf } from "../util/own-code.ts";
 
-/** What a setting's module must export by default. */
-export interface Expected<T> {
-  /** The setting, such as `reward.kind`. */
-  readonly key: string;
+/** What a value must be. */
+export interface Shape {
   /** In words: "a function of a trajectory". */
   readonly what: string;
-  /** Null where the export is something else. */
-  readonly take: (exported: unknown, name: string) => T | null;
+  readonly fits: (value: unknown) => boolean;
 }
 
 /**
- * Loads a module and takes its default export. TypeScript is loaded where Node strips types (22.18 and newer).
+ * Loads a module and takes its default export, named after its file where it has no name. TypeScript is loaded where Node strips types
+ * (22.18 and newer).
+ * @param key - the setting that names it, such as `reward.kind`
  * @throws FileError where there is no such file, ConfigError where it does not load or exports something else.
  */
-export async function loadModule<T>(file: string, { key, what, take }: Expected<T>): Promise<T> {
+export async function loadModule<T extends object>(file: string, key: string, shape: Shape): Promise<T> {
   const where = `${key}=${file}`;
+  const kind = extname(file);
+  if (!/^\.m?[jt]s$/.test(kind))
+    throw new ConfigError({
+      where,
+      what: "is no kind of module that is loaded here",
+      expected: "an ES module: .js or .mjs, or .ts or .mts where Node strips types (22.18 and newer)",
+      got: kind,
+    });
   if (!existsSync(file))
     throw new FileError({ where, what: "there is no such file", got: resolve(file), hint: "Paths are relative to the working directory." });
-  if (/^\.m?ts$/.test(extname(file)) && !stripsTypes())
+  if (kind.endsWith("ts") && !stripsTypes())
     throw new ConfigError({
       where,
       what: `Node ${process.version} does not load TypeScript`,
       expected: "a .js or .mjs file, or Node 22.18 and newer",
       hint: "Compile it first: npx tsc.",
     });
-  let loaded: { readonly default?: unknown };
-  try {
-    loaded = (await import(pathToFileURL(resolve(file)).href)) as typeof loaded;
-  } catch (cause) {
-    if (cause instanceof ZeroSearchError) throw cause;
-    throw new ConfigError({ where, what: `does not load: ${(cause as Error).message}` }, { cause });
-  }
-  const taken = take(loaded.default, basename(file, extname(file)));
-  if (taken === null)
-    throw new ConfigError({
-      where,
-      what: "its default export is something else",
-      expected: what,
-      got: loaded.default === undefined ? "no default export" : typeof loaded.default,
-      hint: "docs/extending.md shows one.",
-    });
-  return taken;
+  const load = (): Promise<{ readonly default?: unknown }> => import(pathToFileURL(resolve(file)).href) as never;
+  const loaded = await callOwn(where, load, { what: "does not load" });
+  if (loaded.default === undefined) throw wrong(where, "its default export is something else", shape, "no default export");
+  checkShape(where, loaded.default, shape, "its default export is something else");
+  return named(where, loaded.default as T, file);
+}
+
+/** @throws ConfigError where a value is something else; a class is never what is asked for. */
+export function checkShape(where: string, value: unknown, shape: Shape, what = "is something else"): void {
+  if (!shape.fits(value) || isClass(value)) throw wrong(where, what, shape, kindOf(value));
+}
+
+/** Checks an object of options, field by field. @throws ConfigError for one that is unknown or something else. */
+export function checkFields(where: string, given: unknown, fields: Readonly<Record<string, Shape>>): void {
+  const some = `an object with some of ${Object.keys(fields).join(", ")}`;
+  const known = (value: unknown): boolean => Object.keys(value as object).every((name) => Object.hasOwn(fields, name));
+  checkShape(where, given, { what: some, fits: (value) => typeof value === "object" && value !== null && known(value) }, "wrong options");
+  for (const [name, value] of Object.entries(given as object))
+    if (value !== undefined) checkShape(`${where}({ ${name} })`, value, fields[name] as Shape);
 }
 
 /** Whether a value is an object with functions of these names. */
-export function hasFunctions(value: unknown, ...names: readonly string[]): boolean {
+export function hasFunctions(value: unknown, ...names: readonly string[]): value is object {
   if (typeof value !== "object" || value === null) return false;
   return names.every((name) => typeof (value as Readonly<Record<string, unknown>>)[name] === "function");
 }
 
-/** A module's object, named after its file where it has no name; null where it cannot be. */
-export function named<T extends object>(exported: T, file: string): T | null {
-  const { name } = exported as { readonly name?: unknown };
-  if (typeof name === "string" && name !== "") return exported;
+export function hasName(value: unknown): boolean {
+  const { name } = value as { readonly name?: unknown };
+  // An export without a name is called default.
+  return typeof name === "string" && name !== "" && name !== "default";
+}
+
+/** What a module gave, named after its file where it has no name. @throws ConfigError where it cannot be. */
+export function named<T extends object>(where: string, given: T, file: string): T {
   // Not a copy: an object may have private fields.
-  return Reflect.defineProperty(exported, "name", { value: file, configurable: true }) ? exported : null;
+  if (hasName(given) || Reflect.defineProperty(given, "name", { value: basename(file, extname(file)), configurable: true })) return given;
+  throw new ConfigError({ where, what: "has no name, and cannot be given one", expected: "a name, or an object that is not frozen" });
+}
+
+function wrong(where: string, what: string, shape: Shape, got: string): ConfigError {
+  return new ConfigError({ where, what, expected: shape.what, got, hint: "docs/extending.md shows one." });
 }
 
 /** Node 22.18 and newer does unless it is told not to; older ones do not say. */

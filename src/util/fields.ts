@@ -39,9 +39,9 @@ export const nullableNameOrFile = (names: readonly string[], value: string, doc:
 
 const tableEntry = (names: readonly string[]) => z.string().refine((value) => names.includes(value) || isModuleFile(value));
 
-/** Whether a value names a module file, and no entry of a table. */
+/** Whether a value names a module file, and no entry of a table. Which kinds are loaded is said where they are. */
 function isModuleFile(value: string): boolean {
-  return /^(\.{1,2}\/|\/|[A-Za-z]:[\\/]|\{package\}).*\.(js|mjs|ts|mts)$/.test(value);
+  return /^(\.{1,2}\/|\/|[A-Za-z]:[\\/]|\{package\}).*\.[cm]?[jt]sx?$/.test(value);
 }
 
 /** A setting that few people touch: shown by `--help all` only. */

@@ -1,5 +1,5 @@
 /** `zerosearch evaluate`: a policy, questions and a corpus are enough. */
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -98,6 +98,36 @@ describe("zerosearch evaluate", () => {
     expect([code, stderr]).toEqual([0, ""]);
     expect(stdout).toMatch(/^first documents hold +when +n +searched again +F1$/m);
     expect(stdout).not.toContain("no simulator");
+  });
+
+  it("is one error where --out lies under a file, and never leaves the rows of one evaluation beside those of another", async () => {
+    const under = await evaluate("--config", "judge.yaml", "--out", "judge.yaml/out");
+    expect(under.code).toBe(1);
+    expect(under.stderr).toMatch(/^--out judge\.yaml\/out: .*\n.*; nothing was judged\n$/);
+    const stale = join(folder, "stale");
+    mkdirSync(stale);
+    for (const name of ["evaluation.json", "judged.jsonl"]) writeFileSync(join(stale, name), "[]\n");
+    const stopped = await start(
+      process.execPath,
+      [join(root, "bin", "zerosearch.js"), "evaluate", "--config", "judge.yaml", "--out", stale],
+      {
+        cwd: folder,
+        onOutput: (stdout, kill) => {
+          if (stdout.includes("direct after training")) kill("SIGKILL");
+        },
+      },
+    );
+    expect(stopped.signal).toBe("SIGKILL");
+    expect(existsSync(join(stale, "evaluation.json"))).toBe(false);
+  });
+
+  it("says which configuration is the base where none is named, and train says so of its settings", async () => {
+    const line = /^configuration: \S*configs\/quickstart\.yaml, as no --config is given$/m;
+    const judged = await evaluate("model.policy=nowhere", "device.kind=cpu");
+    expect([judged.code, judged.stdout.split("\n")[0]]).toEqual([1, expect.stringMatching(line)]);
+    const train = (...args: string[]) => start(process.execPath, [join(root, "train.js"), ...args], { cwd: folder });
+    expect((await train("model.policy=nowhere", "data.train=nowhere")).stdout).toMatch(line);
+    expect((await train("--print-config", "seed=2")).stdout).not.toMatch(line);
   });
 
   it("says what is missing, before anything is opened", async () => {

@@ -2,6 +2,7 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { buildIfStale, settingsFor, shortRun, start, train, type Ended } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
@@ -94,6 +95,57 @@ describe("reproduce", () => {
     } finally {
       writeFileSync(file, bytes);
     }
+  });
+});
+
+describe("the receipt of a run with parts of the user's own", () => {
+  const parts = {
+    "reward.kind": "export default function thrifty({ ids }) {\n  return 1 / ids.length;\n}\n",
+    "search.engine": "export default { async search() { return { documents: [{ text: 'nothing' }] }; }, async close() {} };\n",
+    "rollout.method":
+      "export default { name: 'mine', run: (question, { engine, ...context }) => dialectOf(question, { ...context, engine }) };\n",
+  };
+
+  it("names them, hashes their files, and is reproduced; a file that has changed is named", async () => {
+    const { href } = pathToFileURL(join(root, "dist", "index.js"));
+    const own = Object.entries(parts).map(([key, text]) => {
+      const file = join(folder, `${key.replace(".", "-")}.mjs`);
+      writeFileSync(
+        file,
+        key === "rollout.method" ? `import { methods } from "${href}";\nconst dialectOf = methods.zerosearch.run;\n${text}` : text,
+      );
+      return `${key}=${file}`;
+    });
+    const short = ["train.steps=2", "train.validateEvery=0", "data.test=null", "simulator.path=null"];
+    const trained = await train([...shortRun, ...settingsFor(models, folder), "name=parts", ...short, ...own]);
+    expect([trained.code, trained.stderr]).toEqual([0, ""]);
+    const file = join(folder, "runs", "parts", "receipt.json");
+    const { made, inputs } = JSON.parse(readFileSync(file, "utf8")) as { made: object; inputs: object };
+    expect(made).toEqual({ method: "mine", engine: "search-engine", reward: "thrifty" });
+    expect(Object.keys(inputs)).toEqual(expect.arrayContaining(Object.keys(parts)));
+    const ended = await reproduce(file);
+    expect([ended.code, last(ended)]).toEqual([0, "the same: 2 of 2 steps, the weights of 2 saved states"]);
+    writeFileSync(join(folder, "reward-kind.mjs"), parts["reward.kind"].replace("1 /", "2 /"));
+    expect(last(await reproduce(file))).toMatch(/^not the same: other inputs than the receipt's: reward\.kind;/);
+  });
+
+  it("is not waited for where an engine never answers: the run ends with an error that names it, not in silence", async () => {
+    const file = join(folder, "stuck.mjs");
+    writeFileSync(file, "export default { name: 'stuck', search: () => new Promise(() => {}), async close() {} };\n");
+    const asks = join(folder, "asks.mjs");
+    const { href } = pathToFileURL(join(root, "dist", "index.js"));
+    writeFileSync(asks, `import { methods } from "${href}";\nexport default { name: "asks", run: methods.rag.run };\n`);
+    const short = [
+      "data.test=null",
+      "data.validation=null",
+      "simulator.path=null",
+      "rollout.prompt=paper",
+      "rollout.maxContextTokens=1000",
+    ];
+    const args = [...shortRun, ...settingsFor(models, folder), "name=stuck", ...short, `search.engine=${file}`, `rollout.method=${asks}`];
+    const { code, stderr } = await train(args);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^search engine stuck: never answers: nothing is left to do that could settle its promise$/m);
   });
 });
 

@@ -1,9 +1,19 @@
 /** Training as a program does it: `openTraining` and its steps leave what `node train.js` leaves, take one's own parts, and resume. */
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openTraining, packagedConfig, trainStep, type Reward, type StepReport, type Training } from "../../src/index.ts";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import {
+  methods,
+  openTraining,
+  packagedConfig,
+  trainStep,
+  type Method,
+  type Reward,
+  type StepReport,
+  type Training,
+} from "../../src/index.ts";
 import type { Recorded } from "../../src/run/journal.ts";
 import type { StepResult } from "../../src/run/run.ts";
 import { buildIfStale, readRows, settingsFor, shortRun, train } from "../helpers/program.ts";
@@ -161,5 +171,111 @@ describe("a step by hand", () => {
       for await (const step of run.steps()) expect(step);
     };
     expect(order).toBeTypeOf("function");
+  });
+});
+
+describe("what is given wrongly", () => {
+  class Mine {
+    search = 1;
+  }
+
+  it.each<[string, unknown, RegExp]>([
+    ["nothing", undefined, /^openTraining: wrong options; expected an object with some of .*settings.*, got undefined/],
+    ["an option that there is not", { rewards: 1 }, /^openTraining: wrong options; .*got an object with rewards/],
+    [
+      "settings as one text",
+      { settings: "seed=1" },
+      /^openTraining\(\{ settings \}\): is something else; expected a list of key=value, got "seed=1"/,
+    ],
+    [
+      "a method without run",
+      { method: { name: "x" } },
+      /^openTraining\(\{ method \}\): .*expected a method: \{ name, run.*got an object with name/,
+    ],
+    ["a method without a name", { method: { run: () => 1 } }, /^openTraining\(\{ method \}\): .*got an object with run/],
+    ["a class of engines", { engine: Mine }, /^openTraining\(\{ engine \}\): .*got the class Mine, not an object of it/],
+    ["a reward that is an object", { reward: { name: "x" } }, /^openTraining\(\{ reward \}\): .*expected a function/],
+    ["a signal that is a controller", { signal: new AbortController() }, /^openTraining\(\{ signal \}\): .*expected an AbortSignal/],
+  ])("to openTraining, %s, is one error", async (_, given, message) => {
+    await expect(openTraining(given as never)).rejects.toThrow(message);
+  });
+
+  it("to trainStep is one error, and so is a second loop over the steps; neither costs the run anything", async () => {
+    const training = await openTraining({ config, settings: [...settings, "name=wrong", "data.validation=null"] });
+    const step = (...given: unknown[]) => trainStep(...(given as Parameters<typeof trainStep>));
+    const zero = methods.zerosearch;
+    try {
+      await expect(step(training, 1)).rejects.toThrow(
+        /^trainStep: its first argument is no run; expected the `run` of what openTraining opens/,
+      );
+      await expect(step(training.run, 1, { engine: { name: "x", search() {} } })).rejects.toThrow(/^trainStep\(\{ engine \}\): /);
+      await expect(step(training.run, 1, { method: zero.run })).rejects.toThrow(/^trainStep\(\{ method \}\): .*got a function/);
+      const swapped: Method = {
+        name: "swapped",
+        run: (question, context) => zero.run(question, { ...context, key: { ...context.key, rollout: 0 } }),
+      };
+      await expect(step(training.run, 1, { method: swapped })).rejects.toThrow(
+        /^method swapped of rollout 1\/\d+\/[123]: returns the trajectory of another rollout/,
+      );
+      const simulator = {
+        name: "mine",
+        simulate: async () => ({ documents: [], kind: "noisy" as const }),
+        noiseProbability: () => NaN,
+        close: async () => undefined,
+      };
+      await expect(step(training.run, 1, { engine: simulator })).rejects.toThrow(
+        /^search engine mine: its noiseProbability is none; expected a probability, got NaN/,
+      );
+      expect(training.run.optimizer.step).toBe(0);
+      const [first, second] = [training.steps(), training.steps()];
+      const begun = first.next();
+      await expect(second.next()).rejects.toThrow(/^training\.steps: another loop over the steps of this training is under way/);
+      expect((await begun).value).toMatchObject({ step: 1 });
+      await first.return(undefined);
+      expect((await training.steps().next()).value).toMatchObject({ step: 2 });
+    } finally {
+      await training.close();
+    }
+  });
+});
+
+describe("a saved state", () => {
+  const places = () => settings.filter((one) => one.startsWith("output."));
+
+  it("of a program that kept no receipt, parts or inputs goes on to the same bits, and says that no receipt is left", async () => {
+    await finish(await openTraining({ config, settings: [...settings, "name=old"] }), ({ step }) => step === 2);
+    rmSync(join(folder, "runs", "old", "receipt.json"));
+    const at = join(folder, "checkpoints", "old", "step-000002");
+    const read = (name: string) => JSON.parse(readFileSync(join(at, name), "utf8")) as Record<string, Record<string, unknown>>;
+    const state = read("state.json");
+    const later = ["receipt", "made", "inputs", "moments"];
+    state["extra"] = Object.fromEntries(Object.entries(state["extra"]!).filter(([name]) => !later.includes(name)));
+    const text = JSON.stringify(state);
+    writeFileSync(join(at, "state.json"), text);
+    const manifest = read("manifest.json");
+    manifest["files"]!["state.json"] = { bytes: text.length, sha256: createHash("sha256").update(text).digest("hex") };
+    writeFileSync(join(at, "manifest.json"), JSON.stringify(manifest));
+    const said = vi.spyOn(process.stdout, "write");
+    const training = await openTraining({ settings: places(), resume: "old" });
+    expect(said.mock.calls.join("")).toContain("note: this run leaves no receipt");
+    said.mockRestore();
+    await finish(training);
+    expect(log("old", "rollouts.jsonl")).toEqual(log("loop", "rollouts.jsonl"));
+    expect(existsSync(join(folder, "runs", "old", "receipt.json"))).toBe(false);
+  });
+
+  it("is not gone on from with a reward whose file has changed, also where there are test questions; all stays as it was", async () => {
+    const file = join(folder, "my-reward.mjs");
+    writeFileSync(file, "export default function mine() {\n  return 1;\n}\n");
+    const test = settingsFor(await tinyQuickstart(), folder).filter((one) => one.startsWith("data.test="));
+    const own = [...settings, ...test, "name=changed", "data.validation=null", `reward.kind=${file}`];
+    await finish(await openTraining({ config, settings: own }), ({ step }) => step === 1);
+    const logged = readFileSync(join(folder, "runs", "changed", "rollouts.jsonl"));
+    writeFileSync(file, "export default function mine() {\n  return 2;\n}\n");
+    await expect(openTraining({ settings: places(), resume: "changed" })).rejects.toThrow(
+      /^reward\.kind: the file of this run's reward has changed since the state was saved; expected SHA-256 \w+, got \w+/,
+    );
+    expect(readFileSync(join(folder, "runs", "changed", "rollouts.jsonl"))).toEqual(logged);
+    expect(existsSync(join(folder, "runs", "changed", "judged.jsonl"))).toBe(false);
   });
 });

@@ -71,9 +71,8 @@ describe.each(deviceVariants)("AdamW on $name", ({ options }) => {
     for (let t = 0; t < 10; t++) {
       for (const [name, parameter] of parameters) parameter.grad!.write(gradient(name, t));
       await optimiser.update(rate(t));
-      const { gradNorm: norm, clip: factor } = await optimiser.settle();
+      const { gradNorm: norm } = await optimiser.settle();
       expect(norm).toBeCloseTo(expected.norms[t]!, 4);
-      expect(factor).toBeCloseTo(Math.min(1, 0.5 / expected.norms[t]!), 4);
     }
     for (const [name, parameter] of parameters)
       expect(relativeError(await parameter.readFloats(), expected.values.get(name)!), name).toBeLessThan(1e-5);
@@ -115,7 +114,7 @@ describe.each(deviceVariants)("AdamW on $name", ({ options }) => {
     const before = await parameters.get("matrix")!.readFloats();
     parameters.get("norm")!.grad!.write(new Float32Array(65).fill(Infinity));
     await optimiser.update(0.1);
-    expect(await optimiser.settle()).toEqual({ gradNorm: NaN, clip: NaN, overflowed: false });
+    expect(await optimiser.settle()).toEqual({ gradNorm: NaN, overflowed: false });
     expect(optimiser.step).toBe(0);
     expect(await parameters.get("matrix")!.readFloats()).toEqual(before);
     expect(await optimiser.stateTensors().get("m.norm")!.readFloats()).toEqual(new Float32Array(65));

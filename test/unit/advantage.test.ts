@@ -63,5 +63,8 @@ describe("groups", () => {
   it("need one finite reward for each trajectory", () => {
     expect(() => scoreTrajectories([at(1, 0, 0)], [], grpo)).toThrow("expected 1 rewards, got 0");
     expect(() => scoreTrajectories([at(1, 0, 0), at(1, 0, 1)], [1, NaN], grpo)).toThrow("reward 1 is not a number");
+    expect(() => scoreTrajectories([at(1, 0, 0), at(1, 0, 0)], [1, 0], grpo)).toThrow(
+      "two trajectories have one key; expected each its own, got 1/0/0",
+    );
   });
 });

@@ -111,10 +111,10 @@ describe("packing", () => {
     expect(micro.referenceLogProb).toBeNull();
   });
 
-  it("weighs each token by its mask times its weight in the loss, so that a masked one would weigh 0 if it were gathered", () => {
-    const micro = packMicroBatch([a, b], { weight: ({ trajectory }, t) => t / trajectory.ids.length, gather: () => true });
-    expect([...micro.targets]).toEqual([11, 12, 13, 14, 15, 16, 21]);
-    expect([...micro.weight]).toEqual([0, 2 / 7, 3 / 7, 0, 5 / 7, 6 / 7, 1 / 4].map(Math.fround));
+  it("weighs each token by its weight in the loss", () => {
+    const micro = packMicroBatch([a, b], { weight: ({ trajectory }, t) => t / trajectory.ids.length });
+    expect([...micro.targets]).toEqual([12, 13, 15, 16, 21]);
+    expect([...micro.weight]).toEqual([2 / 7, 3 / 7, 5 / 7, 6 / 7, 1 / 4].map(Math.fround));
   });
 
   it("gives each token its own advantage where there is one for each", () => {
@@ -149,6 +149,8 @@ describe("packing", () => {
     expect(bad({ lossMask: [0, 0, 0] })).toThrow("no token was sampled by the policy");
     expect(bad({ lossMask: [0, 1, 0.5] })).toThrow("lossMask 2 is wrong");
     expect(bad({ logProbs: [0, -1, NaN] })).toThrow("the log-probability of policy token 2 is not finite");
+    expect(bad({ ids: [1, 2.5, 3] })).toThrow("trajectory 1/0/0: an id is no token; expected integers from 0, below Infinity, got 2.5");
+    expect(() => packMicroBatch([a], { vocabulary: 16 })).toThrow("an id is no token; expected integers from 0, below 16, got 16");
     expect(bad({}, NaN)).toThrow("the advantage of policy token 1 is not finite");
     expect(bad({}, [0, 1, Infinity])).toThrow("the advantage of policy token 2 is not finite; expected a number, got Infinity");
     expect(bad({}, [1, 1])).toThrow("advantages do not fit ids; expected one, or 3, got 2");

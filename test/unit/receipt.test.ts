@@ -116,31 +116,43 @@ describe("a receipt", () => {
 
 describe("the comparison", () => {
   const weights = { "policy/model.safetensors": hex("w") };
-  const check = new ReceiptCheck(
-    makeReceipt({ ...head, scores: [{ method: "zerosearch", f1: 0.5 }] }, rows(4, { 2: weights, 4: weights })),
-  );
+  const begin = (): ReceiptCheck =>
+    new ReceiptCheck(makeReceipt({ ...head, scores: [{ method: "zerosearch", f1: 0.5 }] }, rows(4, { 2: weights, 4: weights })));
 
   it("finds nothing where all is the same, at any step", () => {
+    const check = begin();
     for (const step of [1, 2, 3, 4])
       expect(check.upTo(rows(step, step >= 2 ? { 2: weights, ...(step === 4 ? { 4: weights } : {}) } : {}), step)).toBeNull();
     expect(check.scores([{ method: "zerosearch", f1: 0.5 }])).toBeNull();
+    expect(check.compared).toBe("4 of 4 steps, the weights of 2 saved states and the evaluation");
+  });
+
+  it("counts what was compared, not what the receipt tells of", () => {
+    const check = begin();
+    expect(check.compared).toBe("0 of 4 steps, the weights of 0 saved states");
+    check.upTo(rows(3, { 2: weights }), 3);
+    expect(check.compared).toBe("3 of 4 steps, the weights of 1 saved states");
+    const blocks = new ReceiptCheck(makeReceipt(head, rows(601)));
+    expect(blocks.upTo(rows(3), 3)).toBeNull();
+    expect(blocks.compared).toBe("2 of 601 steps, the weights of 0 saved states");
+    expect(new ReceiptCheck(makeReceipt(head, rows(1))).scores([{ f1: 1 }])).toBeNull();
   });
 
   it("names the first step that differs, and what of it", () => {
     const steps = rows(4).steps.map((step, i) => (i === 2 ? { ...step, rewards: digest(9).rewards, gradNorm: digest(9).gradNorm } : step));
-    expect(check.upTo({ steps, saves: { 2: weights } }, 4)).toBe("rewards, gradient norm of step 3");
+    expect(begin().upTo({ steps, saves: { 2: weights } }, 4)).toBe("rewards, gradient norm of step 3");
   });
 
   it("names the file of a saved state that differs, and a state that is missing", () => {
-    expect(check.upTo(rows(2, { 2: { "policy/model.safetensors": hex("other") } }), 2)).toBe(
+    expect(begin().upTo(rows(2, { 2: { "policy/model.safetensors": hex("other") } }), 2)).toBe(
       "policy/model.safetensors of the state after step 2",
     );
-    expect(check.upTo(rows(2), 2)).toBe("policy/model.safetensors of the state after step 2");
+    expect(begin().upTo(rows(2), 2)).toBe("policy/model.safetensors of the state after step 2");
   });
 
   it("names a row of the evaluation that differs", () => {
-    expect(check.scores([{ method: "zerosearch", f1: 0.6 }])).toMatch(/^the evaluation: .*0\.5.*0\.6/);
-    expect(check.scores([])).toMatch(/null here$/);
+    expect(begin().scores([{ method: "zerosearch", f1: 0.6 }])).toMatch(/^the evaluation: .*0\.5.*0\.6/);
+    expect(begin().scores([])).toMatch(/null here$/);
   });
 
   it("covers a last block that is not full", () => {
@@ -155,8 +167,8 @@ describe("the comparison", () => {
     const many = Object.fromEntries(Array.from({ length: 200 }, (_, step) => [step + 1, weights]));
     const folded = new ReceiptCheck(makeReceipt(head, rows(200, many)));
     expect(folded.upTo(rows(200, many), 200)).toBeNull();
-    expect(folded.upTo(rows(200, { ...many, 150: { "policy/model.safetensors": hex("x") } }), 200)).toBe(
-      "all files of the state after step 150",
-    );
+    expect(
+      new ReceiptCheck(makeReceipt(head, rows(200, many))).upTo(rows(200, { ...many, 150: { "policy/model.safetensors": hex("x") } }), 200),
+    ).toBe("all files of the state after step 150");
   });
 });

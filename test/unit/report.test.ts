@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { JsonLines, truncateAfterStep } from "../../src/log/json-lines.ts";
-import { evaluationJson, evaluationTable, type EvaluationRow } from "../../src/evaluation/report.ts";
+import { evaluationJson, evaluationText, type EvaluationRow } from "../../src/evaluation/report.ts";
 import { metricRow, rolloutRow } from "../../src/log/rows.ts";
 import { partingNote } from "../../src/run/parting-note.ts";
 import { formatTable } from "../../src/log/table.ts";
@@ -169,7 +169,7 @@ describe("the evaluation's report", () => {
   });
 
   it("shows scores to three digits with their interval", () => {
-    expect(evaluationTable([row])).toContain("0.751  0.700-0.800      2.00");
+    expect(evaluationText([{ rows: [row], byHops: [], robustness: [] }], [])).toContain("0.751  0.700-0.800      2.00");
   });
 });
 

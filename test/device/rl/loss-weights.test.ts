@@ -4,7 +4,7 @@ import { Decoder } from "../../../src/nn/decoder.ts";
 import { policyLoss } from "../../../src/ops/policy-loss.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
 import { constantLength, sequenceMeanTokenMean, sequenceMeanTokenSum, tokenMean, type LossWeights } from "../../../src/rl/loss-weights.ts";
-import { packMicroBatch, type PackOptions } from "../../../src/rl/packing.ts";
+import { packMicroBatch, type MicroBatch } from "../../../src/rl/packing.ts";
 import type { Scored } from "../../../src/rl/trajectory.ts";
 import { tokenLogProbs, update } from "../../../src/rl/update.ts";
 import { backward } from "../../../src/tensor/backward.ts";
@@ -67,9 +67,16 @@ describe("an update", () => {
 describe("the loss mask", () => {
   const device = useDevice();
 
+  /** The micro-batch with the masked tokens gathered too: NaN wherever it may be, and of weight 0. */
+  function withMasked(micro: MicroBatch): MicroBatch {
+    const rows = Uint32Array.from(micro.sequences.flat(), (_, row) => row);
+    const of = (values: Float32Array, masked: number) => Float32Array.from(rows, (row) => values[micro.rows.indexOf(row)] ?? masked);
+    const { oldLogProb, advantage, weight } = micro;
+    return { ...micro, rows, oldLogProb: of(oldLogProb, NaN), advantage: of(advantage, NaN), weight: of(weight, 0) };
+  }
+
   /** Statistics, and the gradient of each gathered token's log-probability by its packed row. */
-  async function loss(options?: PackOptions) {
-    const micro = packMicroBatch(batch, options);
+  async function loss(micro: MicroBatch) {
     const vector = (values: ArrayLike<number>): Tensor => fromHost(device(), Float32Array.from(values), [values.length]);
     const logProb = vector([...micro.rows].map((row) => -1 - row / 16));
     logProb.requiresGrad = true;
@@ -90,8 +97,9 @@ describe("the loss mask", () => {
   }
 
   it("is in the kernel's weights: where masked tokens are gathered too, NaN and all, loss and gradients stay to the bit", async () => {
-    const sampled = await loss();
-    const all = await loss({ gather: () => true });
+    const micro = packMicroBatch(batch);
+    const sampled = await loss(micro);
+    const all = await loss(withMasked(micro));
     expect([sampled.slopes.size, all.slopes.size]).toEqual([6, 8]);
     expect(all.stats).toEqual(sampled.stats);
     for (const [row, slope] of all.slopes) expect(slope).toBe(sampled.slopes.get(row) ?? 0);
