@@ -11,8 +11,7 @@ import { exists, writeFolderAtomic } from "./atomic.ts";
 import { belongsToModel, CONFIG, configWithDtype, copyCompanions, refuseForeign, writeShards } from "./folder-files.ts";
 import { closeAll, loadConfig, openWeights, readConfigText, weightRules, weightShapes } from "./load-model.ts";
 import { compareTensors, floatDtypes, inFileOrder, type FileTensor } from "./load-tensors.ts";
-import { packColumns, type MergeJob } from "./merge-kernel.ts";
-import { MergeThreads } from "./merge-threads.ts";
+import { merge, packColumns, type MergeJob } from "./merge-kernel.ts";
 import type { AdapterPair } from "./peft-config.ts";
 import { openAdapter, pairNames, type OpenAdapter } from "./peft.ts";
 import { sourceBytes, type TensorSource } from "./safetensors-write.ts";
@@ -58,12 +57,11 @@ export async function exportModel(options: ExportOptions): Promise<Exported> {
   const config = await loadConfig(base);
   await refuseTarget(options);
   const { files, found } = await openWeights(base);
-  const threads = new MergeThreads();
   let adapter: OpenAdapter | null = null;
   try {
     compareTensors(base, found, weightShapes(config), weightRules(config));
     adapter = options.adapter === undefined ? null : await openAdapter(options.adapter, config);
-    const writer = new Rewriter(adapter, threads, dtype);
+    const writer = new Rewriter(adapter, dtype);
     const tensors = [...found.byName.values()].sort(inFileOrder).map((tensor) => writer.source(tensor));
     const total = tensors.reduce((sum, tensor) => sum + sourceBytes(tensor), 0);
     writer.onWritten = (done) => options.onProgress?.(done, total);
@@ -83,7 +81,7 @@ export async function exportModel(options: ExportOptions): Promise<Exported> {
       dtypes: [...new Set(tensors.map((tensor) => tensor.dtype as FloatDtype))],
     };
   } finally {
-    await Promise.all([threads.stop(), closeAll(adapter === null ? files : [...files, adapter.file])]);
+    await closeAll(adapter === null ? files : [...files, adapter.file]);
   }
 }
 
@@ -115,16 +113,14 @@ class Rewriter {
   onWritten: (done: number) => void = () => undefined;
   readonly #adapter: OpenAdapter | null;
   readonly #pairs: ReadonlyMap<string, AdapterPair>;
-  readonly #threads: MergeThreads;
   readonly #dtype: FloatDtype | undefined;
   #done = 0;
   /** The pair in use: tensors are written one after the other. */
   #current: LoadedPair | null = null;
 
-  constructor(adapter: OpenAdapter | null, threads: MergeThreads, dtype: FloatDtype | undefined) {
+  constructor(adapter: OpenAdapter | null, dtype: FloatDtype | undefined) {
     this.#adapter = adapter;
     this.#pairs = new Map(adapter?.pairs.map((pair) => [`${pair.module}.weight`, pair]));
-    this.#threads = threads;
     this.#dtype = dtype;
   }
 
@@ -152,7 +148,7 @@ class Rewriter {
     const rewrite = async (base: Float32Array | Uint16Array, firstRow: number, rows: number): Promise<Float32Array | Uint16Array> => {
       const loaded = pair === undefined ? null : await this.#load(pair, cols);
       const rank = pair?.rank ?? 0;
-      const { data, notFinite } = await this.#threads.merge({
+      const { data, notFinite } = merge({
         ...{ base, baseDtype: from, dtype, rows, cols, rank, scale: pair?.scale ?? 0 },
         a: loaded?.a ?? new Float64Array(0),
         b: loaded?.b.subarray(firstRow * rank, (firstRow + rows) * rank) ?? new Float32Array(0),

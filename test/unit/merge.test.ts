@@ -7,8 +7,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { saveModelFolder } from "../../src/checkpoint/save-model.ts";
 import { openWeights, closeAll } from "../../src/checkpoint/load-model.ts";
 import { exportModel } from "../../src/checkpoint/merge.ts";
-import { makeMerge, packColumns, type Merged, type MergeJob } from "../../src/checkpoint/merge-kernel.ts";
-import { MergeThreads } from "../../src/checkpoint/merge-threads.ts";
+import { merge, packColumns, type Merged, type MergeJob } from "../../src/checkpoint/merge-kernel.ts";
 import { writeSafetensors } from "../../src/checkpoint/safetensors-write.ts";
 import type { FloatDtype } from "../../src/checkpoint/save-tensors.ts";
 import { main } from "../../src/commands/export.ts";
@@ -89,7 +88,6 @@ function job(fields: Partial<MergeJob> & Pick<MergeJob, "base" | "rows" | "cols"
 }
 
 const dtypes = ["f32", "f16", "bf16"] as const;
-const merge = makeMerge();
 
 describe("merged weights", () => {
   for (const baseDtype of dtypes)
@@ -195,19 +193,6 @@ describe("merged weights", () => {
     expect([of(65504 - 16, "f16"), of(65520 - 16, "f16"), of(65519.99 - 16, "f16")]).toEqual([-1, 7, -1]);
     expect([of(3.3e38, "bf16"), of(3.4e38, "bf16"), of(3.4e38, "f32")]).toEqual([-1, 7, -1]);
     for (const dtype of dtypes) expect([of(NaN, dtype), of(Infinity, dtype), of(-Infinity, dtype)]).toEqual([7, 7, 7]);
-  });
-
-  it("are the same bits from one thread and from several", async () => {
-    const [rows, cols, rank] = [301, 515, 16];
-    const a = randomValues(rank * cols, 3);
-    const base = toElements(randomValues(rows * cols, 1), "bf16") as Uint16Array;
-    base[200 * cols + 5] = 0x7f80;
-    const one = job({ base, baseDtype: "bf16", dtype: "f16", rows, cols, rank, b: randomValues(rows * rank, 2) }, a);
-    const [alone, several] = [new MergeThreads(1), new MergeThreads(2)];
-    const expected = await alone.merge(one);
-    expect(await several.merge(one)).toEqual(expected);
-    expect(expected.notFinite).toBe(200 * cols + 5);
-    await several.stop();
   });
 });
 
