@@ -17,22 +17,18 @@ import { ConfigError, FileError } from "../util/errors.ts";
 import { say } from "./program.ts";
 import { buildQuickstart } from "./quickstart/build.ts";
 import { measureSimulator, type SimulatorMeasure } from "./quickstart/measure-simulator.ts";
-import { moreTuning } from "./quickstart/more-tuning.ts";
 import { recipe } from "./quickstart/recipe.ts";
 
 const deviceKinds = ["auto", ...deviceNames] as const;
 
 const spec: ArgumentSpec = {
-  program: "zerosearch quickstart build|measure|tune",
+  program: "zerosearch quickstart build|measure",
   summary:
-    "build: makes the quickstart's world, tokenizer, simulator and cold-started policy from nothing, and goes on where it was stopped. measure: judges the simulator. tune: fine-tunes a quickstart policy on good trajectories, to compare with reinforcement learning.",
+    "build: makes the quickstart's world, tokenizer, simulator and cold-started policy from nothing, and goes on where it was stopped. measure: judges the simulator.",
   options: {
     out: { value: "FOLDER", doc: "Where the files go (checkpoints/quickstart of this package)." },
     work: { value: "FOLDER", doc: "Where unfinished stages are kept (<out>.work)." },
-    from: { value: "FOLDER", doc: "tune: the policy to start from (<out>/policy)." },
-    to: { value: "FOLDER", doc: "tune: the folder of the tuned policy." },
-    tokens: { value: "N", doc: "tune: tokens to train on (1000000)." },
-    device: { value: "KIND", doc: `measure, tune: ${deviceKinds.join(", ")} (auto); build computes on the CPU.` },
+    device: { value: "KIND", doc: `measure: ${deviceKinds.join(", ")} (auto); build computes on the CPU.` },
     fresh: { doc: "Starts again from nothing." },
   },
   settings: false,
@@ -61,22 +57,8 @@ export async function main(argv: readonly string[]): Promise<void> {
     say(`The quickstart's files are in ${out}. ${work} may be deleted.`);
   } else if (action === "measure") {
     await measure(out, kind);
-  } else if (action === "tune") {
-    const to = options.get("to");
-    const tokens = Number(options.get("tokens") ?? 1e6);
-    if (to === undefined || !(tokens >= 1)) {
-      const [expected, got] = ["--to FOLDER, and --tokens above 0", rest.join(" ") || "none"];
-      throw new ConfigError({ where: "zerosearch quickstart tune", what: "wrong arguments", expected, got });
-    }
-    const device = await openDevice({ kind }, say);
-    try {
-      const seconds = await moreTuning({ recipe, device, from: options.get("from") ?? join(out, "policy"), to, tokens });
-      say(`${to}: tuned on ${tokens} tokens in ${seconds.toFixed(0)} s. Judge it with: npx zerosearch evaluate model.policy=${to}`);
-    } finally {
-      await device.destroy();
-    }
   } else {
-    throw new ConfigError({ where: "zerosearch quickstart", what: "unknown action", expected: "build, measure or tune", got: action });
+    throw new ConfigError({ where: "zerosearch quickstart", what: "unknown action", expected: "build or measure", got: action });
   }
 }
 

@@ -1,5 +1,5 @@
 /** A program in a process of its own, for what a driver may crash or hang. */
-import { spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 
 export interface ApartOptions {
   /** Environment: this process's by default. */
@@ -17,32 +17,14 @@ export interface Ended {
 
 /** Runs a program to its end. Never throws. */
 export function runApart([command = "", ...args]: readonly string[], { env = process.env, timeout }: ApartOptions): Promise<Ended> {
+  // what NODE_OPTIONS asks for, a debugger say, is meant for this process
+  const options = { env: { ...env, NODE_OPTIONS: "" }, timeout, killSignal: "SIGKILL", maxBuffer: Infinity, windowsHide: true } as const;
   return new Promise((resolve) => {
-    let stdout = "";
-    let stderr = "";
-    let hangs = false;
-    const finish = (end: string): void => {
-      clearTimeout(timer);
+    execFile(command, args, options, (error, stdout, stderr) => {
+      const { code = 0, killed = false, signal = null, message } = error ?? { message: "" };
+      let end = typeof code === "string" ? `could not be started (${message})` : `ended with code ${code ?? "unknown"}`;
+      if (signal != null) end = killed ? `had not ended after ${timeout / 1000} s` : `crashed (${signal})`;
       resolve({ stdout, stderr, end });
-    };
-    // what NODE_OPTIONS asks for, a debugger say, is meant for this process
-    const child = spawn(command, args, { env: { ...env, NODE_OPTIONS: "" }, stdio: ["ignore", "pipe", "pipe"], windowsHide: true });
-    const timer = setTimeout(() => {
-      hangs = true;
-      child.kill("SIGKILL");
-    }, timeout);
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      stdout += text;
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      stderr += text;
-    });
-    child.on("error", (error) => {
-      finish(`could not be started (${error.message})`);
-    });
-    child.on("close", (code, signal) => {
-      if (hangs) finish(`had not ended after ${timeout / 1000} s`);
-      else finish(signal === null ? `ended with code ${code ?? "unknown"}` : `crashed (${signal})`);
     });
   });
 }

@@ -3,8 +3,6 @@ import type { Device } from "./device.ts";
 import { deviceKind } from "./devices.ts";
 import type { DeviceOptions } from "./options.ts";
 
-export type { DeviceOptions };
-
 /** @throws DeviceError if there is no such device, or it cannot be had. */
 export async function createDevice(options: DeviceOptions = {}): Promise<Device> {
   return deviceKind(options.device ?? "cpu").open(options);

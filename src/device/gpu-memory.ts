@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import { probeAdapters, type Probe } from "./probe.ts";
+import { attempt } from "../util/errors.ts";
 
 export interface Memory {
   readonly bytes: number;
@@ -40,14 +41,6 @@ export const thisMachine: Machine = {
     }),
   adapters: () => probeAdapters(),
 };
-
-function attempt<T>(action: () => T, otherwise: T): T {
-  try {
-    return action();
-  } catch {
-    return otherwise;
-  }
-}
 
 /** Less than this is a window into the processor's memory, as processors with a GPU inside have it: it is no limit. */
 const leastOwn = 2 * 2 ** 30;

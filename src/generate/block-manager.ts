@@ -65,10 +65,6 @@ export class BlockManager {
   get available(): number {
     return this.#free.length + this.#idle.size;
   }
-  /** Blocks kept only in case their prefix comes again. */
-  get idleBlocks(): number {
-    return this.#idle.size;
-  }
 
   /**
    * Fills an empty cache with what is there already of the first `target` ids, and gives it blocks for the rest and for

@@ -2,7 +2,8 @@
  * Devices for tests. The same test files run once per kind: the projects of vitest.config.ts set TEST_DEVICE to `cpu` or `webgpu`.
  */
 import { afterAll, beforeAll } from "vitest";
-import { createDevice, type DeviceOptions } from "../../src/device/create.ts";
+import { createDevice } from "../../src/device/create.ts";
+import type { DeviceOptions } from "../../src/device/options.ts";
 import type { Device } from "../../src/device/device.ts";
 import { countTensors } from "./live-tensors.ts";
 import { buildKernels } from "../../scripts/build-kernels.js";

@@ -6,7 +6,7 @@ import { loadDecoder, loadTensors } from "../../src/checkpoint/load-model.ts";
 import { saveModelFolder } from "../../src/checkpoint/save-model.ts";
 import { saveTensors } from "../../src/checkpoint/save-tensors.ts";
 import type { Device } from "../../src/device/device.ts";
-import type { DeviceOptions } from "../../src/device/create.ts";
+import type { DeviceOptions } from "../../src/device/options.ts";
 import { packBatch } from "../../src/nn/batch.ts";
 import { Decoder } from "../../src/nn/decoder.ts";
 import { crossEntropy } from "../../src/ops/cross-entropy.ts";

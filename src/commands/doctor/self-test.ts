@@ -1,5 +1,6 @@
 /** Whether a device computes right, and how fast: one product of square matrices, compared with float64. */
-import { createDevice, type DeviceOptions } from "../../device/create.ts";
+import { createDevice } from "../../device/create.ts";
+import type { DeviceOptions } from "../../device/options.ts";
 import type { Device, Storage } from "../../device/device.ts";
 import { ZeroSearchError } from "../../util/errors.ts";
 import { streamKey, uniform } from "../../util/philox.ts";

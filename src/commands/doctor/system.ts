@@ -1,6 +1,7 @@
 /** What the doctor looks at, so that a test can show it another machine; and the GPUs that the Linux kernel knows of, whether or not Vulkan does. */
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
+import { attempt } from "../../util/errors.ts";
 
 export interface System {
   readonly platform: NodeJS.Platform;
@@ -32,14 +33,6 @@ export const thisSystem: System = {
   list: (folder) => attempt(() => readdirSync(folder).sort(), []),
   read: (path) => attempt(() => readFileSync(path, "latin1"), null),
 };
-
-function attempt<T>(action: () => T, otherwise: T): T {
-  try {
-    return action();
-  } catch {
-    return otherwise;
-  }
-}
 
 export interface Hardware {
   /** NVIDIA's kernel driver: its version where it tells; null where it is not loaded. */

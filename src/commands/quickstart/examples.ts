@@ -1,6 +1,7 @@
 /** Streams of fine-tuning examples for the phases of the quickstart. */
 import type { InventedSource } from "../../data/quickstart/invented.ts";
-import { PolicyScript, type Segment } from "../../data/quickstart/scripted-policy.ts";
+import type { Segment } from "../../data/quickstart/policy-options.ts";
+import { PolicyScript } from "../../data/quickstart/scripted-policy.ts";
 import { SimulatorScript } from "../../data/quickstart/scripted-simulator.ts";
 import type { Example } from "../../sft/fine-tune.ts";
 import type { Phase } from "./recipe.ts";

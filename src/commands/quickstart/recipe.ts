@@ -1,7 +1,7 @@
 /**
  * How the quickstart's models are made: shapes, data and phases, in one place. LOG.md tells what was tried.
  */
-import { defaultSpoil, skillOptions, type PolicyOptions } from "../../data/quickstart/scripted-policy.ts";
+import { defaultSpoil, skillOptions, type PolicyOptions } from "../../data/quickstart/policy-options.ts";
 import { simulatorOptions, type SimulatorOptions } from "../../data/quickstart/scripted-simulator.ts";
 
 /** One phase of fine-tuning: AdamW, linear warm-up, cosine decay to `finalShare` of the peak. */

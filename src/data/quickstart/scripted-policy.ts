@@ -10,8 +10,6 @@ import { bridgeQuery, query } from "./relations.ts";
 import { bridgeThought, foundThought, memoryThought, missingThought, searchThought } from "./thoughts.ts";
 import { singleHopText, twoHopText } from "./world.ts";
 
-export { defaultSpoil, skillOptions, type PolicyOptions, type Segment, type SpoilShares } from "./policy-options.ts";
-
 const prompt = (text: string, weight: number): Segment => ({ text, kind: "prompt", weight });
 
 function search(text: string): string {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, it } from "vitest";
-import type { DeviceOptions } from "../../../src/device/create.ts";
+import type { DeviceOptions } from "../../../src/device/options.ts";
 import type { Device } from "../../../src/device/device.ts";
 import { toElements } from "../../../src/tensor/dtype.ts";
 import { makeDevice } from "../../helpers/device.ts";

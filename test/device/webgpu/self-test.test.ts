@@ -1,6 +1,7 @@
 /** The self-test at start: what computes wrongly is found, switched off and said. */
 import { describe, expect, it, vi } from "vitest";
-import { createDevice, type DeviceOptions } from "../../../src/device/create.ts";
+import { createDevice } from "../../../src/device/create.ts";
+import type { DeviceOptions } from "../../../src/device/options.ts";
 import { dawn, loadWgsl } from "../../../src/device/dawn.ts";
 import type { MatrixConfig } from "../../../src/device/webgpu/adapter.ts";
 import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
