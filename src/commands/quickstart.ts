@@ -31,7 +31,6 @@ const spec: ArgumentSpec = {
     device: { value: "KIND", doc: `measure: ${deviceKinds.join(", ")} (auto); build computes on the CPU.` },
     fresh: { doc: "Starts again from nothing." },
   },
-  settings: false,
 };
 
 export async function main(argv: readonly string[]): Promise<void> {

@@ -23,7 +23,7 @@ export function runApart([command = "", ...args]: readonly string[], { env = pro
     execFile(command, args, options, (error, stdout, stderr) => {
       const { code = 0, killed = false, signal = null, message } = error ?? { message: "" };
       let end = typeof code === "string" ? `could not be started (${message})` : `ended with code ${code ?? "unknown"}`;
-      if (signal != null) end = killed ? `had not ended after ${timeout / 1000} s` : `crashed (${signal})`;
+      if (typeof signal === "string") end = killed ? `had not ended after ${timeout / 1000} s` : `crashed (${signal})`;
       resolve({ stdout, stderr, end });
     });
   });

@@ -1,8 +1,7 @@
 /** A linear layer with room for LoRA adapters, of which a call uses one by name, or none. */
 import { linear } from "../ops/matmul.ts";
 import { lora } from "../ops/lora.ts";
-import type { Tensor } from "../tensor/tensor.ts";
-import type { Parameter } from "../tensor/tensor.ts";
+import type { Tensor, Parameter } from "../tensor/tensor.ts";
 
 /** The pair of small matrices of one layer: y += scale (x a^T) b^T. */
 export interface LoraPair {

@@ -2,8 +2,7 @@
 import { realpath } from "node:fs/promises";
 import { enginesUsed, type Config } from "../config/index.ts";
 import { keys, valueAt, withValue } from "../config/keys.ts";
-import type { Environment, FoundModel, ModelKind } from "../hub/find-model.ts";
-import type { TextStream } from "../log/progress.ts";
+import type { FoundModel, ModelKind } from "../hub/find-model.ts";
 import { findShown } from "./download-progress.ts";
 import type { LocatedModel, LocatedModels } from "./model-roles.ts";
 
@@ -30,17 +29,8 @@ export interface ModelsNeeded {
   readonly simulates?: boolean;
 }
 
-export interface ShowOptions {
-  readonly stream?: TextStream | undefined;
-  readonly env?: Environment | undefined;
-  /** Ends a download, which the next one goes on from. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** Finds models as `findModel` does, with a bar for what is downloaded. For each that is the Hub's, a line says which commit is used. */
-export function findAndShow({ stream, env, signal }: ShowOptions = {}): Find {
-  return (source, where, kind) => findShown(source, { where, kind, env, signal }, stream, `${where} `);
-}
+/** With a bar for what is downloaded; of a model that is the Hub's, a line says which commit is used. */
+const show: Find = (source, where, kind) => findShown(source, { where, kind }, undefined, `${where} `);
 
 /** Keys of LoRA adapters; other models are whole ones. */
 const adapterKeys: readonly string[] = ["lora.from", "simulator.adapter"];
@@ -49,7 +39,7 @@ const adapterKeys: readonly string[] = ["lora.from", "simulator.adapter"];
 export async function locateConfigModels(
   config: Config,
   { trains = true, simulates = enginesUsed(config, "train").includes("simulated") }: ModelsNeeded = {},
-  find: Find = findAndShow(),
+  find: Find = show,
 ): Promise<ConfigModels> {
   const located = new Map<string, LocatedModel>();
   let opened = config;

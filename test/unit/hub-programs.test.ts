@@ -8,7 +8,8 @@ import { readOverride } from "../../src/config/source.ts";
 import { printConfig } from "../../src/config/print.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
 import type { Config } from "../../src/config/schema.ts";
-import { findAndShow, locateConfigModels } from "../../src/setup/locate-models.ts";
+import { findShown } from "../../src/setup/download-progress.ts";
+import { locateConfigModels } from "../../src/setup/locate-models.ts";
 import { startHubServer, type HubServer } from "../helpers/hub-server.ts";
 
 const commit = "0123456789".repeat(4);
@@ -112,7 +113,8 @@ describe("the models of a configuration", () => {
     return join(folder, "mine");
   };
   const configOf = (...settings: string[]) => resolveConfig(["data.train=t", ...settings].map(readOverride));
-  const locate = (config: Config) => locateConfigModels(config, {}, findAndShow({ stream }));
+  const locate = (config: Config) =>
+    locateConfigModels(config, {}, (source, where, kind) => findShown(source, { where, kind }, stream, `${where} `));
   beforeEach(() => (stream.text = ""));
 
   it("are found under every key that takes one; folders stay as they are, ids become folders", async () => {
