@@ -231,7 +231,7 @@ describe("a mistake is one error and writes nothing", () => {
   it.each(mistakes)("$name", async ({ make, message }) => {
     const ended = await train([...args, ...make()]);
     expectOneError(ended, message);
-    expect(ended.stdout).toMatch(/^(device: .*\n)?$/);
+    expect(ended.stdout).toMatch(/^(configuration: .*\n)?(device: .*\n)?$/);
     for (const place of ["runs", "checkpoints"])
       expect(existsSync(join(folder, place)) ? readdirSync(join(folder, place)) : []).toEqual([]);
   });
