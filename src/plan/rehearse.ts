@@ -20,7 +20,7 @@ import { full } from "../tensor/tensor.ts";
 import { Closing } from "../setup/closing.ts";
 import { cacheBytes, decodeRows, policyName, simulatorName, trainingContext, usualSimulatorTokens } from "../setup/open-agents.ts";
 import { learningParameters, type Model } from "../setup/open-model.ts";
-import { Engines } from "../setup/open-engines.ts";
+import { Engines, idleEngine } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
 import type { Models } from "../setup/open-models.ts";
 import { openOn } from "../setup/open-policy.ts";
@@ -118,7 +118,7 @@ export async function rehearse(
     });
     // Nobody searches: the simulator's sequences are opened besides.
     const engines = new Engines();
-    const engine = engines.get("none");
+    const engine = idleEngine("none");
     const context = trainingContext(config, generator, policy, engine);
     const run: StepRun = {
       ...{ config, device, generator, policy, reference, optimizer, context, clock, engine, engines },

@@ -78,7 +78,7 @@ export class Engines {
   }
 }
 
-function idleEngine(name: string): Engine {
+export function idleEngine(name: string): Engine {
   const search = (): Promise<never> =>
     Promise.reject(new ZeroSearchError({ where: `search engine ${name}`, what: "is not open, as nothing should search with it" }));
   return { name, search, close: () => Promise.resolve() };
