@@ -36,7 +36,8 @@ describe("a run", () => {
   it("goes from arguments to tables", () => {
     expect(whole.stderr).toBe("");
     expect(whole.code).toBe(0);
-    const [first = "", second = ""] = whole.stdout.split("\n");
+    const [base = "", first = "", second = ""] = whole.stdout.split("\n");
+    expect(base).toMatch(/^configuration: \S*configs\/quickstart\.yaml, as no --config is given$/);
     expect(first).toMatch(/^device: cpu: 2 threads, .* \(auto: .*\)$/);
     expect(second).toMatch(/^policy [\d.]+ M parameters, simulator [\d.]+ M \| seed 1 \| run whole$/);
     for (let step = 1; step <= 5; step++)
@@ -218,7 +219,7 @@ describe("other ways of computing", () => {
     const { code, stdout, stderr } = await train([...args, ...two, "device.blas=openblas", "name=blas"]);
     if (stderr.includes("OpenBLAS")) context.skip("OpenBLAS is not installed");
     expect([code, stderr]).toEqual([0, ""]);
-    expect(stdout.split("\n")[0]).toMatch(/OpenBLAS .*not batch-invariant/);
+    expect(stdout.split("\n")[1]).toMatch(/OpenBLAS .*not batch-invariant/);
     for (const row of readRows(runs("blas", "metrics.jsonl"))) expect(row["rollout/logprob_mismatch_max"]).toBeLessThan(1e-4);
   });
 });
