@@ -84,13 +84,17 @@ function expandPaths(tree: Tree): Tree {
       .map((key): Tree => {
         const path = key.key.split(".");
         const value = valueIn(tree, path);
-        if (typeof value !== "string" || !value.startsWith("{package}")) return {};
-        const full = join(packageFolder, value.slice("{package}".length));
-        const short = relative(process.cwd(), full);
-        const below = !short.startsWith("..") && !isAbsolute(short);
-        // What may be a name as well must look like a path.
-        const shown = !below ? full : key.names.length > 0 ? `./${short}` : short;
-        return treeOf(path, shown);
+        if (typeof value !== "string" && !Array.isArray(value)) return {};
+        return treeOf(path, Array.isArray(value) ? value.map((one: unknown) => expandPath(one, key)) : expandPath(value, key));
       }),
   ]);
+}
+
+function expandPath(value: unknown, key: Key): unknown {
+  if (typeof value !== "string" || !value.startsWith("{package}")) return value;
+  const full = join(packageFolder, value.slice("{package}".length));
+  const short = relative(process.cwd(), full);
+  if (short.startsWith("..") || isAbsolute(short)) return full;
+  // What may be a name as well must look like a path.
+  return key.names.length > 0 ? `./${short}` : short;
 }

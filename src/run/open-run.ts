@@ -15,6 +15,7 @@ import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
 import { simulatorPositions, trainingContext } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
+import { locateData } from "../setup/locate-data.ts";
 import { openLearner } from "../setup/open-learner.ts";
 import { checkMethodFits, openMethod } from "../setup/open-method.ts";
 import { openPolicy, type OpenedPolicy } from "../setup/open-policy.ts";
@@ -62,7 +63,7 @@ export async function openRun(command: TrainCommand, options: OpenRunOptions = {
   const closing = new Closing();
   try {
     const { pinned, ...parts } = await openParts(command.config, options, closing, steps);
-    const notes: string[] = [];
+    const notes = [...parts.data.notes];
     const config = command.resume ? command.config : await claim(pinned);
     const checkpoint = command.resume
       ? await findState(command, { build: parts.build, device: parts.device.description }, (note) => notes.push(note))
@@ -82,15 +83,17 @@ export async function openParts(
   closing: Closing,
   { refuse, inputs }: OpeningSteps = {},
 ): Promise<Omit<Run, "config"> & { readonly pinned: Config }> {
-  const data = await openData(config);
+  const here = await locateData(config, { signal: options.signal });
+  const data = await openData(here.opened);
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
   const method = options.method ?? (await openMethod(config.rollout.method));
-  const { opened, ...parts } = await openRollouts(config, data, { ...options, method }, closing, refuse);
+  const { opened, ...parts } = await openRollouts(here.opened, data, { ...options, method }, closing, refuse);
   await refuseDamagedWeights(parts.policy);
   const { schedule, learningRate, warmupSteps, finalFraction } = config.optimizer;
   const totalSteps = config.train.steps * config.train.updatesPerStep;
   return {
     ...parts,
+    pinned: { ...parts.pinned, data: here.pinned.data },
     ...openLearner(config, parts, closing),
     method,
     engine: parts.context.engine,
