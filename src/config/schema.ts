@@ -19,6 +19,7 @@ import {
   rare,
   real,
   section,
+  templateVariables,
   whole,
 } from "../util/fields.ts";
 import { bm25Settings, engineNames, simulatorSettings } from "../search/settings.ts";
@@ -132,6 +133,7 @@ export const configSchema = z.strictObject({
       ["paper", "quickstart"],
       "What the policy is told: the paper's instruction and the question, or the question alone as the quickstart's policy knows it.",
     ),
+    chatTemplateKwargs: templateVariables('Further variables of the policy\'s chat template, such as {"enable_thinking": false}.'),
     maxTurns: whole(5, { max: 256 }, "Searches a rollout may make; one last generation without search follows."),
     maxNewTokens: whole(500, { min: 1 }, "Tokens the policy may write in one turn."),
     maxObservationTokens: rare(

@@ -76,7 +76,7 @@ async function askHub(
     if (typeof commit !== "string" || !isCommit(commit))
       throw new HubAnswerError(`${endpoint} does not say which commit ${revision} of ${id} is`);
     const files: RepoFile[] = [];
-    for await (const entry of listFiles({ ...asked, repo: { type: "model", name: id }, revision: commit })) {
+    for await (const entry of listFiles({ ...asked, fetch: client.pages(), repo: { type: "model", name: id }, revision: commit })) {
       const file = checkedEntry(id, entry);
       if (file !== null) files.push(file);
     }

@@ -4,6 +4,8 @@
  */
 import { ConfigError, ServerError } from "../util/errors.ts";
 import { sleep } from "../util/abort.ts";
+import type { TemplateVariables } from "../text/chat-template.ts";
+import { writtenIn } from "../text/thinking.ts";
 import { quote, requestJson, type JsonFailure } from "./http-json.ts";
 import { Slots } from "../util/slots.ts";
 
@@ -50,6 +52,8 @@ export interface ChatCompletionRequest {
   /** 0 is off, and not sent: not every server knows it. */
   readonly topK: number;
   readonly stop: string;
+  /** Further variables of the server's chat template (`chat_template_kwargs`); not sent where there are none. */
+  readonly templateVariables?: TemplateVariables | undefined;
   /** Servers that honour it repeat themselves. */
   readonly seed: number;
   /** 0 to 1, for the n-th wait: spreads the retries of many requests over time. */
@@ -159,7 +163,8 @@ export class ChatClient {
     }
   }
 
-  #body({ messages, maxTokens, temperature, topP, topK, stop, seed }: Omit<ChatCompletionRequest, "signal" | "jitter">): object {
+  #body(request: Omit<ChatCompletionRequest, "signal" | "jitter">): object {
+    const { messages, maxTokens, temperature, topP, topK, stop, seed, templateVariables = {} } = request;
     return {
       model: this.#model,
       messages,
@@ -169,13 +174,14 @@ export class ChatClient {
       ...(topK === 0 ? {} : { top_k: topK }),
       stop: [stop],
       seed,
+      ...(Object.keys(templateVariables).length === 0 ? {} : { chat_template_kwargs: templateVariables }),
     };
   }
 
   #read(url: URL, value: unknown, whole: string): string {
     const answer = value as { choices?: unknown; usage?: { prompt_tokens?: unknown; completion_tokens?: unknown } | null } | null;
-    const first = (Array.isArray(answer?.choices) ? answer.choices[0] : undefined) as { message?: { content?: unknown } } | undefined;
-    const content = first?.message?.content;
+    const first = (Array.isArray(answer?.choices) ? answer.choices[0] : undefined) as { message?: unknown } | undefined;
+    const content = writtenIn(first?.message);
     if (typeof content !== "string") {
       throw new ServerError({
         where: shown(url),

@@ -1,6 +1,6 @@
 /** The settings of the search engines: sections of the configuration. No engine is loaded here. */
 import { z } from "zod";
-import { choice, optionalModel, optionalText, rare, real, section, whole } from "../util/fields.ts";
+import { choice, flag, optionalModel, optionalText, rare, real, section, templateVariables, whole } from "../util/fields.ts";
 
 export const engineNames = ["simulated", "bm25"] as const;
 
@@ -20,6 +20,15 @@ export const simulatorSettings = section("Search engine `simulated`: a model tha
   prompt: choice(
     ["paper", "prompted", "quickstart"],
     "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, or the short one of the quickstart's simulator.",
+  ),
+  chatTemplateKwargs: templateVariables(
+    'Further variables of its chat template, such as {"enable_thinking": false}; an endpoint is sent them as chat_template_kwargs.',
+  ),
+  opensThought: rare(
+    flag(
+      false,
+      "The endpoint's chat template opens a thought itself, as those of DeepSeek-R1 and QwQ do: a text without </think> is then all thought, and makes no documents. In this process it is seen.",
+    ),
   ),
   documents: whole(5, { min: 1, max: 100 }, "Documents kept of each set; text after them is cut."),
   maxNewTokens: whole(600, { min: 1 }, "Tokens one set of documents may take."),

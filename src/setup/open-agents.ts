@@ -90,7 +90,7 @@ export function promptSettings({ rollout }: Config, { chatTemplate }: Pick<Model
   if (rollout.prompt !== "paper") return { templates: promptSet(rollout.prompt).policy };
   // As raw text it begins as the policy's tokenizer begins a text.
   if (chatTemplate === null) return { encoding: { begin: true } };
-  return { chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }]) };
+  return { chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }], rollout.chatTemplateKwargs) };
 }
 
 /** What training rollouts share. */

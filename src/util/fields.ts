@@ -44,5 +44,8 @@ function isModuleFile(value: string): boolean {
   return /^(\.{1,2}\/|\/|[A-Za-z]:[\\/]|\{package\}).*\.[cm]?[jt]sx?$/.test(value);
 }
 
+/** Variables of a chat template, by name. */
+export const templateVariables = (doc: string) => rare(z.record(z.string(), z.json()).default({}).describe(doc));
+
 /** A setting that few people touch: shown by `--help all` only. */
 export const rare = <T extends z.ZodType>(field: T): T => field.meta({ ...field.meta(), rare: true });

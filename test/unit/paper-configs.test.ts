@@ -133,7 +133,7 @@ describe("the paper's runs", () => {
     const grpo = resolve(file, "algorithm.name=grpo");
     expect(grpo.algorithm.name).toBe("grpo");
     for (const size of ["3B", "7B", "14B"]) {
-      const path = `Alibaba-NLP/Simulation_LLM_google_${size}_V2`;
+      const path = `sunhaonlp/Simulation_LLM_google_${size}_V2`;
       const { simulator } = resolve(file, "simulator.endpoint=null", `simulator.path=${path}`);
       expect(simulator).toMatchObject({ path, endpoint: null });
     }
