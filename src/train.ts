@@ -67,7 +67,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, watching);
 
   // Reward, and the advantage of each trajectory over its group.
-  const rewards = await payAll(reward, trajectories);
+  const rewards = await payAll(reward, trajectories, run.context.rules);
   const scored = scoreTrajectories(trajectories, rewards, { estimator: algorithm.name, normalizeByStd: algorithm.normalizeByStd });
 
   // Update the policy, mini-batch by mini-batch, on the tokens it sampled itself. The loss is a mean over the tokens of a mini-batch.

@@ -7,7 +7,7 @@ import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
 import { evaluationFile, judgedFile, judgeSettings } from "../run/judge.ts";
-import { openTest } from "../run/run-data.ts";
+import { normalizerNotes, openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
 import { simulatorPositions } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
@@ -59,6 +59,7 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
   const closing = new Closing();
   await closing.after(async () => {
     const questions = await openTest(config);
+    for (const note of normalizerNotes(config, questions)) say(note);
     const method = await openMethod(config.rollout.method);
     const used = enginesUsed(config, "evaluate", method.searches);
     const engines = await Engines.open(config, used, closing);
@@ -78,7 +79,7 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
     const onJudged = (row: JudgedRow): void => log?.append([row]);
     const judged = await judge({ ...settings, questions, context, when, step: null, onJudged, signal });
     log?.sync();
-    say(evaluationText([judged], questions));
+    say(evaluationText([judged], questions, context.rules));
     for (const to of [json, ...(out === undefined ? [] : [join(out, evaluationFile)])])
       if (to !== undefined) await writeFileAtomic(to, evaluationJson(judged.rows));
   });

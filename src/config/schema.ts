@@ -22,6 +22,7 @@ import {
   whole,
 } from "../util/fields.ts";
 import { bm25Settings, engineNames, simulatorSettings } from "../search/settings.ts";
+import { normalizers } from "../util/normalise-answer.ts";
 
 export const configSchema = z.strictObject({
   name: z
@@ -116,6 +117,12 @@ export const configSchema = z.strictObject({
       "The search engine of training: a simulator (section simulator), a real one (its own section), or a module that exports one; null where a program gives its own to openTraining.",
     ),
     settings: rare(z.record(z.string(), z.json()).default({}).describe("Settings for a search engine that is a module of your own.")),
+    onFailure: rare(
+      choice(
+        ["end", "void"],
+        "What a search that fails for good does, in training and in evaluation: it ends the run, or the policy is told that there are no results, which is counted (search/failed).",
+      ),
+    ),
   }),
 
   simulator: simulatorSettings,
@@ -217,6 +224,21 @@ export const configSchema = z.strictObject({
       rewardNames,
       "f1",
       "Score of the policy's answer against the right ones: token F1, exact match, or containing one (easy to cheat by long answers); or a module that exports a reward.",
+    ),
+    normalizer: rare(
+      choice(
+        normalizers,
+        "What answers are compared in, by every score: SQuAD's normal form as in the paper, which knows ASCII only; or one that also knows punctuation, quotes and scripts of other languages, and keeps minus signs (docs/scores.md).",
+      ),
+    ),
+  }),
+
+  compat: section("Faults of SQuAD's script and the released code, by name; none unless asked for.", {
+    emptyAnswers: rare(
+      flag(
+        false,
+        'Where nothing of a right answer is left in normal form ("A", "+"), F1 pays nothing and exact match pays an empty answer; false compares such answers as they are written.',
+      ),
     ),
   }),
 

@@ -2,6 +2,7 @@
 import type { AgentContext, Method } from "../agent/methods/method.ts";
 import type { RolloutAllOptions } from "../agent/rollout-all.ts";
 import { Progress } from "../log/progress.ts";
+import { searchWarnings } from "../rl/metrics.ts";
 import type { Scores } from "../rl/reward.ts";
 import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import { FirstSearch } from "../search/first-search.ts";
@@ -64,6 +65,7 @@ export async function judge(options: JudgeOptions): Promise<Evaluation> {
           { ...progress, onJudged: ({ trajectory, scores }) => onJudged?.({ ...named, step, ...scores, ...trajectory }) },
         ),
       );
+      for (const line of searchWarnings(judged.map(({ trajectory }) => trajectory))) process.stdout.write(`warning: ${label} ${line}\n`);
       if (one === method) byHops ??= hopsOf(judged);
       for (const dataset of new Set(questions.map(({ dataSource }) => dataSource))) {
         const part = judged.filter(({ trajectory }) => trajectory.question.dataSource === dataset);

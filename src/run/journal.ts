@@ -5,6 +5,7 @@ import type { Checkpoint } from "../checkpoint/run-state.ts";
 import { Progress, type Fields } from "../log/progress.ts";
 import { metricRow, rolloutRow } from "../log/rows.ts";
 import type { ValidationPoint } from "./parting-note.ts";
+import { searchWarnings } from "../rl/metrics.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { digestStep, makeReceipt, portable, receiptFile, receiptText, type ReceiptRows, type StepDigest } from "./receipt.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
@@ -128,6 +129,7 @@ export class Journal {
     );
     this.#history = remember(this.#history, result, validation);
     this.#done = step;
+    for (const line of searchWarnings(scored.map(({ trajectory }) => trajectory))) this.say(`warning: step ${step}: ${line}`);
     const of = (name: string): number => metrics[name] ?? 0;
     this.#shown = {
       reward: of("reward/mean"),

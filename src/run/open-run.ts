@@ -20,7 +20,7 @@ import { checkMethodFits, openMethod } from "../setup/open-method.ts";
 import { openPolicy, type OpenedPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { hashInputs, type InputHashes } from "./inputs.ts";
-import { openData, type RunData } from "./run-data.ts";
+import { normalizerNotes, openData, type RunData } from "./run-data.ts";
 import { openReward } from "./reward.ts";
 import type { Run, StepParts } from "./run.ts";
 import { checkMade, findState, States } from "./states.ts";
@@ -62,7 +62,8 @@ export async function openRun(command: TrainCommand, options: OpenRunOptions = {
   const closing = new Closing();
   try {
     const { pinned, ...parts } = await openParts(command.config, options, closing, steps);
-    const notes: string[] = [];
+    const { train, validation, test } = parts.data;
+    const notes = normalizerNotes(command.config, [...train, ...validation, ...test]);
     const config = command.resume ? command.config : await claim(pinned);
     const checkpoint = command.resume
       ? await findState(command, { build: parts.build, device: parts.device.description }, (note) => notes.push(note))

@@ -2,7 +2,7 @@
 import { compileTextStops } from "../generate/stop-automaton.ts";
 import type { Prompt } from "../text/prompt.ts";
 import { ConfigError } from "../util/errors.ts";
-import { ChatClient, type ChatCounts, type Retry } from "./chat-client.ts";
+import { ChatClient, type ChatCounts } from "./chat-client.ts";
 import { EndpointSearch } from "./endpoint.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "./engine-kind.ts";
 import type { SimulatorSettings } from "./settings.ts";
@@ -53,7 +53,7 @@ function simulateHere(
 }
 
 async function openClient(endpoint: string, settings: SimulatorSettings, { now, say }: EngineContext): Promise<ChatClient> {
-  const { endpointModel, endpointKey, endpointConcurrency, endpointTimeout, endpointRetries } = settings;
+  const { endpointModel, endpointKey, endpointConcurrency, endpointTimeout, endpointPatience } = settings;
   const key = endpointKey === null ? undefined : process.env[endpointKey]?.trim();
   if (endpointKey !== null && (key === undefined || key === ""))
     throw new ConfigError({
@@ -62,22 +62,17 @@ async function openClient(endpoint: string, settings: SimulatorSettings, { now, 
       expected: "the endpoint's API key in it",
       hint: `Set it (export ${endpointKey}=...), or leave simulator.endpointKey out where the endpoint needs none. The key itself is written nowhere.`,
     });
-  // Every retry is counted; the 1st, 2nd, 4th, 8th ... are told: a server that is away fails many requests at once.
-  let count = 0;
-  const onRetry = ({ message, wait }: Retry): void => {
-    count++;
-    if ((count & (count - 1)) !== 0) return;
-    say(`simulator: ${message}; trying again in ${wait.toFixed(1)} s (${count} ${count === 1 ? "retry" : "retries"} so far)`);
-  };
   const client = new ChatClient({
     endpoint,
     model: endpointModel,
     key,
     concurrency: endpointConcurrency,
     timeout: endpointTimeout,
-    retries: endpointRetries,
+    patience: endpointPatience,
     now,
-    onRetry,
+    onOutage: ({ message }) => say(`simulator: ${message}; trying again for up to ${endpointPatience} s (simulator.endpointPatience)`),
+    onAnswer: ({ seconds, retries }) =>
+      say(`simulator: answers again, after ${Math.round(seconds)} s and ${retries} ${retries === 1 ? "retry" : "retries"}`),
   });
   await client.probe();
   return client;

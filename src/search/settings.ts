@@ -14,8 +14,12 @@ export const simulatorSettings = section("Search engine `simulated`: a model tha
   endpointKey: optionalText("Environment variable that holds the endpoint's API key; the key itself is never written anywhere."),
   endpointConcurrency: rare(whole(64, { min: 1, max: 4096 }, "Requests under way at the endpoint at a time.")),
   endpointTimeout: rare(real(120, { min: 0.1 }, "Seconds after which a request to the endpoint is given up and tried again.")),
-  endpointRetries: rare(
-    whole(4, { max: 100 }, "Times a request is tried again, at growing intervals, before the run stops with an error."),
+  endpointPatience: rare(
+    real(
+      900,
+      { max: 604800 },
+      "Seconds that a request is tried again, at growing intervals, while the endpoint is away; then its search has failed for good (search.onFailure).",
+    ),
   ),
   prompt: choice(
     ["paper", "prompted", "quickstart"],

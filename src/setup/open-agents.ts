@@ -13,6 +13,7 @@ import type { Engine } from "../search/search-engine.ts";
 import { simulatorPrompt, simulatorTemplateOf } from "../search/simulator-prompt.ts";
 import { compileStopsOnce } from "../generate/stop-automaton.ts";
 import { promptText } from "../text/prompt.ts";
+import type { ScoreRules } from "../util/normalise-answer.ts";
 import type { Model } from "./open-model.ts";
 
 /** The names under which the generator knows the models. */
@@ -102,6 +103,8 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
     stops: compileStopsOnce(policy.tokenizer, policy.decoder.config.vocabulary),
     prompts: promptSettings(config, policy),
     engine,
+    rules: scoreRules(config),
+    onSearchFailure: config.search.onFailure,
     settings: {
       model: policyName,
       adapter: policy.adapter,
@@ -114,6 +117,11 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
       sampling: { temperature, topK, topP },
     },
   };
+}
+
+/** How a configuration compares answers. */
+export function scoreRules({ reward, compat }: Pick<Config, "reward" | "compat">): ScoreRules {
+  return { normalizer: reward.normalizer, emptyAnswersAsSquad: compat.emptyAnswers };
 }
 
 /** The same for an evaluation with a search engine: greedy. The stop tables are the same ones, of which the device keeps one copy each. */

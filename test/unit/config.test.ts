@@ -186,6 +186,9 @@ describe("printing", () => {
       /a\.yaml:1:15: evaluation\.documents has another name now; expected bm25\.documents/,
     );
     expect(messageOf(() => configOf("simulator.prompt=short"))).toContain("short is called quickstart now");
+    expect(messageOf(() => configOf("simulator.endpointRetries=9"))).toMatch(
+      /simulator\.endpointRetries is no more; expected simulator\.endpointPatience\n {2}Seconds that a request is tried again/,
+    );
     for (const name of ["quickstart", "quickstart-lora"]) {
       const saved = parse(readFileSync(join(root, "test", "fixtures", `saved-${name}.yaml`), "utf8")) as Record<string, unknown>;
       const read = resolveConfig([savedSource(saved, name)]);
