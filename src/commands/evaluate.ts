@@ -8,6 +8,7 @@ import { enginesUsed, packagedConfig, readOverride, readYaml, resolveConfig, typ
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
+import { policyOfRun, startOfRun, type FoundPolicy } from "../run/find-policy.ts";
 import { openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
 import { simulatorPositions } from "../setup/open-agents.ts";
@@ -22,7 +23,14 @@ const spec: ArgumentSpec = {
   program: "zerosearch evaluate",
   summary: "Judges a policy on test questions, greedy, with a real search engine, beside direct answers and RAG with the same model.",
   options: {
-    config: { value: "FILE", doc: "YAML file as for training (configs/quickstart.yaml where it is left out)." },
+    config: {
+      value: "FILE",
+      doc: "YAML file as for training (configs/quickstart.yaml where it is left out); a run's own config.yaml is as --run.",
+    },
+    run: {
+      value: "NAME",
+      doc: "Judges what this run left, its best state or else its newest, with its own configuration; with --when before, what it started from.",
+    },
     device: { value: "KIND", doc: "Short for device.kind=KIND." },
     when: { value: "WHEN", doc: "What the rows say of the policy: before or after training (after)." },
     json: { value: "FILE", doc: "Writes the rows there, as evaluation.json of a run." },
@@ -40,22 +48,28 @@ export async function main(argv: readonly string[]): Promise<void> {
   const { options, settings } = read;
   const device = options.get("device");
   const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
-  const config = resolveConfig([...readYaml(options.get("config") ?? packagedConfig("quickstart")), ...overrides], "evaluate");
   const when = options.get("when") ?? "after";
   if (when !== "before" && when !== "after") {
     throw new ConfigError({ where: "--when", what: "wrong value", expected: "before or after", got: when });
   }
-  await untilInterrupted((signal) => evaluate(config, { when, json: options.get("json"), out: options.get("out"), signal }));
+  const file = options.get("config");
+  const wish = { run: options.get("run"), file, overrides, purpose: "evaluate" } as const;
+  const left = when === "after" ? await policyOfRun(wish) : null;
+  const config =
+    left?.config ?? startOfRun(wish) ?? resolveConfig([...readYaml(file ?? packagedConfig("quickstart")), ...overrides], "evaluate");
+  await untilInterrupted((signal) => evaluate(config, { left, when, json: options.get("json"), out: options.get("out"), signal }));
 }
 
 interface Wanted {
+  /** What a run left, where a run is judged after training. */
+  readonly left: FoundPolicy | null;
   readonly when: When;
   readonly json: string | undefined;
   readonly out: string | undefined;
   readonly signal: AbortSignal;
 }
 
-async function evaluate(config: Config, { when, json, out, signal }: Wanted): Promise<void> {
+async function evaluate(config: Config, { left, when, json, out, signal }: Wanted): Promise<void> {
   const { evaluation, rollout, lora, seed } = config;
   const closing = new Closing();
   try {
@@ -64,7 +78,8 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
     const inProcess = config.simulator.path !== null && enginesUsed(config, "evaluate").includes("simulated");
     const opened = await openPolicy(config, { simulatorPositions: inProcess ? simulatorPositions(config, questions) : null, closing });
     const { policy, simulator, generator } = opened;
-    say(`policy ${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}`);
+    const named = `${config.model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`}`;
+    say(`policy ${left?.text ?? named} | seed ${seed}`);
     if (simulator !== null) await engines.add(config, generator, simulator, closing);
     const engine = engines.get(evaluation.engine);
     const { simulate } = engines;
@@ -87,7 +102,7 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
       context,
       model: basename(policy.source),
       when,
-      step: null,
+      step: left?.step ?? null,
       seed,
       samples: evaluation.bootstrapSamples,
       simulated: !evaluation.robustness || simulate === null ? null : { useful: simulate(0), noisy: simulate(1) },

@@ -3,6 +3,7 @@ import type { AgentContext } from "../agent/methods/method.ts";
 import type { Config } from "../config/index.ts";
 import type { Device } from "../device/device.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
+import type { TextStream } from "../log/progress.ts";
 import type { Engine } from "../search/search-engine.ts";
 import { Closing } from "./closing.ts";
 import { locateConfigModels } from "./locate-models.ts";
@@ -17,6 +18,8 @@ export interface OpenPolicyOptions {
   readonly simulatorPositions?: number | null;
   /** Told what is about to be loaded, with folders in place of Hub ids: to refuse it. */
   readonly check?: (config: Config, device: Device) => Promise<void>;
+  /** @internal Where it is said which device and models are taken: stdout unless given. */
+  readonly stream?: TextStream;
   /** @internal Where what is opened is to be closed, in place of `close`. */
   readonly closing?: Closing;
 }
@@ -39,15 +42,15 @@ export interface OpenedPolicy extends Models {
  * @throws ConfigError, FileError, DeviceError: whatever is wrong with what the configuration names.
  */
 export async function openPolicy(config: Config, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
-  const { trains = false, simulatorPositions = null, check, closing = new Closing() } = options;
+  const { trains = false, simulatorPositions = null, check, stream = process.stdout, closing = new Closing() } = options;
   const wanted: Config = {
     ...config,
     model: { ...config.model, ...(trains ? {} : { referencePolicy: null }) },
     simulator: { ...config.simulator, ...(simulatorPositions === null ? { path: null, adapter: null } : {}) },
   };
   try {
-    const models = await locateConfigModels(wanted);
-    const device = closing.add<Device>(await openDevice(config.device), (opened) => opened.destroy());
+    const models = await locateConfigModels(wanted, { stream });
+    const device = closing.add<Device>(await openDevice(config.device, (line) => stream.write(`${line}\n`)), (opened) => opened.destroy());
     await check?.(models.opened, device);
     const folders = await locatedModels(models, wanted);
     const roles = await openModels(models.opened, folders, { simulatorPositions: simulatorPositions ?? 0, trains }, device, closing);
