@@ -1,6 +1,7 @@
 /** `zerosearch evaluate`: judges a policy as a training run does before and after, without training. */
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { withoutText } from "../agent/prompts.ts";
 import { writeFault, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { enginesUsed, packagedConfig, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
@@ -72,7 +73,9 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
       say("no simulator is configured: how the policy takes useless documents is not measured");
     const context = opened.judging(engines.get(evaluation.engine));
     const settings = judgeSettings(config, { method, engines, policy });
-    for (const one of [method, ...settings.baselines]) await checkMethodFits(one, questions, context, policy.maxPositions);
+    const baseline = { ...context, prompts: withoutText(context.prompts) };
+    for (const one of [method, ...settings.baselines])
+      await checkMethodFits(one, questions, one === method ? context : baseline, policy.maxPositions);
     await prepareDevice(opened.device, config, opened, { trains: false });
     const log = out === undefined ? null : closing.add(openJudged(out), (one) => one.close());
     const onJudged = (row: JudgedRow): void => log?.append([row]);

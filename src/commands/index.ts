@@ -18,6 +18,11 @@ export const commands: readonly Command[] = [
     summary: "Builds or measures the quickstart's world, tokenizer and models.",
     load: () => import("./quickstart.ts"),
   },
+  {
+    name: "init",
+    summary: "Writes a configuration and data files for questions of your own.",
+    load: () => import("./init.ts"),
+  },
   { name: "evaluate", summary: "Judges a policy on test questions with a real search engine.", load: () => import("./evaluate.ts") },
   {
     name: "reproduce",

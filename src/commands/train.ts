@@ -3,6 +3,7 @@ import { basename } from "node:path";
 import { parseArguments, readTrainCommand } from "../config/index.ts";
 import { trainSpec } from "../config/train-command.ts";
 import { dryRun } from "../plan/dry-run.ts";
+import { contextNotes } from "../run/context-room.ts";
 import { describeModels, describePrompts } from "../run/describe-models.ts";
 import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
 import { prepareRun, type OpenedRun } from "../run/open-run.ts";
@@ -47,15 +48,10 @@ export async function main(argv: readonly string[]): Promise<void> {
 function introduction({ run, notes }: OpenedRun): string[] {
   const { config, policy, simulatorModel } = run;
   const { seed, name, simulator, rollout } = config;
-  const short = rollout.maxContextTokens > policy.maxPositions;
   return [
     `${describeModels(policy, simulatorModel, simulator.endpoint)} | seed ${seed} | run ${name}`,
-    ...(rollout.prompt === "paper" ? [describePrompts(policy)] : []),
-    ...(short
-      ? [
-          `note: rollouts end at ${policy.maxPositions} tokens, as the policy has no more positions; rollout.maxContextTokens is ${rollout.maxContextTokens}`,
-        ]
-      : []),
+    ...(rollout.prompt !== "quickstart" ? [describePrompts(policy)] : []),
+    ...contextNotes(run),
     ...notes,
   ];
 }

@@ -12,6 +12,7 @@ import {
   flag,
   model,
   nameOrFile,
+  nameOrText,
   nullableNameOrFile,
   optionalModel,
   optionalPath,
@@ -128,9 +129,9 @@ export const configSchema = z.strictObject({
       "zerosearch",
       "How the policy answers in training: a method by name, or a module that exports one.",
     ),
-    prompt: choice(
+    prompt: nameOrText(
       ["paper", "quickstart"],
-      "What the policy is told: the paper's instruction and the question, or the question alone as the quickstart's policy knows it.",
+      "What the policy is told: the paper's instruction and the question, the question alone as the quickstart's policy knows it, or a text of your own with {question} in it.",
     ),
     maxTurns: whole(5, { max: 256 }, "Searches a rollout may make; one last generation without search follows."),
     maxNewTokens: whole(500, { min: 1 }, "Tokens the policy may write in one turn."),

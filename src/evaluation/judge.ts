@@ -1,5 +1,6 @@
 /** Methods x engines x question sets: what an evaluation runs, and what it makes of each question. */
 import type { AgentContext, Method } from "../agent/methods/method.ts";
+import { withoutText } from "../agent/prompts.ts";
 import type { RolloutAllOptions } from "../agent/rollout-all.ts";
 import { Progress } from "../log/progress.ts";
 import type { Scores } from "../rl/reward.ts";
@@ -60,7 +61,7 @@ export async function judge(options: JudgeOptions): Promise<Evaluation> {
         evaluate(
           questions,
           one,
-          { ...context, engine },
+          { ...context, engine, prompts: one === method ? context.prompts : withoutText(context.prompts) },
           { ...progress, onJudged: ({ trajectory, scores }) => onJudged?.({ ...named, step, ...scores, ...trajectory }) },
         ),
       );

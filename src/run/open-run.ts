@@ -2,6 +2,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Method } from "../agent/methods/method.ts";
+import { checkText } from "../agent/prompts.ts";
 import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { buildId, type Checkpoint } from "../checkpoint/run-state.ts";
 import { claimRunName, enginesUsed, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
@@ -11,9 +12,10 @@ import { deviceKind } from "../device/devices.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { ConfigError } from "../util/errors.ts";
+import { callOwn } from "../util/own-code.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
-import { simulatorPositions, trainingContext } from "../setup/open-agents.ts";
+import { promptSettings, simulatorPositions, trainingContext } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
 import { checkMethodFits, openMethod } from "../setup/open-method.ts";
@@ -125,6 +127,10 @@ async function openRollouts(
       expected: "a name or a module, or openTraining({ engine })",
       got: "null",
     });
+  // What is wrong with a prompt is told before gigabytes are loaded.
+  const { dialect } = method;
+  if (dialect !== undefined)
+    await callOwn(`method ${method.name}`, () => checkText(dialect, promptSettings(config, { chatTemplate: null })));
   const used = enginesUsed(config, "train", searches);
   const engines = await Engines.open(config, used, closing);
   const asked = [...data.train, ...data.test];

@@ -139,7 +139,7 @@ function savedWeights(folder: string): Promise<Record<string, string>> {
 }
 
 /**
- * @internal A run goes on with the method, the engine and the reward that it was trained with, not with others of the same place.
+ * @internal A run goes on with the method, the engine, the reward and the prompts that it was trained with, not with others of the same place.
  * @throws ConfigError where a state was made with others, or their files have changed since.
  */
 export function checkMade({ method, engine, reward, inputs, config }: StatesRun, { extra }: RunState, where: string): void {
@@ -149,10 +149,12 @@ export function checkMade({ method, engine, reward, inputs, config }: StatesRun,
     method: [method.name, "rollout.method"],
     engine: [engine.name, "search.engine"],
     reward: [reward.name, "reward.kind"],
+    prompt: [undefined, "rollout.prompt"],
+    "simulator's prompt": [undefined, "simulator.prompt"],
   } as const;
   for (const [part, [name, key]] of Object.entries(now)) {
     const was = before[part];
-    if (was !== undefined && kindOf(was) !== kindOf(name))
+    if (was !== undefined && name !== undefined && kindOf(was) !== kindOf(name))
       throw new ConfigError({
         where,
         what: `this run was trained with another ${part}`,

@@ -1,6 +1,6 @@
 /** The settings of the search engines: sections of the configuration. No engine is loaded here. */
 import { z } from "zod";
-import { choice, optionalModel, optionalText, rare, real, section, whole } from "../util/fields.ts";
+import { nameOrText, optionalModel, optionalText, rare, real, section, whole } from "../util/fields.ts";
 
 export const engineNames = ["simulated", "bm25"] as const;
 
@@ -17,9 +17,9 @@ export const simulatorSettings = section("Search engine `simulated`: a model tha
   endpointRetries: rare(
     whole(4, { max: 100 }, "Times a request is tried again, at growing intervals, before the run stops with an error."),
   ),
-  prompt: choice(
+  prompt: nameOrText(
     ["paper", "prompted", "quickstart"],
-    "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, or the short one of the quickstart's simulator.",
+    "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, the short one of the quickstart's simulator, or a text of your own with {query} and {kind} in it.",
   ),
   documents: whole(5, { min: 1, max: 100 }, "Documents kept of each set; text after them is cut."),
   maxNewTokens: whole(600, { min: 1 }, "Tokens one set of documents may take."),

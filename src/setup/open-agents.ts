@@ -13,6 +13,7 @@ import type { Engine } from "../search/search-engine.ts";
 import { simulatorPrompt, simulatorTemplateOf } from "../search/simulator-prompt.ts";
 import { compileStopsOnce } from "../generate/stop-automaton.ts";
 import { promptText } from "../text/prompt.ts";
+import { ConfigError } from "../util/errors.ts";
 import type { Model } from "./open-model.ts";
 
 /** The names under which the generator knows the models. */
@@ -85,12 +86,19 @@ export function simulatorPositions({ simulator, rollout }: Config, questions: re
 /** More than any chat template puts around a message. */
 const chatTokens = 256;
 
-/** The prompts of the configuration, through the policy's chat template where it has one. */
-export function promptSettings({ rollout }: Config, { chatTemplate }: Pick<Model, "chatTemplate">): PromptSettings {
-  if (rollout.prompt !== "paper") return { templates: promptSet(rollout.prompt).policy };
+/**
+ * The prompts of the configuration, through the policy's chat template where it has one.
+ * @throws FileError where a prompt is a file that is not there, ConfigError where it has no place for the question.
+ */
+export function promptSettings({ rollout: { prompt } }: Config, { chatTemplate }: Pick<Model, "chatTemplate">): PromptSettings {
+  const set = prompt === "paper" ? null : promptSet(prompt);
+  if (set !== null && set.text === undefined) return { templates: set.policy };
+  if (set?.text?.includes("{question}") === false)
+    throw new ConfigError({ where: `rollout.prompt=${prompt}`, what: "has no {question}", expected: "{question} where it is to stand" });
+  const text = set?.text === undefined ? {} : { text: { template: set.text, file: prompt } };
   // As raw text it begins as the policy's tokenizer begins a text.
-  if (chatTemplate === null) return { encoding: { begin: true } };
-  return { chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }]) };
+  if (chatTemplate === null) return { ...text, encoding: { begin: true } };
+  return { ...text, chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }]) };
 }
 
 /** What training rollouts share. */

@@ -115,7 +115,7 @@ describe("the table of engines", () => {
     const settings = engines.simulated.schema.parse({});
     await expect(engines.simulated.open(settings, context)).rejects.toThrow("simulator.path: is missing");
     await expect(engines.simulated.open({ ...settings, endpoint: "x" }, context)).rejects.toThrow("simulator.endpoint: is no URL");
-    await expect(engines.simulated.open({ ...settings, prompt: "quickstart" }, context)).rejects.toThrow("simulator.prompt:");
+    await expect(engines.simulated.open({ ...settings, prompt: "quickstart" }, context)).rejects.toThrow("simulator.prompt=quickstart:");
   });
 });
 
