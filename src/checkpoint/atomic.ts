@@ -16,11 +16,28 @@ const fileUnchanged = "the file is as it was before";
  */
 export async function writeFileAtomic(file: string, data: string | Uint8Array): Promise<void> {
   try {
-    await mkdir(dirname(file), { recursive: true });
+    await makeFolder(dirname(file));
   } catch (cause) {
     throw writeError(file, cause, fileUnchanged);
   }
   await replaceFile(file, (handle) => handle.writeFile(data));
+}
+
+/**
+ * Makes a folder, and those above it, where they are missing. Node's own way to do so never ends where the system makes no folders (/proc).
+ * @throws the system's error
+ */
+export async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if ((await stat(folder).catch(() => null))?.isDirectory() === true) return;
+    const above = dirname(folder);
+    if (code !== "ENOENT" || (await exists(above))) throw cause;
+    await makeFolder(above);
+    await makeFolder(folder);
+  }
 }
 
 /** As `writeFileAtomic`, of what `fill` writes, into a folder that is there. */
@@ -50,7 +67,7 @@ export async function replaceFile(file: string, fill: (handle: FileHandle) => Pr
 export async function writeFolderAtomic(folder: string, fill: (temporary: string) => Promise<void>): Promise<void> {
   const temporary = temporaryName(folder);
   try {
-    await mkdir(temporary, { recursive: true });
+    await makeFolder(temporary);
     await fill(temporary);
     const { files, folders } = await walk(temporary);
     for (const file of files) await sync(file, "r+");
