@@ -27,7 +27,8 @@ export type { QuestionSampler, SampledQuestion } from "./data/question-sampler.t
 
 // RL
 export type { DocumentKind, Question, Scored, SearchRecord, SearchTrajectory, Trajectory, TrajectoryStatus } from "./rl/trajectory.ts";
-export { reward, rewardNames, scoreAnswer, type RewardName, type Scores } from "./rl/reward.ts";
+export { reward, rewardNames, scoreAnswer, usualRules, type RewardName, type ScoreRules, type Scores } from "./rl/reward.ts";
+export type { Normalizer } from "./util/normalise-answer.ts";
 export { advantageNames, groupAdvantages, scoreTrajectories, type AdvantageName, type AdvantageSettings } from "./rl/advantage.ts";
 export { constantLength, sequenceMeanTokenMean, sequenceMeanTokenSum, tokenMean } from "./rl/loss-weights.ts";
 export type { LossWeights, TokenWeights } from "./rl/loss-weights.ts";

@@ -14,6 +14,7 @@
  */
 import { groupTasks, rolloutAll, type RolloutAllOptions } from "./agent/rollout-all.ts";
 import { trainCommand, type TrainCommand } from "./config/index.ts";
+import { steadyClock } from "./log/progress.ts";
 import { learningRate } from "./optim/schedule.ts";
 import { refuseWhatCannotFit } from "./plan/dry-run.ts";
 import { scoreTrajectories } from "./rl/advantage.ts";
@@ -26,9 +27,11 @@ import type { UpdateStats } from "./rl/update-stats.ts";
 import type { InputHashes } from "./run/inputs.ts";
 import { Journal, type JournalOptions, type Validation } from "./run/journal.ts";
 import { validate } from "./run/judge.ts";
+import { leave } from "./run/leave.ts";
 import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/open-run.ts";
 import { payAll } from "./run/reward.ts";
 import { diverged, madeOf, partShapes, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
+import { checkHeld } from "./run/run-lock.ts";
 import type { States } from "./run/states.ts";
 import type { Engine } from "./search/search-engine.ts";
 import { checkFields, checkShape, type Shape } from "./setup/user-module.ts";
@@ -67,7 +70,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, watching);
 
   // Reward, and the advantage of each trajectory over its group.
-  const rewards = await payAll(reward, trajectories);
+  const rewards = await payAll(reward, trajectories, run.context.rules);
   const scored = scoreTrajectories(trajectories, rewards, { estimator: algorithm.name, normalizeByStd: algorithm.normalizeByStd });
 
   // Update the policy, mini-batch by mini-batch, on the tokens it sampled itself. The loss is a mean over the tokens of a mini-batch.
@@ -138,6 +141,8 @@ export interface OpenTrainingOptions extends OpenRunOptions, JournalOptions {
   readonly settings?: readonly string[];
   /** The run to go on with, by name; true is the newest of the configured name. A new run unless given. */
   readonly resume?: string | boolean;
+  /** Goes on although data, corpus or models have changed since the state was saved. */
+  readonly allowChanged?: boolean;
 }
 
 const isText = (value: unknown): boolean => typeof value === "string";
@@ -156,6 +161,7 @@ const trainingShapes: Readonly<Record<keyof OpenTrainingOptions, Shape>> = {
   settings: { what: "a list of key=value", fits: (value) => Array.isArray(value) && value.every(isText) },
   resume: { what: "the name of a run, true or false", fits: (value) => isText(value) || typeof value === "boolean" },
   signal: { what: "an AbortSignal", fits: (value) => value instanceof AbortSignal },
+  allowChanged: { what: "true or false", fits: (value) => typeof value === "boolean" },
   progress: { what: "true or false", fits: (value) => typeof value === "boolean" },
 };
 
@@ -171,8 +177,8 @@ const trainingShapes: Readonly<Record<keyof OpenTrainingOptions, Shape>> = {
  */
 export async function openTraining(given: OpenTrainingOptions): Promise<Training> {
   checkFields("openTraining", given, trainingShapes);
-  const { config, settings = [], resume = false, ...options } = given;
-  const opened = await openTrainingRun(trainCommand({ config, settings, resume }), options);
+  const { config, settings = [], resume = false, allowChanged = false, ...options } = given;
+  const opened = await openTrainingRun(trainCommand({ config, settings, resume, allowChanged }), options);
   try {
     for (const note of opened.notes) process.stdout.write(`${note}\n`);
     await prepareRun(opened.run);
@@ -195,6 +201,7 @@ export class Training {
   readonly #opened: OpenedRun;
   /** Optimiser updates done when the journal was opened. */
   readonly #updates: number;
+  #savedAt = steadyClock();
   /** Whether a loop over `steps` has begun and not ended. */
   #looping = false;
 
@@ -235,7 +242,7 @@ export class Training {
       while (journal.done < steps) {
         const result = await trainStep(run, journal.done + 1, { ...options, onRollout });
         const validation = await validate(this, result);
-        if (this.states.due(journal.record(result, validation))) await this.save();
+        if (this.states.due(journal.record(result, validation)) || this.#savedLongAgo()) await this.save();
         yield { ...result, validation };
         run.signal.throwIfAborted();
       }
@@ -244,13 +251,20 @@ export class Training {
     }
   }
 
+  #savedLongAgo(): boolean {
+    const { saveMinutes } = this.run.config.train;
+    return saveMinutes > 0 && steadyClock() - this.#savedAt >= 60_000 * saveMinutes;
+  }
+
   /**
    * Saves the state after the last step that was recorded, unless it is saved already.
-   * @throws ZeroSearchError where a step was trained since then and not recorded; FileError as `States.save`
+   * @param place - another folder for it than the run's own, to be given as `output.checkpoints` (without the run's name) to go on from there
+   * @throws ZeroSearchError where a step was trained since then and not recorded, or another program has taken the run over; FileError as `States.save`
    */
-  async save(): Promise<void> {
+  async save(place?: string): Promise<void> {
     const { last } = this.journal;
     const [done, recorded] = [this.run.optimizer.step, last?.updates ?? this.#updates];
+    await checkHeld(this.#opened.lock, this.run.config);
     if (done !== recorded)
       throw new ZeroSearchError({
         where: "training.save",
@@ -259,8 +273,20 @@ export class Training {
         got: String(done),
         hint: "Give what trainStep returns to training.journal.record, or let training.steps() do both.",
       });
-    const saved = last === null ? null : await this.states.save(last);
-    if (saved !== null) await this.journal.noteSaved(saved);
+    const saved = last === null ? null : await this.states.save(last, place);
+    this.#savedAt = steadyClock();
+    if (saved !== null && place === undefined) await this.journal.noteSaved(saved);
+  }
+
+  /**
+   * For a run that ends before its last step: saves what is whole, in `output.spare` where the run's own folder cannot be written.
+   * @returns in words, what is kept and how to go on. Nothing is thrown.
+   */
+  leave(): Promise<string> {
+    const { journal, states } = this;
+    journal.endProgress();
+    const whole = journal.last !== null && journal.last.updates === this.run.optimizer.step;
+    return leave({ config: this.run.config, done: journal.done, newest: states.newest, save: whole ? (place) => this.save(place) : null });
   }
 
   /** Ends the run: what is not saved is lost. @throws ConfigError where an engine of the user's does not close; all else is closed. */

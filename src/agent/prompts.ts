@@ -7,6 +7,8 @@ import { neutralise, type Dialect, type PromptValues } from "./dialects/dialect.
 export interface PromptSettings {
   /** A set of prompts: template texts by the names of dialects. Without one each dialect has its own words. */
   readonly templates?: Readonly<Record<string, string>>;
+  /** In place of a set: one text of the user's own, in any dialect, with the file it is from. */
+  readonly text?: { readonly template: string; readonly file: string };
   /** A chat template that takes the prompt as one user message; what the policy writes after it is one assistant turn. */
   readonly chat?: (userText: Prompt) => Prompt;
   /** How the prompt becomes ids; without a beginning-of-sequence token unless given. A chat template writes its own. */
@@ -14,8 +16,8 @@ export interface PromptSettings {
 }
 
 /** The first prompt of a dialect; what comes from outside is neutralised here. @throws ConfigError where the set has no text for it. */
-export function promptOf(dialect: Dialect, values: PromptValues, { templates, chat }: PromptSettings): Prompt {
-  const template = templates?.[dialect.name];
+export function promptOf(dialect: Dialect, values: PromptValues, { templates, text, chat }: PromptSettings): Prompt {
+  const template = templates === undefined ? text?.template : templates[dialect.name];
   if (templates !== undefined && template === undefined)
     throw new ConfigError({
       where: "rollout.prompt",
@@ -33,6 +35,32 @@ export function promptOf(dialect: Dialect, values: PromptValues, { templates, ch
   return chat === undefined ? prompt : chat(prompt);
 }
 
+/** For a baseline beside the method that a text of the user's own is for: its dialect's own words. */
+export function withoutText(settings: PromptSettings): PromptSettings {
+  return Object.fromEntries(Object.entries(settings).filter(([name]) => name !== "text"));
+}
+
+/**
+ * Checks that a dialect takes a text of the user's own, which has a place for documents where the dialect tells some, and only there.
+ * @throws ConfigError, which names its file.
+ */
+export function checkText(dialect: Dialect, { text }: PromptSettings): void {
+  if (text === undefined) return;
+  const where = `rollout.prompt=${text.file}`;
+  const told = (words?: string): string => promptText(dialect.prompt({ question: "\u0001", documents: "\u0002" }, words));
+  if (!told("\u0003{question}").includes("\u0003"))
+    throw new ConfigError({ where, what: `the dialect ${dialect.name} has its own words and takes no others`, expected: "paper" });
+  const [has, shows] = [text.template.includes("{documents}"), told().includes("\u0002")];
+  if (shows && !has)
+    throw new ConfigError({ where, what: "has no {documents}", expected: `{documents} where ${dialect.name} is to show them` });
+  if (has && !shows)
+    throw new ConfigError({
+      where,
+      what: `has {documents}, and ${dialect.name} has none before it is asked`,
+      expected: "a text without {documents}",
+    });
+}
+
 /** Its ids. @throws as `promptOf` */
 export function promptIds(dialect: Dialect, values: PromptValues, settings: PromptSettings, tokenizer: TextCodec): number[] {
   return tokenizer.encodePrompt(promptOf(dialect, values, settings), settings.encoding);
@@ -41,7 +69,7 @@ export function promptIds(dialect: Dialect, values: PromptValues, settings: Prom
 /**
  * Checks that every question's prompt leaves the policy room for at least one token of the `limit` of a rollout: hours into a run is
  * no time to find out.
- * @throws DataError for the first that does not; as `promptOf`.
+ * @throws DataError for the first that does not; as `promptOf` and `checkText`.
  */
 export function checkPromptsFit(
   questions: readonly Question[],
@@ -49,6 +77,7 @@ export function checkPromptsFit(
   { prompts, tokenizer }: { readonly prompts: PromptSettings; readonly tokenizer: TextCodec },
   limit: number,
 ): void {
+  checkText(dialect, prompts);
   const bytes = new TextEncoder();
   for (const { id, question } of questions) {
     const prompt = promptOf(dialect, { question }, prompts);

@@ -7,10 +7,10 @@
 import type { Sequence } from "../generate/types.ts";
 import type { Question, SearchRecord, SearchTrajectory, TrajectoryStatus } from "../rl/trajectory.ts";
 import { generateUnlessAborted } from "../generate/sequence.ts";
-import { renderDocuments } from "../search/documents.ts";
-import { ask } from "../search/search-engine.ts";
+import { boundResult, renderDocuments } from "../search/documents.ts";
+import { ask, type SearchResult } from "../search/search-engine.ts";
 import type { TextCodec } from "../text/prompt.ts";
-import { ConfigError, RequestError } from "../util/errors.ts";
+import { ConfigError, RequestError, ServerError, TooLongError } from "../util/errors.ts";
 import { containsAnswer } from "../util/normalise-answer.ts";
 import { neutralise, type Action, type Dialect, type PromptValues } from "./dialects/dialect.ts";
 import type { AgentSettings, MethodContext } from "./methods/method.ts";
@@ -67,22 +67,41 @@ export async function answerOnce(
   }
 }
 
-/** Searches for one rollout, with that rollout's own question and answers, and records it. Its text comes back neutralised. */
+/**
+ * Characters of a search's documents for each token that an observation may have: many times what tokens hold, so that only what an observation
+ * could never show is left out before it is read token by token.
+ */
+const charactersPerToken = 32;
+
+/**
+ * Searches for one rollout, with that rollout's own question and answers, and records it. Its text comes back neutralised. A search that is too
+ * long for its engine, or fails for good where `onSearchFailure` is "void", is recorded with its failure, and without documents.
+ * @throws as `ask`
+ */
 export async function askEngine(
   query: string,
   turn: number,
   question: Question,
   dialect: Pick<Dialect, "tags">,
-  { engine, key, signal }: MethodContext,
+  { engine, key, signal, settings, rules, onSearchFailure = "end" }: MethodContext,
 ): Promise<SearchRecord> {
-  const result = await ask(engine, {
+  const request = {
     query,
     question: question.question,
     goldenAnswers: question.goldenAnswers,
     key,
     turn,
     ...(signal === undefined ? {} : { signal }),
+  };
+  let failure: string | undefined;
+  const found = await ask(engine, request).catch((error: unknown): SearchResult => {
+    if (signal?.aborted === true) throw error;
+    const isVoid = error instanceof TooLongError || (error instanceof ServerError && onSearchFailure === "void");
+    if (!isVoid) throw withWayOut(error);
+    [failure] = error.message.split("\n");
+    return { documents: [], kind: "simulate" in engine ? "noisy" : "real" };
   });
+  const { result, leftOut } = boundResult(found, charactersPerToken * settings.maxObservationTokens);
   const { documents, kind, noiseProbability } = result;
   const text = neutralise(renderDocuments(result), dialect).trim();
   return {
@@ -92,8 +111,18 @@ export async function askEngine(
     ...(noiseProbability === undefined ? {} : { noiseProbability }),
     documents,
     text,
-    containsGold: containsAnswer(text, question.goldenAnswers),
+    containsGold: containsAnswer(text, question.goldenAnswers, rules),
+    ...(failure === undefined ? {} : { failure }),
+    ...(leftOut === 0 ? {} : { leftOut }),
   };
+}
+
+/** A server's error, and that there is a setting for it. */
+function withWayOut(error: unknown): unknown {
+  if (!(error instanceof ServerError)) return error;
+  const { hint, ...complaint } = error.complaint;
+  const wayOut = "search.onFailure=void goes on without the results of a search that fails.";
+  return new ServerError({ ...complaint, hint: hint === undefined ? wayOut : `${hint}\n  ${wayOut}` }, { cause: error });
 }
 
 /**

@@ -16,11 +16,31 @@ const fileUnchanged = "the file is as it was before";
  */
 export async function writeFileAtomic(file: string, data: string | Uint8Array): Promise<void> {
   try {
-    await mkdir(dirname(file), { recursive: true });
+    await makeFolder(dirname(file));
   } catch (cause) {
     throw writeError(file, cause, fileUnchanged);
   }
   await replaceFile(file, (handle) => handle.writeFile(data));
+}
+
+/**
+ * Makes a folder, and those above it, where they are missing. Node's own way to do so never ends where the system makes no folders (/proc).
+ * @throws the system's error
+ */
+export async function makeFolder(folder: string): Promise<void> {
+  const above = dirname(folder);
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await mkdir(folder);
+      return;
+    } catch (cause) {
+      if ((await stat(folder).catch(() => null))?.isDirectory() === true) return;
+      if ((cause as NodeJS.ErrnoException).code !== "ENOENT") throw cause;
+      // Where the one above is there now, somebody may have made it in between: once more.
+      if (!(await exists(above))) await makeFolder(above);
+      else if (attempt > 0) throw cause;
+    }
+  }
 }
 
 /** As `writeFileAtomic`, of what `fill` writes, into a folder that is there. */
@@ -50,7 +70,7 @@ export async function replaceFile(file: string, fill: (handle: FileHandle) => Pr
 export async function writeFolderAtomic(folder: string, fill: (temporary: string) => Promise<void>): Promise<void> {
   const temporary = temporaryName(folder);
   try {
-    await mkdir(temporary, { recursive: true });
+    await makeFolder(temporary);
     await fill(temporary);
     const { files, folders } = await walk(temporary);
     for (const file of files) await sync(file, "r+");

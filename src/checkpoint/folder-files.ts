@@ -4,11 +4,11 @@
  *
  * Source: `split_torch_state_dict_into_shards` of huggingface_hub; `save_pretrained` of transformers.
  */
-import { copyFile, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { copyFile, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { z } from "zod";
 import { ConfigError, FileError, show } from "../util/errors.ts";
-import { exists } from "./atomic.ts";
+import { exists, makeFolder } from "./atomic.ts";
 import { JsonScanner } from "./json-scanner.ts";
 import { sourceBytes, writeSafetensors, type TensorSource } from "./safetensors-write.ts";
 import type { FloatDtype } from "./save-tensors.ts";
@@ -123,7 +123,7 @@ export async function refuseForeign(folder: string, belongs: (name: string) => b
 export async function copyCompanions(from: string, to: string): Promise<string[]> {
   const copied = (await filesIn(from)).filter(isCompanion);
   if (await exists(join(from, TEMPLATES))) {
-    await mkdir(join(to, TEMPLATES), { recursive: true });
+    await makeFolder(join(to, TEMPLATES));
     const templates = (await filesIn(join(from, TEMPLATES))).filter((name) => name.endsWith(".jinja"));
     copied.push(...templates.map((name) => `${TEMPLATES}/${name}`));
   }

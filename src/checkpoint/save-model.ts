@@ -73,7 +73,7 @@ const identity = [
 ];
 const ropeFields = ["rope_theta", "rope_scaling"];
 /** transformers warns of a factor that is no float, and Python tells 8.0 from 8. */
-const floatLine = /^(\s*"(?:factor|low_freq_factor|high_freq_factor)": \d+)(,?)$/gm;
+const floatLine = /^(\s*"\w*factor": \d+)(,?)$/gm;
 
 /** A config.json written anew. */
 function newConfigText(config: DecoderConfig, dtype: FloatDtype): string {
@@ -105,10 +105,12 @@ function changedConfigText(text: string, where: string, config: DecoderConfig, d
         hint: "give the folder that the model was loaded from",
       });
   const values = new Map<string, unknown>();
+  // transformers 5 keeps both RoPE fields in one object, and reads `rope_scaling` in its place where that says anything.
+  const scaling = Object.keys(raw["rope_scaling"] ?? {});
+  const rope = scaling.length > 0 && ("rope_parameters" in raw || scaling.includes("rope_theta")) ? "rope_scaling" : "rope_parameters";
   for (const field of changed) {
-    // transformers 5 keeps both RoPE fields in one object.
-    if (ropeFields.includes(field) && "rope_parameters" in raw)
-      values.set("rope_parameters", {
+    if (ropeFields.includes(field) && rope in raw)
+      values.set(rope, {
         ...(now["rope_scaling"] ?? { rope_type: "default" }),
         rope_theta: now["rope_theta"],
       });

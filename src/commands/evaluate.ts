@@ -1,13 +1,14 @@
 /** `zerosearch evaluate`: judges a policy as a training run does before and after, without training. */
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { withoutText } from "../agent/prompts.ts";
 import { writeFault, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { enginesUsed, packagedConfig, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
 import { evaluationFile, judgedFile, judgeSettings } from "../run/judge.ts";
-import { openTest } from "../run/run-data.ts";
+import { normalizerNotes, openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
 import { simulatorPositions } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
@@ -59,6 +60,7 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
   const closing = new Closing();
   await closing.after(async () => {
     const questions = await openTest(config);
+    for (const note of normalizerNotes(config, questions)) say(note);
     const method = await openMethod(config.rollout.method);
     const used = enginesUsed(config, "evaluate", method.searches);
     const engines = await Engines.open(config, used, closing);
@@ -72,13 +74,15 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
       say("no simulator is configured: how the policy takes useless documents is not measured");
     const context = opened.judging(engines.get(evaluation.engine));
     const settings = judgeSettings(config, { method, engines, policy });
-    for (const one of [method, ...settings.baselines]) await checkMethodFits(one, questions, context, policy.maxPositions);
+    const baseline = { ...context, prompts: withoutText(context.prompts) };
+    for (const one of [method, ...settings.baselines])
+      await checkMethodFits(one, questions, one === method ? context : baseline, policy.maxPositions);
     await prepareDevice(opened.device, config, opened, { trains: false });
     const log = out === undefined ? null : closing.add(openJudged(out), (one) => one.close());
     const onJudged = (row: JudgedRow): void => log?.append([row]);
     const judged = await judge({ ...settings, questions, context, when, step: null, onJudged, signal });
     log?.sync();
-    say(evaluationText([judged], questions));
+    say(evaluationText([judged], questions, context.rules));
     for (const to of [json, ...(out === undefined ? [] : [join(out, evaluationFile)])])
       if (to !== undefined) await writeFileAtomic(to, evaluationJson(judged.rows));
   });

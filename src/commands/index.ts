@@ -1,7 +1,7 @@
 /** The programs of this package and how they are started: `npx zerosearch <command>`, `node train.js` for `train`. */
 import { nearest } from "../config/nearest.ts";
-import { ZeroSearchError } from "../util/errors.ts";
 import { untilIdle } from "./program.ts";
+import { tellEnd, watchOutput } from "./stops.ts";
 
 export interface Command {
   readonly name: string;
@@ -18,6 +18,11 @@ export const commands: readonly Command[] = [
     summary: "Builds or measures the quickstart's world, tokenizer and models.",
     load: () => import("./quickstart.ts"),
   },
+  {
+    name: "init",
+    summary: "Writes a configuration and data files for questions of your own.",
+    load: () => import("./init.ts"),
+  },
   { name: "evaluate", summary: "Judges a policy on test questions with a real search engine.", load: () => import("./evaluate.ts") },
   {
     name: "reproduce",
@@ -33,11 +38,9 @@ export const commands: readonly Command[] = [
   { name: "doctor", summary: "Says what this machine offers and whether it computes right.", load: () => import("./doctor.ts") },
 ];
 
-/**
- * Runs the command that `argv` names with the arguments after it. A mistake of the user, or of what he gave, is printed without a
- * stack and makes the exit code 1; any other error is a fault of this program and keeps its stack.
- */
+/** Runs the command that `argv` names with the arguments after it. What it throws is told, and makes the exit code 1. */
 export async function run(argv: readonly string[]): Promise<void> {
+  watchOutput();
   const [name = "--help", ...rest] = argv;
   if (name === "--help" || name === "-h" || name === "help") {
     process.stdout.write(overview());
@@ -59,8 +62,7 @@ export async function run(argv: readonly string[]): Promise<void> {
     const program = await command.load();
     await untilIdle(() => program.main(rest));
   } catch (error) {
-    process.stderr.write(`${error instanceof ZeroSearchError ? error.message : describeFault(error)}\n`);
-    process.exitCode = 1;
+    tellEnd(error);
   }
 }
 
@@ -68,8 +70,4 @@ function overview(): string {
   const width = Math.max(...commands.map((command) => command.name.length));
   const rows = commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`);
   return `Usage: zerosearch <command> [options]\n\n${rows.join("\n")}\n\nzerosearch <command> --help says more.\n`;
-}
-
-function describeFault(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

@@ -1,7 +1,8 @@
-/** What the commands share: their help, what they say, and ends that are not their own: by Ctrl-C, or because nothing is left to do. */
+/** What the commands share: their help, what they say, and ends that are not their own: by a stop from outside, or because nothing is left to do. */
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/arguments.ts";
 import { packagedConfig } from "../config/index.ts";
 import { giveUpOne } from "../util/own-code.ts";
+import { listenForStops, stopOf, tellEnd, type Stops } from "./stops.ts";
 
 /** A command's arguments; null where help was asked for, which is printed, `more` after it. */
 export function readArguments(argv: readonly string[], spec: ArgumentSpec, more = ""): ReturnType<typeof parseArguments> | null {
@@ -11,41 +12,22 @@ export function readArguments(argv: readonly string[], spec: ArgumentSpec, more 
   return null;
 }
 
-export interface InterruptOptions {
-  /** What the signal is of; a new one unless given. */
-  readonly interrupt?: AbortController;
-  /** Called when the signal fires. */
-  readonly onStop?: () => void;
-  /** Done after work that the signal ended. */
-  readonly leave?: () => unknown;
-}
-
 /**
- * Does `work`, whose signal Ctrl-C fires; a second one ends the program at once. That it is ended by the signal is no error: the exit code
- * is 130.
+ * Does `work`, which a stop from outside ends; `leave` is then done. That it is ended so is no error, and the exit code is the stop's.
  * @throws any other error of `work`
  */
 export async function untilInterrupted(
   work: (signal: AbortSignal) => Promise<void>,
-  { interrupt = new AbortController(), onStop, leave }: InterruptOptions = {},
+  { stops = listenForStops(), leave }: { readonly stops?: Stops; readonly leave?: () => unknown } = {},
 ): Promise<void> {
-  const reason = new Error("interrupted");
-  const onSignal = (): void => {
-    if (interrupt.signal.aborted) process.exit(130);
-    onStop?.();
-    interrupt.abort(reason);
-  };
-  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   try {
-    await work(interrupt.signal);
+    await work(stops.signal);
   } catch (error) {
-    let cause = error;
-    while (cause !== reason && cause instanceof Error) cause = cause.cause;
-    if (cause !== reason) throw error;
+    if (stopOf(error) === null) throw error;
     await leave?.();
-    process.exitCode = 130;
+    tellEnd(error);
   } finally {
-    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+    stops.close();
   }
 }
 

@@ -10,6 +10,7 @@ import { withoutThreads } from "../checkpoint/run-state.ts";
 import { madeOf } from "../run/run.ts";
 import { ConfigError } from "../util/errors.ts";
 import { readArguments, say, untilInterrupted } from "./program.ts";
+import { listenForStops } from "./stops.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch reproduce",
@@ -44,9 +45,9 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.exitCode = 1;
     return;
   }
-  const interrupt = new AbortController();
   const command = { config: { ...config, name: `${config.name}-reproduced` }, resume: false, changed: [] };
-  const opened = await openTrainingRun(command, { signal: interrupt.signal }, inputs);
+  const stops = listenForStops();
+  const opened = await openTrainingRun(command, { signal: stops.signal }, inputs);
   const check = new ReceiptCheck(receipt);
   const work = async (): Promise<void> => {
     const difference = await compare(receipt, opened, most, check);
@@ -55,7 +56,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     else say(`the same: ${check.compared}`);
     if (difference !== null || wrong !== "") process.exitCode = 1;
   };
-  await opened.closing.after(() => untilInterrupted(work, { interrupt }));
+  await opened.closing.after(() => untilInterrupted(work, { stops }));
 }
 
 /** Says which inputs differ; those of the program itself are a note only, the others are returned. */

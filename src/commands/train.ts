@@ -1,13 +1,16 @@
 /** `node train.js`: trains, and judges the policy before and after. */
-import { basename } from "node:path";
 import { parseArguments, readTrainCommand } from "../config/index.ts";
 import { trainSpec } from "../config/train-command.ts";
 import { dryRun } from "../plan/dry-run.ts";
+import { contextNotes } from "../run/context-room.ts";
 import { describeModels, describePrompts } from "../run/describe-models.ts";
 import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
+import { collapseNote } from "../run/collapse.ts";
+import { leave } from "../run/leave.ts";
 import { prepareRun, type OpenedRun } from "../run/open-run.ts";
 import { openTrainingRun, Training, trainStep } from "../train.ts";
-import { say, sayBase, untilInterrupted } from "./program.ts";
+import { say, sayBase } from "./program.ts";
+import { lastWords, listenForStops, tellEnd } from "./stops.ts";
 
 export async function main(argv: readonly string[]): Promise<void> {
   const command = readTrainCommand(argv);
@@ -23,15 +26,15 @@ export async function main(argv: readonly string[]): Promise<void> {
     if (plan.fits === false) process.exitCode = 1;
     return;
   }
-  const interrupt = new AbortController();
-  const opened = await openTrainingRun(command, { signal: interrupt.signal });
+  let opened: OpenedRun | null = null;
   let training: Training | null = null;
-  const onStop = (): void => {
+  const stops = listenForStops(() => {
     const text = "Stopping safely and saving; Ctrl-C again quits now and loses unsaved steps.";
     if (training === null) say(text);
     else training.journal.say(text);
-  };
-  const work = async (): Promise<void> => {
+  });
+  try {
+    opened = await openTrainingRun(command, { signal: stops.signal });
     for (const line of introduction(opened)) say(line);
     await prepareRun(opened.run);
     const before = await evaluateBefore(opened.run);
@@ -39,36 +42,34 @@ export async function main(argv: readonly string[]): Promise<void> {
     const steps = training.steps();
     while ((await steps.next()).done !== true);
     await evaluateAfter(training, before);
-  };
-  await opened.closing.after(() => untilInterrupted(work, { interrupt, onStop, leave: () => leave(opened, training) }));
+    const { dead = 0, best } = training.journal.history;
+    const collapse = collapseNote(dead, training.journal.done, best);
+    if (collapse !== undefined) say(collapse);
+    if (collapse !== undefined && command.config.train.onCollapse === "fail") process.exitCode = 1;
+  } catch (error) {
+    // A run that failed is left as one that was stopped: whole, and with a word on how it goes on.
+    const left = opened === null ? "" : await (training === null ? leaveUntrained(opened) : training.leave());
+    tellEnd(error);
+    lastWords(left);
+  }
+  await opened?.closing.close().catch(tellEnd);
+  stops.close();
+}
+
+/** Before the first step there is nothing to save. */
+function leaveUntrained({ run: { config }, checkpoint }: OpenedRun): Promise<string> {
+  const newest = checkpoint === null ? null : { step: checkpoint.state.step, folder: checkpoint.folder };
+  return leave({ config, done: newest?.step ?? 0, newest, save: null });
 }
 
 /** The facts that come first. */
 function introduction({ run, notes }: OpenedRun): string[] {
   const { config, policy, simulatorModel } = run;
   const { seed, name, simulator, rollout } = config;
-  const short = rollout.maxContextTokens > policy.maxPositions;
   return [
     `${describeModels(policy, simulatorModel, simulator.endpoint)} | seed ${seed} | run ${name}`,
-    ...(rollout.prompt === "paper" ? [describePrompts(policy)] : []),
-    ...(short
-      ? [
-          `note: rollouts end at ${policy.maxPositions} tokens, as the policy has no more positions; rollout.maxContextTokens is ${rollout.maxContextTokens}`,
-        ]
-      : []),
+    ...(rollout.prompt !== "quickstart" ? [describePrompts(policy)] : []),
+    ...contextNotes(run),
     ...notes,
   ];
-}
-
-/** After Ctrl-C: saves and says how to go on. */
-async function leave({ run: { config }, states, checkpoint }: OpenedRun, training: Training | null): Promise<void> {
-  training?.journal.endProgress();
-  await training?.save();
-  const done = training?.journal.done ?? checkpoint?.state.step ?? 0;
-  const program = basename(process.argv[1] ?? "") === "train.js" ? "node train.js" : "npx zerosearch train";
-  // The other folders come from the run's saved configuration, which --resume must find first.
-  const where = config.output.runs === "runs" ? "" : ` output.runs=${config.output.runs}`;
-  process.stdout.write(
-    `Stopped after step ${done} of ${config.train.steps}${done > 0 ? `; saved in ${states.folder}` : ""}.\nGo on with: ${program} --resume ${config.name}${where}\n`,
-  );
 }

@@ -3,7 +3,8 @@ export { argumentsHelp, parseArguments, type Arguments, type ArgumentSpec } from
 export { nearest } from "./nearest.ts";
 export { changedKeys, printConfig, type ChangedKey } from "./print.ts";
 export { enginesUsed, type Purpose } from "./check-together.ts";
-export { packageFolder, resolveConfig } from "./resolve.ts";
+export { packageFolder } from "./package-folder.ts";
+export { resolveConfig } from "./resolve.ts";
 export { claimRunName, newestRunName, runConfigFile } from "./run-name.ts";
 export { type Config } from "./schema.ts";
 export { readOverride, readYaml, savedSource, type Source } from "./source.ts";

@@ -47,6 +47,8 @@ interface JsonSchema {
   readonly path?: boolean;
   readonly model?: boolean;
   readonly names?: readonly string[];
+  /** What may stand in place of a name, in words; a module unless it says so. */
+  readonly own?: string;
   readonly rare?: boolean;
 }
 
@@ -103,7 +105,7 @@ function describeKey(section: string, name: string, schema: JsonSchema): Key {
 
 function describeRange(schema: JsonSchema, path: boolean): string {
   if (schema.enum !== undefined) return schema.enum.length === 1 ? `"${schema.enum[0] ?? ""}"` : `one of ${schema.enum.join(", ")}`;
-  if (schema.names !== undefined) return `one of ${schema.names.join(", ")}, or a module such as ./my-module.js`;
+  if (schema.names !== undefined) return `one of ${schema.names.join(", ")}, or ${schema.own ?? "a module such as ./my-module.js"}`;
   if (schema.type === "object") return "a map of settings";
   if (path) return schema.model === true ? "a folder, or a Hub id such as Qwen/Qwen2.5-3B" : "a path";
   if (schema.pattern !== undefined) return "a name of letters, digits, '.', '_' and '-'";

@@ -10,6 +10,11 @@ const renamedKeys: Readonly<Record<string, string>> = {
   "evaluation.documents": "bm25.documents",
 };
 
+/** Keys that are no more: what is set in their place. In a saved configuration they are passed over, as the other counts something else. */
+const goneKeys: Readonly<Record<string, string>> = {
+  "simulator.endpointRetries": "simulator.endpointPatience",
+};
+
 /** Key: old value: new value. */
 const renamedValues: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "simulator.prompt": { short: "quickstart" },
@@ -18,6 +23,11 @@ const renamedValues: Readonly<Record<string, Readonly<Record<string, string>>>> 
 /** What a key is called now; undefined where it was never called so. */
 export function newName(key: string): string | undefined {
   return Object.hasOwn(renamedKeys, key) ? renamedKeys[key] : undefined;
+}
+
+/** The key that is set in place of one that is no more; undefined where there never was one. */
+export function inPlaceOf(key: string): string | undefined {
+  return Object.hasOwn(goneKeys, key) ? goneKeys[key] : undefined;
 }
 
 /** What a value of a key is called now. */
@@ -37,7 +47,10 @@ export function withNewNames(saved: Tree): Tree {
   for (const [section, values] of Object.entries(saved))
     if (isTree(values)) {
       sections[section] ??= {};
-      for (const [name, value] of Object.entries(values)) put(newName(`${section}.${name}`) ?? `${section}.${name}`, value);
+      for (const [name, value] of Object.entries(values)) {
+        const key = `${section}.${name}`;
+        if (inPlaceOf(key) === undefined) put(newName(key) ?? key, value);
+      }
     } else put(section, values);
   return sections;
 }

@@ -1,19 +1,16 @@
 /** From sources to a checked configuration. */
-import { isAbsolute, join, relative } from "node:path";
-import { fileURLToPath } from "node:url";
+import { isAbsolute, relative } from "node:path";
 import type { z } from "zod";
 import { ConfigError } from "../util/errors.ts";
 import { checkTogether, type Purpose } from "./check-together.ts";
 import { findKey, keys, type Key } from "./keys.ts";
 import { nearest } from "./nearest.ts";
+import { inPackage } from "./package-folder.ts";
 import { newValue } from "./renames.ts";
 import { configSchema, type Config } from "./schema.ts";
 import type { Source } from "./source.ts";
 import { mergeTrees, treeOf, valueIn, type Tree } from "./tree.ts";
 import { unknownKey } from "./unknown-key.ts";
-
-/** Where this package is installed; `{package}` in a path stands for it. */
-export const packageFolder = fileURLToPath(new URL("../../", import.meta.url));
 
 /**
  * Merges the sources, later ones over earlier ones, fills in defaults and checks every value and what must fit together.
@@ -84,8 +81,8 @@ function expandPaths(tree: Tree): Tree {
       .map((key): Tree => {
         const path = key.key.split(".");
         const value = valueIn(tree, path);
-        if (typeof value !== "string" || !value.startsWith("{package}")) return {};
-        const full = join(packageFolder, value.slice("{package}".length));
+        const full = typeof value === "string" ? inPackage(value) : undefined;
+        if (full === undefined) return {};
         const short = relative(process.cwd(), full);
         const below = !short.startsWith("..") && !isAbsolute(short);
         // What may be a name as well must look like a path.

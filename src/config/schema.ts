@@ -12,6 +12,7 @@ import {
   flag,
   model,
   nameOrFile,
+  nameOrText,
   nullableNameOrFile,
   optionalModel,
   optionalPath,
@@ -19,9 +20,11 @@ import {
   rare,
   real,
   section,
+  templateVariables,
   whole,
 } from "../util/fields.ts";
 import { bm25Settings, engineNames, simulatorSettings } from "../search/settings.ts";
+import { normalizers } from "../util/normalise-answer.ts";
 
 export const configSchema = z.strictObject({
   name: z
@@ -34,6 +37,11 @@ export const configSchema = z.strictObject({
   output: section("Where a run writes.", {
     runs: path("Folder of the logs, one folder a run.").default("runs"),
     checkpoints: path("Folder of the saved states, one folder a run.").default("checkpoints"),
+    spare: rare(
+      optionalPath(
+        "Folder for the last state of a run that has to end because output.checkpoints cannot be written (a full disk); null for none.",
+      ),
+    ),
     dtype: rare(
       choice(
         ["f32", "bf16", "f16"],
@@ -116,6 +124,12 @@ export const configSchema = z.strictObject({
       "The search engine of training: a simulator (section simulator), a real one (its own section), or a module that exports one; null where a program gives its own to openTraining.",
     ),
     settings: rare(z.record(z.string(), z.json()).default({}).describe("Settings for a search engine that is a module of your own.")),
+    onFailure: rare(
+      choice(
+        ["end", "void"],
+        "What a search that fails for good does, in training and in evaluation: it ends the run, or the policy is told that there are no results, which is counted (search/failed).",
+      ),
+    ),
   }),
 
   simulator: simulatorSettings,
@@ -128,10 +142,11 @@ export const configSchema = z.strictObject({
       "zerosearch",
       "How the policy answers in training: a method by name, or a module that exports one.",
     ),
-    prompt: choice(
+    prompt: nameOrText(
       ["paper", "quickstart"],
-      "What the policy is told: the paper's instruction and the question, or the question alone as the quickstart's policy knows it.",
+      "What the policy is told: the paper's instruction and the question, the question alone as the quickstart's policy knows it, or a text of your own with {question} in it.",
     ),
+    chatTemplateKwargs: templateVariables('Further variables of the policy\'s chat template, such as {"enable_thinking": false}.'),
     maxTurns: whole(5, { max: 256 }, "Searches a rollout may make; one last generation without search follows."),
     maxNewTokens: whole(500, { min: 1 }, "Tokens the policy may write in one turn."),
     maxObservationTokens: rare(
@@ -171,6 +186,13 @@ export const configSchema = z.strictObject({
     microBatchTokens: whole(16384, { min: 1 }, "Tokens in one forward and backward pass: sets memory and speed, not the result."),
     recompute: flag(false, "Compute each block's activations again in the backward pass: less memory, about a third more time."),
     saveEvery: whole(50, {}, "Steps between saved states; 0 saves at the end (and at Ctrl-C) only."),
+    saveMinutes: rare(real(10, {}, "Minutes after which a step saves besides, so that little is lost where steps are long; 0 never.")),
+    onCollapse: rare(
+      choice(
+        ["warn", "fail"],
+        "What the end of a run is whose policy has died (no valid rollout, no reward, nothing to learn from): a warning, or exit code 1 besides.",
+      ),
+    ),
     keepCheckpoints: rare(whole(2, { min: 1 }, "Newest saved states kept besides the best one.")),
     validateEvery: whole(10, {}, "Steps between validations, which also choose the best state; 0 never validates."),
   }),
@@ -217,6 +239,21 @@ export const configSchema = z.strictObject({
       rewardNames,
       "f1",
       "Score of the policy's answer against the right ones: token F1, exact match, or containing one (easy to cheat by long answers); or a module that exports a reward.",
+    ),
+    normalizer: rare(
+      choice(
+        normalizers,
+        "What answers are compared in, by every score: SQuAD's normal form as in the paper, which knows ASCII only; or one that also knows punctuation, quotes and scripts of other languages, and keeps minus signs (docs/scores.md).",
+      ),
+    ),
+  }),
+
+  compat: section("Faults of SQuAD's script and the released code, by name; none unless asked for.", {
+    emptyAnswers: rare(
+      flag(
+        false,
+        'Where nothing of a right answer is left in normal form ("A", "+"), F1 pays nothing and exact match pays an empty answer; false compares such answers as they are written.',
+      ),
     ),
   }),
 

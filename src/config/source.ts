@@ -4,6 +4,7 @@ import { dirname, resolve } from "node:path";
 import { LineCounter, isMap, isNode, isScalar, parseDocument } from "yaml";
 import { ConfigError, FileError } from "../util/errors.ts";
 import { findKey } from "./keys.ts";
+import { inPackage } from "./package-folder.ts";
 import { withNewNames } from "./renames.ts";
 import { treeOf, valueIn, type Tree } from "./tree.ts";
 import { unknownKey } from "./unknown-key.ts";
@@ -16,9 +17,10 @@ export interface Source {
 }
 
 /**
- * Reads a YAML file. Its key `extends` names another file (relative to it) whose values it starts from; these come first in the
- * result.
- * @throws FileError when it cannot be read; ConfigError, with file, line and column, when it is not YAML or not a map.
+ * Reads a YAML file. Its key `extends` names another file (relative to it, or below `{package}`) whose values it starts from; these
+ * come first in the result.
+ * @throws FileError when it cannot be read; ConfigError, with file, line and column, when it is not YAML, not a map, or
+ * leads back into itself.
  */
 export function readYaml(file: string, above: readonly string[] = []): readonly Source[] {
   const place = resolve(file);
@@ -42,6 +44,9 @@ export function readYaml(file: string, above: readonly string[] = []): readonly 
     // An alias without an anchor is found only here.
     throw new ConfigError({ where: file, what: `is not valid YAML: ${(cause as Error).message}` }, { cause });
   }
+  const circle = circleIn(whole, []);
+  if (circle !== undefined)
+    throw new ConfigError({ where: file, what: `${circle} leads back into itself: *anchors may not go in a circle` });
   const { extends: parent, ...tree } = whole;
   const source: Source = {
     tree,
@@ -61,9 +66,21 @@ export function readYaml(file: string, above: readonly string[] = []): readonly 
   if (parent === undefined) return [source];
   if (typeof parent !== "string")
     throw new ConfigError({ where: file, what: "`extends` is not a file", expected: "a path", got: JSON.stringify(parent) });
-  const base = resolve(dirname(file), parent);
+  const base = inPackage(parent) ?? resolve(dirname(file), parent);
   if (!existsSync(base)) throw new ConfigError({ where: file, what: `\`extends\` names a missing file`, got: base });
   return [...readYaml(base, [...above, place]), source];
+}
+
+/** The key, dots between, whose value holds itself. `above`: what `value` stands in. */
+function circleIn(value: unknown, above: readonly unknown[]): string | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const within = [...above, value];
+  for (const [key, inner] of Object.entries(value)) {
+    if (within.includes(inner)) return key;
+    const below = circleIn(inner, within);
+    if (below !== undefined) return `${key}.${below}`;
+  }
+  return undefined;
 }
 
 /** A configuration that a program has saved, with names that may be old ones, as a source; `where` names its place. */

@@ -1,9 +1,10 @@
 /** What `node train.js ...` was asked to do. */
 import { existsSync } from "node:fs";
-import { join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "./arguments.ts";
 import { changedKeys, keysHelp, printConfig, type ChangedKey } from "./print.ts";
-import { packageFolder, resolveConfig } from "./resolve.ts";
+import { packageFolder } from "./package-folder.ts";
+import { resolveConfig } from "./resolve.ts";
 import { newestRunName, noSuchRun, runConfigFile } from "./run-name.ts";
 import type { Config } from "./schema.ts";
 import { readOverride, readYaml, savedSource, type Source } from "./source.ts";
@@ -15,8 +16,9 @@ export const trainSpec: ArgumentSpec = {
     config: { value: "FILE", doc: "YAML file with what differs from the defaults (configs/quickstart.yaml where it is left out)." },
     resume: {
       value: "[RUN]",
-      doc: "Goes on with a run from its last saved state; the newest run of the configured name where RUN is left out.",
+      doc: "Goes on with a run, by name or by its folder, from its last saved state; the newest run of the configured name where RUN is left out.",
     },
+    "allow-changed": { doc: "Goes on although data, corpus or models of the run have changed since its state was saved; they are named." },
     device: { value: "KIND", doc: "Short for device.kind=KIND." },
     "dry-run": {
       doc: "Plans the run and stops: what will be held where against the memory there is, and the time of a step. Exit code 1 where it cannot fit, with the settings that would make it fit. Needs no weights, and no GPU with --device webgpu device.memoryGiB=N.",
@@ -35,6 +37,8 @@ export interface TrainCommand {
   readonly resume: boolean;
   /** Keys that differ from those the resumed run was started with. */
   readonly changed: readonly ChangedKey[];
+  /** Whether the run goes on though its inputs have changed. */
+  readonly allowChanged?: boolean;
 }
 
 /**
@@ -47,7 +51,12 @@ export function readTrainCommand(argv: readonly string[]): TrainCommand | { read
   const device = options.get("device");
   const given = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])];
   const run = options.get("resume");
-  const command = trainCommand({ config: options.get("config"), settings: given, resume: run === "" ? true : (run ?? false) });
+  const command = trainCommand({
+    config: options.get("config"),
+    settings: given,
+    resume: run === "" ? true : (run ?? false),
+    allowChanged: options.has("allow-changed"),
+  });
   if (options.has("print-config")) return { ...command, print: printConfig(command.config) };
   return options.has("dry-run") ? { ...command, dryRun: true } : command;
 }
@@ -58,10 +67,11 @@ export function trainCommand(asked: {
   readonly settings: readonly string[];
   /** Its name; true is the newest of the configured name. */
   readonly resume: string | boolean;
+  readonly allowChanged?: boolean;
 }): TrainCommand {
   const overrides = asked.settings.map(readOverride);
   const { config: file, resume: run } = asked;
-  if (run !== false) return resume(run, file, overrides);
+  if (run !== false) return { ...resume(run, file, overrides), allowChanged: asked.allowChanged ?? false };
   return { config: resolveConfig([...configSources(file), ...overrides]), resume: false, changed: [] };
 }
 
@@ -91,12 +101,16 @@ function resume(run: string | true, file: string | undefined, overrides: readonl
   // Only where the runs are and what this one is called is asked here; other settings are for the run's own configuration.
   const places = overrides.filter(({ tree }) => "output" in tree || "name" in tree);
   const asked = resolveConfig([...configSources(file), ...places]);
-  const folder = asked.output.runs;
-  const name = run === true ? newestRunName(folder, asked.name) : run;
+  // A folder of a run says both where the runs are and what this one is called.
+  const inside = run !== true && existsSync(join(run, runConfigFile));
+  const folder = inside ? dirname(run) : asked.output.runs;
+  const name = run === true ? newestRunName(folder, asked.name) : inside ? basename(run) : run;
   const savedFile = join(folder, name, runConfigFile);
   if (!existsSync(savedFile)) throw noSuchRun(folder, name);
   const saved = readYaml(savedFile).map(({ tree }) => savedSource(tree, savedFile));
   const before = resolveConfig(saved);
-  const after: Config = { ...resolveConfig([...(file === undefined ? saved : readYaml(file)), ...overrides]), name };
+  const resolved = resolveConfig([...(file === undefined ? saved : readYaml(file)), ...overrides]);
+  // Read where the run is, and written there: who gave another folder of runs has moved it.
+  const after: Config = { ...resolved, name, output: { ...resolved.output, runs: folder } };
   return { config: after, resume: true, changed: changedKeys({ ...before, name }, after) };
 }

@@ -1,13 +1,16 @@
 import { ConfigError } from "../util/errors.ts";
 import { findKey, keys, sections } from "./keys.ts";
 import { nearest } from "./nearest.ts";
-import { newName } from "./renames.ts";
+import { inPlaceOf, newName } from "./renames.ts";
 
 /** The error for a key that does not exist, with the nearest one that does: in its section, then anywhere by its last part. */
 export function unknownKey(where: string, name: string): ConfigError {
   const renamed = newName(name);
   if (renamed !== undefined)
     return new ConfigError({ where, what: `${name} has another name now`, expected: renamed, hint: `Write ${renamed} in its place.` });
+  const instead = inPlaceOf(name);
+  if (instead !== undefined)
+    return new ConfigError({ where, what: `${name} is no more`, expected: instead, hint: keys.find(({ key }) => key === instead)?.doc });
   const guess = guessKey(name);
   const hint = `${guess === undefined ? "" : `did you mean ${guess}? `}All keys: node train.js --help`;
   return new ConfigError({ where, what: `unknown key ${name}`, hint });

@@ -40,7 +40,8 @@ export async function evaluate(
   const judged: JudgedTrajectory[] = [];
   let told = 0;
   const onFinished: RolloutAllOptions["onFinished"] = (trajectory, finished) => {
-    judged[trajectory.key.question] = { trajectory, scores: scoreAnswer(trajectory.answer, trajectory.question.goldenAnswers) };
+    const scores = scoreAnswer(trajectory.answer, trajectory.question.goldenAnswers, context.rules);
+    judged[trajectory.key.question] = { trajectory, scores };
     for (let next = judged[told]; next !== undefined; next = judged[++told]) onJudged?.(next);
     options.onFinished?.(trajectory, finished);
   };

@@ -1,7 +1,9 @@
 /** Methods x engines x question sets: what an evaluation runs, and what it makes of each question. */
 import type { AgentContext, Method } from "../agent/methods/method.ts";
+import { withoutText } from "../agent/prompts.ts";
 import type { RolloutAllOptions } from "../agent/rollout-all.ts";
 import { Progress } from "../log/progress.ts";
+import { searchWarnings } from "../rl/metrics.ts";
 import type { Scores } from "../rl/reward.ts";
 import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import { FirstSearch } from "../search/first-search.ts";
@@ -60,10 +62,11 @@ export async function judge(options: JudgeOptions): Promise<Evaluation> {
         evaluate(
           questions,
           one,
-          { ...context, engine },
+          { ...context, engine, prompts: one === method ? context.prompts : withoutText(context.prompts) },
           { ...progress, onJudged: ({ trajectory, scores }) => onJudged?.({ ...named, step, ...scores, ...trajectory }) },
         ),
       );
+      for (const line of searchWarnings(judged.map(({ trajectory }) => trajectory))) process.stdout.write(`warning: ${label} ${line}\n`);
       if (one === method) byHops ??= hopsOf(judged);
       for (const dataset of new Set(questions.map(({ dataSource }) => dataSource))) {
         const part = judged.filter(({ trajectory }) => trajectory.question.dataSource === dataset);

@@ -1,6 +1,6 @@
 /** What an evaluation found: its rows, their file, their tables. */
 import { formatTable, type Column } from "../log/table.ts";
-import { scoreAnswer } from "../rl/reward.ts";
+import { scoreAnswer, type ScoreRules } from "../rl/reward.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { mean } from "../util/stats.ts";
 import type { EvaluationSummary } from "./evaluate.ts";
@@ -64,7 +64,7 @@ export function evaluationJson(rows: readonly EvaluationRow[]): string {
 }
 
 /** All tables of one or more evaluations of the same questions. */
-export function evaluationText(evaluations: readonly Evaluation[], questions: readonly Question[]): string {
+export function evaluationText(evaluations: readonly Evaluation[], questions: readonly Question[], rules?: ScoreRules): string {
   // When an evaluation was made is said by its rows.
   const dated = <Row extends object>(of: (one: Evaluation) => readonly Row[]): (Row & { readonly when: string })[] =>
     evaluations.flatMap((one) => of(one).map((row) => ({ when: one.rows[0]?.when ?? "", ...row })));
@@ -82,7 +82,7 @@ export function evaluationText(evaluations: readonly Evaluation[], questions: re
       robustnessColumns,
       dated(({ robustness }) => robustness),
     ),
-    ...guessing(questions),
+    ...guessing(questions, rules),
   ];
   return `\n${tables.join("\n\n")}`;
 }
@@ -107,7 +107,7 @@ const robustnessColumns: readonly Column<RobustnessSummary & { readonly when: st
 ];
 
 /** What always giving a relation's commonest answer would score, where the questions say their relation. */
-function guessing(questions: readonly Question[]): string[] {
+function guessing(questions: readonly Question[], rules: ScoreRules | undefined): string[] {
   const relationOf = ({ metadata }: Question): unknown => metadata?.["relation"];
   if (questions.length === 0 || questions.some((question) => typeof relationOf(question) !== "string")) return [];
   const f1 = [...new Set(questions.map(relationOf))].flatMap((relation) => {
@@ -115,7 +115,7 @@ function guessing(questions: readonly Question[]): string[] {
     const counts = new Map<string, number>();
     for (const { goldenAnswers } of asked) for (const answer of new Set(goldenAnswers)) counts.set(answer, (counts.get(answer) ?? 0) + 1);
     const [commonest] = [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best), ["", 0]);
-    return asked.map(({ goldenAnswers }) => scoreAnswer(commonest, goldenAnswers).f1);
+    return asked.map(({ goldenAnswers }) => scoreAnswer(commonest, goldenAnswers, rules).f1);
   });
   return [`Always giving a relation's commonest answer would score F1 ${mean(f1).toFixed(3)}.`];
 }

@@ -7,8 +7,9 @@
  *       snapshots/<commit>/<file>  relative links into blobs/, or the files themselves where links cannot be made
  */
 import { randomUUID } from "node:crypto";
-import { copyFile, mkdir, readFile, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { copyFile, readFile, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
+import { makeFolder } from "../checkpoint/atomic.ts";
 import { ADAPTER_WEIGHTS, WEIGHTS, WEIGHTS_INDEX } from "../checkpoint/folder-files.ts";
 import { isCommit, markOf, type HubId, type ModelKind } from "./source.ts";
 
@@ -107,7 +108,7 @@ export async function putIntoSnapshot(blob: string, place: string, { symlinks, f
 
 /** Makes a file under a temporary name and moves it to its place, also over a link that leads nowhere. */
 async function makeWhole(file: string, make: (temporary: string) => Promise<void>): Promise<void> {
-  await mkdir(dirname(file), { recursive: true });
+  await makeFolder(dirname(file));
   const temporary = `${file}.${randomUUID().slice(0, 8)}.tmp`;
   try {
     await make(temporary);

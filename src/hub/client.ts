@@ -49,6 +49,8 @@ export class HubAnswerError extends Error {}
 const REDIRECTS = 8;
 /** The longest answer that is read whole: bytes. */
 const LONGEST = 64 * 2 ** 20;
+/** The most pages of a list: 200,000 files. */
+const PAGES = 200;
 
 export interface HubClientOptions {
   readonly patience?: Patience | undefined;
@@ -98,6 +100,18 @@ export class HubClient {
       return new Response(text, { status: response.status, headers: response.headers });
     });
   };
+
+  /** `json` for one list in pages: an end is certain, whatever the pages say of the next one. Each list needs its own. */
+  pages(): typeof fetch {
+    const asked = new Set<string>();
+    return async (input, init) => {
+      const url = input instanceof Request ? input.url : String(input);
+      if (asked.has(url)) throw new HubAnswerError(`${shown(url)} answers with a list of files whose next page is one of those before it`);
+      if (asked.size === PAGES) throw new HubAnswerError(`${shown(url)} answers with a list of files of more than ${PAGES} pages`);
+      asked.add(url);
+      return this.json(input, init);
+    };
+  }
 
   /**
    * One GET request, redirects followed: `onStart` sees the answer's head, `onChunk` its body piece by piece.

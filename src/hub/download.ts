@@ -1,13 +1,14 @@
 /** Fetches a model from the Hub into the local cache. */
-import { mkdir, readFile, rm, statfs } from "node:fs/promises";
+import { readFile, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
+import { makeFolder } from "../checkpoint/atomic.ts";
 import { FileError } from "../util/errors.ts";
 import { Slots } from "../util/slots.ts";
 import { missingIn, putIntoSnapshot, repoFolder, sizeOf, snapshotFolder, writeRef, type FoundModel } from "./cache.ts";
 import { HubAnswerError, HubClient } from "./client.ts";
 import { diskError, fetchBlob, unfinishedFile } from "./fetch-blob.ts";
 import type { LocateOptions } from "./find-model.ts";
-import { withLock } from "./lock.ts";
+import { withLock } from "../checkpoint/lock.ts";
 import { checkedEntry, neededFiles, weightFiles, type RepoFile } from "./needed-files.ts";
 import type { HubSettings } from "./settings.ts";
 import { isCommit, type HubId } from "./source.ts";
@@ -76,7 +77,7 @@ async function askHub(
     if (typeof commit !== "string" || !isCommit(commit))
       throw new HubAnswerError(`${endpoint} does not say which commit ${revision} of ${id} is`);
     const files: RepoFile[] = [];
-    for await (const entry of listFiles({ ...asked, repo: { type: "model", name: id }, revision: commit })) {
+    for await (const entry of listFiles({ ...asked, fetch: client.pages(), repo: { type: "model", name: id }, revision: commit })) {
       const file = checkedEntry(id, entry);
       if (file !== null) files.push(file);
     }
@@ -189,7 +190,7 @@ async function bytesHere({ folder, repo }: Snapshot, file: RepoFile): Promise<nu
 
 /** @throws FileError where the disk has not the room, before anything large is fetched. */
 async function checkRoom(repo: string, bytes: number): Promise<void> {
-  await mkdir(join(repo, "blobs"), { recursive: true });
+  await makeFolder(join(repo, "blobs"));
   const { bavail, bsize } = await statfs(repo);
   if (bytes > bavail * bsize)
     throw new FileError({

@@ -8,9 +8,9 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { constants } from "node:fs";
-import { mkdir, open, rename, rm, type FileHandle } from "node:fs/promises";
+import { open, rename, rm, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
-import { writeFault } from "../checkpoint/atomic.ts";
+import { makeFolder, writeFault } from "../checkpoint/atomic.ts";
 import { FileError } from "../util/errors.ts";
 import { sizeOf } from "./cache.ts";
 import { HubAnswerError, HubConnectionError, mayPass, shown, type HubClient } from "./client.ts";
@@ -42,7 +42,7 @@ const PROGRESS = 2 ** 20;
 export async function fetchBlob(options: FetchBlobOptions): Promise<void> {
   const { file, blob, onNote } = options;
   const unfinished = unfinishedFile(blob);
-  await mkdir(dirname(blob), { recursive: true });
+  await makeFolder(dirname(blob));
   // What an earlier try left may be damaged: then once more, from nothing.
   const resumed = (await sizeOf(unfinished)) ?? 0;
   for (const last of resumed > 0 ? [false, true] : [true]) {

@@ -8,7 +8,7 @@ import { FileError } from "../util/errors.ts";
 import { isFile, lookUp, sizeOf, type Cached, type FoundModel } from "./cache.ts";
 import { HubAnswerError, HubConnectionError, HubStatusError, mayPass, type Patience } from "./client.ts";
 import { download, type DownloadProgress } from "./download.ts";
-import type { LockTimes } from "./lock.ts";
+import type { LockTimes } from "../checkpoint/lock.ts";
 import { readHubSettings, type Environment, type HubSettings } from "./settings.ts";
 import { defaultRevision, isCommit, markOf, parseHubId, type HubId, type ModelKind } from "./source.ts";
 

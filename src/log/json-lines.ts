@@ -1,5 +1,5 @@
 /**
- * Append-only JSONL logs. A row is whole or absent: a write that fails is taken back, and what a killed
+ * Append-only JSONL logs. A row is whole or absent: a write that fails is taken back and kept for the next try, and what a killed
  * program left half written is cut off when the run goes on.
  */
 import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
@@ -10,15 +10,17 @@ export class JsonLines<Row extends object> {
   readonly file: string;
   readonly #handle: number;
   #bytes: number;
+  /** Rows that could not be written. */
+  #unwritten: Buffer = Buffer.alloc(0);
 
   /**
-   * Opens for appending; makes the file and its folder where they are missing.
+   * Opens for appending; makes the file where it is missing, and its folder.
    * @throws FileError when that is not possible.
    */
   constructor(file: string) {
     this.file = file;
     try {
-      mkdirSync(dirname(file), { recursive: true });
+      if (!existsSync(dirname(file))) mkdirSync(dirname(file));
       this.#handle = openSync(file, "a");
       this.#bytes = fstatSync(this.#handle).size;
     } catch (cause) {
@@ -31,34 +33,53 @@ export class JsonLines<Row extends object> {
 
   /** Bytes of all rows so far: what a saved state records. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#bytes + this.#unwritten.length;
+  }
+
+  /** Rows at the end that are not in the file, as it would hold them; "" where all are. */
+  get unwritten(): string {
+    return this.#unwritten.toString();
   }
 
   /**
-   * Adds rows, all or none. A number that is not finite is written as null.
-   * @throws FileError when the disk is full or gone; the file is then as before.
+   * Adds rows. A number that is not finite is written as null.
+   * @throws FileError when the disk is full or gone: the file is then as before, and the rows are written with the next ones, or by `sync`.
    */
   append(rows: readonly Row[]): void {
-    const data = Buffer.from(rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+    this.appendText(rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  }
+
+  /** As `append`, of what `unwritten` was elsewhere. */
+  appendText(text: string): void {
+    const data = Buffer.concat([this.#unwritten, Buffer.from(text)]);
     try {
       for (let written = 0; written < data.length;) written += writeSync(this.#handle, data, written);
       this.#bytes += data.length;
+      this.#unwritten = Buffer.alloc(0);
     } catch (cause) {
+      this.#unwritten = data;
       try {
         ftruncateSync(this.#handle, this.#bytes);
       } catch {
         // The first error says what is wrong; a half-written row is cut off when the run goes on.
       }
-      throw new FileError(
-        { where: this.file, what: `cannot be written: ${(cause as Error).message}`, hint: "make room, then go on with --resume" },
-        { cause },
-      );
+      throw this.#fault(cause);
     }
   }
 
-  /** Puts all rows on the disk: before a state is saved that counts on them. */
+  /** Puts all rows on the disk: before a state is saved that counts on them. @throws FileError as `append` */
   sync(): void {
-    fsyncSync(this.#handle);
+    if (this.#unwritten.length > 0) this.appendText("");
+    try {
+      fsyncSync(this.#handle);
+    } catch (cause) {
+      throw this.#fault(cause);
+    }
+  }
+
+  #fault(cause: unknown): FileError {
+    const what = `cannot be written: ${(cause as Error).message}`;
+    return new FileError({ where: this.file, what, hint: "make room, then go on with --resume" }, { cause });
   }
 
   close(): void {
@@ -69,15 +90,16 @@ export class JsonLines<Row extends object> {
 /**
  * Cuts a log back to the rows of steps up to `step`, and off a row that a killed program left half written. One system call does the
  * cut, so that the file is whole at any moment. Rows are in step order. A missing file is left missing.
+ * @param recorded - bytes of these rows, where a saved state recorded them: what comes behind is not read
  * @returns the bytes kept; a caller compares them with what the saved state recorded.
  * @throws FileError when a row kept is not JSON with a step: the file is not such a log.
  */
-export function truncateAfterStep(file: string, step: number): number {
+export function truncateAfterStep(file: string, step: number, recorded = Infinity): number {
   if (!existsSync(file)) return 0;
   const handle = openSync(file, "r+");
   try {
     const size = fstatSync(handle).size;
-    const kept = bytesUpTo(handle, file, step);
+    const kept = bytesUpTo(handle, file, step, Math.min(recorded, size));
     if (kept < size) {
       ftruncateSync(handle, kept);
       fsyncSync(handle);
@@ -88,21 +110,22 @@ export function truncateAfterStep(file: string, step: number): number {
   }
 }
 
-function bytesUpTo(handle: number, file: string, step: number): number {
+function bytesUpTo(handle: number, file: string, step: number, most: number): number {
   const chunk = Buffer.alloc(1 << 20);
   let rest: Buffer = Buffer.alloc(0);
   let kept = 0;
-  for (let row = 1, position = 0; ;) {
+  for (let row = 1, position = 0; kept < most;) {
     const read = readSync(handle, chunk, 0, chunk.length, position);
     if (read === 0) return kept;
     position += read;
     rest = Buffer.concat([rest, chunk.subarray(0, read)]);
-    for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10), row++) {
+    for (let end = rest.indexOf(10); end >= 0 && kept < most; end = rest.indexOf(10), row++) {
       if (stepOf(rest.subarray(0, end).toString("utf8"), file, row) > step) return kept;
       kept += end + 1;
       rest = rest.subarray(end + 1);
     }
   }
+  return kept;
 }
 
 function stepOf(text: string, file: string, row: number): number {

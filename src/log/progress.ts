@@ -69,6 +69,17 @@ export class Progress {
     }
   }
 
+  /** As `update`; on a terminal the line stays, and the bar goes on below it. */
+  mark(done: number, fields: Fields): void {
+    const { stream, columns } = { stream: this.#options.stream, columns: this.#columns() };
+    if (!this.#open || stream.isTTY !== true) {
+      this.update(done, fields);
+      return;
+    }
+    [this.#done, this.#fields] = [done, fields];
+    this.print(this.line(columns, ""));
+  }
+
   /** Prints a line that stays, above the bar. */
   print(text: string): void {
     this.#erase();
@@ -90,14 +101,15 @@ export class Progress {
     if (text !== undefined) this.#options.stream.write(`${text}\n`);
   }
 
-  /** The line as it stands, in at most `columns` characters: fields that do not fit are left out from the end. */
-  line(columns: number): string {
+  /** The line as it stands, in at most `columns` characters: fields that do not fit are left out from the end, bar and ETA before the first. */
+  line(columns: number, bar?: string): string {
     const { label, total, from, unit, clock } = this.#options;
     const seconds = (clock() - this.#started) / 1000;
     const made = this.#done - from;
     const share = total > 0 ? Math.min(1, this.#done / total) : 1;
     const filled = Math.round(share * BAR);
-    const parts = [`${label} ${formatCount(this.#done)}/${formatCount(total)} ${"█".repeat(filled)}${"░".repeat(BAR - filled)}`];
+    const count = `${label} ${formatCount(this.#done)}/${formatCount(total)}`;
+    let drawn = bar ?? ` ${"█".repeat(filled)}${"░".repeat(BAR - filled)}`;
     const ends: string[] = [];
     if (unit !== undefined && made > 0 && seconds > 0) ends.push(`${formatCount(made / seconds)} ${unit}/s`);
     if (this.#done >= total) ends.push(formatDuration(seconds));
@@ -105,16 +117,22 @@ export class Progress {
     const fields = Object.entries(this.#fields).map(
       ([name, value]) => `${name} ${typeof value === "number" ? formatNumber(value) : value}`,
     );
-    while (fields.length > 0 && [...parts, ...fields, ...ends].join("  ").length > columns) fields.pop();
-    return [...parts, ...fields, ...ends].join("  ").slice(0, columns === Infinity ? undefined : columns);
+    const text = (): string => [`${count}${drawn}`, ...fields, ...ends].join("  ");
+    while (fields.length > 1 && text().length > columns) fields.pop();
+    if (fields.length > 0 && text().length > columns) drawn = "";
+    if (fields.length > 0 && text().length > columns) ends.length = 0;
+    return text().slice(0, columns === Infinity ? undefined : columns);
   }
 
   #redraw(): void {
-    // One column is left free: a full last column makes some terminals wrap.
-    const text = this.line((this.#options.stream.columns ?? 80) - 1);
-    this.#options.stream.write(`\r\x1b[K${text}`);
+    this.#options.stream.write(`\r\x1b[K${this.line(this.#columns())}`);
     this.#drawnAt = this.#options.clock();
     this.#drawn = true;
+  }
+
+  /** One column is left free: a full last column makes some terminals wrap. */
+  #columns(): number {
+    return (this.#options.stream.columns ?? 80) - 1;
   }
 
   #erase(): void {

@@ -5,6 +5,7 @@
  * RLOO, Ahmadian et al. 2024 (arXiv 2402.14740); REINFORCE as ZeroSearch uses it: the reward itself, no baseline.
  */
 import { ConfigError, ShapeError } from "../util/errors.ts";
+import { refuseTwins } from "./check-batch.ts";
 import type { Scored, Trajectory } from "./trajectory.ts";
 
 export const advantageNames = ["grpo", "rloo", "reinforce"] as const;
@@ -54,7 +55,7 @@ export function groupAdvantages(rewards: readonly number[], settings: AdvantageS
 /**
  * Scores trajectories in their order. Groups are keyed by (step, question) of their keys, never by a field of the data set: two rows may
  * share an id, and one row may be asked twice.
- * @throws ShapeError when the two lists differ in length, a reward is not finite, or two trajectories have one key.
+ * @throws ShapeError when the two lists differ in length, two trajectories have one key, or a reward is not finite.
  */
 export function scoreTrajectories<T extends Trajectory>(
   trajectories: readonly T[],
@@ -69,10 +70,7 @@ export function scoreTrajectories<T extends Trajectory>(
       got: `${rewards.length}`,
     });
   }
-  const names = trajectories.map(({ key: { step, question, rollout } }) => `${step}/${question}/${rollout}`);
-  const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined)
-    throw new ShapeError({ where: "advantage", what: "two trajectories have one key", expected: "each its own", got: twice });
+  refuseTwins(trajectories);
   const advantages = new Array<number>(rewards.length);
   for (const members of groupIndices(trajectories).values()) {
     const group = members.map((index) => finite(rewards[index], index));

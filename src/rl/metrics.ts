@@ -30,7 +30,8 @@ export function rolloutMetrics(scored: readonly Scored[]): Metrics {
 export function searchMetrics(trajectories: readonly SearchTrajectory[]): Metrics {
   const again = ({ searches }: SearchTrajectory): boolean => searches.length > 1;
   const startedWithGold = (gold: boolean): SearchTrajectory[] => trajectories.filter(({ searches }) => searches[0]?.containsGold === gold);
-  const simulated = trajectories.flatMap(({ searches }) => searches).filter(({ kind }) => kind !== "real");
+  const searches = trajectories.flatMap((trajectory) => trajectory.searches);
+  const simulated = searches.filter(({ kind, failure }) => kind !== "real" && failure === undefined);
   const leak = (kind: SearchRecord["kind"]): number | undefined =>
     share(
       simulated.filter((search) => search.kind === kind),
@@ -45,12 +46,39 @@ export function searchMetrics(trajectories: readonly SearchTrajectory[]): Metric
     "rollout/invalid_actions": mean(trajectories.map(({ invalidActions }) => invalidActions)),
     "rollout/again_with_gold": share(startedWithGold(true), again),
     "rollout/again_without_gold": share(startedWithGold(false), again),
+    "search/failed": searches.filter(({ failure }) => failure !== undefined).length,
+    "search/empty": searches.filter(isEmptySearch).length,
+    "search/cut": searches.filter(({ leftOut }) => leftOut !== undefined).length,
     "simulator/searches": simulated.length,
     "simulator/noise_probability": mean(simulated.flatMap(({ noiseProbability }) => noiseProbability ?? [])),
     "simulator/noise_share": share(simulated, ({ kind }) => kind === "noisy"),
     "simulator/leak_useful": leak("useful"),
     "simulator/leak_noisy": leak("noisy"),
   });
+}
+
+/** Whether an engine answered a search without a word. */
+export function isEmptySearch({ documents, failure }: SearchRecord): boolean {
+  return failure === undefined && documents.every(({ text }) => text.trim() === "");
+}
+
+/**
+ * What a person should know of the searches of a step or an evaluation, a line each: those that failed, those without documents (of a real
+ * engine, which may find nothing, only where it never found any), and those that were cut.
+ */
+export function searchWarnings(trajectories: readonly SearchTrajectory[]): string[] {
+  const searches = trajectories.flatMap((trajectory) => trajectory.searches);
+  const of = (part: readonly SearchRecord[]): string => `${part.length} of ${searches.length} searches`;
+  const failed = searches.filter(({ failure }) => failure !== undefined);
+  const empty = searches.filter(isEmptySearch);
+  const made = empty.filter(({ kind, documents }) => kind !== "real" || documents.length > 0);
+  const nothing = searches.length > 1 && empty.length === searches.length;
+  const cut = searches.filter(({ leftOut }) => leftOut !== undefined);
+  return [
+    ...(failed.length === 0 ? [] : [`${of(failed)} failed, and were shown as without results: ${failed[0]?.failure ?? ""}`]),
+    ...(nothing ? ["no search found a document"] : made.length === 0 ? [] : [`${of(made)} were answered with empty documents`]),
+    ...(cut.length === 0 ? [] : [`${of(cut)} brought more than an observation can show, and were cut before they were read`]),
+  ];
 }
 
 /** Whether a rollout kept to the format: it answered, and every turn before was a search. */

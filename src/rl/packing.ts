@@ -3,6 +3,7 @@
  * predict a token the policy sampled. Nothing that stands at a masked position gets this far; if it did, it would weigh 0.
  */
 import { ConfigError, ShapeError } from "../util/errors.ts";
+import { nameOf } from "./check-batch.ts";
 import type { TokenWeights } from "./loss-weights.ts";
 import { advantageAt, forwardTokens } from "./mini-batches.ts";
 import type { Scored, Trajectory } from "./trajectory.ts";
@@ -33,19 +34,14 @@ export interface PackOptions {
   readonly reference?: TokenLogProbs | null;
   /** What a policy token weighs in the loss; 1 unless told. */
   readonly weight?: TokenWeights["weight"];
-  /** Token ids that there are; any unless told. */
-  readonly vocabulary?: number;
 }
 
 /**
- * @param batch - sampled at one temperature (`microBatches`); at least one
- * @throws ShapeError when a trajectory's arrays do not fit each other or the batch, or it has no policy token; ConfigError for a
+ * @param batch - sampled at one temperature (`microBatches`); at least one; of trajectories that are right (`checkTrajectories`)
+ * @throws ShapeError when a trajectory does not fit the batch, has no policy token, or a value of one that is not finite; ConfigError for a
  * temperature of 0.
  */
-export function packMicroBatch(
-  batch: readonly Scored[],
-  { reference = null, weight = () => 1, vocabulary = Infinity }: PackOptions = {},
-): MicroBatch {
+export function packMicroBatch(batch: readonly Scored[], { reference = null, weight = () => 1 }: PackOptions = {}): MicroBatch {
   const rows: number[] = [],
     targets: number[] = [],
     old: number[] = [],
@@ -56,7 +52,7 @@ export function packMicroBatch(
   const temperature = batch[0]?.trajectory.sampling.temperature as number;
   let first = 0;
   for (const row of batch) {
-    check(row, temperature, vocabulary);
+    check(row, temperature);
     const { trajectory } = row;
     const { ids, lossMask, logProbs } = trajectory;
     const length = forwardTokens(trajectory);
@@ -85,9 +81,9 @@ export function packMicroBatch(
   };
 }
 
-function check(row: Scored, temperature: number, vocabulary: number): void {
+function check(row: Scored, temperature: number): void {
   const { key, ids, lossMask, logProbs, promptLength, sampling } = row.trajectory;
-  const where = `trajectory ${key.step}/${key.question}/${key.rollout}`;
+  const where = nameOf(key);
   const need = (right: boolean, what: string, expected: string, got: unknown): void => {
     if (!right) throw new ShapeError({ where, what, expected, got: String(got) });
   };
@@ -100,10 +96,6 @@ function check(row: Scored, temperature: number, vocabulary: number): void {
       hint: "At 0 every rollout of a group would be the same.",
     });
   need(sampling.temperature === temperature, "a micro-batch has one temperature", String(temperature), sampling.temperature);
-  const aligned = lossMask.length === ids.length && logProbs.length === ids.length;
-  need(aligned, "ids, lossMask and logProbs do not fit", `${ids.length} each`, `${lossMask.length} and ${logProbs.length}`);
-  const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
-  need(wrong === undefined, "an id is no token", `integers from 0, below ${vocabulary}`, wrong);
   const { advantage } = row;
   if (typeof advantage !== "number")
     need(advantage.length === ids.length, "advantages do not fit ids", `one, or ${ids.length}`, advantage.length);
@@ -112,8 +104,7 @@ function check(row: Scored, temperature: number, vocabulary: number): void {
   need(first !== 0, "nothing predicts the first token", later, "one at 0");
   need(first > 0, "no token was sampled by the policy", later, "none");
   lossMask.forEach((mask, t) => {
-    need(mask === 0 || mask === 1, `lossMask ${t} is wrong`, "0 or 1", mask);
-    if (mask === 0) return;
+    if (mask !== 1) return;
     need(Number.isFinite(logProbs[t]), `the log-probability of policy token ${t} is not finite`, "a number", logProbs[t]);
     need(Number.isFinite(advantageAt(row, t)), `the advantage of policy token ${t} is not finite`, "a number", advantageAt(row, t));
   });

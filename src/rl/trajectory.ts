@@ -35,6 +35,10 @@ export interface SearchRecord {
   readonly text: string;
   /** Whether a gold answer occurs in the text (normalised): the leak meter. */
   readonly containsGold: boolean;
+  /** Why it failed for good, where it did: the policy was shown that there are no results. */
+  readonly failure?: string;
+  /** Characters left out of what the engine returned, where it was more than an observation could ever show. */
+  readonly leftOut?: number;
 }
 
 export type TrajectoryStatus =

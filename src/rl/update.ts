@@ -15,6 +15,7 @@ import { keep, withScope } from "../tensor/scope.ts";
 import { withoutTape, withTape } from "../tensor/tape.ts";
 import { fromHost, full, type Tensor } from "../tensor/tensor.ts";
 import { ConfigError } from "../util/errors.ts";
+import { checkTrajectories, checkUpdate } from "./check-batch.ts";
 import { tokenMean, type LossWeights } from "./loss-weights.ts";
 import { hasGradient, lossTokens, microBatches, policyTokens } from "./mini-batches.ts";
 import { packMicroBatch, type MicroBatch, type TokenLogProbs } from "./packing.ts";
@@ -56,7 +57,7 @@ export interface UpdateOptimizer {
 /**
  * Updates the policy once on `batch`.
  * @param reference - log-probabilities under the reference policy (`tokenLogProbs`), needed where klCoef is not 0
- * @throws ConfigError for a trajectory of temperature 0 or a missing reference, ShapeError for trajectories that do not fit.
+ * @throws ConfigError for a trajectory of temperature 0 or a missing reference, and as `checkUpdate`; ShapeError for trajectories that do not fit.
  */
 export async function update(
   policy: Decoder,
@@ -74,10 +75,16 @@ export async function update(
       got: `klCoef ${settings.klCoef}`,
     });
   const { device } = policy;
+  checkUpdate(
+    batch.map(({ trajectory }) => trajectory),
+    settings,
+    learningRate,
+    policy.config.vocabulary,
+  );
   const { scale, weight } = (settings.lossWeights ?? tokenMean)(batch);
   const trained = batch.filter((row) => hasGradient(row, settings));
   const micros = microBatches(trained, settings.microBatchTokens).map((rows) =>
-    packMicroBatch(rows, { reference: settings.klCoef === 0 ? null : reference, weight, vocabulary: policy.config.vocabulary }),
+    packMicroBatch(rows, { reference: settings.klCoef === 0 ? null : reference, weight }),
   );
   if (micros.length === 0) return stepOnly(policy, optimizer, batch, settings, learningRate);
   const stats = keep(full(device, [1, policyLossStats.length], 0, { label: "policy loss statistics" }));
@@ -116,12 +123,14 @@ export async function update(
 /**
  * Log-probabilities of the policy tokens of trajectories under a model, without gradients: the reference policy's, or the policy's
  * own, to measure the mismatch with what was recorded at sampling.
+ * @throws as `checkTrajectories`
  */
 export async function tokenLogProbs(
   model: Decoder,
   trajectories: readonly Trajectory[],
   settings: ForwardSettings,
 ): Promise<TokenLogProbs> {
+  checkTrajectories(trajectories, model.config.vocabulary);
   const result = new Map<Trajectory, Float32Array>();
   const sampled = trajectories
     .filter(({ lossMask }) => lossMask.includes(1))
@@ -130,12 +139,7 @@ export async function tokenLogProbs(
   const batches = microBatches(sampled, settings.microBatchTokens);
   const kept: Tensor[] = [];
   try {
-    for (const rows of batches)
-      kept.push(
-        keep(
-          withoutTape(() => withScope(() => score(model, packMicroBatch(rows, { vocabulary: model.config.vocabulary }), settings).logProb)),
-        ),
-      );
+    for (const rows of batches) kept.push(keep(withoutTape(() => withScope(() => score(model, packMicroBatch(rows), settings).logProb))));
     const values = await Promise.all(kept.map((tensor) => tensor.readFloats()));
     for (const [i, rows] of batches.entries()) {
       let at = 0;

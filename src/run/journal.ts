@@ -5,7 +5,9 @@ import type { Checkpoint } from "../checkpoint/run-state.ts";
 import { Progress, type Fields } from "../log/progress.ts";
 import { metricRow, rolloutRow } from "../log/rows.ts";
 import type { ValidationPoint } from "./parting-note.ts";
+import { searchWarnings } from "../rl/metrics.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
+import { collapseNote, collapseSteps, isDead } from "./collapse.ts";
 import { digestStep, makeReceipt, portable, receiptFile, receiptText, type ReceiptRows, type StepDigest } from "./receipt.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
 import { ZeroSearchError } from "../util/errors.ts";
@@ -25,6 +27,8 @@ export interface RunHistory {
   readonly validations: readonly ValidationPoint[];
   /** Of the steps since the last validation. */
   readonly since: { readonly steps: number; readonly reward: number; readonly noise: number };
+  /** Steps in a row, up to the last one, in which the policy was dead; absent in states of older programs. */
+  readonly dead?: number;
 }
 
 /** A step that stands in the logs: what a state is saved of. Only a journal makes one. */
@@ -37,8 +41,10 @@ export interface Recorded {
   readonly receipt: ReceiptRows;
   readonly logBytes: Readonly<Record<string, number>>;
   readonly made: StepResult["made"];
-  /** Puts the logs on the disk. */
+  /** Puts the logs on the disk. @throws FileError */
   sync(): void;
+  /** By log file, what it lacks because it could not be written. */
+  unwritten(): Readonly<Record<string, string>>;
 }
 
 const nothingSince: RunHistory["since"] = { steps: 0, reward: 0, noise: 0 };
@@ -78,7 +84,7 @@ export class Journal {
   ): Promise<Journal> {
     const state = restored?.checkpoint.state;
     const done = state?.step ?? 0;
-    const journal = new Journal(run, await openRunLogs(run.config, done, state?.logBytes ?? {}, say), done, progress);
+    const journal = new Journal(run, await openRunLogs(run.config, done, state, say), done, progress);
     run.engines.say = (text) => journal.say(text);
     if (restored === null || state === undefined) return journal;
     journal.#history = state.extra["memory"] as unknown as RunHistory;
@@ -118,8 +124,8 @@ export class Journal {
       });
     const judged = validation === null ? {} : { "validation/f1": validation.f1, "validation/searches": validation.searches };
     const { values, measured } = rowOf(result);
-    this.#logs.metrics.append([metricRow(step, { ...metrics, ...values, ...judged }, measured)]);
-    this.#logs.rollouts.append(scored.map(rolloutRow));
+    const logs = this.#logs;
+    const fault = logs.append(metricRow(step, { ...metrics, ...values, ...judged }, measured), scored.map(rolloutRow));
     this.#steps.push(
       digestStep(
         scored,
@@ -128,6 +134,7 @@ export class Journal {
     );
     this.#history = remember(this.#history, result, validation);
     this.#done = step;
+    for (const line of searchWarnings(scored.map(({ trajectory }) => trajectory))) this.say(`warning: step ${step}: ${line}`);
     const of = (name: string): number => metrics[name] ?? 0;
     this.#shown = {
       reward: of("reward/mean"),
@@ -138,9 +145,8 @@ export class Journal {
       ...(validation === null ? {} : { "validation F1": validation.f1 }),
       mismatch: of("rollout/logprob_mismatch_max"),
     };
-    this.#progress?.update(step, this.#shown);
-    const logs = this.#logs;
-    return (this.#last = {
+    this.#progress?.mark(step, this.#shown);
+    this.#last = {
       step,
       updates: this.#run.optimizer.step,
       history: this.#history,
@@ -148,7 +154,14 @@ export class Journal {
       logBytes: logs.bytes(),
       made,
       sync: () => logs.sync(),
-    });
+      unwritten: () => logs.unwritten(),
+    };
+    const { dead = 0, best } = this.#history;
+    if (dead === collapseSteps) this.say(`warning: ${collapseNote(dead, step, best) ?? ""}`);
+    else if (dead > 0 && best?.step === step) this.say(`warning: step ${step} is the best so far, and in it the policy was dead.`);
+    // The step stands all the same: a state that is saved elsewhere takes its rows along.
+    if (fault !== null) throw fault;
+    return this.#last;
   }
 
   /** @internal What the receipt says of the steps so far. */
@@ -237,17 +250,20 @@ function rowOf({ metrics, costs: { times, counts, memory, engines } }: StepResul
   };
 }
 
-function remember({ best, validations, since }: RunHistory, { step, metrics }: StepResult, validation: Validation | null): RunHistory {
+function remember({ best, validations, since, dead = 0 }: RunHistory, result: StepResult, validation: Validation | null): RunHistory {
+  const { step, metrics } = result;
   const now = {
     steps: since.steps + 1,
     reward: since.reward + (metrics["reward/mean"] ?? 0),
     noise: since.noise + (metrics["curriculum/noise_probability"] ?? 0),
   };
-  if (validation === null) return { best, validations, since: now };
+  const deadNow = isDead(metrics) ? dead + 1 : 0;
+  if (validation === null) return { best, validations, since: now, dead: deadNow };
   const point = { step, simulatedReward: now.reward / now.steps, noise: now.noise / now.steps, realF1: validation.f1 };
   return {
     best: best === null || validation.f1 > best.score ? { step, score: validation.f1 } : best,
     validations: [...validations, point],
     since: nothingSince,
+    dead: deadNow,
   };
 }

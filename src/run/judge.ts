@@ -8,6 +8,7 @@ import { evaluate, summarise } from "../evaluation/evaluate.ts";
 import { judge, type JudgedRow, type JudgeOptions } from "../evaluation/judge.ts";
 import { documentedRows, evaluationJson, evaluationText, type Evaluation, type When } from "../evaluation/report.ts";
 import { JsonLines, truncateAfterStep } from "../log/json-lines.ts";
+import { searchWarnings } from "../rl/metrics.ts";
 import { evaluationContext } from "../setup/open-agents.ts";
 import type { Model } from "../setup/open-model.ts";
 import type { Journal, Validation } from "./journal.ts";
@@ -40,7 +41,7 @@ export async function evaluateAfter({ run, journal, states }: TrainingParts, bef
   if (after !== null && before !== null) {
     await write(run, { before, after });
     await journal.noteScores(documentedRows([...before.rows, ...after.rows]));
-    journal.say(evaluationText([before, after], run.data.test));
+    journal.say(evaluationText([before, after], run.data.test, run.context.rules));
   }
   const note = partingNote(validations);
   if (best !== null) journal.say(`\nBest of the validations: step ${best.step}, F1 ${best.score.toFixed(3)}.`);
@@ -79,6 +80,8 @@ export async function validate({ run, journal }: Omit<TrainingParts, "states">, 
   });
   run.generator.takeCounts();
   run.engines.takeCounts();
+  const trajectories = judged.map(({ trajectory }) => trajectory);
+  for (const line of searchWarnings(trajectories)) journal.say(`warning: validation after step ${step}: ${line}`);
   const { f1, searches } = summarise(judged, { seed: run.config.seed, samples: 100 });
   return { f1, searches };
 }

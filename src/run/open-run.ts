@@ -1,8 +1,10 @@
 /** Opens what a training run needs: data, device, models, engines, and the run's name. */
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Method } from "../agent/methods/method.ts";
-import { writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
+import { checkText } from "../agent/prompts.ts";
+import { makeFolder, writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
+import type { Lock } from "../checkpoint/lock.ts";
 import { buildId, type Checkpoint } from "../checkpoint/run-state.ts";
 import { claimRunName, enginesUsed, packageFolder, printConfig, runConfigFile, type Config, type TrainCommand } from "../config/index.ts";
 import { QuestionSampler } from "../data/question-sampler.ts";
@@ -11,19 +13,21 @@ import { deviceKind } from "../device/devices.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { ConfigError } from "../util/errors.ts";
+import { callOwn } from "../util/own-code.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
-import { simulatorPositions, trainingContext } from "../setup/open-agents.ts";
+import { promptSettings, simulatorPositions, trainingContext } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
 import { checkMethodFits, openMethod } from "../setup/open-method.ts";
 import { openPolicy, type OpenedPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { hashInputs, type InputHashes } from "./inputs.ts";
-import { openData, type RunData } from "./run-data.ts";
+import { normalizerNotes, openData, type RunData } from "./run-data.ts";
 import { openReward } from "./reward.ts";
+import { lockRun } from "./run-lock.ts";
 import type { Run, StepParts } from "./run.ts";
-import { checkMade, findState, States } from "./states.ts";
+import { checkInputs, checkMade, findState, States } from "./states.ts";
 
 /** What a run's rollouts need, and the configuration with every Hub id at the commit that is used, and with folders in place of Hub ids. */
 type RolloutParts = Pick<Run, "device" | "policy" | "simulatorModel" | "reference" | "generator" | "engines" | "context" | "data"> &
@@ -35,6 +39,8 @@ export interface OpenedRun {
   readonly states: States;
   /** The state to go on from. */
   readonly checkpoint: Checkpoint | null;
+  /** @internal That no other program writes this run. */
+  readonly lock: Lock;
   /** What a person should know. */
   readonly notes: readonly string[];
   /** Closes all of it. */
@@ -62,14 +68,19 @@ export async function openRun(command: TrainCommand, options: OpenRunOptions = {
   const closing = new Closing();
   try {
     const { pinned, ...parts } = await openParts(command.config, options, closing, steps);
-    const notes: string[] = [];
+    const { train, validation, test } = parts.data;
+    const notes = normalizerNotes(command.config, [...train, ...validation, ...test]);
     const config = command.resume ? command.config : await claim(pinned);
+    const lock = closing.add(await lockRun(config, options.signal, (text) => void process.stdout.write(`${text}\n`)), (one) => one.close());
     const checkpoint = command.resume
       ? await findState(command, { build: parts.build, device: parts.device.description }, (note) => notes.push(note))
       : null;
     const run: Run = { ...parts, config };
-    if (checkpoint !== null) checkMade(run, checkpoint.state, checkpoint.folder);
-    return { run, states: new States(run), checkpoint, notes, closing };
+    if (checkpoint !== null) {
+      checkMade(run, checkpoint.state, checkpoint.folder);
+      checkInputs(run, checkpoint, command, (note) => notes.push(note));
+    }
+    return { run, states: new States(run), checkpoint, lock, notes, closing };
   } catch (error) {
     return closing.failed(error);
   }
@@ -125,6 +136,10 @@ async function openRollouts(
       expected: "a name or a module, or openTraining({ engine })",
       got: "null",
     });
+  // What is wrong with a prompt is told before gigabytes are loaded.
+  const { dialect } = method;
+  if (dialect !== undefined)
+    await callOwn(`method ${method.name}`, () => checkText(dialect, promptSettings(config, { chatTemplate: null })));
   const used = enginesUsed(config, "train", searches);
   const engines = await Engines.open(config, used, closing);
   const asked = [...data.train, ...data.test];
@@ -143,11 +158,10 @@ async function openRollouts(
 
 /** Claims a name and leaves the configuration under it at once, so that a run killed before its first step can be resumed. */
 async function claim(config: Config): Promise<Config> {
-  try {
-    await mkdir(config.output.checkpoints, { recursive: true });
-  } catch (cause) {
-    throw writeError(config.output.checkpoints, cause, "nothing was computed");
-  }
+  for (const folder of [config.output.checkpoints, config.output.runs])
+    await makeFolder(folder).catch((cause: unknown) => {
+      throw writeError(folder, cause, "nothing was computed");
+    });
   const named = { ...config, name: claimRunName(config.output, config.name) };
   await writeFileAtomic(join(named.output.runs, named.name, runConfigFile), printConfig(named));
   return named;

@@ -225,9 +225,9 @@ export function differingInputs(said: InputHashes, here: InputHashes): string[] 
 /** A configuration with `{package}` in place of the folder of this package, which others have elsewhere, in paths of files that are there. */
 export function portable(config: Config): object {
   const copy = structuredClone(config) as unknown as Record<string, Record<string, unknown>>;
-  for (const { key, section, path } of keys) {
+  for (const { key, section, path, names } of keys) {
     const value = valueAt(config, key);
-    if (!path || section === "output" || typeof value !== "string" || !existsSync(value)) continue;
+    if (!path || section === "output" || typeof value !== "string" || names.includes(value) || !existsSync(value)) continue;
     const below = relative(packageFolder, resolve(value)).replaceAll("\\", "/");
     if (!below.startsWith("..") && !isAbsolute(below))
       (copy[section] as Record<string, unknown>)[key.slice(section.length + 1)] = `{package}/${below}`;

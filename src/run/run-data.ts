@@ -3,6 +3,7 @@ import type { Config } from "../config/index.ts";
 import { loadQuestions } from "../data/questions.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { ConfigError } from "../util/errors.ts";
+import { normaliseAnswer } from "../util/normalise-answer.ts";
 
 export interface RunData {
   readonly train: readonly Question[];
@@ -30,6 +31,19 @@ export async function openTest(config: Config): Promise<readonly Question[]> {
   if (questions.length === 0)
     throw new ConfigError({ where: "data.test", what: "there is nothing to judge by", expected: "a file of questions", got: "null" });
   return questions;
+}
+
+/** What a person should know of how answers are compared: how many golden answers the `squad` normalizer treats wrongly. */
+export function normalizerNotes({ reward }: Pick<Config, "reward">, questions: readonly Question[]): string[] {
+  if (reward.normalizer !== "squad") return [];
+  const answers = questions.flatMap(({ goldenAnswers }) => goldenAnswers);
+  const wrong = answers.filter((answer) => normaliseAnswer(answer, "squad") !== normaliseAnswer(answer, "unicode"));
+  const [example = ""] = wrong;
+  const shown = JSON.stringify(example.length > 40 ? `${example.slice(0, 40)}...` : example);
+  if (wrong.length === 0) return [];
+  return [
+    `note: ${wrong.length} of ${answers.length} golden answers hold what SQuAD's normal form takes wrongly, such as ${shown}; reward.normalizer=unicode takes them right (docs/scores.md)`,
+  ];
 }
 
 async function some(file: string | null, count: number): Promise<Question[]> {

@@ -3,7 +3,7 @@
  * and where the run stands.
  */
 import { basename, join } from "node:path";
-import { removeTemporary } from "../checkpoint/atomic.ts";
+import { exists, removeTemporary } from "../checkpoint/atomic.ts";
 import {
   latestCheckpoint,
   openCheckpoint,
@@ -19,8 +19,10 @@ import { saveTensors } from "../checkpoint/save-tensors.ts";
 import type { TrainCommand } from "../config/index.ts";
 import type { LossScalerState } from "../optim/loss-scaler.ts";
 import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
+import { codeInputs, type InputHashes } from "./inputs.ts";
 import type { Recorded, RunHistory } from "./journal.ts";
 import { loadPolicy, savePolicy } from "./policy-files.ts";
+import { differingInputs, receiptFile } from "./receipt.ts";
 import { logFolder, statesFolder, type Run, type StepParts } from "./run.ts";
 
 const POLICY = "policy";
@@ -41,7 +43,7 @@ export type StatesRun = Pick<Run, "config" | "device" | "policy" | "optimizer" |
 export class States {
   readonly folder: string;
   readonly #run: StatesRun;
-  #saved: number | null = null;
+  #newest: { readonly step: number; readonly folder: string } | null = null;
 
   /** @internal */
   constructor(run: StatesRun) {
@@ -71,7 +73,7 @@ export class States {
     // Absent where the run was in f32 until now: the scale then starts as in a new run.
     const scale = state.extra["lossScale"];
     if (scale !== undefined) lossScaler?.resume(scale as unknown as LossScalerState);
-    this.#saved = state.step;
+    this.#newest = { step: state.step, folder };
     return { step: state.step, due: this.due({ step: state.step, history: state }), weights: await savedWeights(folder) };
   }
 
@@ -81,11 +83,17 @@ export class States {
     return step === steps || step === history.best?.step || (saveEvery > 0 && step % saveEvery === 0);
   }
 
+  /** The newest state that is saved, its step and its folder; null where there is none. */
+  get newest(): { readonly step: number; readonly folder: string } | null {
+    return this.#newest;
+  }
+
   /**
    * Saves the state after a recorded step, whole or not at all. Null where it is saved already.
+   * @param place - another folder for it than the run's own
    * @throws FileError when the disk is full: older states stay. ZeroSearchError when the weights have moved on since that step.
    */
-  async save(recorded: Recorded): Promise<Saved | null> {
+  async save(recorded: Recorded, place = this.folder): Promise<Saved | null> {
     const { step } = recorded;
     const { config, device, policy, optimizer, lossScaler, build, inputs } = this.#run;
     if (recorded.updates !== optimizer.step)
@@ -96,11 +104,12 @@ export class States {
         got: String(optimizer.step),
         hint: "Record a step, and save what was recorded, before the next one is trained.",
       });
-    if (this.#saved === step) return null;
-    recorded.sync();
+    if (this.#newest?.step === step) return null;
+    const unwritten = place === this.folder ? {} : recorded.unwritten();
+    if (place === this.folder) recorded.sync();
     const plain = (value: unknown): RunState["extra"][string] => JSON.parse(JSON.stringify(value)) as RunState["extra"][string];
     const folder = await saveCheckpoint({
-      folder: this.folder,
+      folder: place,
       keep: config.train.keepCheckpoints,
       state: {
         step,
@@ -116,6 +125,7 @@ export class States {
           made: plain(recorded.made),
           inputs: plain(inputs),
           moments: optimizer.moments,
+          ...(Object.keys(unwritten).length === 0 ? {} : { unwritten }),
           ...(lossScaler === null ? {} : { lossScale: { ...lossScaler.state() } }),
         },
       },
@@ -124,7 +134,7 @@ export class States {
         { name: OPTIMIZER, write: (path) => saveTensors(path, optimizer.stateTensors()) },
       ],
     });
-    this.#saved = step;
+    this.#newest = { step, folder };
     return { step, due: this.due(recorded), weights: await savedWeights(folder) };
   }
 
@@ -139,7 +149,7 @@ function savedWeights(folder: string): Promise<Record<string, string>> {
 }
 
 /**
- * @internal A run goes on with the method, the engine and the reward that it was trained with, not with others of the same place.
+ * @internal A run goes on with the method, the engine, the reward and the prompts that it was trained with, not with others of the same place.
  * @throws ConfigError where a state was made with others, or their files have changed since.
  */
 export function checkMade({ method, engine, reward, inputs, config }: StatesRun, { extra }: RunState, where: string): void {
@@ -149,10 +159,12 @@ export function checkMade({ method, engine, reward, inputs, config }: StatesRun,
     method: [method.name, "rollout.method"],
     engine: [engine.name, "search.engine"],
     reward: [reward.name, "reward.kind"],
+    prompt: [undefined, "rollout.prompt"],
+    "simulator's prompt": [undefined, "simulator.prompt"],
   } as const;
   for (const [part, [name, key]] of Object.entries(now)) {
     const was = before[part];
-    if (was !== undefined && kindOf(was) !== kindOf(name))
+    if (was !== undefined && name !== undefined && kindOf(was) !== kindOf(name))
       throw new ConfigError({
         where,
         what: `this run was trained with another ${part}`,
@@ -169,6 +181,32 @@ export function checkMade({ method, engine, reward, inputs, config }: StatesRun,
         hint: `Put the old file back, or start a new run from ${config.output.checkpoints}.`,
       });
   }
+}
+
+/**
+ * @internal A run goes on with the data, the corpus and the models that it was trained with. What its user has asked for by another setting is no
+ * surprise, and its program may change.
+ * @throws ConfigError naming every file that is not the one of the saved state, unless that is allowed: then `say` is told.
+ */
+export function checkInputs(
+  { inputs }: Pick<StatesRun, "inputs">,
+  { state: { extra }, folder }: Pick<Checkpoint, "state" | "folder">,
+  { changed, allowChanged = false }: Pick<TrainCommand, "changed" | "allowChanged">,
+  say: (note: string) => void,
+): void {
+  const before = extra["inputs"] as InputHashes | undefined;
+  if (before === undefined) return;
+  const asked = (name: string): boolean => changed.some(({ key }) => name === key || name.startsWith(`${key}/`));
+  const names = differingInputs(before, inputs).filter((name) => !codeInputs.includes(name) && !asked(name));
+  if (names.length === 0) return;
+  const what = `changed since the state was saved: ${names.join(", ")}`;
+  if (allowChanged) say(`warning: ${what}`);
+  else
+    throw new ConfigError({
+      where: folder,
+      what,
+      hint: "Put the old files back. --allow-changed goes on with the new ones; the run is then not the one that its receipt tells of.",
+    });
 }
 
 /** A simulator may move from this process to an endpoint. */
@@ -190,6 +228,19 @@ export async function findState(
       say(`Cleaned up ${join(place, name)}, which a program that was killed left half written.`);
   }
   const checkpoint = await latestCheckpoint(folder);
+  const receipt = join(logFolder(config), receiptFile);
+  if (checkpoint === null && (await exists(receipt)))
+    throw new ConfigError({
+      where: folder,
+      what: `there is no saved state here, and ${receipt} tells of some`,
+      expected: "the folder that the run's states were saved in",
+      hint: "Say where it is: output.checkpoints=FOLDER (the one that holds the folders of runs). To start again, start a new run.",
+    });
+  for (const key of ["model.policy", "lora.from"])
+    if (checkpoint !== null && changed.some((one) => one.key === key))
+      say(`note: ${key} has no say in the weights of a run that goes on: these are the saved state's.`);
+  if (checkpoint !== null && checkpoint.state.step >= config.train.steps)
+    say(`note: the run has done ${checkpoint.state.step} steps, and train.steps is ${config.train.steps}: nothing is left to train.`);
   if (checkpoint !== null) for (const warning of resumeWarnings(checkpoint.state, now)) say(`warning: ${warning}`);
   say(
     checkpoint === null

@@ -1,9 +1,12 @@
 /**
- * Asks an OpenAI-compatible server for chat completions: so many requests at a time, each with a time limit and a bounded number of
- * tries at growing intervals. Every request and every retry is counted; the key is sent and never shown.
+ * Asks an OpenAI-compatible server for chat completions: so many requests at a time, each with a time limit, and tried again at growing
+ * intervals while the server is away, for a bounded time: a server may be restarted. Every request and every retry is counted; the key is
+ * sent and never shown. docs/endpoints.md says what becomes of each reply.
  */
-import { ConfigError, ServerError } from "../util/errors.ts";
+import { ConfigError, ServerError, TooLongError } from "../util/errors.ts";
 import { sleep } from "../util/abort.ts";
+import type { TemplateVariables } from "../text/chat-template.ts";
+import { writtenIn } from "../text/thinking.ts";
 import { quote, requestJson, type JsonFailure } from "./http-json.ts";
 import { Slots } from "../util/slots.ts";
 
@@ -17,12 +20,18 @@ export interface ChatClientOptions {
   readonly concurrency: number;
   /** Seconds after which a try is given up. */
   readonly timeout: number;
-  /** Tries after the first. */
-  readonly retries: number;
-  /** Milliseconds of a steady clock, for the counts only. */
+  /** Seconds after its first failure in which a request is tried again, the last time when they are over. */
+  readonly patience: number;
+  /** Milliseconds of a steady clock. */
   readonly now: () => number;
+  /** Waits; a test's own. */
+  readonly wait?: typeof sleep;
   /** Told of every retry before its wait. */
   readonly onRetry?: (retry: Retry) => void;
+  /** Told when waiting for the server starts. Of outages that a few retries mend, the 1st, 2nd, 4th, 8th ... */
+  readonly onOutage?: (outage: { readonly message: string }) => void;
+  /** Told when the server answers again after an outage that was told of. */
+  readonly onAnswer?: (outage: Outage) => void;
   /** Seconds before the first retry, on average; doubled for each one after. 0.5 unless given. */
   readonly firstWait?: number;
 }
@@ -34,6 +43,13 @@ export interface Retry {
   readonly tries: number;
   /** Seconds until the next. */
   readonly wait: number;
+}
+
+/** A time in which the server was away. */
+export interface Outage {
+  readonly seconds: number;
+  /** Tries again, over all requests. */
+  readonly retries: number;
 }
 
 export interface ChatMessageText {
@@ -50,6 +66,8 @@ export interface ChatCompletionRequest {
   /** 0 is off, and not sent: not every server knows it. */
   readonly topK: number;
   readonly stop: string;
+  /** Further variables of the server's chat template (`chat_template_kwargs`); not sent where there are none. */
+  readonly templateVariables?: TemplateVariables | undefined;
   /** Servers that honour it repeat themselves. */
   readonly seed: number;
   /** 0 to 1, for the n-th wait: spreads the retries of many requests over time. */
@@ -70,9 +88,12 @@ export interface ChatCounts {
   readonly completionTokens: number;
 }
 
-/** The longest wait of ours. A server may ask for one up to `longestAskedWait`. Seconds. */
+/** The longest wait of ours, on average; a server may ask for a longer one. Seconds. */
 const longestWait = 30;
-const longestAskedWait = 300;
+/** Tries of a request that is answered without a text: each has a seed of its own, as a server may repeat itself. */
+const triesForText = 3;
+/** Tries of one request after which an outage is told of in any case. */
+const manyTries = 4;
 const noCounts: ChatCounts = { requests: 0, retries: 0, seconds: 0, promptTokens: 0, completionTokens: 0 };
 
 export class ChatClient {
@@ -81,6 +102,8 @@ export class ChatClient {
   readonly #slots: Slots;
   #model: string;
   #counts: ChatCounts = noCounts;
+  #outage: { readonly from: number; retries: number; told: boolean } | null = null;
+  #outages = 0;
 
   /** @throws ConfigError when the endpoint is no base URL. */
   constructor(options: ChatClientOptions) {
@@ -106,7 +129,7 @@ export class ChatClient {
     if ("failure" in answer) {
       // Some servers offer completions only.
       if ([404, 405, 501].includes(answer.failure.status ?? 0)) return;
-      throw this.#error(url, answer.failure, 1);
+      throw this.#error(url, answer.failure, 1, Infinity);
     }
     const models = (answer.value as { data?: unknown } | null)?.data;
     const names = Array.isArray(models) ? models.flatMap((one: unknown) => nameOf(one) ?? []) : [];
@@ -124,7 +147,8 @@ export class ChatClient {
 
   /**
    * The text of one completion.
-   * @throws ServerError when the server refuses, answers nonsense, or has not answered in all its tries; the signal's reason when it fires.
+   * @throws TooLongError when the prompt is too long for the model's context; ServerError when the server refuses, answers nonsense, or has
+   *   not answered in all its tries; the signal's reason when it fires.
    */
   complete(request: ChatCompletionRequest): Promise<string> {
     return this.#slots.run(() => this.#complete(request), request.signal);
@@ -137,29 +161,66 @@ export class ChatClient {
     return counts;
   }
 
-  async #complete({ signal, jitter, ...request }: ChatCompletionRequest): Promise<string> {
-    const { timeout, retries, now, onRetry, firstWait = 0.5 } = this.#options;
+  async #complete({ signal, jitter, seed, ...request }: ChatCompletionRequest): Promise<string> {
+    const { timeout, patience, now, wait: pause = sleep, onRetry, firstWait = 0.5 } = this.#options;
     const url = this.#url("chat/completions");
-    const body = this.#body(request);
     const from = now();
+    let failing: number | null = null;
+    let textless = 0;
     for (let tries = 1; ; tries++) {
+      const sent = now();
+      const body = this.#body({ ...request, seed: (seed + textless) % 2 ** 31 });
       const answer = await requestJson(url, { method: "POST", headers: this.#headers(), body, timeout, signal });
-      if (!("failure" in answer)) {
-        const text = this.#read(url, answer.value, answer.text);
-        this.#count({ requests: 1, seconds: (now() - from) / 1000 });
+      const text = "failure" in answer ? null : textIn(answer.value);
+      if (text !== null) {
+        this.#answered((answer as { readonly value: unknown }).value, sent, from);
         return text;
       }
-      const { failure } = answer;
+      const failure = "failure" in answer ? answer.failure : withoutText(answer.text, ++textless < triesForText);
+      failing ??= now();
+      const left = patience - (now() - failing) / 1000;
       const asked = failure.retryAfter ?? 0;
-      if (!failure.passing || tries > retries || asked > longestAskedWait) throw this.#error(url, failure, tries);
-      const wait = Math.max(asked, Math.min(longestWait, firstWait * 2 ** (tries - 1)) * (0.5 + jitter(tries)));
+      if (!failure.passing || left <= 0 || asked > left) throw this.#error(url, failure, tries, left);
+      // Never before the server asked for, and once more when patience ends.
+      const own = Math.min(longestWait, firstWait * 2 ** (tries - 1)) * (0.5 + jitter(tries));
+      const wait = Math.min(left, Math.max(asked, own));
+      const message = `${shown(url)}: ${this.#hide(failure.what)}`;
       this.#count({ retries: 1 });
-      onRetry?.({ message: `${shown(url)}: ${this.#hide(failure.what)}`, tries, wait });
-      await sleep(wait, signal);
+      this.#away(message, tries);
+      onRetry?.({ message, tries, wait });
+      await pause(wait, signal);
     }
   }
 
-  #body({ messages, maxTokens, temperature, topP, topK, stop, seed }: Omit<ChatCompletionRequest, "signal" | "jitter">): object {
+  /** Notes that a request is to be tried again after so many tries. */
+  #away(message: string, tries: number): void {
+    this.#outage ??= { from: this.#options.now(), retries: 0, told: false };
+    const outage = this.#outage;
+    if (outage.retries++ === 0) this.#outages++;
+    if (outage.told || !(tries >= manyTries || (outage.retries === 1 && (this.#outages & (this.#outages - 1)) === 0))) return;
+    outage.told = true;
+    this.#options.onOutage?.({ message });
+  }
+
+  /** Notes an answer to what was asked first at `from` and last at `sent`, and that an outage which began before that is over. */
+  #answered(value: unknown, sent: number, from: number): void {
+    const { now, onAnswer } = this.#options;
+    const usage = (value as { usage?: { prompt_tokens?: unknown; completion_tokens?: unknown } | null } | null)?.usage;
+    const tokens = (count: unknown): number => (typeof count === "number" ? count : 0);
+    this.#count({
+      requests: 1,
+      seconds: (now() - from) / 1000,
+      promptTokens: tokens(usage?.prompt_tokens),
+      completionTokens: tokens(usage?.completion_tokens),
+    });
+    const outage = this.#outage;
+    if (outage === null || sent < outage.from) return;
+    this.#outage = null;
+    if (outage.told) onAnswer?.({ seconds: (now() - outage.from) / 1000, retries: outage.retries });
+  }
+
+  #body(request: Omit<ChatCompletionRequest, "signal" | "jitter">): object {
+    const { messages, maxTokens, temperature, topP, topK, stop, seed, templateVariables = {} } = request;
     return {
       model: this.#model,
       messages,
@@ -169,25 +230,8 @@ export class ChatClient {
       ...(topK === 0 ? {} : { top_k: topK }),
       stop: [stop],
       seed,
+      ...(Object.keys(templateVariables).length === 0 ? {} : { chat_template_kwargs: templateVariables }),
     };
-  }
-
-  #read(url: URL, value: unknown, whole: string): string {
-    const answer = value as { choices?: unknown; usage?: { prompt_tokens?: unknown; completion_tokens?: unknown } | null } | null;
-    const first = (Array.isArray(answer?.choices) ? answer.choices[0] : undefined) as { message?: { content?: unknown } } | undefined;
-    const content = first?.message?.content;
-    if (typeof content !== "string") {
-      throw new ServerError({
-        where: shown(url),
-        what: "an answer without a text",
-        expected: "choices[0].message.content",
-        got: this.#hide(quote(whole)),
-        hint: "Models that think before they answer may spend simulator.maxNewTokens on it.",
-      });
-    }
-    const tokens = (count: unknown): number => (typeof count === "number" ? count : 0);
-    this.#count({ promptTokens: tokens(answer?.usage?.prompt_tokens), completionTokens: tokens(answer?.usage?.completion_tokens) });
-    return content;
   }
 
   #count(more: Partial<ChatCounts>): void {
@@ -213,19 +257,62 @@ export class ChatClient {
     return key === undefined || key === "" ? text : text.replaceAll(key, "[key]");
   }
 
-  #error(url: URL, failure: JsonFailure, tries: number): ServerError {
-    const { what, status, retryAfter } = failure;
-    const waits = retryAfter !== undefined && retryAfter > longestAskedWait ? `, which asks to wait ${retryAfter} s` : "";
-    const hint =
-      status === undefined
-        ? "Is the server running, and simulator.endpoint its base URL? A slow one needs a higher simulator.endpointTimeout or a lower simulator.endpointConcurrency."
-        : status === 401 || status === 403
-          ? "simulator.endpointKey names the environment variable that holds its key."
-          : status === 404
-            ? "simulator.endpoint is the base URL, such as http://127.0.0.1:6001/v1, and simulator.endpointModel a model that is served there."
-            : undefined;
-    return new ServerError({ where: shown(url), what: `${this.#hide(what)}${waits}${tries > 1 ? ` (${tries} tries)` : ""}`, hint });
+  /** `left`: seconds of patience. */
+  #error(url: URL, failure: JsonFailure, tries: number, left: number): ServerError | TooLongError {
+    const { what, status, retryAfter = 0, expected, got, hint } = failure;
+    const asks = retryAfter > left ? `, which asks to wait ${retryAfter} s` : "";
+    const complaint = {
+      where: shown(url),
+      what: `${this.#hide(what)}${asks}${tries > 1 ? ` (${tries} tries)` : ""}`,
+      expected,
+      got: got === undefined ? undefined : this.#hide(got),
+    };
+    if (isTooLong(failure)) return new TooLongError({ ...complaint, hint: tooLongHint });
+    return new ServerError({ ...complaint, hint: hint ?? hintFor(status) });
   }
+}
+
+const tooLongHint =
+  "The prompt (question, answer and the policy's query) and simulator.maxNewTokens must fit the context that the server runs its model with.";
+
+/** Whether a server says that a request does not fit its model's context: the same request never will. */
+function isTooLong({ status, what }: JsonFailure): boolean {
+  return (
+    (status === 400 || status === 413 || status === 422) &&
+    /context.?(length|size|window)|maximum (model|context|input)? ?length|max_model_len|(prompt|input|request) (is|was) too long|too many tokens/i.test(
+      what,
+    )
+  );
+}
+
+function hintFor(status: number | undefined): string | undefined {
+  const away = "one that is away for longer needs a higher simulator.endpointPatience";
+  if (status === undefined)
+    return `Is the server running, and simulator.endpoint its base URL? A slow one needs a higher simulator.endpointTimeout or a lower simulator.endpointConcurrency; ${away}.`;
+  if (status === 429 || status >= 500) return `A server is waited for: ${away}.`;
+  if (status === 401 || status === 403) return "simulator.endpointKey names the environment variable that holds its key.";
+  if (status === 200 || status === 404)
+    return "simulator.endpoint is the base URL, such as http://127.0.0.1:6001/v1, and simulator.endpointModel a model that is served there.";
+  return undefined;
+}
+
+/** The text of a completion; null where there is none. */
+function textIn(value: unknown): string | null {
+  const { choices } = (value ?? {}) as { choices?: unknown };
+  const first = (Array.isArray(choices) ? choices[0] : undefined) as { message?: unknown } | null | undefined;
+  const content = writtenIn(first?.message);
+  return typeof content === "string" ? content : null;
+}
+
+function withoutText(whole: string, passing: boolean): JsonFailure {
+  return {
+    what: "an answer without a text",
+    expected: "choices[0].message.content",
+    got: quote(whole),
+    hint: "Models that think before they answer may spend simulator.maxNewTokens on it.",
+    passing,
+    status: 200,
+  };
 }
 
 function nameOf(model: unknown): string | undefined {

@@ -20,3 +20,44 @@ export function parseDocuments(text: string): SearchDocument[] {
   const [before = "", ...bodies] = whole.split(/^[ \t]*Doc \d+:/m);
   return (bodies.length === 0 ? [before] : bodies).map((body) => ({ text: body.trim() }));
 }
+
+/**
+ * A result of at most `most` characters (UTF-16 units), cut from the end, and how many were left out: a page of megabytes must not be read
+ * token by token. Results that are no longer come back as they are.
+ */
+export function boundResult(result: SearchResult, most: number): { readonly result: SearchResult; readonly leftOut: number } {
+  const { documents, text = "" } = result;
+  const whole = documents.reduce((sum, document) => sum + lengthOf(document), 0);
+  if (whole + documents.length <= most && text.length <= most) return { result, leftOut: 0 };
+  let room = most;
+  const kept: SearchDocument[] = [];
+  for (const document of documents) {
+    // One more for each, as there may be a million empty ones.
+    if (--room < 0) break;
+    const parts = Object.entries(document).map(([name, value]): [string, unknown] => {
+      if (typeof value !== "string") return [name, value];
+      const part = cutText(value, room);
+      room -= part.length;
+      return [name, part];
+    });
+    kept.push(Object.fromEntries(parts) as unknown as SearchDocument);
+  }
+  const shown = result.text === undefined ? {} : { text: cutText(text, most) };
+  const left = kept.reduce((sum, document) => sum + lengthOf(document), 0);
+  return {
+    result: { ...result, documents: kept, ...shown },
+    leftOut: result.text === undefined ? whole - left : text.length - cutText(text, most).length,
+  };
+}
+
+/** Characters of a document's texts. */
+function lengthOf(document: SearchDocument): number {
+  return Object.values(document).reduce<number>((sum, value) => sum + (typeof value === "string" ? value.length : 0), 0);
+}
+
+/** The first `most` units of a text, no half character at the end. */
+function cutText(text: string, most: number): string {
+  if (text.length <= most) return text;
+  const end = text.charCodeAt(most - 1);
+  return text.slice(0, end >= 0xd800 && end < 0xdc00 ? most - 1 : most);
+}

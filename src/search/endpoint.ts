@@ -5,7 +5,9 @@
  *
  * Source: the requests of the ZeroSearch code (an empty system message, one user message).
  */
+import type { TemplateVariables } from "../text/chat-template.ts";
 import type { PromptPart } from "../text/prompt.ts";
+import { openedThought } from "../text/thinking.ts";
 import { philox, streamKey, uniform } from "../util/philox.ts";
 import type { ChatClient } from "./chat-client.ts";
 import type { SimulatorRequest } from "./search-engine.ts";
@@ -14,25 +16,31 @@ import { Simulation, simulatorMessages, simulatorStop, type SimulationOptions } 
 export interface EndpointSearchOptions extends SimulationOptions {
   /** Shared by engines with different noise; whoever made it probes it and takes its counts. */
   readonly client: Pick<ChatClient, "complete">;
+  /** Sent as `chat_template_kwargs`, where there are any. */
+  readonly templateVariables?: TemplateVariables;
+  /** The server's chat template opens a thought, so that the text begins inside it. */
+  readonly opensThought?: boolean;
 }
 
 /** `simulate` throws whatever the client throws. */
 export class EndpointSearch extends Simulation<EndpointSearchOptions> {
   readonly name = "simulated (endpoint)";
 
-  protected override write(prompt: readonly PromptPart[], { key, turn, signal }: SimulatorRequest): Promise<string> {
-    const { client, seed, documents } = this.options;
+  protected override async write(prompt: readonly PromptPart[], { key, turn, signal }: SimulatorRequest): Promise<string> {
+    const { client, seed, documents, templateVariables, opensThought = false } = this.options;
     // Numbers of this search alone: the server's seed, 31 bits of it, and a stream for the waits.
     const [word, ...own] = philox(streamKey(seed, "simulatorSample"), [key.step, key.question, key.rollout, turn]);
-    return client.complete({
+    const text = await client.complete({
       messages: simulatorMessages(spelled(prompt)),
       maxTokens: this.maxNewTokens,
       ...this.sampling,
+      templateVariables,
       stop: simulatorStop(documents),
       seed: word >>> 1,
       jitter: (n) => uniform([own[0], own[1]], [n, 0, 0, 0]),
       signal,
     });
+    return opensThought ? openedThought + text : text;
   }
 }
 

@@ -12,6 +12,8 @@ interface JsonRequest {
 
 export interface JsonFailure {
   readonly what: string;
+  readonly expected?: string;
+  readonly got?: string;
   /** What may help. */
   readonly hint?: string;
   /** Whether the same request may succeed later. */
@@ -50,7 +52,8 @@ export async function requestJson(url: URL, { method, headers, body, timeout, si
   try {
     return { value: JSON.parse(text), text };
   } catch {
-    return { failure: { what: `an answer that is not JSON: ${quote(text)}`, passing: false, status: response.status } };
+    // A proxy's page while the server behind it is away, or an answer that was cut short.
+    return { failure: { what: `an answer that is not JSON: ${quote(text)}`, passing: true, status: response.status } };
   }
 }
 
@@ -84,7 +87,7 @@ function failureOf(response: Response, text: string): JsonFailure {
   const retryAfter = retryAfterOf(response.headers);
   return {
     what,
-    passing: status === 408 || status === 425 || status === 429 || status >= 500,
+    passing: [408, 425, 429].includes(status) || (status >= 500 && status !== 501 && status !== 505),
     status,
     ...(retryAfter === undefined ? {} : { retryAfter }),
   };

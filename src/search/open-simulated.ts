@@ -2,7 +2,7 @@
 import { compileTextStops } from "../generate/stop-automaton.ts";
 import type { Prompt } from "../text/prompt.ts";
 import { ConfigError } from "../util/errors.ts";
-import { ChatClient, type ChatCounts, type Retry } from "./chat-client.ts";
+import { ChatClient, type ChatCounts } from "./chat-client.ts";
 import { EndpointSearch } from "./endpoint.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "./engine-kind.ts";
 import type { SimulatorSettings } from "./settings.ts";
@@ -15,13 +15,16 @@ import { simulatorTemplateOf } from "./simulator-prompt.ts";
  *   cannot be reached or refuses.
  */
 export async function openSimulated(settings: SimulatorSettings, context: EngineContext): Promise<OpenedEngine> {
-  const { prompt, documents, maxNewTokens, temperature, topK, topP, endpoint } = settings;
+  const { prompt, documents, maxNewTokens, temperature, topK, topP, endpoint, chatTemplateKwargs, opensThought } = settings;
   const template = simulatorTemplateOf(prompt, context.promptSet);
-  const shared = { seed: context.seed, documents, template, maxNewTokens, sampling: { temperature, topK, topP } };
+  const thoughts = new UnfinishedThoughts(context.say);
+  const onUnfinishedThought = (): void => thoughts.add();
+  const shared = { seed: context.seed, documents, template, maxNewTokens, sampling: { temperature, topK, topP }, onUnfinishedThought };
   if (endpoint !== null) {
     const client = await openClient(endpoint, settings, context);
-    const simulate: Simulate = (noise = context.noise) => new EndpointSearch({ ...shared, client, noise });
-    return { engine: simulate(), simulate, takeCounts: () => countsOf(client.takeCounts()) };
+    const simulate: Simulate = (noise = context.noise) =>
+      new EndpointSearch({ ...shared, client, noise, templateVariables: chatTemplateKwargs, opensThought });
+    return { engine: simulate(), simulate, takeCounts: () => ({ ...countsOf(client.takeCounts()), ...thoughts.take() }) };
   }
   if (context.local === undefined)
     throw new ConfigError({
@@ -30,13 +33,40 @@ export async function openSimulated(settings: SimulatorSettings, context: Engine
       expected: "one of them: a model in this process, or a server (simulator.endpoint)",
       got: "null",
     });
-  const simulate = simulateHere(shared, prompt, context.local, context.noise);
-  return { engine: simulate(), simulate };
+  const simulate = simulateHere(shared, settings, context.local, context.noise);
+  return { engine: simulate(), simulate, takeCounts: () => thoughts.take() };
+}
+
+/** Texts of the simulator that are all thought. The 1st, 2nd, 4th, 8th ... are told. */
+class UnfinishedThoughts {
+  readonly #say: (text: string) => void;
+  #all = 0;
+  #taken = 0;
+
+  constructor(say: (text: string) => void) {
+    this.#say = say;
+  }
+
+  add(): void {
+    const count = ++this.#all;
+    if ((count & (count - 1)) !== 0) return;
+    this.#say(
+      `simulator: ${count === 1 ? "a text is" : `${count} texts are`} all thought, without documents; ` +
+        'simulator.chatTemplateKwargs={"enable_thinking": false} where the model knows it, or a larger simulator.maxNewTokens',
+    );
+  }
+
+  /** Since the last call. */
+  take(): Readonly<Record<string, number>> {
+    const count = this.#all - this.#taken;
+    this.#taken = this.#all;
+    return { simulator_unfinished_thoughts: count };
+  }
 }
 
 function simulateHere(
   shared: Omit<SimulationOptions, "noise">,
-  prompt: SimulatorSettings["prompt"],
+  { prompt, chatTemplateKwargs }: Pick<SimulatorSettings, "prompt" | "chatTemplateKwargs">,
   { generator, model, adapter, tokenizer, chatTemplate, vocabulary }: LocalModel,
   risingNoise: EngineContext["noise"],
 ): Simulate {
@@ -46,14 +76,14 @@ function simulateHere(
       ? {}
       : chatTemplate === null
         ? { encoding: { begin: true } }
-        : { chat: (text: Prompt) => chatTemplate.renderPrompt(simulatorMessages(text)) };
+        : { chat: (text: Prompt) => chatTemplate.renderPrompt(simulatorMessages(text), chatTemplateKwargs) };
   const stop = compileTextStops([simulatorStop(shared.documents)], tokenizer, vocabulary);
   const local = { generator, model, ...(adapter === undefined ? {} : { adapter }), tokenizer, stop };
   return (noise = risingNoise) => new SimulatedSearch({ ...shared, ...local, ...form, noise });
 }
 
 async function openClient(endpoint: string, settings: SimulatorSettings, { now, say }: EngineContext): Promise<ChatClient> {
-  const { endpointModel, endpointKey, endpointConcurrency, endpointTimeout, endpointRetries } = settings;
+  const { endpointModel, endpointKey, endpointConcurrency, endpointTimeout, endpointPatience } = settings;
   const key = endpointKey === null ? undefined : process.env[endpointKey]?.trim();
   if (endpointKey !== null && (key === undefined || key === ""))
     throw new ConfigError({
@@ -62,22 +92,17 @@ async function openClient(endpoint: string, settings: SimulatorSettings, { now, 
       expected: "the endpoint's API key in it",
       hint: `Set it (export ${endpointKey}=...), or leave simulator.endpointKey out where the endpoint needs none. The key itself is written nowhere.`,
     });
-  // Every retry is counted; the 1st, 2nd, 4th, 8th ... are told: a server that is away fails many requests at once.
-  let count = 0;
-  const onRetry = ({ message, wait }: Retry): void => {
-    count++;
-    if ((count & (count - 1)) !== 0) return;
-    say(`simulator: ${message}; trying again in ${wait.toFixed(1)} s (${count} ${count === 1 ? "retry" : "retries"} so far)`);
-  };
   const client = new ChatClient({
     endpoint,
     model: endpointModel,
     key,
     concurrency: endpointConcurrency,
     timeout: endpointTimeout,
-    retries: endpointRetries,
+    patience: endpointPatience,
     now,
-    onRetry,
+    onOutage: ({ message }) => say(`simulator: ${message}; trying again for up to ${endpointPatience} s (simulator.endpointPatience)`),
+    onAnswer: ({ seconds, retries }) =>
+      say(`simulator: answers again, after ${Math.round(seconds)} s and ${retries} ${retries === 1 ? "retry" : "retries"}`),
   });
   await client.probe();
   return client;

@@ -62,13 +62,10 @@ export async function ask(engine: Engine, request: SimulatorRequest): Promise<Se
     "simulate" in engine ? engine.simulate({ ...told, question, goldenAnswers }) : engine.search(told);
   const result = (await callOwn(where, search, { signal: request.signal, Kind: ServerError })) as Partial<SearchResult> | null | undefined;
   const documents: unknown = result?.documents;
-  if (!Array.isArray(documents) || documents.some((one) => typeof (one as SearchDocument | null)?.text !== "string"))
-    throw new DataError({
-      where,
-      what: "its result holds no documents",
-      expected: "documents, a list of {text}",
-      got: JSON.stringify(documents)?.slice(0, 80) ?? "nothing",
-    });
+  const wrong = (what: string, expected: string, got: unknown): DataError => new DataError({ where, what, expected, got: kindOf(got) });
+  if (!Array.isArray(documents)) throw wrong("its result holds no documents", "documents, a list of {text}", documents);
+  const other = documents.findIndex((one) => typeof (one as SearchDocument | null | undefined)?.text !== "string");
+  if (other >= 0) throw wrong(`document ${other + 1} of its result has no text`, "{text}, a text", documents[other]);
   // A module of the user's own may leave it out.
   const { kind = "real", text } = result as Partial<SearchResult>;
   if (!["useful", "noisy", "real"].includes(kind) || !["undefined", "string"].includes(typeof text))

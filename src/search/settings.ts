@@ -1,6 +1,6 @@
 /** The settings of the search engines: sections of the configuration. No engine is loaded here. */
 import { z } from "zod";
-import { choice, optionalModel, optionalText, rare, real, section, whole } from "../util/fields.ts";
+import { flag, nameOrText, optionalModel, optionalText, rare, real, section, templateVariables, whole } from "../util/fields.ts";
 
 export const engineNames = ["simulated", "bm25"] as const;
 
@@ -14,12 +14,25 @@ export const simulatorSettings = section("Search engine `simulated`: a model tha
   endpointKey: optionalText("Environment variable that holds the endpoint's API key; the key itself is never written anywhere."),
   endpointConcurrency: rare(whole(64, { min: 1, max: 4096 }, "Requests under way at the endpoint at a time.")),
   endpointTimeout: rare(real(120, { min: 0.1 }, "Seconds after which a request to the endpoint is given up and tried again.")),
-  endpointRetries: rare(
-    whole(4, { max: 100 }, "Times a request is tried again, at growing intervals, before the run stops with an error."),
+  endpointPatience: rare(
+    real(
+      900,
+      { max: 604800 },
+      "Seconds that a request is tried again, at growing intervals, while the endpoint is away; then its search has failed for good (search.onFailure).",
+    ),
   ),
-  prompt: choice(
+  prompt: nameOrText(
     ["paper", "prompted", "quickstart"],
-    "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, or the short one of the quickstart's simulator.",
+    "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, the short one of the quickstart's simulator, or a text of your own with {query} and {kind} in it.",
+  ),
+  chatTemplateKwargs: templateVariables(
+    'Further variables of its chat template, such as {"enable_thinking": false}; an endpoint is sent them as chat_template_kwargs.',
+  ),
+  opensThought: rare(
+    flag(
+      false,
+      "The endpoint's chat template opens a thought itself, as those of DeepSeek-R1 and QwQ do: a text without </think> is then all thought, and makes no documents. In this process it is seen.",
+    ),
   ),
   documents: whole(5, { min: 1, max: 100 }, "Documents kept of each set; text after them is cut."),
   maxNewTokens: whole(600, { min: 1 }, "Tokens one set of documents may take."),

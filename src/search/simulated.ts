@@ -4,6 +4,7 @@ import { generateUnlessAborted } from "../generate/sequence.ts";
 import type { SimulatorRequest } from "./search-engine.ts";
 import { Simulation, type SimulationOptions } from "./simulation.ts";
 import type { Prompt, PromptEncoding, TextCodec } from "../text/prompt.ts";
+import { endsInThought, openedThought, thoughtDecoder } from "../text/thinking.ts";
 
 export { keepDocuments, simulatorStop } from "./simulation.ts";
 
@@ -24,9 +25,16 @@ export interface SimulatedSearchOptions extends SimulationOptions {
 /** `simulate` throws RequestError when the prompt leaves no room in the simulator's context. */
 export class SimulatedSearch extends Simulation<SimulatedSearchOptions> {
   readonly name = "simulated";
+  readonly #decode: (ids: readonly number[]) => string;
+
+  constructor(options: SimulatedSearchOptions) {
+    super(options);
+    this.#decode = thoughtDecoder(options.tokenizer);
+  }
 
   protected override async write(prompt: Prompt, { key, turn, signal }: SimulatorRequest): Promise<string> {
     const { generator, model, adapter, tokenizer, stop, seed, chat, encoding } = this.options;
+    const asked = chat === undefined ? prompt : chat(prompt);
     const sequence = generator.open({
       model,
       ...(adapter === undefined ? {} : { adapter }),
@@ -34,12 +42,12 @@ export class SimulatedSearch extends Simulation<SimulatedSearchOptions> {
       seed,
       purpose: "simulatorSample",
       turn,
-      prompt: tokenizer.encodePrompt(chat === undefined ? prompt : chat(prompt), encoding),
+      prompt: tokenizer.encodePrompt(asked, encoding),
     });
     try {
       const request = { stop, maxNewTokens: this.maxNewTokens, sampling: this.sampling };
       const { ids } = await generateUnlessAborted(sequence, request, signal);
-      return tokenizer.decode(ids, { skipSpecialTokens: true, continuation: true });
+      return (endsInThought(asked) ? openedThought : "") + this.#decode(ids);
     } finally {
       sequence.close();
     }

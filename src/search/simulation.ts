@@ -6,6 +6,7 @@
  */
 import type { SamplingSettings } from "../generate/types.ts";
 import type { Prompt, PromptPart } from "../text/prompt.ts";
+import { withoutThoughts } from "../text/thinking.ts";
 import { abortReason } from "../util/abort.ts";
 import { ConfigError, DataError } from "../util/errors.ts";
 import { drawKind, noiseProbability, type NoiseSchedule } from "./curriculum.ts";
@@ -25,6 +26,8 @@ export interface SimulationOptions {
   readonly sampling?: Partial<SamplingSettings>;
   /** 600 unless given. */
   readonly maxNewTokens?: number;
+  /** Told of every text that is all thought: its search has no documents. */
+  readonly onUnfinishedThought?: () => void;
 }
 
 /** What the simulator is asked for one search. */
@@ -81,14 +84,17 @@ export abstract class Simulation<Options extends SimulationOptions> implements S
     return noiseProbability(step, typeof noise === "number" ? { start: noise, end: noise, steps: 1 } : noise);
   }
 
-  /** The text that the model writes for a prompt. */
+  /** The text that the model writes for a prompt, thoughts in their tags included. */
   protected abstract write(prompt: readonly PromptPart[], request: SimulatorRequest): Promise<string>;
 
   /** @throws DataError without golden answers, whatever `write` throws, the signal's reason when it fires. */
   async simulate(request: SimulatorRequest): Promise<SearchResult> {
     if (request.signal?.aborted === true) throw abortReason(request.signal);
     const { kind, noiseProbability, prompt } = this.#task(request);
-    const text = keepDocuments(await this.write(prompt, request), this.options.documents);
+    // A thought may hold the right answer, which the prompt tells.
+    const said = withoutThoughts(await this.write(prompt, request));
+    if (said === null) this.options.onUnfinishedThought?.();
+    const text = keepDocuments(said ?? "", this.options.documents);
     return { documents: parseDocuments(text), text, kind, noiseProbability };
   }
 

@@ -10,12 +10,12 @@ export interface SimulatorTemplate {
   readonly noisy: string;
 }
 
-/** Both kinds from one text with `{kind}` and `{Kind}`. @throws ConfigError when the query or the kind has no place in it. */
-export function simulatorTemplate(text: string): SimulatorTemplate {
+/** Both kinds from one text with `{kind}` and `{Kind}`. @throws ConfigError, at `where`, when the query or the kind has no place in it. */
+export function simulatorTemplate(text: string, where = "simulator.prompt"): SimulatorTemplate {
   for (const name of ["{query}", "{kind}"]) {
     if (!text.toLowerCase().includes(name))
       throw new ConfigError({
-        where: "simulator.prompt",
+        where,
         what: "a placeholder is missing",
         expected: name,
         got: JSON.stringify(text.slice(0, 80)),
@@ -80,10 +80,10 @@ Noisy Output:
 `,
 };
 
-/** What `simulator.prompt` names: one of the above, or the text `simulator` of a set of prompts. @throws as `simulatorTemplate` */
+/** What `simulator.prompt` names: one of the above, or the text `simulator` of a set of prompts, which may be a file. @throws as `simulatorTemplate` */
 export function simulatorTemplateOf(prompt: string, promptSet: (name: string) => { readonly simulator: string }): SimulatorTemplate {
   if (prompt === "paper") return tunedSimulatorTemplate;
-  return prompt === "prompted" ? promptedSimulatorTemplate : simulatorTemplate(promptSet(prompt).simulator);
+  return prompt === "prompted" ? promptedSimulatorTemplate : simulatorTemplate(promptSet(prompt).simulator, `simulator.prompt=${prompt}`);
 }
 
 interface SimulatorPromptValues {

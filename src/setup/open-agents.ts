@@ -13,6 +13,8 @@ import type { Engine } from "../search/search-engine.ts";
 import { simulatorPrompt, simulatorTemplateOf } from "../search/simulator-prompt.ts";
 import { compileStopsOnce } from "../generate/stop-automaton.ts";
 import { promptText } from "../text/prompt.ts";
+import { ConfigError } from "../util/errors.ts";
+import type { ScoreRules } from "../util/normalise-answer.ts";
 import type { Model } from "./open-model.ts";
 
 /** The names under which the generator knows the models. */
@@ -85,12 +87,22 @@ export function simulatorPositions({ simulator, rollout }: Config, questions: re
 /** More than any chat template puts around a message. */
 const chatTokens = 256;
 
-/** The prompts of the configuration, through the policy's chat template where it has one. */
-export function promptSettings({ rollout }: Config, { chatTemplate }: Pick<Model, "chatTemplate">): PromptSettings {
-  if (rollout.prompt !== "paper") return { templates: promptSet(rollout.prompt).policy };
+/**
+ * The prompts of the configuration, through the policy's chat template where it has one.
+ * @throws FileError where a prompt is a file that is not there, ConfigError where it has no place for the question.
+ */
+export function promptSettings(
+  { rollout: { prompt, chatTemplateKwargs } }: Config,
+  { chatTemplate }: Pick<Model, "chatTemplate">,
+): PromptSettings {
+  const set = prompt === "paper" ? null : promptSet(prompt);
+  if (set !== null && set.text === undefined) return { templates: set.policy };
+  if (set?.text?.includes("{question}") === false)
+    throw new ConfigError({ where: `rollout.prompt=${prompt}`, what: "has no {question}", expected: "{question} where it is to stand" });
+  const text = set?.text === undefined ? {} : { text: { template: set.text, file: prompt } };
   // As raw text it begins as the policy's tokenizer begins a text.
-  if (chatTemplate === null) return { encoding: { begin: true } };
-  return { chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }]) };
+  if (chatTemplate === null) return { ...text, encoding: { begin: true } };
+  return { ...text, chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }], chatTemplateKwargs) };
 }
 
 /** What training rollouts share. */
@@ -102,6 +114,8 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
     stops: compileStopsOnce(policy.tokenizer, policy.decoder.config.vocabulary),
     prompts: promptSettings(config, policy),
     engine,
+    rules: scoreRules(config),
+    onSearchFailure: config.search.onFailure,
     settings: {
       model: policyName,
       adapter: policy.adapter,
@@ -114,6 +128,11 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
       sampling: { temperature, topK, topP },
     },
   };
+}
+
+/** How a configuration compares answers. */
+export function scoreRules({ reward, compat }: Pick<Config, "reward" | "compat">): ScoreRules {
+  return { normalizer: reward.normalizer, emptyAnswersAsSquad: compat.emptyAnswers };
 }
 
 /** The same for an evaluation with a search engine: greedy. The stop tables are the same ones, of which the device keeps one copy each. */

@@ -23,6 +23,8 @@ export interface FineTuneSettings {
   /** Tokens in one forward and backward pass. */
   readonly microBatchTokens: number;
   readonly recompute?: boolean;
+  /** The LoRA adapter that learns, by its name in the decoder, whose parameters the optimizer then has; all weights unless told. */
+  readonly adapter?: string | undefined;
 }
 
 export interface FineTuneStats {
@@ -51,7 +53,7 @@ function microBatches(examples: readonly Example[], tokens: number): Example[][]
 
 /**
  * Forward, backward and one AdamW step over `examples`. Waits for the loss only at the end.
- * @throws DataError when no token has a weight.
+ * @throws DataError when no token has a weight; ConfigError for an adapter that the decoder does not have.
  */
 export async function fineTuneStep(
   decoder: Decoder,
@@ -60,6 +62,7 @@ export async function fineTuneStep(
   settings: FineTuneSettings,
 ): Promise<FineTuneStats> {
   const packed = microBatches(examples, settings.microBatchTokens).map(packExamples);
+  const { adapter, recompute = false } = settings;
   const { lossScale } = optimizer;
   const scale = lossScale / packed.reduce((sum, { weightSum }) => sum + weightSum, 0);
   const { device } = decoder;
@@ -79,7 +82,7 @@ export async function fineTuneStep(
           targets = vector(batch.targets, "targets"),
           weights = vector(batch.weights, "weights");
         const { tape, value: loss } = withTape(() => {
-          const hidden = gatherRows(decoder.forward(inputs, { recompute: settings.recompute ?? false }), rows);
+          const hidden = gatherRows(decoder.forward(inputs, { recompute, adapter }), rows);
           return crossEntropy(hidden, decoder.headWeight, targets, weights, { scale, stats });
         });
         backward(tape, loss);

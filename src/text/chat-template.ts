@@ -1,9 +1,10 @@
 /**
  * Renders the chat templates of model folders (Jinja, as `transformers` does: `trim_blocks` and `lstrip_blocks`).
  */
-import { Environment, Interpreter, Template } from "@huggingface/jinja";
+import { Template } from "@huggingface/jinja";
 import { ConfigError } from "../util/errors.ts";
 import { foreign, ours, partsOf, type Prompt, type PromptPart } from "./prompt.ts";
+import { printedBy, runTemplate } from "./template-values.ts";
 import type { SpecialTokenJson, Tokenizer } from "./tokenizer.ts";
 
 export interface ChatMessage {
@@ -20,15 +21,10 @@ export interface PromptMessage {
 /** Further variables of a template: `enable_thinking`, `tools`, `date_string` … */
 export type TemplateVariables = Readonly<Record<string, unknown>>;
 
-/** What is used of the library's runtime. */
-interface JinjaScope {
-  set(name: string, value: unknown): unknown;
-}
-interface JinjaInterpreter {
-  run(program: unknown): { value: string };
-}
+/** What a template says of the messages by `raise_exception`. */
+class Refusal extends Error {}
 
-/** The names `transformers` gives every template, but for the clock. */
+/** The names `transformers` gives every template, but for the clock. Where there are no tools or documents, they are None, not undefined. */
 const globals: Readonly<Record<string, unknown>> = {
   true: true,
   false: false,
@@ -36,8 +32,10 @@ const globals: Readonly<Record<string, unknown>> = {
   True: true,
   False: false,
   None: null,
+  tools: null,
+  documents: null,
   raise_exception: (message: string): never => {
-    throw new Error(message);
+    throw new Refusal(message);
   },
   range: (start: number, stop?: number, step = 1): number[] => {
     const [from, to] = stop === undefined ? [0, start] : [start, stop];
@@ -47,6 +45,9 @@ const globals: Readonly<Record<string, unknown>> = {
     return values;
   },
 };
+
+const supported =
+  "@huggingface/jinja renders it, which knows what the templates of Llama 2 and 3, Qwen2, Qwen2.5 and Qwen3 use of Jinja2; put a simpler chat_template into tokenizer_config.json.";
 
 /** Renderings that are remembered. */
 const mostRendered = 32;
@@ -58,6 +59,7 @@ const placeholders = /\ue000(\d+)\ue001/g;
 /** A parsed template; parse once, render often. */
 export class ChatTemplate {
   readonly #template: Template;
+  readonly #printed: ReadonlySet<object>;
   readonly #rendered = new Map<string, string>();
   readonly #specials: Readonly<Record<string, string>>;
   readonly #where: string;
@@ -72,8 +74,9 @@ export class ChatTemplate {
     try {
       this.#template = new Template(source);
     } catch (cause) {
-      throw new ConfigError({ where, what: `the chat template does not parse (${messageOf(cause)})` }, { cause });
+      throw new ConfigError({ where, what: `the chat template does not parse (${messageOf(cause)})`, hint: supported }, { cause });
     }
+    this.#printed = printedBy(this.#template);
   }
 
   /** The template of a tokenizer's config. @throws ConfigError when it has none. */
@@ -145,16 +148,21 @@ export class ChatTemplate {
    * @throws ConfigError when the template refuses the messages.
    */
   render(messages: readonly ChatMessage[], variables: TemplateVariables = {}): string {
+    if (Object.hasOwn(variables, "messages"))
+      throw new ConfigError({
+        where: this.#where,
+        what: "messages are no further variable of a chat template: each rendering has its own",
+      });
     try {
-      const scope: JinjaScope = new Environment();
       // Ends with the opening of the assistant's turn.
       const all = { ...globals, ...this.#specials, messages, add_generation_prompt: true, ...variables };
-      for (const [name, value] of Object.entries(all)) scope.set(name, value);
-      const interpreter: JinjaInterpreter = new Interpreter(scope);
-      return interpreter.run(this.#template.parsed).value;
+      return runTemplate(this.#template, this.#printed, all);
     } catch (cause) {
-      const what = `the chat template refuses the messages (${messageOf(cause)})`;
-      throw new ConfigError({ where: this.#where, what, got: messages.map((m) => m.role).join(", ") || "no messages" }, { cause });
+      const got = messages.map((m) => m.role).join(", ") || "no messages";
+      const reason = messageOf(cause);
+      throw cause instanceof Refusal
+        ? new ConfigError({ where: this.#where, what: `the chat template refuses the messages (${reason})`, got }, { cause })
+        : new ConfigError({ where: this.#where, what: `the chat template cannot be rendered (${reason})`, hint: supported }, { cause });
     }
   }
 }

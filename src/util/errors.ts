@@ -35,6 +35,8 @@ export class DeviceError extends ZeroSearchError {}
 export class DataError extends ZeroSearchError {}
 /** A request does not fit: no room in the context, an empty prompt. */
 export class RequestError extends ZeroSearchError {}
+/** A request is too long for a server's model: the same one never fits. */
+export class TooLongError extends RequestError {}
 /** A server cannot be reached, refuses, or answers with something else than it should. */
 export class ServerError extends ZeroSearchError {}
 

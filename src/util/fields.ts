@@ -37,12 +37,30 @@ export const nameOrFile = (names: readonly string[], value: string, doc: string)
 export const nullableNameOrFile = (names: readonly string[], value: string, doc: string) =>
   tableEntry(names).nullable().default(value).meta({ description: doc, path: true, names });
 
+/** One of `names`, or a text of the user's own: a .md or .txt file, its path written as that of a module. */
+export const nameOrText = (names: readonly [string, ...string[]], doc: string) =>
+  z
+    .string()
+    .refine((value) => names.includes(value) || isTextFile(value))
+    .default(names[0])
+    .meta({ description: doc, path: true, names, own: "a text file such as ./my-prompt.md" });
+
 const tableEntry = (names: readonly string[]) => z.string().refine((value) => names.includes(value) || isModuleFile(value));
+
+const asPath = /^(\.{1,2}\/|\/|[A-Za-z]:[\\/]|\{package\})/;
 
 /** Whether a value names a module file, and no entry of a table. Which kinds are loaded is said where they are. */
 function isModuleFile(value: string): boolean {
-  return /^(\.{1,2}\/|\/|[A-Za-z]:[\\/]|\{package\}).*\.[cm]?[jt]sx?$/.test(value);
+  return asPath.test(value) && /\.[cm]?[jt]sx?$/.test(value);
 }
+
+/** Whether a value names a text file, and no entry of a table. */
+export function isTextFile(value: string): boolean {
+  return asPath.test(value) && /\.(md|txt)$/.test(value);
+}
+
+/** Variables of a chat template, by name. */
+export const templateVariables = (doc: string) => rare(z.record(z.string(), z.json()).default({}).describe(doc));
 
 /** A setting that few people touch: shown by `--help all` only. */
 export const rare = <T extends z.ZodType>(field: T): T => field.meta({ ...field.meta(), rare: true });

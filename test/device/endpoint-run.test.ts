@@ -2,7 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { openTraining, type SearchTrajectory } from "../../src/index.ts";
 import { packagedConfig } from "../../src/config/index.ts";
 import { drawKind } from "../../src/search/curriculum.ts";
@@ -27,6 +27,13 @@ beforeAll(async () => {
     return reply(asked++, (body as { messages: { content: string }[] }).messages[1]?.content ?? "");
   });
 });
+beforeEach(() => {
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    output += String(text);
+    return true;
+  });
+});
+afterEach(() => vi.restoreAllMocks());
 afterAll(async () => {
   delete process.env["ZEROSEARCH_TEST_KEY"];
   await server.close();
@@ -52,9 +59,14 @@ const open = (name: string, ...settings: string[]) =>
     ],
   });
 
+/** What the last run said. */
+let output = "";
+const said = (): string => output;
+
 /** The steps of a run, and what was logged of them. */
 async function run(name: string, ...settings: string[]): Promise<SearchTrajectory[]> {
   asked = 0;
+  output = "";
   const training = await open(name, ...settings);
   try {
     const all: SearchTrajectory[] = [];
@@ -82,6 +94,10 @@ describe("a run whose simulator is behind an endpoint", () => {
       // From 0.25 to 1 over two steps.
       expect(kind).toBe(drawKind(1, one.key, turn, one.key.step === 2 ? 1 : 0.5));
     }
+    expect(said()).toMatch(
+      /simulator: \S+\/chat\/completions: HTTP 503: "busy"; trying again for up to 900 s \(simulator.endpointPatience\)\n/,
+    );
+    expect(said()).toMatch(/simulator: answers again, after \d+ s and 1 retry\n/);
     const rows = readRows(join(folder, "runs", "first", "metrics.jsonl"));
     const sum = (name: string): number => rows.reduce((total, row) => total + Number(row[`time/simulator_${name}`]), 0);
     expect(sum("requests")).toBe(searches.length);
@@ -103,7 +119,25 @@ describe("a run whose simulator is behind an endpoint", () => {
 
   it("ends with the server's error when it fails in the middle", async () => {
     reply = (n, prompt) => (n === 5 ? { status: 400, body: { error: { message: "no such thing" } } } : completion(documents(prompt)));
-    await expect(run("failing")).rejects.toThrow(/\/v1\/chat\/completions: HTTP 400: "no such thing"/);
+    await expect(run("failing")).rejects.toThrow(/\/v1\/chat\/completions: HTTP 400: "no such thing"\n {2}search.onFailure=void goes on/);
+  });
+
+  it("goes on without the results of searches that fail, and of those too long in any case, counts them, and says so once a step", async () => {
+    const long: Reply = { status: 400, body: { error: { message: "maximum context length is 9 tokens" } } };
+    const refused: Reply = { status: 400, body: { error: { message: "no such thing" } } };
+    reply = (n, prompt) => (n === 2 ? long : n === 4 || n === 5 ? refused : n === 6 ? completion("") : completion(documents(prompt)));
+    const all = (await run("void", "search.onFailure=void")).flatMap(({ searches }) => searches);
+    const failed = all.filter(({ failure }) => failure !== undefined);
+    expect(failed).toHaveLength(3);
+    for (const { documents: none, text } of failed) expect({ none, text }).toEqual({ none: [], text: "No information available" });
+    const [first] = readRows(join(folder, "runs", "void", "metrics.jsonl"));
+    expect(first).toMatchObject({ "search/failed": 3, "search/empty": 1, "search/cut": 0 });
+    expect(said().match(/warning: step 1: 3 of \d+ searches failed, and were shown as without results: .*HTTP 400.*\n/g)).toHaveLength(1);
+    expect(said().match(/warning: step 1: 1 of \d+ searches were answered with empty documents\n/g)).toHaveLength(1);
+    expect(said()).not.toContain("warning: step 2");
+
+    reply = (n, prompt) => (n === 2 ? long : completion(documents(prompt)));
+    expect((await run("too-long")).flatMap(({ searches }) => searches).filter(({ failure }) => failure !== undefined)).toHaveLength(1);
   });
 
   it("does not begin without its server, its model or its key, and leaves no run behind", async () => {
@@ -114,7 +148,7 @@ describe("a run whose simulator is behind an endpoint", () => {
       "simulator.endpointKey: the environment variable ZEROSEARCH_NO_SUCH_KEY is not set",
     );
     await expect(open("nowhere", "simulator.endpoint=http://127.0.0.1:9/v1")).rejects.toThrow(/127\.0\.0\.1:9\/v1\/models: no answer/);
-    expect(readdirSync(join(folder, "runs")).sort()).toEqual(["again", "failing", "first"]);
+    expect(readdirSync(join(folder, "runs")).sort()).toEqual(["again", "failing", "first", "too-long", "void"]);
   });
 });
 

@@ -6,6 +6,7 @@ import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSy
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openTokenizer } from "../../src/setup/open-model.ts";
 import { buildIfStale, readRows, settingsFor, shortRun, start, type Ended } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
@@ -121,7 +122,7 @@ describe("the files of docs/extending.md", () => {
   const names = { method: "look-up", engine: "shared-words", reward: "thrifty" };
 
   it("train as modules that a configuration names, and the state names them", async () => {
-    expect([...pageFiles().keys()].sort()).toEqual(["my-engine.js", "my-method.js", "my-program.js", "my-reward.js", "my.yaml"]);
+    expect([...pageFiles().keys()].sort()).toEqual(["my-engine.js", "my-method.js", "my-program.js", "my-prompt.md", "my-reward.js", "my.yaml"]);
     const { code, stderr } = await train(["--config", "my.yaml", ...settings]);
     expect(stderr).toBe("");
     expect(code).toBe(0);
@@ -149,6 +150,26 @@ describe("the files of docs/extending.md", () => {
     expect(searches.length).toBeGreaterThan(0);
     for (const { query, documents } of searches) expect(documents).toEqual([{ text: `Nothing is known of ${query}.` }]);
     expect(stdout).toMatch(/^2 0\.\d+$/m);
+  });
+
+  it("a prompt is what the policy is told, and a resume without its file, or with a changed one, is an error that names it", async () => {
+    const asked = ["name=worded", "rollout.method=zerosearch", "rollout.prompt=./my-prompt.md"];
+    const { code, stderr } = await train(["--config", "my.yaml", ...settings, ...asked]);
+    expect([code, stderr]).toEqual([0, ""]);
+    const path = join(project, "my-prompt.md");
+    const words = readFileSync(path, "utf8");
+    const tokenizer = await openTokenizer(join(await tinyQuickstart(), "policy"));
+    for (const { ids, promptLength } of rollouts("worded"))
+      expect(tokenizer.decode(ids.slice(0, promptLength))).toContain(words.slice(0, words.indexOf("{question}")));
+    const resume = ["--resume", "worded", ...settings.filter((one) => one.startsWith("output.")), "train.steps=3"];
+    rmSync(path);
+    expect(await train(resume)).toMatchObject({ code: 1, stderr: expect.stringContaining("./my-prompt.md: there is no such prompt") });
+    writeFileSync(path, `${words}Be brief.\n`);
+    expect(await train(resume)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("rollout.prompt: the file of this run's prompt has changed since the state was saved"),
+    });
+    writeFileSync(path, words);
   });
 
   const keys = { "reward.kind": "my-reward.js", "rollout.method": "my-method.js", "search.engine": "my-engine.js" };

@@ -52,6 +52,8 @@ export interface HubServer {
   pageSize: number;
   /** Where further pages are said to be; null: where the first one was. */
   pagesAt: string | null;
+  /** What the cursor of a further page becomes: a list that goes in a circle, or has no end. Such a list always has a further page. */
+  cursor: ((next: number) => number) | null;
   /** In place of the file list. */
   listing: unknown;
   /** Answers to the API with this status, so often. */
@@ -74,6 +76,7 @@ export async function startHubServer(repos: Readonly<Record<string, HubRepo>>): 
     faults: [] as Fault[],
     pageSize: 1000,
     pagesAt: null as string | null,
+    cursor: null as HubServer["cursor"],
     listing: undefined as unknown,
     apiFaults: null as HubServer["apiFaults"],
   };
@@ -158,9 +161,9 @@ export async function startHubServer(repos: Readonly<Record<string, HubRepo>>): 
       const all = treeOf(repo, recursive, isLarge);
       const from = Number(url.searchParams.get("cursor") ?? 0);
       const next = from + state.pageSize;
-      url.searchParams.set("cursor", String(next));
+      url.searchParams.set("cursor", String(state.cursor?.(next) ?? next));
       const link = `<${state.pagesAt ?? `http://${request.headers.host ?? ""}`}${url.pathname}${url.search}>; rel="next"`;
-      json(200, all.slice(from, next), next < all.length ? { link } : {});
+      json(200, all.slice(from, next), next < all.length || state.cursor !== null ? { link } : {});
       return;
     }
     if (!isApi && verb === "resolve") {

@@ -47,9 +47,11 @@ describe.skipIf(!hasNumpy)("a folder as transformers writes it, and an adapter a
     ["qwen2", "F32", "--shards"],
     ["qwen3", "BF16", "--shards"],
     ["qwen3", "F16", "--transformers5"],
+    ["qwen2", "F32", "--shards --yarn"],
+    ["qwen3", "F32", "--transformers5 --yarn"],
   ])("give the logits of a decoder written in numpy: %s in %s, %s", async (kind, dtype, layout) => {
-    const place = join(folder, `${kind}-${dtype}`);
-    execFileSync("python3", [script, kind, dtype, place, layout]);
+    const place = join(folder, `${kind}-${dtype}${layout}`);
+    execFileSync("python3", [script, kind, dtype, place, ...layout.split(" ")]);
     const { ids, base, adapted } = JSON.parse(readFileSync(join(place, "expected.json"), "utf8")) as Expected;
     // The file's own type and f32 hold the same numbers.
     for (const storage of new Set<Dtype>(["f32", dtype.toLowerCase() as Dtype])) {

@@ -29,6 +29,7 @@ function frequency(config: DecoderConfig, d: number): number {
   const scaling = config.ropeScaling;
   if (scaling.type === "default") return plain;
   if (scaling.type === "linear") return plain / scaling.factor;
+  if (scaling.type === "yarn") throw new Error("the numpy decoder (oracle.py) is the reference for YaRN");
   const wavelength = (2 * Math.PI) / plain;
   if (wavelength < scaling.originalMaxPositions / scaling.highFreqFactor) return plain;
   if (wavelength > scaling.originalMaxPositions / scaling.lowFreqFactor) return plain / scaling.factor;

@@ -1,10 +1,11 @@
 """A decoder in numpy float64, which shares no line with src/: it writes a model folder as transformers does, a LoRA adapter as PEFT
 does, and the logits that both must give.
 
-    python3 oracle.py llama3|qwen2|qwen3 F32|F16|BF16 FOLDER [--shards] [--transformers5]
+    python3 oracle.py llama3|qwen2|qwen3 F32|F16|BF16 FOLDER [--shards] [--transformers5] [--yarn]
 
 FOLDER/model and FOLDER/adapter are what a user has; FOLDER/expected.json has ids, and the logits of the last three of them without and
-with the adapter.
+with the adapter. With --yarn the model reads longer texts than it was made for: as Qwen's README says, or with every number that
+YaRN has in `rope_scaling` beside the `rope_parameters` of transformers 5, which it replaces.
 """
 
 import json
@@ -15,7 +16,7 @@ import sys
 import numpy as np
 
 kind, dtype, folder = sys.argv[1:4]
-shards, newest = "--shards" in sys.argv, "--transformers5" in sys.argv
+shards, newest, yarn = ("--" + flag in sys.argv for flag in ("shards", "transformers5", "yarn"))
 rng = np.random.default_rng({"llama3": 1, "qwen2": 2, "qwen3": 3}[kind])
 C, F, H, K, L, V = 96, 160, 6, 2, 3, 263
 D = {"llama3": 16, "qwen2": 16, "qwen3": 32}[kind]
@@ -48,6 +49,9 @@ if kind == "qwen2":
     config |= {"max_window_layers": 3, "sliding_window": 131072, "use_mrope": False, "use_sliding_window": False}
 if kind == "qwen3":
     config |= {"attention_bias": False, "head_dim": D, "max_window_layers": 3, "sliding_window": None, "use_sliding_window": False}
+yarn_scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+if newest:
+    yarn_scaling |= {"rope_theta": theta, "beta_fast": 6, "beta_slow": 0.25, "truncate": False, "mscale": 0.7, "mscale_all_dim": 1.5}
 torch_dtype = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[dtype]
 if newest:
     rope = {"rope_theta": theta} | (scaling if kind == "llama3" else {"rope_type": "default"})
@@ -55,6 +59,11 @@ if newest:
 else:
     rope = {"rope_scaling": scaling if kind == "llama3" else None, "rope_theta": theta}
     config |= rope | {"torch_dtype": torch_dtype, "transformers_version": "4.46.0"}
+if yarn:
+    config["max_position_embeddings"] = 64
+    config["rope_scaling"] = yarn_scaling
+    if newest:
+        config["rope_parameters"] = {"rope_type": "linear", "factor": 3.0, "rope_theta": 77.0}
 
 
 def rounded(x):
@@ -183,8 +192,25 @@ adapter_config = {
 write_json(os.path.join(peft, "adapter_config.json"), adapter_config)
 
 
+def yarn_frequencies(plain):
+    """Peng et al. 2023, 3.2, with borders between dimensions as in transformers; and what cosines and sines are multiplied by (3.4)."""
+    factor, old = yarn_scaling["factor"], yarn_scaling["original_max_position_embeddings"]
+    fast, slow = yarn_scaling.get("beta_fast", 32), yarn_scaling.get("beta_slow", 1)
+    # The place, as a real number, at which plain[place] * old = 2 pi turns.
+    place = [np.log(old / (2 * np.pi * turns)) / np.log(theta) * D / 2 for turns in (fast, slow)]
+    if yarn_scaling.get("truncate", True):
+        place = [np.floor(place[0]), np.ceil(place[1])]
+    first, last = max(place[0], 0), min(place[1], D - 1)
+    keep = np.array([1.0 if d <= first else 0.0 if d >= last else (last - d) / (last - first) for d in range(D // 2)])
+    weights = [yarn_scaling.get(name) for name in ("mscale", "mscale_all_dim")]
+    above, below = [0.1 * weight * np.log(factor) + 1 for weight in (weights if all(weights) else (1, 0))]
+    return keep * plain + (1 - keep) * plain / factor, above / below
+
+
 def frequencies():
     plain = theta ** (-np.arange(0, D, 2) / D)
+    if yarn:
+        return yarn_frequencies(plain)[0]
     if kind != "llama3":
         return plain
     low, high, old = scaling["low_freq_factor"], scaling["high_freq_factor"], scaling["original_max_position_embeddings"]
@@ -218,11 +244,12 @@ def logits(ids, adapted):
 
     N = len(ids)
     angles = np.concatenate([np.arange(N)[:, None] * frequencies()[None]] * 2, -1)[:, None]
+    stretch = yarn_frequencies(np.ones(D // 2))[1] if yarn else 1
     causal = np.tril(np.ones((N, N), dtype=bool))
 
     def turn(x):
         half = np.concatenate([-x[..., D // 2 :], x[..., : D // 2]], -1)
-        return x * np.cos(angles) + half * np.sin(angles)
+        return stretch * (x * np.cos(angles) + half * np.sin(angles))
 
     x = weights["model.embed_tokens.weight"][ids]
     for layer in range(L):

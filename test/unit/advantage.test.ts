@@ -64,7 +64,7 @@ describe("groups", () => {
     expect(() => scoreTrajectories([at(1, 0, 0)], [], grpo)).toThrow("expected 1 rewards, got 0");
     expect(() => scoreTrajectories([at(1, 0, 0), at(1, 0, 1)], [1, NaN], grpo)).toThrow("reward 1 is not a number");
     expect(() => scoreTrajectories([at(1, 0, 0), at(1, 0, 0)], [1, 0], grpo)).toThrow(
-      "two trajectories have one key; expected each its own, got 1/0/0",
+      "trajectory 1/0/0: two trajectories have this key; expected a key that occurs once, got those at 0 and 1",
     );
   });
 });

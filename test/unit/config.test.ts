@@ -83,6 +83,13 @@ describe("a configuration", () => {
     expect(config.train).toMatchObject({ steps: 8, groupSize: 3 });
   });
 
+  it("starts from a file of the package named by `extends`, wherever it lies itself", () => {
+    const config = resolveConfig([...readYaml(yaml('extends: "{package}/configs/paper/qwen2.5-3b.yaml"\ntrain: { steps: 8 }\n'))]);
+    expect(config.train).toMatchObject({ steps: 8, questionsPerStep: 64 });
+    expect(config.model.policy).toBe("Qwen/Qwen2.5-3B");
+    expect(messageOf(() => readYaml(yaml('extends: "{package}/configs/no.yaml"\n')))).toContain(join(root, "configs", "no.yaml"));
+  });
+
   it("is read back from what is printed", () => {
     const config = configOf("curriculum.base=1.5", "data.corpus=a b.jsonl", "optimizer.learningRate=2e-4", "name=007");
     expect(resolveConfig(readYaml(yaml(printConfig(config))))).toEqual(config);
@@ -147,6 +154,16 @@ describe("a mistake in a configuration", () => {
     expect(messageOf(() => readYaml(yaml("extends: a.yaml\n")))).toContain("leads back to this file");
   });
 
+  it("is YAML that leads back into itself, or grows without an end", () => {
+    const circle = (text: string): string => messageOf(() => readYaml(yaml(text)));
+    expect(circle("train: &x\n  steps: 7\n  again: *x\n")).toMatch(/a\.yaml: train\.again leads back into itself/);
+    expect(circle("search: { settings: { list: &y [1, [*y]] } }\n")).toMatch(/search\.settings\.list\.1\.0 leads back into itself/);
+    const lines = ["a0: &a0 [1, 1]", ...Array.from({ length: 40 }, (_, i) => `a${i + 1}: &a${i + 1} [*a${i}, *a${i}]`)];
+    expect(circle(lines.join("\n"))).toMatch(/a\.yaml: is not valid YAML: Excessive alias count/);
+    // The same part twice is no circle.
+    expect(readYaml(yaml("one: &z { a: 1 }\ntwo: *z\n"))[0]?.tree).toEqual({ one: { a: 1 }, two: { a: 1 } });
+  });
+
   it("is two right values that do not fit together", () => {
     expect(messageOf(() => configOf("train.microBatchTokens=100"))).toContain("at least rollout.maxContextTokens (4096), got 100");
     expect(messageOf(() => configOf("data.test=x"))).toContain("data.corpus is missing");
@@ -186,6 +203,9 @@ describe("printing", () => {
       /a\.yaml:1:15: evaluation\.documents has another name now; expected bm25\.documents/,
     );
     expect(messageOf(() => configOf("simulator.prompt=short"))).toContain("short is called quickstart now");
+    expect(messageOf(() => configOf("simulator.endpointRetries=9"))).toMatch(
+      /simulator\.endpointRetries is no more; expected simulator\.endpointPatience\n {2}Seconds that a request is tried again/,
+    );
     for (const name of ["quickstart", "quickstart-lora"]) {
       const saved = parse(readFileSync(join(root, "test", "fixtures", `saved-${name}.yaml`), "utf8")) as Record<string, unknown>;
       const read = resolveConfig([savedSource(saved, name)]);

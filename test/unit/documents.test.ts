@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { parseDocuments, renderDocuments } from "../../src/search/documents.ts";
+import { boundResult, parseDocuments, renderDocuments } from "../../src/search/documents.ts";
 import { EndpointSearch } from "../../src/search/endpoint.ts";
 import type { SearchDocument } from "../../src/search/search-engine.ts";
 import { keepDocuments } from "../../src/search/simulation.ts";
@@ -60,5 +60,40 @@ describe("documents as text", () => {
         expect(result.documents.every((document) => typeof document.text === "string")).toBe(true);
       }),
     );
+  });
+});
+
+describe("a result that is too long", () => {
+  const of = (...documents: SearchDocument[]) => ({ documents, kind: "real" as const });
+
+  it("is cut from its end, and what is left out is counted", () => {
+    const result = of({ title: "four", text: "x".repeat(10) }, { text: "y".repeat(10), url: "z" }, { text: "never" });
+    // 1 and 14 for the first, 1 for the second: 4 are left.
+    expect(boundResult(result, 20)).toEqual({
+      result: of({ title: "four", text: "x".repeat(10) }, { text: "yyyy", url: "" }),
+      leftOut: 12,
+    });
+  });
+
+  it("is a simulator's text as well", () => {
+    const { result, leftOut } = boundResult({ documents: [{ text: "abcdef" }], text: "Doc 1: abcdef", kind: "useful" }, 9);
+    expect(result).toEqual({ documents: [{ text: "abcdef" }], text: "Doc 1: ab", kind: "useful" });
+    expect(leftOut).toBe(4);
+  });
+
+  it("is never cut inside a character", () => {
+    expect(boundResult(of({ text: "a😀😀" }), 5).result.documents).toEqual([{ text: "a😀" }]);
+    expect(boundResult(of({ text: "a😀😀" }), 4).result.documents).toEqual([{ text: "a😀" }]);
+    expect(boundResult(of({ text: "a😀😀" }), 3).result.documents).toEqual([{ text: "a" }]);
+  });
+
+  it("may be a million empty documents", () => {
+    const documents = new Array<SearchDocument>(1_000_000).fill({ text: "" });
+    expect(boundResult({ documents, kind: "real" }, 100).result.documents).toHaveLength(100);
+  });
+
+  it("is as it was where it is not longer", () => {
+    const result = of({ text: "abc", score: 1 }, { text: "d" });
+    expect(boundResult(result, 6)).toEqual({ result, leftOut: 0 });
   });
 });

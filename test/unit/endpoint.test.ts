@@ -1,11 +1,13 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { ChatClient, type ChatClientOptions, type Retry } from "../../src/search/chat-client.ts";
+import { ChatClient, type ChatClientOptions, type Outage, type Retry } from "../../src/search/chat-client.ts";
 import { drawKind } from "../../src/search/curriculum.ts";
 import { EndpointSearch, type EndpointSearchOptions } from "../../src/search/endpoint.ts";
 import { SimulatedSearch } from "../../src/search/simulated.ts";
 import { simulatorStop } from "../../src/search/simulation.ts";
 import { simulatorPrompt, tunedSimulatorTemplate } from "../../src/search/simulator-prompt.ts";
 import { promptText } from "../../src/text/prompt.ts";
+import { sleep } from "../../src/util/abort.ts";
+import { TooLongError } from "../../src/util/errors.ts";
 import { completion, openChatServer, type Asked, type ChatServer, type Reply } from "../helpers/chat-server.ts";
 import { byteCodec, ScriptedGenerator, stopsOf } from "../helpers/scripted-generator.ts";
 
@@ -30,20 +32,27 @@ async function serve(
 ) {
   server = await openChatServer(reply);
   const retries: Retry[] = [];
+  const outages: (string | Outage)[] = [];
+  // Milliseconds; only waits take any.
   let clock = 0;
   const client = new ChatClient({
     endpoint: server.endpoint,
     model: "simulator-14b",
     concurrency: 64,
     timeout: 5,
-    retries: 4,
-    now: () => (clock += 250),
+    patience: 900,
+    now: () => clock,
+    wait: async (seconds, signal) => {
+      await sleep(0, signal);
+      clock += 1000 * seconds;
+    },
     onRetry: (retry) => retries.push(retry),
-    firstWait: 0.002,
+    onOutage: ({ message }) => outages.push(message),
+    onAnswer: (outage) => outages.push(outage),
     ...options,
   });
   const engine = new EndpointSearch({ client, seed: 11, noise: 0, documents: 5, ...search });
-  return { server, client, engine, retries };
+  return { server, client, engine, retries, outages, seconds: () => clock / 1000 };
 }
 
 const messageOf = async (act: Promise<unknown>): Promise<string> => {
@@ -171,7 +180,7 @@ describe("a request to an endpoint", () => {
       { status: 503, body: "<html>busy</html>" },
       completion("Doc 1: a"),
     ];
-    const { engine, client, retries } = await serve((_, i) => replies[i] as Reply, { firstWait: 0.004 });
+    const { engine, client, retries, seconds } = await serve((_, i) => replies[i] as Reply);
     expect((await engine.simulate(request)).text).toBe("Doc 1: a");
     expect(retries.map(({ tries }) => tries)).toEqual([1, 2, 3, 4]);
     const at = `${server?.endpoint ?? ""}/chat/completions`;
@@ -181,17 +190,56 @@ describe("a request to an endpoint", () => {
     expect(retries[3]?.message).toBe(`${at}: HTTP 503: "<html>busy</html>"`);
     // Doubled each time, times 0.5 to 1.5, and the same in every run.
     retries.forEach(({ wait }, i) => {
-      expect(wait).toBeGreaterThanOrEqual(0.002 * 2 ** i);
-      expect(wait).toBeLessThan(0.006 * 2 ** i);
+      expect(wait).toBeGreaterThanOrEqual(0.25 * 2 ** i);
+      expect(wait).toBeLessThan(0.75 * 2 ** i);
     });
-    expect(client.takeCounts()).toEqual({ requests: 1, retries: 4, seconds: 0.25, promptTokens: 100, completionTokens: 7 });
+    expect(seconds()).toBeGreaterThan(0.25 * 15);
+    expect(client.takeCounts()).toEqual({ requests: 1, retries: 4, seconds: seconds(), promptTokens: 100, completionTokens: 7 });
     expect(client.takeCounts()).toEqual({ requests: 0, retries: 0, seconds: 0, promptTokens: 0, completionTokens: 0 });
   });
 
-  it("is given up after its last try, with an error that says where and what", async () => {
-    const { engine, server: to } = await serve(() => ({ status: 502, body: { message: "bad gateway" } }), { retries: 2 });
-    expect(await messageOf(engine.simulate(request))).toBe(`${to.endpoint}/chat/completions: HTTP 502: "bad gateway" (3 tries)`);
-    expect(to.asked).toHaveLength(3);
+  it("is tried again for as long as patience lasts, the last time at its end, with an error that says where and what", async () => {
+    const { engine, server: to, retries, seconds } = await serve(() => ({ status: 502, body: { message: "bad gateway" } }));
+    const message = await messageOf(engine.simulate(request));
+    expect(message).toBe(
+      `${to.endpoint}/chat/completions: HTTP 502: "bad gateway" (${to.asked.length} tries)\n  A server is waited for: one that is away for longer needs a higher simulator.endpointPatience.`,
+    );
+    expect(seconds()).toBeCloseTo(900, 6);
+    // 0.5, 1, 2, 4, 8, 16 s and then 30 s each, times 0.5 to 1.5.
+    expect(retries.length).toBeGreaterThan(25);
+    expect(Math.max(...retries.map(({ wait }) => wait))).toBeLessThanOrEqual(45);
+    expect(to.asked).toHaveLength(retries.length + 1);
+  });
+
+  it("outlives a server that is away for ten minutes, which is said when it starts and when it ends", async () => {
+    const { engine, server: to, outages, seconds } = await serve(() => (seconds() < 600 ? { hangUp: true } : completion("Doc 1: back")));
+    const all = Array.from({ length: 8 }, (_, turn) => engine.simulate({ ...request, turn }));
+    for (const { text } of await Promise.all(all)) expect(text).toBe("Doc 1: back");
+    expect(seconds()).toBeGreaterThanOrEqual(600);
+    expect(outages).toHaveLength(2);
+    expect(outages[0]).toMatch(/\/chat\/completions: no answer \(/);
+    expect(outages[1]).toEqual({ seconds: expect.any(Number) as number, retries: to.asked.length - 8 });
+    expect((outages[1] as Outage).seconds).toBeGreaterThanOrEqual(600);
+  });
+
+  it("tells of short failures less and less often, and of every long one", async () => {
+    // Every request fails once; the 12th many times.
+    let asked = 0;
+    const failures = (n: number): number => (n === 12 ? 6 : 1);
+    const { engine, outages } = await serve(() => {
+      if (asked++ < failures(turn)) return { status: 500, body: "" };
+      return completion("x");
+    });
+    let turn = 1;
+    const told: number[] = [];
+    for (; turn <= 17; turn++) {
+      asked = 0;
+      const before = outages.length;
+      await engine.simulate({ ...request, turn });
+      if (outages.length > before) told.push(turn);
+      expect(outages.length - before === 0 || outages.length - before === 2).toBe(true);
+    }
+    expect(told).toEqual([1, 2, 4, 8, 12, 16]);
   });
 
   it("is not tried again when it is wrong: the server's message is shown, cut", async () => {
@@ -208,14 +256,14 @@ describe("a request to an endpoint", () => {
   it("waits as long as the server asks, in seconds or until a date; not for ever", async () => {
     const dates = { date: "Mon, 01 Jan 2024 00:00:00 GMT", "retry-after": "Mon, 01 Jan 2024 00:00:00 GMT" };
     const replies: Reply[] = [
-      { status: 429, body: "", headers: { "retry-after": "0.05" } },
+      { status: 429, body: "", headers: { "retry-after": "100" } },
       { status: 429, body: "", headers: dates },
-      { status: 503, body: "", headers: { "retry-after": "3600" } },
+      { status: 503, body: "", headers: { "retry-after": "600" } },
+      { status: 503, body: "", headers: { "retry-after": "600" } },
     ];
     const { engine, retries } = await serve((_, i) => replies[i] as Reply);
-    expect(await messageOf(engine.simulate(request))).toMatch(/HTTP 503, which asks to wait 3600 s \(3 tries\)/);
-    expect(retries[0]?.wait).toBe(0.05);
-    expect(retries[1]?.wait).toBeLessThan(0.02);
+    expect(await messageOf(engine.simulate(request))).toMatch(/HTTP 503, which asks to wait 600 s \(4 tries\)/);
+    expect(retries.map(({ wait }) => wait)).toEqual([100, expect.closeTo(1, 0), 600]);
   });
 
   it("is given up when it takes too long, and tried again", async () => {
@@ -223,15 +271,55 @@ describe("a request to an endpoint", () => {
     expect((await engine.simulate(request)).text).toBe("Doc 1: late");
     expect(retries.map(({ message }) => message.replace(/^.*?completions/, ""))).toEqual([": no answer within 0.1 s"]);
     await server?.close();
-    const { engine: silent } = await serve(() => ({}), { timeout: 0.05, retries: 1 });
+    const { engine: silent } = await serve(() => ({}), { timeout: 0.05, patience: 0.1 });
     expect(await messageOf(silent.simulate(request))).toMatch(/no answer within 0.05 s \(2 tries\)\n {2}.*simulator.endpointTimeout/);
   });
 
   it.each([
-    ["no JSON", { body: "<html>hello</html>" }, 'an answer that is not JSON: "<html>hello</html>"'],
-    ["no choices", { body: { choices: [] } }, 'an answer without a text; expected choices[0].message.content, got "{\\"choices\\":[]}"'],
+    ["a page", { body: "<html>starting</html>" }, 'an answer that is not JSON: "<html>starting</html>"'],
+    ["half a JSON", { body: '{"choices": [' }, "an answer that is not JSON"],
+  ])("that is answered with %s is tried again: a proxy speaks for a server that is away", async (_, reply, expected) => {
+    const { engine, retries } = await serve((__, i) => (i < 3 ? reply : completion("Doc 1: a")));
+    expect((await engine.simulate(request)).text).toBe("Doc 1: a");
+    expect(retries.map(({ message }) => message.includes(expected))).toEqual([true, true, true]);
+    await server?.close();
+    const { engine: never } = await serve(() => reply);
+    expect(await messageOf(never.simulate(request))).toMatch(/is not JSON: .* \(\d+ tries\)\n {2}simulator.endpoint is the base URL/);
+  });
+
+  it.each([
+    ["no choices", { body: { choices: [] } }, ' (3 tries); expected choices[0].message.content, got "{\\"choices\\":[]}"'],
     ["no text", { body: { choices: [{ message: { content: null } }] } }, "an answer without a text"],
+    ["no message", { body: { choices: [null] } }, "an answer without a text"],
     ["null", { body: "null" }, "an answer without a text"],
+  ])("that is answered with %s is tried twice more, each time with another seed", async (_, reply, expected) => {
+    const { engine, server: to } = await serve(() => reply);
+    const message = await messageOf(engine.simulate(request));
+    expect(message).toContain(expected);
+    expect(message).toContain("Models that think before they answer");
+    const seeds = to.asked.map(({ body }) => (body as { seed: number }).seed);
+    expect(seeds).toEqual([0, 1, 2].map((n) => (seeds[0] as number) + n));
+    await server?.close();
+    const { engine: once } = await serve((__, i) => (i === 0 ? reply : completion("Doc 1: a")));
+    expect((await once.simulate(request)).text).toBe("Doc 1: a");
+  });
+
+  it.each([
+    "This model's maximum context length is 2048 tokens. However, you requested 2700 tokens (2100 in the messages, 600 in the completion).",
+    "The input (9000 tokens) is longer than the model's context length (4096 tokens).",
+    "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096: context window exceeded",
+    "prompt is too long: 300000 tokens > 200000 maximum",
+  ])("that a server finds too long is an error of its own, at once: %s", async (text) => {
+    const { engine, server: to } = await serve(() => ({ status: 400, body: { error: { message: text } } }));
+    const error = await engine.simulate(request).catch((one: unknown) => one);
+    expect(error).toBeInstanceOf(TooLongError);
+    expect((error as Error).message).toMatch(/HTTP 400: .*\n {2}The prompt .* must fit the context/);
+    expect(to.asked).toHaveLength(1);
+  });
+
+  it.each([
+    ["too much", { body: " ".repeat(17 * 2 ** 20) }, "an answer of more than 16777216 bytes"],
     [
       "a redirection",
       { status: 302, headers: { location: "http://elsewhere/" }, body: "" },
@@ -258,7 +346,7 @@ describe("a request to an endpoint", () => {
       engine,
       server: to,
       retries,
-    } = await serve((_, i) => (i === 0 ? { status: 500, body: "" } : {}), { concurrency: 2, firstWait: 60 });
+    } = await serve((_, i) => (i === 0 ? { status: 500, body: "" } : {}), { concurrency: 2, firstWait: 60, wait: sleep });
     const all = [0, 1, 2].map((turn) => messageOf(engine.simulate({ ...request, turn, signal: controller.signal })));
     while (retries.length === 0 || to.asked.length < 2) await new Promise((resolve) => setTimeout(resolve, 2));
     controller.abort(new Error("interrupted"));
@@ -339,7 +427,7 @@ describe("an endpoint at the start of a run", () => {
     ["https://user:hunter2@host/v1", /simulator.endpoint: holds a user or a password/],
     ["http://host/v1/chat/completions", /simulator.endpoint: is the address of one method/],
   ])("is a base URL: %s is none", (endpoint, message) => {
-    const make = (): ChatClient => new ChatClient({ endpoint, model: "", concurrency: 1, timeout: 1, retries: 0, now: () => 0 });
+    const make = (): ChatClient => new ChatClient({ endpoint, model: "", concurrency: 1, timeout: 1, patience: 0, now: () => 0 });
     expect(make).toThrow(message);
     expect(make).not.toThrow(/hunter2/);
   });

@@ -84,8 +84,19 @@ describe("an engine's result", () => {
     await expect(ask(wrong("Doc 1: x"), asked)).rejects.toThrow(
       'search engine real: its result holds no documents; expected documents, a list of {text}, got "Doc 1: x"',
     );
-    for (const documents of [undefined, null, [null], [{ title: "x" }]])
-      await expect(ask(wrong(documents), asked)).rejects.toThrow("holds no documents");
+    const circle: { self?: unknown } = {};
+    circle.self = circle;
+    for (const documents of [undefined, null, circle, 3n])
+      await expect(ask(wrong(documents), asked)).rejects.toThrow("search engine real: its result holds no documents; expected documents");
+    for (const nothing of [undefined, null, "text"])
+      await expect(ask({ ...real, search: async () => nothing as never }, asked)).rejects.toThrow("its result holds no documents");
+    for (const documents of [[null], [{ title: "x" }], [{ text: 5 }], ["Doc"]])
+      await expect(ask(wrong([{ text: "x" }, ...documents]), asked)).rejects.toThrow(
+        "search engine real: document 2 of its result has no text; expected {text}, a text, got ",
+      );
+    await expect(ask({ ...real, search: async () => ({ documents: [], text: 5, kind: "real" }) as never }, asked)).rejects.toThrow(
+      'its result is wrong; expected of kind useful, noisy or real, and text, if any, a text, got "real", 5',
+    );
   });
 });
 
@@ -115,7 +126,7 @@ describe("the table of engines", () => {
     const settings = engines.simulated.schema.parse({});
     await expect(engines.simulated.open(settings, context)).rejects.toThrow("simulator.path: is missing");
     await expect(engines.simulated.open({ ...settings, endpoint: "x" }, context)).rejects.toThrow("simulator.endpoint: is no URL");
-    await expect(engines.simulated.open({ ...settings, prompt: "quickstart" }, context)).rejects.toThrow("simulator.prompt:");
+    await expect(engines.simulated.open({ ...settings, prompt: "quickstart" }, context)).rejects.toThrow("simulator.prompt=quickstart:");
   });
 });
 

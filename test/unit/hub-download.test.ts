@@ -87,6 +87,7 @@ beforeEach(() => {
   server.faults.length = 0;
   server.pageSize = 1000;
   server.pagesAt = null;
+  server.cursor = null;
   server.listing = undefined;
   server.apiFaults = null;
   for (const [id, repo] of Object.entries(repos)) server.repos.set(id, repo);
@@ -446,6 +447,23 @@ describe("who may see what", () => {
     expect(to("content")).toEqual(new Set([undefined]));
     expect(contentRequests().length).toBeGreaterThan(0);
     expect(JSON.stringify([notes, progress])).not.toContain(secret);
+  });
+
+  it.each([
+    ["whose next page is the page itself", (): number => 0, 3],
+    ["that goes in a circle", (next: number): number => next % 9, 5],
+  ])("a list of files %s ends with one error, soon", async (_, cursor, most) => {
+    server.pageSize = 3;
+    server.cursor = cursor;
+    expect(await messageOf(locateModel("org/model", options))).toMatch(
+      /answers with a list of files whose next page is one of those before it/,
+    );
+    expect(server.requests.filter(({ path }) => path.includes("/tree/")).length).toBeLessThanOrEqual(most);
+  });
+
+  it("a list of files without an end ends with one error", async () => {
+    server.cursor = (next) => next + 1;
+    expect(await messageOf(locateModel("org/model", options))).toMatch(/answers with a list of files of more than 200 pages/);
   });
 
   it("a list of files that is said to go on elsewhere does not take the token there", async () => {

@@ -91,7 +91,7 @@ describe("zerosearch download", () => {
     server.faults.push({ file: "model.safetensors", times: 1, stallAfter: 2 ** 20 });
     const running = download("org/model");
     await vi.waitFor(() => expect(server.requests.some((request) => request.server === "content")).toBe(true), 10_000);
-    process.emit("SIGINT");
+    process.emit("SIGINT", "SIGINT");
     await running;
     expect(err).toMatch(/Interrupted: the same command goes on where this one stopped\.\n$/);
     expect([out, process.exitCode]).toEqual(["", 130]);

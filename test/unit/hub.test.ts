@@ -9,7 +9,8 @@ import { findModel, locateModel, type LocateOptions } from "../../src/hub/find-m
 import { readHubSettings } from "../../src/hub/settings.ts";
 import { parseHubId } from "../../src/hub/source.ts";
 import { readOverride } from "../../src/config/source.ts";
-import { packageFolder, resolveConfig } from "../../src/config/resolve.ts";
+import { packageFolder } from "../../src/config/package-folder.ts";
+import { resolveConfig } from "../../src/config/resolve.ts";
 
 const id = "Qwen/Qwen2.5-3B";
 const commit = "3aab1f1954e9cc14eb9509a215f9e5ca08227a9b";

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { methods } from "../../src/agent/methods/index.ts";
 import { judge, type JudgedRow, type JudgeOptions } from "../../src/evaluation/judge.ts";
 import { compileStopsOnce } from "../../src/generate/stop-automaton.ts";
+import { usualRules, type ScoreRules } from "../../src/rl/reward.ts";
 import type { SearchEngine } from "../../src/search/search-engine.ts";
 import { byteCodec, eosId, ScriptedGenerator, tokenBytes, vocabulary, type Script } from "../helpers/scripted-generator.ts";
 
@@ -12,6 +13,7 @@ const questions = ["p", "q", "r", "s"].map((answer, i) => ({
   dataSource: i < 3 ? "first" : "second",
   metadata: { hops: i % 2 === 0 ? 1 : 2 },
 }));
+const cPlusPlus = { id: "c", question: "Which language?", goldenAnswers: ["C++"], dataSource: "first" };
 const engine = (name: string, text: string): SearchEngine => ({
   name,
   search: async () => ({ documents: [{ text }], kind: "real" as const }),
@@ -99,6 +101,25 @@ describe("judge", () => {
     });
     expect([row!.lossMask.length, row!.logProbs.length]).toEqual([row!.ids.length, row!.ids.length]);
     expect(row!.searches).toMatchObject([{ turn: 0, query: "x", containsGold: true }]);
+  });
+
+  it("scores by the rules of its context, and looks for golden answers in documents by them", async () => {
+    const told: JudgedRow[] = [];
+    const { context } = options();
+    const by = (rules: ScoreRules) =>
+      judge(
+        options({
+          baselines: [],
+          engines: [engine("one", "C")],
+          questions: [cPlusPlus],
+          context: { ...context, rules },
+          onJudged: (row) => told.push(row),
+        }),
+      );
+    const { rows: squad } = await by(usualRules);
+    const { rows: unicode } = await by({ ...usualRules, normalizer: "unicode" });
+    expect([squad[0]?.em, unicode[0]?.em]).toEqual([1, 0]);
+    expect(told.map(({ searches }) => searches[0]?.containsGold)).toEqual([true, false]);
   });
 
   it("measures both first searches where there is a simulator", async () => {

@@ -212,13 +212,13 @@ describe("untilInterrupted", () => {
   it("takes what the signal ended for no error, also below another, and throws all others", async () => {
     const before = process.exitCode;
     await untilInterrupted(async (signal) => {
-      process.emit("SIGTERM");
+      process.emit("SIGTERM", "SIGTERM");
       throw new Error("outer", { cause: signal.reason });
     });
-    expect(process.exitCode).toBe(130);
+    expect(process.exitCode).toBe(143);
     process.exitCode = before;
     const other = untilInterrupted(async () => {
-      process.emit("SIGTERM");
+      process.emit("SIGTERM", "SIGTERM");
       throw new Error("the disk is full");
     });
     await expect(other).rejects.toThrow("the disk is full");

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 import { packageFolder, readOverride, readYaml, resolveConfig, type Config } from "../../src/config/index.ts";
+import { contextRoom } from "../../src/run/context-room.ts";
 import { learningRate } from "../../src/optim/schedule.ts";
 
 const folder = join(packageFolder, "configs");
@@ -74,13 +75,29 @@ describe("configs/", () => {
       const lines = readFileSync(join(folder, file), "utf8").split("\n");
       const bare = lines.filter((line) => /^ +\w+: \S/.test(line) && !line.includes(" # "));
       // The quickstart's and the smoke test's are explained by the lines beside them.
-      if (file.startsWith("paper/"))
+      if (file.startsWith("paper/") || file === "qwen2.5-0.5b-lora.yaml")
         expect(
           bare.filter((line) => !/endpoint: |path: "/.test(line)),
           file,
         ).toEqual([]);
       expect(lines[0], file).toMatch(/^# /);
     }
+  });
+});
+
+describe("qwen2.5-0.5b-lora.yaml", () => {
+  const { model, simulator, rollout, lora, train, bm25 } = resolve("qwen2.5-0.5b-lora.yaml");
+
+  it("trains an adapter on one copy of the weights, which the simulator uses too, prompted", () => {
+    expect([model.policy, simulator.path, simulator.prompt]).toEqual([simulator.path, "Qwen/Qwen2.5-0.5B-Instruct", "prompted"]);
+    expect(lora.rank).toBeGreaterThan(0);
+    expect(bm25.documents).toBe(simulator.documents);
+  });
+
+  it("has room for a prompt of 250 tokens and every search at full length, with a last turn", () => {
+    const { needed } = contextRoom(rollout, { prompt: 250, positions: 32768 });
+    expect(needed + rollout.maxNewTokens).toBeLessThanOrEqual(rollout.maxContextTokens);
+    expect(train.microBatchTokens).toBeGreaterThanOrEqual(rollout.maxContextTokens);
   });
 });
 
@@ -133,7 +150,7 @@ describe("the paper's runs", () => {
     const grpo = resolve(file, "algorithm.name=grpo");
     expect(grpo.algorithm.name).toBe("grpo");
     for (const size of ["3B", "7B", "14B"]) {
-      const path = `Alibaba-NLP/Simulation_LLM_google_${size}_V2`;
+      const path = `sunhaonlp/Simulation_LLM_google_${size}_V2`;
       const { simulator } = resolve(file, "simulator.endpoint=null", `simulator.path=${path}`);
       expect(simulator).toMatchObject({ path, endpoint: null });
     }

@@ -64,6 +64,25 @@ describe("a progress bar on a terminal", () => {
     expect(screen.lines.slice(0, 2)).toEqual(["saved", "done"]);
   });
 
+  it("leaves a line of what is finished above the bar", () => {
+    const { screen, time, progress } = start({ isTTY: true, columns: 60 });
+    for (const step of [1, 2]) {
+      time.now += 1000;
+      progress.mark(step, { reward: step / 2 });
+    }
+    expect(screen.lines.slice(0, 2)).toEqual(["step 1/10  reward 0.500  ETA 9.0 s", "step 2/10  reward 1  ETA 8.0 s"]);
+    expect(screen.lines[2]).toBe("step 2/10 ████░░░░░░░░░░░░░░░░  reward 1  ETA 8.0 s");
+  });
+
+  it("gives up other fields, the bar and the ETA, in this order, before the first field", () => {
+    const { progress } = start({ isTTY: true, columns: 30 });
+    progress.update(1, { reward: 0.5, searches: 2 });
+    expect(progress.line(70)).toContain("reward 0.500  searches 2");
+    expect(progress.line(60)).toMatch(/█.*reward 0.500/);
+    expect(progress.line(40)).toBe("step 1/10  reward 0.500  ETA 0.0 s");
+    expect(progress.line(29)).toBe("step 1/10  reward 0.500");
+  });
+
   it("redraws at most every 50 ms, but always the end", () => {
     const { screen, time, progress } = start({ isTTY: true, total: 1000 });
     time.now = 100;

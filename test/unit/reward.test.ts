@@ -1,5 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { exactMatch, f1, reward, scoreAnswer, subExactMatch } from "../../src/rl/reward.ts";
+import { readOverride, resolveConfig } from "../../src/config/index.ts";
+import { exactMatch, f1, reward, scoreAnswer, subExactMatch, usualRules, type ScoreRules } from "../../src/rl/reward.ts";
+import { openReward, payAll } from "../../src/run/reward.ts";
+import { scoreRules } from "../../src/setup/open-agents.ts";
 import type { SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { containsAnswer, normaliseAnswer } from "../../src/util/normalise-answer.ts";
 
@@ -54,7 +57,7 @@ describe("scores", () => {
     ["b b b", "b", 2 / 4],
     ["Berlin", "Paris", 0],
     ["", "Paris", 0],
-    ["the", "the", 0], // no word is left to share
+    ["the", "the", 1], // no word is left to share: compared as they are
   ])("f1 of %j against %j is %d", (prediction, golden, value) => {
     expect(f1(prediction, golden)).toBeCloseTo(value, 15);
   });
@@ -77,6 +80,20 @@ describe("scores", () => {
     expect(scoreAnswer(null, ["Beijing"])).toEqual({ f1: 0, em: 0, subem: 0 });
     expect(reward(answered(null, ["Beijing"]))).toBe(0);
     expect(reward(answered("Beijing", ["Beijing"]))).toBe(1);
+  });
+
+  it("are paid by the rules of the run, which rewards of one's own are told", async () => {
+    const rules: ScoreRules = { normalizer: "unicode", emptyAnswersAsSquad: true };
+    const minus = answered("5", ["-5"]);
+    expect(await payAll(await openReward("em"), [minus])).toEqual([1]);
+    expect(await payAll(await openReward("em"), [minus], rules)).toEqual([0]);
+    const told: ScoreRules[] = [];
+    await payAll((_, ownRules) => told.push(ownRules), [minus], rules);
+    expect(told).toEqual([rules]);
+    const config = (...settings: string[]) =>
+      resolveConfig(["model.policy=p", "simulator.path=s", "data.train=t", ...settings].map(readOverride));
+    expect(scoreRules(config())).toEqual(usualRules);
+    expect(scoreRules(config("reward.normalizer=unicode", "compat.emptyAnswers=true"))).toEqual(rules);
   });
 
   it("name the reward that is asked for", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { rolloutMetrics, searchMetrics, updateMetrics } from "../../src/rl/metrics.ts";
+import { rolloutMetrics, searchMetrics, searchWarnings, updateMetrics } from "../../src/rl/metrics.ts";
 import type { SearchRecord } from "../../src/rl/trajectory.ts";
 import type { UpdateStats } from "../../src/rl/update-stats.ts";
 import { scoredOf } from "../helpers/trajectories.ts";
@@ -48,6 +48,9 @@ describe("metrics of rollouts", () => {
       "rollout/policy_tokens": 2,
       "rollout/again_with_gold": 0,
       "rollout/again_without_gold": 1,
+      "search/failed": 0,
+      "search/empty": 0,
+      "search/cut": 0,
       "simulator/searches": 4,
       "simulator/noise_probability": 0.25,
       "simulator/noise_share": 0.5,
@@ -64,6 +67,38 @@ describe("metrics of rollouts", () => {
     for (const name of ["reward/std", "simulator/noise_share", "simulator/leak_useful", "rollout/again_without_gold"])
       expect(metrics).not.toHaveProperty(name);
     expect(Object.values(metrics).every(Number.isFinite)).toBe(true);
+  });
+});
+
+describe("searches that brought nothing", () => {
+  const of = (...searches: SearchRecord[]) => [scoredOf({ ids: [1, 2], mask: "01", searches }, 0, 1).trajectory];
+  const failed: SearchRecord = { ...search("noisy", false), documents: [], failure: "server: HTTP 400" };
+  const blank: SearchRecord = { ...search("useful", false), documents: [{ text: " \n" }] };
+  const nothing: SearchRecord = { ...search("real", false), documents: [] };
+  const cut: SearchRecord = { ...search("useful", true), leftOut: 7 };
+
+  it("are counted, and failed ones are none of the simulator's", () => {
+    expect(searchMetrics(of(failed, blank, nothing, cut, search("noisy", true)))).toMatchObject({
+      "search/failed": 1,
+      "search/empty": 2,
+      "search/cut": 1,
+      "simulator/searches": 3,
+      "simulator/noise_share": 1 / 3,
+    });
+  });
+
+  it("are told of, a line for each kind", () => {
+    expect(searchWarnings(of(failed, blank, nothing, cut, failed))).toEqual([
+      "2 of 5 searches failed, and were shown as without results: server: HTTP 400",
+      "1 of 5 searches were answered with empty documents",
+      "1 of 5 searches brought more than an observation can show, and were cut before they were read",
+    ]);
+    expect(searchWarnings(of(search("useful", true)))).toEqual([]);
+  });
+
+  it("are nothing to tell of where a real engine finds nothing for some queries, but where it does for all", () => {
+    expect(searchWarnings(of(nothing, nothing, search("real", false)))).toEqual([]);
+    expect(searchWarnings(of(nothing, nothing))).toEqual(["no search found a document"]);
   });
 });
 

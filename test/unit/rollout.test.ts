@@ -8,9 +8,10 @@ import { findKey } from "../../src/config/keys.ts";
 import type { AgentSettings, MethodContext } from "../../src/agent/methods/method.ts";
 import type { Question, SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { parseDocuments } from "../../src/search/documents.ts";
-import type { SearchEngine, SearchRequest } from "../../src/search/search-engine.ts";
+import type { SearchEngine, SearchRequest, Simulator } from "../../src/search/search-engine.ts";
 import { compileStopsOnce } from "../../src/generate/stop-automaton.ts";
 import { ours, foreign, promptText } from "../../src/text/prompt.ts";
+import { DataError, DeviceError, TooLongError } from "../../src/util/errors.ts";
 import {
   byteCodec,
   eosId,
@@ -425,6 +426,96 @@ describe("rolloutAll", () => {
     expect(results[0]).toEqual(results[1]);
     expect(results[0]?.map(({ answer }) => answer)).toEqual(tasks.map(({ key }) => `${key.question}/${key.rollout}`));
     expect(results[0]?.every(({ key }) => key.step === 9)).toBe(true);
+  });
+
+  describe("a search that fails for good", () => {
+    const turns = ["<search> a </search>", "<answer> b </answer>"];
+    const failing = (error: Error): SearchEngine => ({ ...noSearch, name: "broken", search: () => Promise.reject(error) });
+
+    it("ends its rollout with the engine's error, and the setting that goes on", async () => {
+      const { agent } = setUp(turns);
+      const engine = failing(new Error("gone"));
+      await expect(zerosearch.run(question, { ...agent, engine })).rejects.toThrow(
+        /^search engine broken: fails: gone\n(.*\n)* {2}search.onFailure=void goes on without the results of a search that fails.$/,
+      );
+    });
+
+    it("is void where that is asked for: the policy is told that there are no results, and its record says why", async () => {
+      const { agent } = setUp(turns);
+      const trajectory = await zerosearch.run(question, { ...agent, engine: failing(new Error("gone")), onSearchFailure: "void" });
+      expect(stretches(trajectory)[2]).toEqual([0, "\n\n<information>No information available</information>\n\n"]);
+      expect(trajectory.searches).toEqual([
+        {
+          turn: 0,
+          query: "a",
+          kind: "real",
+          documents: [],
+          text: "No information available",
+          containsGold: false,
+          failure: "search engine broken: fails: gone",
+        },
+      ]);
+      expectAligned(trajectory);
+    });
+
+    it("is void in any case where the request is too long for the simulator: it would be again", async () => {
+      const { agent } = setUp(turns);
+      const simulator: Simulator = {
+        name: "small",
+        simulate: () => Promise.reject(new TooLongError({ where: "server", what: "HTTP 400" })),
+        noiseProbability: () => 0,
+        close: async () => undefined,
+      };
+      const trajectory = await zerosearch.run(question, { ...agent, engine: simulator });
+      expect(trajectory).toMatchObject({ status: "answered", searches: [{ kind: "noisy", documents: [], failure: "server: HTTP 400" }] });
+    });
+
+    it.each([new DataError({ where: "x", what: "wrong row" }), new DeviceError({ where: "gpu", what: "lost" })])(
+      "is no excuse for what is wrong with the program: %s",
+      async (error) => {
+        const { agent } = setUp(turns);
+        await expect(zerosearch.run(question, { ...agent, engine: failing(error), onSearchFailure: "void" })).rejects.toBe(error);
+      },
+    );
+
+    it("is not what a search is that was given up", async () => {
+      const { agent } = setUp(turns);
+      const controller = new AbortController();
+      const engine: SearchEngine = {
+        ...noSearch,
+        search: () => {
+          controller.abort(new Error("interrupted"));
+          return Promise.reject(new Error("gone"));
+        },
+      };
+      await expect(zerosearch.run(question, { ...agent, engine, signal: controller.signal, onSearchFailure: "void" })).rejects.not.toThrow(
+        "search.onFailure",
+      );
+    });
+  });
+
+  it("reads no more of a search than an observation could show: ten megabytes take no time, and are not kept", async () => {
+    const { agent, generator } = setUp(["<search> a </search>", "<answer> b </answer>"]);
+    const engine: SearchEngine = {
+      ...noSearch,
+      search: async () => ({ documents: [{ text: "Paris ".repeat(2_000_000), url: "u" }, { text: "more" }], kind: "real" }),
+    };
+    let read = 0;
+    const tokenizer = {
+      ...byteCodec,
+      encodePrompt: (...args: Parameters<typeof byteCodec.encodePrompt>) => {
+        const ids = byteCodec.encodePrompt(...args);
+        read += ids.length;
+        return ids;
+      },
+    };
+    const trajectory = await zerosearch.run(question, { ...agent, engine, tokenizer });
+    // 32 characters for each of the 500 tokens of an observation.
+    expect(read).toBeLessThan(3 * 32 * 500);
+    expect(trajectory.searches[0]).toMatchObject({ leftOut: 12_000_005 - (32 * 500 - 1), containsGold: true });
+    expect(JSON.stringify(trajectory.searches).length).toBeLessThan(3 * 32 * 500);
+    expect(trajectory.ids.length).toBeLessThan(700);
+    expect(generator.openNow).toBe(0);
   });
 
   it("gives up all rollouts and rethrows when an engine fails", async () => {

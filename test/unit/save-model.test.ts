@@ -246,6 +246,7 @@ describe("saveModelFolder", () => {
     const config = fromHuggingFace({
       ...(JSON.parse(configText) as object),
       architectures: ["LlamaForCausalLM"],
+      model_type: "llama",
       rope_theta: 500000,
       rope_scaling: {
         rope_type: "llama3",
@@ -262,5 +263,28 @@ describe("saveModelFolder", () => {
       expect(text).toMatch(new RegExp(`^ *${line.replaceAll(".", "\\.")},?$`, "m"));
     const again = await loadDecoder(place, device);
     expect(again.config).toEqual({ ...config, extra: { ...config.extra, torch_dtype: "bfloat16" } });
+  });
+
+  it("says of YaRN what is not usual, so that it reads back to the same", async () => {
+    const device = new ReferenceDevice();
+    const yarn = { rope_type: "yarn", factor: 4, original_max_position_embeddings: 64 };
+    for (const fields of [yarn, { ...yarn, attention_factor: 2, beta_fast: 16, beta_slow: 0.5, truncate: false }]) {
+      const config = fromHuggingFace({ ...(JSON.parse(configText) as object), rope_scaling: fields });
+      const place = join(folder, "yarn");
+      await saveModelFolder(tinyDecoder(config, device), place);
+      expect((await fieldsOf(place))["rope_scaling"]).toEqual(fields);
+      expect((await loadDecoder(place, device)).config).toEqual(config);
+      expect(await readFile(join(place, "config.json"), "utf8")).toContain('"factor": 4.0');
+    }
+  });
+
+  it("changes RoPE in the field that transformers 5 reads, where the original has both", async () => {
+    const from = await original();
+    const both = '"rope_parameters": {"rope_theta": 1.0}, "rope_scaling": {"rope_type": "linear", "factor": 4.0}, "rope_theta": 1000.0';
+    await writeFile(join(from, "config.json"), configText.replace('"rope_theta": 1000.0', both));
+    const device = new ReferenceDevice();
+    const changed: DecoderConfig = { ...(await loadDecoder(from, device)).config, ropeTheta: 5e5, ropeScaling: { type: "default" } };
+    await saveModelFolder(tinyDecoder(changed, device), join(folder, "both"), { from });
+    expect((await loadDecoder(join(folder, "both"), device)).config).toEqual(changed);
   });
 });

@@ -3,6 +3,7 @@ import type { Generator, SamplingSettings, StopTable, TrajectoryKey } from "../.
 import type { Question, SearchTrajectory } from "../../rl/trajectory.ts";
 import type { Engine } from "../../search/search-engine.ts";
 import type { TextCodec } from "../../text/prompt.ts";
+import type { ScoreRules } from "../../util/normalise-answer.ts";
 import type { Purpose } from "../../util/philox.ts";
 import type { Dialect } from "../dialects/dialect.ts";
 import type { PromptSettings } from "../prompts.ts";
@@ -34,6 +35,10 @@ export interface AgentContext {
   readonly prompts: PromptSettings;
   readonly engine: Engine;
   readonly settings: AgentSettings;
+  /** How answers are compared; `usualRules` unless given. */
+  readonly rules?: ScoreRules;
+  /** Whether a search that fails for good ends its rollout with an error, as it does unless given, or shows no results. */
+  readonly onSearchFailure?: "end" | "void";
 }
 
 /** One rollout's own part. */
@@ -50,6 +55,6 @@ export interface Method {
   readonly dialect?: Dialect;
   /** False where it never asks an engine. */
   readonly searches?: boolean;
-  /** @throws whatever the engine or the generator throws: a failed search is never turned into text. */
+  /** @throws whatever the engine or the generator throws: a failed search is turned into text only by `onSearchFailure`, and recorded. */
   run(question: Question, context: MethodContext): Promise<SearchTrajectory>;
 }

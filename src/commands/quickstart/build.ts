@@ -1,9 +1,9 @@
 /** `zerosearch quickstart build`: world, tokenizer, policy and simulator from nothing, resumable, the same files every time. */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { copyFile, mkdir, readFile, rm } from "node:fs/promises";
+import { copyFile, readFile, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
-import { listFiles, writeFileAtomic, writeFolderAtomic } from "../../checkpoint/atomic.ts";
+import { listFiles, makeFolder, writeFileAtomic, writeFolderAtomic } from "../../checkpoint/atomic.ts";
 import { loadCountryRecords, makeCountries } from "../../data/quickstart/countries.ts";
 import { inventedSource } from "../../data/quickstart/invented.ts";
 import { eosToken, makeTokenizer, padToken } from "../../data/quickstart/tokenizer-texts.ts";
@@ -29,7 +29,7 @@ export interface BuildOptions {
 
 /** Runs every stage that is not done yet. @returns the world, for measurements. */
 export async function buildQuickstart({ recipe, device, out, work, say }: BuildOptions): Promise<World> {
-  await mkdir(work, { recursive: true });
+  await makeFolder(work);
   const world = makeWorld(makeCountries(loadCountryRecords()), { seed: recipe.seed });
   const source = inventedSource(world);
   await writeWorld(world, join(out, "world"));

@@ -1,7 +1,6 @@
 /** The files of the quickstart's world: questions, corpus, and where the facts come from. */
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { writeFileAtomic } from "../../checkpoint/atomic.ts";
+import { makeFolder, writeFileAtomic } from "../../checkpoint/atomic.ts";
 import { worldAttribution } from "../../data/quickstart/countries.ts";
 import {
   commonestAnswers,
@@ -18,7 +17,7 @@ const jsonLines = (rows: readonly object[]): string => rows.map((row) => `${JSON
 
 /** Writes `train.jsonl`, `validation.jsonl`, `test.jsonl`, `corpus.jsonl` and a README with the licence of the facts into `folder`. */
 export async function writeWorld(world: World, folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const sets = {
     train: trainingQuestions(world),
     validation: alternate(validationQuestions(world)),

@@ -228,6 +228,20 @@ describe("update", () => {
     dispose();
   });
 
+  it("trains on nothing where a mask, an id or a clip range is wrong", async () => {
+    const { policy, optimizer, dispose } = await setUp();
+    const [right] = scored(await sampledBy(policy)) as [Scored];
+    const { ids, lossMask } = right.trajectory;
+    const wrong = (fields: object): Scored[] => [{ ...right, trajectory: { ...right.trajectory, ...fields } }];
+    const id = (value: number) => wrong({ ids: [...ids.slice(0, -1), value] });
+    for (const batch of [wrong({ lossMask: lossMask.map((mask) => mask === 1) }), id(1.5), id(-1), id(config.vocabulary), [right, right]])
+      await expect(update(policy, optimizer, batch, settings, 1e-3)).rejects.toThrow(/^trajectory 1\/0\/0: /);
+    await expect(update(policy, optimizer, [right], { ...settings, clipLow: -0.2 }, 1e-3)).rejects.toThrow("update: wrong clipLow");
+    await expect(tokenLogProbs(policy, [id(-1)[0]!.trajectory], settings)).rejects.toThrow("trajectory 1/0/0: id");
+    expect(optimizer.step).toBe(0);
+    dispose();
+  });
+
   it("gives the same bits with recomputation, and frees what it used", async () => {
     const results: Float32Array[][] = [];
     for (const recompute of [false, true]) {

@@ -5,7 +5,7 @@ import { hostname, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { withLock } from "../../src/hub/lock.ts";
+import { takeLock, withLock } from "../../src/checkpoint/lock.ts";
 
 const times = { beat: 10, look: 3, ended: 30, silent: 3000 };
 let folder: string;
@@ -92,6 +92,33 @@ it("that was taken over is neither written to nor removed by who had it before",
     { times },
   );
   expect(readFileSync(file, "utf8")).toMatch(/^elsewhere 7 /);
+});
+
+it("is refused with the holder's number where that lives, and taken where that number is another program's by now", async () => {
+  const refuse = ({ host, pid }: { host: string; pid: number }): Error => new Error(`held by ${pid} of ${host}`);
+  const lock = await takeLock(file, { times });
+  await expect(takeLock(file, { times, refuse })).rejects.toThrow(`held by ${process.pid} of ${hostname()}`);
+  const held = readFileSync(file, "utf8");
+  await lock.close();
+  // This program's number, but another birth: what a container's first process leaves for the next one.
+  writeFileSync(file, held.replace(/^(\S+ \d+) \S+/, "$1 00000000:1"));
+  const next = await takeLock(file, { times, refuse });
+  expect(await next.held()).toBe(true);
+  await next.close();
+  expect(existsSync(file)).toBe(false);
+});
+
+it("of another machine is refused as soon as it beats, and taken over where it does not", async () => {
+  leave("elsewhere", 1);
+  const refuse = ({ host }: { host: string }): Error => new Error(`held on ${host}`);
+  const waiting = takeLock(file, { times: { ...times, silent: 1000 }, refuse });
+  setTimeout(() => writeFileSync(file, readFileSync(file, "utf8").replace(/42$/, "43")), 50);
+  await expect(waiting).rejects.toThrow("held on elsewhere");
+  const lock = await takeLock(file, { times: { ...times, silent: 100 }, refuse });
+  rmSync(file);
+  leave("elsewhere", 2);
+  expect(await lock.held()).toBe(false);
+  await lock.close();
 });
 
 it("is no longer waited for after a signal", async () => {

@@ -1,0 +1,98 @@
+/** What ends a program from outside: Ctrl-C, a kill, a terminal that is gone, a reader that is gone. */
+import { ZeroSearchError } from "../util/errors.ts";
+/** Exit codes as a shell gives them: 128 and the signal's number. */
+const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129, SIGPIPE: 141 } as const;
+
+/** Why a program was asked to stop. */
+export class Stopped extends Error {
+  readonly exitCode: number;
+  constructor(name: keyof typeof exitCodes) {
+    super(name === "SIGPIPE" ? "standard output was closed" : `stopped by ${name}`);
+    this.name = "Stopped";
+    this.exitCode = exitCodes[name];
+  }
+}
+
+/** Listens for what ends this program, until it is closed. */
+export interface Stops {
+  /** Fires with a `Stopped`. */
+  readonly signal: AbortSignal;
+  close(): void;
+}
+
+/** Only the newest listener is told. */
+const listeners: ((name: keyof typeof exitCodes) => void)[] = [];
+
+/**
+ * The first of them fires the signal, after `onFirst`; Ctrl-C or a kill after that ends the program at once. (What nohup asks for is lost: Node takes
+ * back that a signal is ignored. `setsid` and `tmux` keep a program.)
+ */
+export function listenForStops(onFirst: () => void = () => undefined): Stops {
+  const stop = new AbortController();
+  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  const onStop = (name: keyof typeof exitCodes): void => {
+    if (!stop.signal.aborted) {
+      onFirst();
+      stop.abort(new Stopped(name));
+    } else if (name === "SIGINT" || name === "SIGTERM") process.exit(exitCodes[name]);
+  };
+  for (const name of names) process.on(name, onStop);
+  listeners.push(onStop);
+  return {
+    signal: stop.signal,
+    close() {
+      for (const name of names) process.off(name, onStop);
+      listeners.splice(listeners.indexOf(onStop), 1);
+    },
+  };
+}
+
+/** Whether the reader of standard output is gone; what is left to say then goes to standard error. */
+let outputClosed = false;
+
+/**
+ * From now on a standard output that nobody reads any more (`| head`, a `tee` that was killed) ends the program as a signal would, without a stack,
+ * and what nobody can read on a terminal that is gone is dropped.
+ */
+export function watchOutput(): void {
+  const onError = (error: NodeJS.ErrnoException): void => {
+    if (error.code !== "EPIPE" && error.code !== "EIO" && error.code !== "ERR_STREAM_DESTROYED") throw error;
+    if (outputClosed) return;
+    outputClosed = true;
+    const listener = listeners.at(-1);
+    if (listener === undefined) process.exit(exitCodes.SIGPIPE);
+    listener("SIGPIPE");
+  };
+  process.stdout.on("error", onError);
+  process.stderr.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE" && error.code !== "EIO") throw error;
+  });
+}
+
+/** The stop that an error comes from; null where it comes from none. */
+export function stopOf(error: unknown): Stopped | null {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) if (cause instanceof Stopped) return cause;
+  return null;
+}
+
+/**
+ * Says why a program ended before its time, and sets the exit code. A mistake of the user, or of what he gave, is told without a stack; any other error
+ * is a fault of this program and keeps its stack; a stop that was asked for is none.
+ */
+export function tellEnd(error: unknown): void {
+  const stop = stopOf(error);
+  if (stop === null) process.stderr.write(`${describeFault(error)}\n`);
+  process.exitCode = stop?.exitCode ?? 1;
+}
+
+function describeFault(error: unknown): string {
+  if (error instanceof ZeroSearchError) return error.message;
+  if (error instanceof Error && "syscall" in error && error.syscall === "uv_cwd")
+    return "zerosearch: the working directory was deleted; go to another one";
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+/** The last words: on standard output, else on standard error. */
+export function lastWords(text: string): void {
+  (outputClosed ? process.stderr : process.stdout).write(text);
+}
