@@ -22,7 +22,7 @@ export type { Engines } from "./setup/open-engines.ts";
 // Configuration and data
 export { packagedConfig, readOverride, readYaml, resolveConfig } from "./config/index.ts";
 export type { Config, Purpose as ConfigPurpose, Source as ConfigSource, Tree as ConfigTree } from "./config/index.ts";
-export { loadQuestions } from "./data/questions.ts";
+export { loadQuestions, type LoadQuestionsOptions } from "./data/questions.ts";
 export type { QuestionSampler, SampledQuestion } from "./data/question-sampler.ts";
 
 // RL
@@ -81,6 +81,7 @@ export type { RobustnessSummary } from "./evaluation/robustness.ts";
 // Models and their files
 export { openModel, openTokenizer, type Model, type ModelText, type OpenModelOptions } from "./setup/open-model.ts";
 export type { Models } from "./setup/open-models.ts";
+export { locateDataFile, type LocateFileOptions } from "./hub/find-data-file.ts";
 export { locateModel, type DownloadProgress, type LocateOptions, type ModelKind } from "./hub/find-model.ts";
 export { loadDecoder } from "./checkpoint/load-model.ts";
 export { saveModelFolder, type SaveModelOptions } from "./checkpoint/save-model.ts";

@@ -8,10 +8,11 @@ import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
 import { evaluationFile, judgedFile, judgeSettings } from "../run/judge.ts";
-import { normalizerNotes, openTest } from "../run/run-data.ts";
+import { openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
 import { simulatorPositions } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
+import { locateData } from "../setup/locate-data.ts";
 import { checkMethodFits, openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
@@ -46,7 +47,9 @@ export async function main(argv: readonly string[]): Promise<void> {
     throw new ConfigError({ where: "--when", what: "wrong value", expected: "before or after", got: when });
   }
   sayBase(options);
-  await untilInterrupted((signal) => evaluate(config, { when, json: options.get("json"), out: options.get("out"), signal }));
+  await untilInterrupted(async (signal) =>
+    evaluate((await locateData(config, { signal })).opened, { when, json: options.get("json"), out: options.get("out"), signal }),
+  );
 }
 
 interface Wanted {
@@ -59,8 +62,7 @@ interface Wanted {
 async function evaluate(config: Config, { when, json, out, signal }: Wanted): Promise<void> {
   const closing = new Closing();
   await closing.after(async () => {
-    const questions = await openTest(config);
-    for (const note of normalizerNotes(config, questions)) say(note);
+    const questions = await openTest(config, say);
     const method = await openMethod(config.rollout.method);
     const used = enginesUsed(config, "evaluate", method.searches);
     const engines = await Engines.open(config, used, closing);

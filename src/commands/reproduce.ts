@@ -4,6 +4,7 @@ import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
 import { prepareRun, type OpenedRun } from "../run/open-run.ts";
 import { codeInputs, hashInputs, type InputHashes } from "../run/inputs.ts";
 import { ReceiptCheck, differingInputs, lastStep, readReceipt, stepsOf, type Receipt } from "../run/receipt.ts";
+import { locateData } from "../setup/locate-data.ts";
 import { locateConfigModels } from "../setup/locate-models.ts";
 import { openTrainingRun, Training } from "../train.ts";
 import { withoutThreads } from "../checkpoint/run-state.ts";
@@ -38,7 +39,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const most = mostSteps(options.get("steps"), receipt);
   const config = resolveConfig([savedSource(receipt.config, file), ...settings.map(readOverride)]);
   // Before anything is opened: a file that differs may not even load.
-  const inputs = await hashInputs((await locateConfigModels(config)).opened);
+  const inputs = await hashInputs((await locateConfigModels((await locateData(config)).opened)).opened);
   const wrong = differencesOf(receipt, inputs);
   if (wrong !== "" && !options.has("anyway")) {
     say(`not the same: other inputs than the receipt's: ${wrong}; --anyway runs it all the same`);

@@ -13,6 +13,8 @@ export interface Key {
   readonly nullable: boolean;
   /** Whether the value is a path of a file or folder. */
   readonly path: boolean;
+  /** Whether the value may be a list of paths. */
+  readonly list: boolean;
   /** Whether the value is a model: a path, or a Hub id. */
   readonly model: boolean;
   /** Names of a table that the value may be instead of a path. */
@@ -45,6 +47,7 @@ interface JsonSchema {
   readonly exclusiveMaximum?: number;
   readonly pattern?: string;
   readonly path?: boolean;
+  readonly list?: boolean;
   readonly model?: boolean;
   readonly names?: readonly string[];
   /** What may stand in place of a name, in words; a module unless it says so. */
@@ -94,6 +97,7 @@ function describeKey(section: string, name: string, schema: JsonSchema): Key {
     type,
     nullable,
     path,
+    list: schema.list === true,
     model: schema.model === true,
     names: schema.names ?? [],
     rare: schema.rare === true,
@@ -107,6 +111,7 @@ function describeRange(schema: JsonSchema, path: boolean): string {
   if (schema.enum !== undefined) return schema.enum.length === 1 ? `"${schema.enum[0] ?? ""}"` : `one of ${schema.enum.join(", ")}`;
   if (schema.names !== undefined) return `one of ${schema.names.join(", ")}, or ${schema.own ?? "a module such as ./my-module.js"}`;
   if (schema.type === "object") return "a map of settings";
+  if (schema.list === true) return "a path, or a list of paths";
   if (path) return schema.model === true ? "a folder, or a Hub id such as Qwen/Qwen2.5-3B" : "a path";
   if (schema.pattern !== undefined) return "a name of letters, digits, '.', '_' and '-'";
   if (schema.type === "boolean") return "true or false";

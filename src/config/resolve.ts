@@ -81,13 +81,17 @@ function expandPaths(tree: Tree): Tree {
       .map((key): Tree => {
         const path = key.key.split(".");
         const value = valueIn(tree, path);
-        const full = typeof value === "string" ? inPackage(value) : undefined;
-        if (full === undefined) return {};
-        const short = relative(process.cwd(), full);
-        const below = !short.startsWith("..") && !isAbsolute(short);
-        // What may be a name as well must look like a path.
-        const shown = !below ? full : key.names.length > 0 ? `./${short}` : short;
-        return treeOf(path, shown);
+        if (typeof value !== "string" && !Array.isArray(value)) return {};
+        return treeOf(path, Array.isArray(value) ? value.map((one: unknown) => expandPath(one, key)) : expandPath(value, key));
       }),
   ]);
+}
+
+function expandPath(value: unknown, key: Key): unknown {
+  const full = typeof value === "string" ? inPackage(value) : undefined;
+  if (full === undefined) return value;
+  const short = relative(process.cwd(), full);
+  if (short.startsWith("..") || isAbsolute(short)) return full;
+  // What may be a name as well must look like a path.
+  return key.names.length > 0 ? `./${short}` : short;
 }

@@ -16,6 +16,7 @@ import {
   nullableNameOrFile,
   optionalModel,
   optionalPath,
+  optionalPaths,
   path,
   rare,
   real,
@@ -257,12 +258,16 @@ export const configSchema = z.strictObject({
     ),
   }),
 
-  data: section("Question files: JSONL rows {id, question, golden_answers, data_source}. Corpus: JSONL rows {id, text}.", {
-    train: optionalPath("Questions to train on."),
-    validation: optionalPath("Questions that choose the best state, neither trained on nor tested on."),
-    test: optionalPath("Questions of the evaluation before and after training; null leaves it out."),
-    corpus: optionalPath("Passages that the real search engine of validation and evaluation searches."),
-  }),
+  data: section(
+    "Question files: rows {question, golden_answers, id, data_source}; corpus: rows {id, text}. JSON Lines, a JSON list or parquet, also gz or zst; a path, or hf://datasets/OWNER/NAME/FILE. See docs/data.md.",
+    {
+      train: optionalPaths("Questions to train on: a file, or a list of files."),
+      validation: optionalPaths("Questions that choose the best state, neither trained on nor tested on."),
+      test: optionalPaths("Questions of the evaluation before and after training; null leaves it out."),
+      corpus: optionalPath("Passages that the real search engine of validation and evaluation searches."),
+      allowSameFile: rare(flag(false, "Whether one file may be in two of train, validation and test.")),
+    },
+  ),
 
   evaluation: section("Validation and the evaluation before and after training: greedy, with a real search engine.", {
     engine: nameOrFile(engineNames, "bm25", "The search engine that judges: by name, or a module that exports one."),

@@ -104,7 +104,7 @@ export function readOverride(argument: string): Source {
   let value: unknown = text;
   if (key.nullable && text === "null") value = null;
   else if ((key.type === "integer" || key.type === "number") && text.trim() !== "" && !Number.isNaN(Number(text))) value = Number(text);
-  else if (key.type === "object") value = readMap(text) ?? text;
+  else if (key.type === "object" || (key.list && text.startsWith("["))) value = readJson(text) ?? text;
   else if (key.type === "boolean" && (text === "true" || text === "false")) value = text === "true";
   const path = name.split(".");
   return {
@@ -113,8 +113,8 @@ export function readOverride(argument: string): Source {
   };
 }
 
-/** A map as JSON; undefined where the text is none. */
-function readMap(text: string): unknown {
+/** A map or a list as JSON; undefined where the text is none. */
+function readJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

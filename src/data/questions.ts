@@ -1,96 +1,66 @@
-/**
- * Question sets as JSON Lines: `{"id", "question", "golden_answers": [...], "data_source"?, "metadata"?}`, one row a line.
- * These are the fields of ZeroSearch's and Search-R1's data sets; further ones are ignored.
- */
-import { readFile } from "node:fs/promises";
+/** Question sets from files: rows of JSON or parquet (`rows.ts`), by the columns that data sets have (`question-row.ts`). */
 import type { Question } from "../rl/trajectory.ts";
-import { DataError, FileError, show } from "../util/errors.ts";
+import { DataError, show } from "../util/errors.ts";
+import { dataSetOf, filesOf, rowId } from "./data-files.ts";
+import { questionColumns, readQuestionRow } from "./question-row.ts";
+import { readRows } from "./rows.ts";
+import { SeenIds } from "./seen-ids.ts";
 
-/**
- * Reads a question file.
- * @throws FileError when it cannot be read, DataError (file:line, expected, got) for the first wrong row.
- */
-export async function loadQuestions(path: string): Promise<Question[]> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    throw new FileError({ where: path, what: "cannot read the question file", got: (error as Error).message }, { cause: error });
-  }
-  return parseQuestions(text, path);
+export interface LoadQuestionsOptions {
+  /** Told, in a line each, of what was left out of a file. */
+  readonly onNote?: ((note: string) => void) | undefined;
 }
 
 /**
- * Parses the text of a question file; blank lines are skipped.
- * @param source - named in errors, usually the path
- * @throws DataError for an empty file, broken JSON, a row without question or answers, a duplicate id.
+ * Reads questions from a file or several, one after the other: JSON Lines, JSON lists or parquet, plain or packed by gzip or zstd.
+ * A row without id is called by its file and number, one without data_source by its file's data set; ids are unique in their data_source.
+ * @throws FileError where a file cannot be read or is of another kind; DataError (file:line, expected, got) for the first wrong row.
  */
-export function parseQuestions(text: string, source: string): Question[] {
+export async function loadQuestions(source: string | readonly string[], { onNote }: LoadQuestionsOptions = {}): Promise<Question[]> {
   const questions: Question[] = [];
-  const lineOfId = new Map<string, number>();
-  text
-    .replace(/^\ufeff/, "")
-    .split("\n")
-    .forEach((line, index) => {
-      if (line.trim() === "") return;
-      const where = `${source}:${index + 1}`;
-      const question = parseRow(line, where);
-      const first = lineOfId.get(question.id);
-      if (first !== undefined)
-        throw new DataError({
-          where,
-          what: "duplicate id",
-          expected: "an id that occurs once",
-          got: `${JSON.stringify(question.id)}, also on line ${first}`,
-        });
-      lineOfId.set(question.id, index + 1);
-      questions.push(question);
-    });
-  if (questions.length === 0)
-    throw new DataError({ where: source, what: "the question file is empty", expected: "at least one row", got: "none" });
+  const ids = new SeenIds();
+  for (const file of filesOf(source)) {
+    const leftOut = new LeftOut();
+    const before = questions.length;
+    const dataSource = dataSetOf(file);
+    const columns = (names: readonly string[], meanBytes: (name: string) => number) => {
+      const chosen = questionColumns(names, meanBytes, file);
+      if (names.includes("metadata") && !chosen.includes("metadata")) leftOut.metadata = "all rows";
+      return chosen;
+    };
+    for await (const { value, row, where } of readRows(file, { what: "question file", columns })) {
+      const read = readQuestionRow(value, where, { id: rowId(file, row), dataSource });
+      leftOut.add(read.badAnswers, read.metadataLeftOut, where);
+      ids.add(`${read.question.dataSource}\n${read.question.id}`, where, where, read.question.id);
+      questions.push(read.question);
+    }
+    if (questions.length === before)
+      throw new DataError({ where: file, what: "the question file is empty", expected: "at least one row", got: "none" });
+    for (const note of leftOut.notes()) onNote?.(`${file}: ${note}`);
+  }
   return questions;
 }
 
-function parseRow(line: string, where: string): Question {
-  let row: unknown;
-  try {
-    row = JSON.parse(line);
-  } catch (error) {
-    throw new DataError({ where, what: "not JSON", expected: "one object a line", got: (error as Error).message }, { cause: error });
-  }
-  if (!isObject(row)) throw new DataError({ where, what: "not a question row", expected: "an object", got: show(row) });
-  const { id, question, golden_answers: answers, data_source: dataSource = "unknown", metadata } = row;
-  if ((typeof id !== "string" || id === "") && typeof id !== "number")
-    throw new DataError({ where, what: "wrong id", expected: "a text or a number", got: show(id) });
-  if (typeof question !== "string" || question.trim() === "")
-    throw new DataError({ where, what: "wrong question", expected: "a text", got: show(question) });
-  if (!Array.isArray(answers) || answers.length === 0) {
-    throw new DataError({
-      where,
-      what: "a row without answers",
-      expected: "golden_answers: a list of at least one text",
-      got: show(answers),
-    });
-  }
-  for (const answer of answers as unknown[]) {
-    if (typeof answer !== "string" || answer.trim() === "")
-      throw new DataError({ where, what: "wrong golden answer", expected: "a text", got: show(answer) });
-  }
-  if (typeof dataSource !== "string") throw new DataError({ where, what: "wrong data_source", expected: "a text", got: show(dataSource) });
-  // Data sets exported from parquet write an absent map as null.
-  if (metadata !== undefined && metadata !== null && !isObject(metadata))
-    throw new DataError({ where, what: "wrong metadata", expected: "an object", got: show(metadata) });
-  return { id: String(id), question, goldenAnswers: [...(answers as string[])], dataSource, ...(isObject(metadata) ? { metadata } : {}) };
-}
+/** What of a file was not taken. */
+class LeftOut {
+  metadata: number | "all rows" = 0;
+  #answers = 0;
+  #first = "";
 
-type Row = {
-  readonly id?: unknown;
-  readonly question?: unknown;
-  readonly golden_answers?: unknown;
-  readonly data_source?: unknown;
-  readonly metadata?: unknown;
-} & Readonly<Record<string, unknown>>;
+  add(badAnswers: readonly unknown[], metadata: boolean, where: string): void {
+    if (badAnswers.length > 0 && this.#answers === 0) this.#first = `${where}: ${show(badAnswers[0])}`;
+    this.#answers += badAnswers.length;
+    if (metadata && typeof this.metadata === "number") this.metadata++;
+  }
 
-function isObject(value: unknown): value is Row {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  notes(): string[] {
+    const notes: string[] = [];
+    if (this.#answers > 0)
+      notes.push(
+        `${this.#answers} golden ${this.#answers === 1 ? "answer is" : "answers are"} empty or no text, and left out (${this.#first})`,
+      );
+    if (this.metadata !== 0)
+      notes.push(`metadata of ${this.metadata === "all rows" ? "all rows" : `${this.metadata} rows`} is larger than 4 KiB, and left out`);
+    return notes;
+  }
 }

@@ -1,7 +1,7 @@
 /**
  * The Hub's local cache, as Python's huggingface_hub and transformers lay it out:
  *
- *     models--Qwen--Qwen2.5-3B/
+ *     models--Qwen--Qwen2.5-3B/    or datasets--...
  *       blobs/<etag>               contents, named by their SHA-256 (large files) or git blob SHA-1 (small ones)
  *       refs/main                  a commit, 40 hexadecimal digits, no line break
  *       snapshots/<commit>/<file>  relative links into blobs/, or the files themselves where links cannot be made
@@ -11,7 +11,7 @@ import { copyFile, readFile, readdir, rename, rm, stat, symlink, writeFile } fro
 import { dirname, join, relative } from "node:path";
 import { makeFolder } from "../checkpoint/atomic.ts";
 import { ADAPTER_WEIGHTS, WEIGHTS, WEIGHTS_INDEX } from "../checkpoint/folder-files.ts";
-import { isCommit, markOf, type HubId, type ModelKind } from "./source.ts";
+import { isCommit, markOf, type HubId, type Wanted } from "./source.ts";
 
 /** A model that is on this machine. */
 export interface FoundModel {
@@ -32,26 +32,27 @@ export interface Cached {
   readonly commits: readonly string[];
 }
 
-export function repoFolder(cache: string, id: string): string {
-  return join(cache, `models--${id.replace("/", "--")}`);
+export function repoFolder(cache: string, { id, type = "model" }: Omit<HubId, "revision">): string {
+  return join(cache, `${type}s--${id.replace("/", "--")}`);
 }
 
-export function snapshotFolder(cache: string, id: string, commit: string): string {
-  return join(repoFolder(cache, id), "snapshots", commit);
+export function snapshotFolder(cache: string, repo: Omit<HubId, "revision">, commit: string): string {
+  return join(repoFolder(cache, repo), "snapshots", commit);
 }
 
-/** Looks a model up; asks nobody. Never throws: what cannot be read is not there. */
-export async function lookUp(cache: string, { id, revision }: HubId, kind: ModelKind): Promise<Cached> {
-  const commits = (await readdir(join(repoFolder(cache, id), "snapshots")).catch(() => [])).filter(isCommit).sort();
-  const commit = await commitOf(cache, { id, revision }, commits);
-  const folder = commit === null ? null : snapshotFolder(cache, id, commit);
+/** Looks a model or a file up; asks nobody. Never throws: what cannot be read is not there. */
+export async function lookUp(cache: string, hubId: HubId, wanted: Wanted): Promise<Cached> {
+  const commits = (await readdir(join(repoFolder(cache, hubId), "snapshots")).catch(() => [])).filter(isCommit).sort();
+  const commit = await commitOf(cache, hubId, commits);
+  const folder = commit === null ? null : snapshotFolder(cache, hubId, commit);
   if (folder === null || !commits.includes(commit ?? "")) return { commit, folder: null, missing: undefined, commits };
-  return { commit, folder, missing: await missingIn(folder, kind), commits };
+  return { commit, folder, missing: await missingIn(folder, wanted), commits };
 }
 
-async function commitOf(cache: string, { id, revision }: HubId, commits: readonly string[]): Promise<string | null> {
+async function commitOf(cache: string, hubId: HubId, commits: readonly string[]): Promise<string | null> {
+  const { revision } = hubId;
   if (isCommit(revision)) return revision;
-  const text = await readText(join(repoFolder(cache, id), "refs", ...revision.split("/")));
+  const text = await readText(join(repoFolder(cache, hubId), "refs", ...revision.split("/")));
   if (text !== null && isCommit(text.trim())) return text.trim();
   // A commit may be shortened, as git prints it.
   const matching = /^[0-9a-f]{7,39}$/.test(revision) ? commits.filter((commit) => commit.startsWith(revision)) : [];
@@ -59,10 +60,11 @@ async function commitOf(cache: string, { id, revision }: HubId, commits: readonl
 }
 
 /**
- * What a folder lacks to be opened: the configuration, the tokenizer, and every weight file, where the index lists them. Links that lead
- * nowhere count as missing.
+ * What a folder lacks to be opened: the configuration, the tokenizer, and every weight file, where the index lists them; or the one file.
+ * Links that lead nowhere count as missing.
  */
-export async function missingIn(folder: string, kind: ModelKind): Promise<string[]> {
+export async function missingIn(folder: string, kind: Wanted): Promise<string[]> {
+  if (typeof kind === "object") return (await isFile(join(folder, kind.file))) ? [] : [kind.file];
   const needed = kind === "adapter" ? [markOf.adapter, ADAPTER_WEIGHTS] : [markOf.model, "tokenizer.json"];
   if (kind === "model") {
     const index = (await isFile(join(folder, WEIGHTS))) ? null : await readText(join(folder, WEIGHTS_INDEX));
@@ -130,9 +132,10 @@ async function linkTo(blob: string, place: string): Promise<boolean> {
 }
 
 /** Notes which commit a branch or tag stands for. */
-export async function writeRef(cache: string, { id, revision }: HubId, commit: string): Promise<void> {
+export async function writeRef(cache: string, hubId: HubId, commit: string): Promise<void> {
+  const { revision } = hubId;
   if (revision === commit) return;
-  const file = join(repoFolder(cache, id), "refs", ...revision.split("/"));
+  const file = join(repoFolder(cache, hubId), "refs", ...revision.split("/"));
   if ((await readText(file)) === commit) return;
   await makeWhole(file, (temporary) => writeFile(temporary, commit));
 }

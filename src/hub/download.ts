@@ -1,4 +1,4 @@
-/** Fetches a model from the Hub into the local cache. */
+/** Fetches a model, or a file of a data set, from the Hub into the local cache. */
 import { readFile, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { makeFolder } from "../checkpoint/atomic.ts";
@@ -11,7 +11,7 @@ import type { LocateOptions } from "./find-model.ts";
 import { withLock } from "../checkpoint/lock.ts";
 import { checkedEntry, neededFiles, weightFiles, type RepoFile } from "./needed-files.ts";
 import type { HubSettings } from "./settings.ts";
-import { isCommit, type HubId } from "./source.ts";
+import { isCommit, pathOfRepo, type HubId, type Wanted } from "./source.ts";
 
 /** How far a download is. */
 export interface DownloadProgress {
@@ -29,7 +29,7 @@ export interface DownloadProgress {
 
 /** @internal What of `LocateOptions` a download needs. */
 export type DownloadOptions = Pick<LocateOptions, "signal" | "patience" | "lockTimes"> &
-  Required<Pick<LocateOptions, "kind" | "onProgress" | "onNote">>;
+  Required<Pick<LocateOptions, "onProgress" | "onNote">> & { readonly kind: Wanted };
 
 /** Files that are fetched at a time. */
 const ABREAST = 4;
@@ -42,16 +42,16 @@ export async function download(hubId: HubId, settings: HubSettings, options: Dow
   const { onNote, signal } = options;
   const { id } = hubId;
   const client = new HubClient(settings, options);
-  const { commit, files } = await askHub(hubId, settings, client);
-  const folder = snapshotFolder(settings.cache, id, commit);
-  const repo = repoFolder(settings.cache, id);
+  const { commit, files } = await askHub(hubId, options.kind, settings, client);
+  const folder = snapshotFolder(settings.cache, hubId, commit);
+  const repo = repoFolder(settings.cache, hubId);
   try {
     // As long as one program fetches, others wait for it, and then find what they need.
     const lock = join(settings.cache, ".locks", repo.slice(settings.cache.length + 1), "zerosearch.lock");
     return await withLock(
       lock,
       async () => {
-        const fetched = await fetchFiles({ id, commit, files, folder, repo, settings, client }, options);
+        const fetched = await fetchFiles({ id, path: pathOfRepo(hubId), commit, files, folder, repo, settings, client }, options);
         // Last, so that a branch stands for what is whole.
         await writeRef(settings.cache, hubId, commit);
         return { folder, from: fetched ? "download" : "cache", hub: { id, commit } };
@@ -63,21 +63,27 @@ export async function download(hubId: HubId, settings: HubSettings, options: Dow
   }
 }
 
-/** Which commit a revision is, and its files. */
+/** Which commit a revision is, and its files: those beside the file that is wanted. */
 async function askHub(
-  { id, revision }: HubId,
+  { id, revision, type = "model" }: HubId,
+  wanted: Wanted,
   { endpoint }: HubSettings,
   client: HubClient,
 ): Promise<{ readonly commit: string; readonly files: readonly RepoFile[] }> {
   // Only who fetches loads the library.
-  const { listFiles, modelInfo } = await import("@huggingface/hub");
+  const { datasetInfo, listFiles, modelInfo } = await import("@huggingface/hub");
   const asked = { hubUrl: endpoint, fetch: client.json };
+  const folder = typeof wanted === "object" ? wanted.file.split("/").slice(0, -1).map(encodeURIComponent).join("/") : "";
   try {
-    const { sha: commit } = await modelInfo({ ...asked, name: id, revision, additionalFields: ["sha"] });
+    const named = { ...asked, name: id, revision };
+    const { sha: commit } = await (type === "dataset"
+      ? datasetInfo({ ...named, additionalFields: ["sha"] })
+      : modelInfo({ ...named, additionalFields: ["sha"] }));
     if (typeof commit !== "string" || !isCommit(commit))
       throw new HubAnswerError(`${endpoint} does not say which commit ${revision} of ${id} is`);
     const files: RepoFile[] = [];
-    for await (const entry of listFiles({ ...asked, fetch: client.pages(), repo: { type: "model", name: id }, revision: commit })) {
+    const pages = { ...asked, fetch: client.pages(), path: folder };
+    for await (const entry of listFiles({ ...pages, repo: { type, name: id }, revision: commit })) {
       const file = checkedEntry(id, entry);
       if (file !== null) files.push(file);
     }
@@ -91,6 +97,8 @@ async function askHub(
 
 interface Snapshot {
   readonly id: string;
+  /** Of the repository, in the Hub's addresses. */
+  readonly path: string;
   readonly commit: string;
   readonly files: readonly RepoFile[];
   readonly folder: string;
@@ -157,18 +165,18 @@ async function fetchFiles(snapshot: Snapshot, options: DownloadOptions): Promise
 
 /** Fetches one file and puts it into the snapshot; one that is in the cache already is only put there. @returns whether it was fetched. */
 async function fetchFile(snapshot: Snapshot, file: RepoFile, options: DownloadOptions, onBytes: (bytes: number) => void): Promise<boolean> {
-  const { id, commit, folder, repo, settings, client } = snapshot;
+  const { path, commit, folder, repo, settings, client } = snapshot;
   const { symlinks } = settings;
   const place = join(folder, file.path);
   const blob = join(repo, "blobs", file.etag);
-  const wrong = (path: string, bytes: number): void =>
-    options.onNote(`${path}: has ${bytes} bytes instead of ${file.bytes}; fetching it again`);
+  const wrong = (where: string, bytes: number): void =>
+    options.onNote(`${where}: has ${bytes} bytes instead of ${file.bytes}; fetching it again`);
   const placed = await sizeOf(place);
   if (placed === file.bytes) return false;
   const stored = await sizeOf(blob);
   if (stored !== file.bytes) {
     if (stored !== null) wrong(blob, stored);
-    const url = `${settings.endpoint}/${id}/resolve/${commit}/${file.path.split("/").map(encodeURIComponent).join("/")}`;
+    const url = `${settings.endpoint}/${path}/resolve/${commit}/${file.path.split("/").map(encodeURIComponent).join("/")}`;
     await fetchBlob({ client, url, file, blob, onBytes, onNote: options.onNote });
   }
   if (placed !== null && (await sizeOf(place)) !== file.bytes) {

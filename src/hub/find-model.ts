@@ -5,12 +5,12 @@ import { existsSync } from "node:fs";
 import { open, readdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FileError } from "../util/errors.ts";
-import { isFile, lookUp, sizeOf, type Cached, type FoundModel } from "./cache.ts";
+import { isFile, lookUp, repoFolder, sizeOf, type Cached, type FoundModel } from "./cache.ts";
 import { HubAnswerError, HubConnectionError, HubStatusError, mayPass, type Patience } from "./client.ts";
 import { download, type DownloadProgress } from "./download.ts";
 import type { LockTimes } from "../checkpoint/lock.ts";
 import { readHubSettings, type Environment, type HubSettings } from "./settings.ts";
-import { defaultRevision, isCommit, markOf, parseHubId, type HubId, type ModelKind } from "./source.ts";
+import { defaultRevision, isCommit, markOf, parseHubId, pathOfRepo, type HubId, type ModelKind } from "./source.ts";
 
 export type { FoundModel } from "./cache.ts";
 export type { DownloadProgress } from "./download.ts";
@@ -112,19 +112,23 @@ export function describeFound({ folder, from, hub }: FoundModel): string {
     : `${hub.id} @ ${hub.commit.slice(0, 7)} ${from === "cache" ? "from the Hub cache" : "downloaded from the Hub"}`;
 }
 
-interface Asked {
+/** What was looked for, and where. */
+export interface Asked {
   readonly where: string;
   readonly source: string;
   readonly hubId: HubId;
+  /** Of a data set. */
+  readonly file?: string;
   readonly settings: HubSettings;
   readonly cached: Cached;
 }
 
 /** What went wrong at the Hub, in words. Other errors pass unchanged. */
-async function explained(error: unknown, asked: Asked): Promise<unknown> {
+export async function explained(error: unknown, asked: Asked): Promise<unknown> {
   const { where, hubId, settings } = asked;
-  const { id } = hubId;
+  const { id, type } = hubId;
   const { endpoint, token } = settings;
+  const page = `${endpoint}/${pathOfRepo(hubId)}`;
   if (error instanceof HubConnectionError) return notHere(asked, `${endpoint} cannot be reached: ${error.message}`, error);
   if (error instanceof HubAnswerError)
     return new FileError({ where, what: `${id} cannot be fetched: ${error.message}`, hint: "Is HF_ENDPOINT right?" }, { cause: error });
@@ -136,34 +140,34 @@ async function explained(error: unknown, asked: Asked): Promise<unknown> {
   if (error.code === "GatedRepo")
     return refuse(
       `${id} is gated: its owner lets in who asks, and ${token === null ? "no token was given" : `the token of ${token.origin} is not let in`}`,
-      `Ask for access at ${endpoint}/${id}, then ${token === null ? giveToken : "try again with a token of the account that was let in"}.`,
+      `Ask for access at ${page}, then ${token === null ? giveToken : "try again with a token of the account that was let in"}.`,
     );
   if (error.status === 403)
     return refuse(
       `the Hub refuses ${id}${withToken}`,
-      `It may be gated or private: ask for access at ${endpoint}/${id}. ${token === null ? `Then ${giveToken}.` : "The token needs the right to read gated repositories."}`,
+      `It may be gated or private: ask for access at ${page}. ${token === null ? `Then ${giveToken}.` : "The token needs the right to read gated repositories."}`,
     );
   if (error.code === "RevisionNotFound" || (error.status === 404 && hubId.revision !== defaultRevision && error.code === null))
-    return refuse(
-      `${id} has no revision ${hubId.revision}`,
-      `Its branches and tags: ${endpoint}/${id}/tree/main; without @, main is taken.`,
-    );
+    return refuse(`${id} has no revision ${hubId.revision}`, `Its branches and tags: ${page}/tree/main; without @, main is taken.`);
   if (error.status === 401 && token !== null && error.code !== "RepoNotFound")
     return refuse(`the Hub does not accept the token of ${token.origin}`, `It may have expired: ${giveToken}.`);
+  if (error.code === "EntryNotFound") return refuse(`${id} has no such file`, `Its files: ${page}/tree/${hubId.revision}.`);
   if (error.status === 404 || error.status === 401)
     return refuse(
-      `there is no model ${id} at ${endpoint}, or it is private and cannot be seen${withToken}`,
+      `there is no ${type === "dataset" ? "data set" : "model"} ${id} at ${endpoint}, or it is private and cannot be seen${withToken}`,
       [
         `A private one needs a token: ${token === null ? giveToken : "one of an account that may read it"}.`,
-        ...(await asFolder(asked.source)),
+        ...(type === "dataset" ? [] : await asFolder(asked.source)),
       ].join("\n  "),
     );
   return refuse(`${id} cannot be fetched: ${endpoint} answered ${error.status}`, "Try again later; what was fetched stays.");
 }
 
 /** Not in the cache, and not to be had: the three ways to get it. */
-async function notHere({ where, source, hubId, settings, cached }: Asked, why: string, cause?: unknown): Promise<FileError> {
+export async function notHere(asked: Asked, why: string, cause?: unknown): Promise<FileError> {
+  const { where, source, hubId, settings, cached } = asked;
   const { id, revision } = hubId;
+  if (hubId.type === "dataset") return fileNotHere(asked, why, cause);
   const named = revision === defaultRevision ? id : `${id}@${revision}`;
   const { cache, endpoint } = settings;
   const repo = `models--${id.replace("/", "--")}`;
@@ -180,6 +184,29 @@ async function notHere({ where, source, hubId, settings, cached }: Asked, why: s
     ...(await asFolder(source)),
   ];
   return new FileError({ where, what: `${has}, and ${why}`, hint: ways.join("\n  ") }, { cause });
+}
+
+/** The same of a file of a data set, which is fetched by whatever reads it. */
+function fileNotHere(
+  { where, source, hubId, file = "", settings: { cache, endpoint }, cached }: Asked,
+  why: string,
+  cause: unknown,
+): FileError {
+  const { id } = hubId;
+  const others = cached.commits.length > 0 ? ` (it has files of the commits ${some(cached.commits)})` : "";
+  return new FileError(
+    {
+      where,
+      what: `${source} is not in the local Hub cache${others}, and ${why}`,
+      hint: [
+        "Three ways to get it:",
+        "1. with a network, here: the same command (HF_ENDPOINT=URL takes a mirror)",
+        `2. on another machine: Python's hf download ${id} ${file} --repo-type dataset; then copy ~/.cache/huggingface/hub/${basename(repoFolder(cache, hubId))} from there into ${cache} (HF_HOME says where the cache is)`,
+        `3. as a file: ${endpoint}/${pathOfRepo(hubId)}/resolve/main/${file}, saved, and its path in place of the address`,
+      ].join("\n  "),
+    },
+    { cause },
+  );
 }
 
 /** The other reading of a Hub id: a folder that is not there, and what is there instead. */

@@ -1,8 +1,8 @@
-/** Which files of a repository make a model: no duplicates in other formats, nothing in sub-folders, no pictures. */
+/** Which files of a repository are fetched. Those that make a model: no duplicates in other formats, nothing in sub-folders, no pictures. */
 import { FileError } from "../util/errors.ts";
 import { ADAPTER_WEIGHTS, isCompanion, WEIGHTS, WEIGHTS_INDEX } from "../checkpoint/folder-files.ts";
 import { shardsOf } from "./cache.ts";
-import { markOf, type ModelKind } from "./source.ts";
+import { markOf, type ModelKind, type Wanted } from "./source.ts";
 
 /** A file of a repository, checked: its name stays inside a folder, and its etag is a hash of its content. */
 export interface RepoFile {
@@ -62,9 +62,15 @@ export interface Needed {
 
 /**
  * Chooses from all files of a repository.
- * @throws FileError where it holds no model of that kind, naming what it holds instead.
+ * @throws FileError where it holds no model of that kind, or no such file, naming what it holds instead.
  */
-export function neededFiles(where: string, files: readonly RepoFile[], kind: ModelKind): Needed {
+export function neededFiles(where: string, files: readonly RepoFile[], kind: Wanted): Needed {
+  if (typeof kind === "object") {
+    const file = files.find(({ path }) => path === kind.file);
+    if (file === undefined)
+      throw new FileError({ where, what: `the data set has no file ${kind.file}`, expected: "one of its files", got: summary(files) });
+    return { files: [file], index: null };
+  }
   const byName = new Map(files.map((file) => [file.path, file]));
   const need = (name: string, what: string): RepoFile => {
     const file = byName.get(name);

@@ -3,10 +3,15 @@
 /** `model`: config.json, weights and tokenizer. `adapter`: a LoRA adapter as PEFT writes it. */
 export type ModelKind = "model" | "adapter";
 
+/** What is looked for in a repository: what makes a model, or one file of a data set, by its path there. */
+export type Wanted = ModelKind | { readonly file: string };
+
 /** A repository of the Hub at a revision: a branch, a tag, or a commit. */
 export interface HubId {
   /** `organisation/name` */
   readonly id: string;
+  /** A model unless told. */
+  readonly type?: "model" | "dataset";
   readonly revision: string;
 }
 
@@ -31,8 +36,13 @@ export function parseHubId(source: string): HubId | null {
   return { id, revision };
 }
 
+/** A repository as the Hub's addresses have it. */
+export function pathOfRepo({ id, type }: Omit<HubId, "revision">): string {
+  return type === "dataset" ? `datasets/${id}` : id;
+}
+
 /** Whether a text can be a revision; it also becomes the name of a file below `refs/`, so nothing that climbs out of there. */
-function isRevision(text: string): boolean {
+export function isRevision(text: string): boolean {
   return text.split("/").every((part) => /^[A-Za-z0-9_][\w.+-]*$/.test(part) && !part.includes("..") && !part.endsWith(".lock"));
 }
 

@@ -1,11 +1,13 @@
 /** `node train.js --dry-run`: plans a run and says whether it fits. */
 import { existsSync } from "node:fs";
 import type { Config } from "../config/index.ts";
+import { filesOf } from "../data/data-files.ts";
 import { loadQuestions } from "../data/questions.ts";
 import { findTarget, targetOf } from "../device/choose.ts";
 import type { Device } from "../device/device.ts";
 import type { Target } from "../device/kind.ts";
 import type { Question } from "../rl/trajectory.ts";
+import { locateData } from "../setup/locate-data.ts";
 import { ConfigError } from "../util/errors.ts";
 import { planRun, type Plan } from "./plan.ts";
 import { gib, planText, remedyText } from "./print.ts";
@@ -35,12 +37,16 @@ export async function dryRun(config: Config, step: TrainStep, onto?: Target): Pr
 }
 
 /** The questions that decide how long the simulator's prompts can be. People plan before they have them. */
-async function questionsOf({ data }: Config): Promise<{ questions: readonly Question[]; notes: readonly string[] }> {
-  const files = [data.train, data.test].filter((file) => file !== null);
-  const there = files.filter((file) => existsSync(file));
-  const missing = files.filter((file) => !there.includes(file));
-  const notes = missing.map((file) => `${file} is not here: the simulator's prompts are planned without its questions`);
-  return { questions: (await Promise.all(there.map((file) => loadQuestions(file)))).flat(), notes };
+async function questionsOf(config: Config): Promise<{ questions: readonly Question[]; notes: readonly string[] }> {
+  const { data } = (await locateData(config, { cacheOnly: true })).opened;
+  let questions: Question[] = [];
+  const notes: string[] = [];
+  for (const files of [filesOf(data.train), filesOf(data.test)]) {
+    questions = [...questions, ...(await loadQuestions(files.filter((file) => existsSync(file))))];
+    const missing = files.filter((file) => !existsSync(file));
+    notes.push(...missing.map((file) => `${file} is not here: the simulator's prompts are planned without its questions`));
+  }
+  return { questions, notes };
 }
 
 /**

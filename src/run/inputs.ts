@@ -32,7 +32,13 @@ function inputFiles(config: Config): { readonly name: string; readonly file: str
   return keys
     .filter(({ path, section }) => path && section !== "output")
     .flatMap(({ key, names }) => {
-      const value = valueAt(config, key);
+      const given = valueAt(config, key);
+      const several = Array.isArray(given)
+        ? (given as string[]).map((value, i) => ({ key: `${key}[${i}]`, value }))
+        : [{ key, value: given }];
+      return several.map((one) => ({ ...one, names }));
+    })
+    .flatMap(({ key, value, names }) => {
       if (typeof value !== "string" || names.includes(value) || !existsSync(value)) return [];
       if (!statSync(value).isDirectory()) return [{ name: key, file: value }];
       const files = readdirSync(value).filter((name) => modelFile.test(name));

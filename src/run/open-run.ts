@@ -18,12 +18,13 @@ import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
 import { promptSettings, simulatorPositions, trainingContext } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
+import { locateData } from "../setup/locate-data.ts";
 import { openLearner } from "../setup/open-learner.ts";
 import { checkMethodFits, openMethod } from "../setup/open-method.ts";
 import { openPolicy, type OpenedPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { hashInputs, type InputHashes } from "./inputs.ts";
-import { normalizerNotes, openData, type RunData } from "./run-data.ts";
+import { openData, type RunData } from "./run-data.ts";
 import { openReward } from "./reward.ts";
 import { lockRun } from "./run-lock.ts";
 import type { Run, StepParts } from "./run.ts";
@@ -68,8 +69,7 @@ export async function openRun(command: TrainCommand, options: OpenRunOptions = {
   const closing = new Closing();
   try {
     const { pinned, ...parts } = await openParts(command.config, options, closing, steps);
-    const { train, validation, test } = parts.data;
-    const notes = normalizerNotes(command.config, [...train, ...validation, ...test]);
+    const notes = [...parts.data.notes];
     const config = command.resume ? command.config : await claim(pinned);
     const lock = closing.add(await lockRun(config, options.signal, (text) => void process.stdout.write(`${text}\n`)), (one) => one.close());
     const checkpoint = command.resume
@@ -93,15 +93,17 @@ export async function openParts(
   closing: Closing,
   { refuse, inputs }: OpeningSteps = {},
 ): Promise<Omit<Run, "config"> & { readonly pinned: Config }> {
-  const data = await openData(config);
+  const here = await locateData(config, { signal: options.signal });
+  const data = await openData(here.opened);
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);
   const method = options.method ?? (await openMethod(config.rollout.method));
-  const { opened, ...parts } = await openRollouts(config, data, { ...options, method }, closing, refuse);
+  const { opened, ...parts } = await openRollouts(here.opened, data, { ...options, method }, closing, refuse);
   await refuseDamagedWeights(parts.policy);
   const { schedule, learningRate, warmupSteps, finalFraction } = config.optimizer;
   const totalSteps = config.train.steps * config.train.updatesPerStep;
   return {
     ...parts,
+    pinned: { ...parts.pinned, data: here.pinned.data },
     ...openLearner(config, parts, closing),
     method,
     engine: parts.context.engine,

@@ -227,10 +227,15 @@ export function portable(config: Config): object {
   const copy = structuredClone(config) as unknown as Record<string, Record<string, unknown>>;
   for (const { key, section, path, names } of keys) {
     const value = valueAt(config, key);
-    if (!path || section === "output" || typeof value !== "string" || names.includes(value) || !existsSync(value)) continue;
-    const below = relative(packageFolder, resolve(value)).replaceAll("\\", "/");
-    if (!below.startsWith("..") && !isAbsolute(below))
-      (copy[section] as Record<string, unknown>)[key.slice(section.length + 1)] = `{package}/${below}`;
+    if (!path || section === "output" || value === null || names.includes(String(value))) continue;
+    const shown = Array.isArray(value) ? value.map(portablePath) : portablePath(value);
+    (copy[section] as Record<string, unknown>)[key.slice(section.length + 1)] = shown;
   }
   return copy;
+}
+
+function portablePath(value: unknown): unknown {
+  if (typeof value !== "string" || !existsSync(value)) return value;
+  const below = relative(packageFolder, resolve(value)).replaceAll("\\", "/");
+  return below.startsWith("..") || isAbsolute(below) ? value : `{package}/${below}`;
 }

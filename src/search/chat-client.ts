@@ -104,6 +104,8 @@ export class ChatClient {
   #counts: ChatCounts = noCounts;
   #outage: { readonly from: number; retries: number; told: boolean } | null = null;
   #outages = 0;
+  /** When the newest answer came. */
+  #newest = -Infinity;
 
   /** @throws ConfigError when the endpoint is no base URL. */
   constructor(options: ChatClientOptions) {
@@ -186,14 +188,16 @@ export class ChatClient {
       const wait = Math.min(left, Math.max(asked, own));
       const message = `${shown(url)}: ${this.#hide(failure.what)}`;
       this.#count({ retries: 1 });
-      this.#away(message, tries);
+      this.#away(message, tries, sent);
       onRetry?.({ message, tries, wait });
       await pause(wait, signal);
     }
   }
 
-  /** Notes that a request is to be tried again after so many tries. */
-  #away(message: string, tries: number): void {
+  /** Notes that a request, last sent at `sent`, is to be tried again after so many tries. */
+  #away(message: string, tries: number, sent: number): void {
+    // What failed on its way while the server came back tells of no new outage.
+    if (this.#outage === null && sent < this.#newest) return;
     this.#outage ??= { from: this.#options.now(), retries: 0, told: false };
     const outage = this.#outage;
     if (outage.retries++ === 0) this.#outages++;
@@ -213,6 +217,7 @@ export class ChatClient {
       promptTokens: tokens(usage?.prompt_tokens),
       completionTokens: tokens(usage?.completion_tokens),
     });
+    this.#newest = now();
     const outage = this.#outage;
     if (outage === null || sent < outage.from) return;
     this.#outage = null;

@@ -1,4 +1,5 @@
-/** Downloads of models, shown to people: a bar over the bytes of all files. */
+/** Downloads, shown to people: a bar over the bytes of all files. */
+import { findDataFile, type FoundFile, type LocateFileOptions } from "../hub/find-data-file.ts";
 import { describeFound, findModel, type DownloadProgress, type FoundModel, type LocateOptions } from "../hub/find-model.ts";
 import { Progress, type TextStream } from "../log/progress.ts";
 
@@ -17,6 +18,20 @@ export async function findShown(
   const { onProgress, onNote } = bar;
   const found = await findModel(source, { ...options, onProgress, onNote }).finally(() => bar.finish());
   if (found.hub !== null) onNote(`${label}${describeFound(found)}`);
+  return found;
+}
+
+/** The same of a data set's file. @throws as `findDataFile` */
+export async function findFileShown(
+  source: string,
+  options: Omit<LocateFileOptions, "onProgress" | "onNote">,
+  stream?: TextStream,
+  label = "",
+): Promise<FoundFile> {
+  const bar = new DownloadBar(stream);
+  const { onProgress, onNote } = bar;
+  const found = await findDataFile(source, { ...options, onProgress, onNote }).finally(() => bar.finish());
+  onNote(`${label}${found.pinned} ${found.from === "cache" ? "from the Hub cache" : "downloaded from the Hub"}`);
   return found;
 }
 

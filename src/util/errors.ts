@@ -50,7 +50,9 @@ function describe({ where, what, expected, got, hint }: Complaint): string {
 
 /** A value from outside, for a message: at most 80 characters. */
 export function show(value: unknown): string {
-  const text = value === undefined ? "nothing" : JSON.stringify(value);
+  if (value === undefined) return "nothing";
+  // JSON has no functions, nor what is nested deeper than the stack.
+  const text = attempt<string | undefined>(() => JSON.stringify(value), undefined) ?? `a value of type ${typeof value}`;
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 

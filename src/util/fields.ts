@@ -19,6 +19,12 @@ export const model = (doc: string) => z.string().min(1).meta({ description: doc,
 export const optionalModel = (doc: string) =>
   z.string().min(1).nullable().default(null).meta({ description: doc, path: true, model: true });
 export const optionalText = (doc: string) => z.string().min(1).nullable().default(null).describe(doc);
+/** A path, several, or null. */
+export const optionalPaths = (doc: string) =>
+  z
+    .union([z.string().min(1), z.array(z.string().min(1)).min(1), z.null()])
+    .default(null)
+    .meta({ description: doc, path: true, list: true });
 export const optionalPath = (doc: string) => z.string().min(1).nullable().default(null).meta({ description: doc, path: true });
 export const section = <T extends z.ZodRawShape>(doc: string, shape: T) =>
   z

@@ -122,7 +122,14 @@ describe("the files of docs/extending.md", () => {
   const names = { method: "look-up", engine: "shared-words", reward: "thrifty" };
 
   it("train as modules that a configuration names, and the state names them", async () => {
-    expect([...pageFiles().keys()].sort()).toEqual(["my-engine.js", "my-method.js", "my-program.js", "my-prompt.md", "my-reward.js", "my.yaml"]);
+    expect([...pageFiles().keys()].sort()).toEqual([
+      "my-engine.js",
+      "my-method.js",
+      "my-program.js",
+      "my-prompt.md",
+      "my-reward.js",
+      "my.yaml",
+    ]);
     const { code, stderr } = await train(["--config", "my.yaml", ...settings]);
     expect(stderr).toBe("");
     expect(code).toBe(0);

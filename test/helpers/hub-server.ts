@@ -45,6 +45,7 @@ export interface Fault {
 export interface HubServer {
   readonly url: string;
   readonly contentUrl: string;
+  /** By `organisation/name`; data sets by `datasets/organisation/name`. */
   readonly repos: Map<string, HubRepo>;
   readonly requests: HubRequest[];
   readonly faults: Fault[];
@@ -126,14 +127,17 @@ export async function startHubServer(repos: Readonly<Record<string, HubRepo>>): 
     const parts = url.pathname.split("/").slice(1).map(decodeURIComponent);
     const isApi = parts[0] === "api";
     if (isApi && parts[1] === "resolve-cache") {
-      const [, , , organisation, name, commit = "", ...path] = parts;
+      const [, , kind, organisation, name, commit = "", ...path] = parts;
       response.setHeader("x-repo-commit", commit);
-      const content = bytesOf(state.repos.get(`${organisation}/${name}`)?.files[path.join("/")] ?? "");
+      const content = bytesOf(
+        state.repos.get(`${kind === "datasets" ? "datasets/" : ""}${organisation}/${name}`)?.files[path.join("/")] ?? "",
+      );
       sendContent(request, response, path.join("/"), content, gitSha1(content));
       return;
     }
-    const [organisation, name, verb, revision = "main", ...path] = isApi ? parts.slice(2) : parts;
-    const id = `${organisation}/${name}`;
+    const isDataset = isApi ? parts[1] === "datasets" : parts[0] === "datasets";
+    const [organisation, name, verb, revision = "main", ...path] = isApi ? parts.slice(2) : parts.slice(isDataset ? 1 : 0);
+    const id = `${isDataset ? "datasets/" : ""}${organisation}/${name}`;
     const repo = state.repos.get(id);
     if (token === "hf_expired") {
       fail(401, "", "Invalid credentials in Authorization header");
@@ -158,7 +162,11 @@ export async function startHubServer(repos: Readonly<Record<string, HubRepo>>): 
         return;
       }
       const recursive = url.searchParams.get("recursive") === "true" || url.searchParams.get("recursive") === "True";
-      const all = treeOf(repo, recursive, isLarge);
+      const all = treeOf(repo, recursive, isLarge, path.join("/"));
+      if (all.length === 0 && path.length > 0) {
+        fail(404, "EntryNotFound", `${path.join("/")} does not exist on "${revision}"`);
+        return;
+      }
       const from = Number(url.searchParams.get("cursor") ?? 0);
       const next = from + state.pageSize;
       url.searchParams.set("cursor", String(state.cursor?.(next) ?? next));
@@ -174,7 +182,7 @@ export async function startHubServer(repos: Readonly<Record<string, HubRepo>>): 
         return;
       }
       if (repo.gatedFor !== undefined && !repo.gatedFor.includes(token ?? "")) {
-        const said = `Access to model ${id} is restricted. You must have access to it and be authenticated to access it.`;
+        const said = `Access to ${isDataset ? "dataset" : "model"} ${id} is restricted. You must have access to it and be authenticated to access it.`;
         fail(token === undefined ? 401 : 403, "GatedRepo", said);
         return;
       }
@@ -185,7 +193,7 @@ export async function startHubServer(repos: Readonly<Record<string, HubRepo>>): 
         return void response.writeHead(302, { ...head, ...linked, location }).end();
       }
       const linked = { etag: `"${gitSha1(content)}"`, "x-linked-size": String(bytesOf(content).length) };
-      const location = `/api/resolve-cache/models/${id}/${repo.commit}/${file}`;
+      const location = `/api/resolve-cache/${isDataset ? id : `models/${id}`}/${repo.commit}/${file}`;
       return void response.writeHead(307, { ...head, ...linked, location }).end();
     }
     response.writeHead(404).end();
@@ -222,10 +230,14 @@ export async function silentUrl(): Promise<string> {
   return url;
 }
 
-function treeOf(repo: HubRepo, recursive: boolean, isLarge: (repo: HubRepo, path: string) => boolean): object[] {
-  const folders = new Set(Object.keys(repo.files).flatMap((path) => (path.includes("/") ? [path.slice(0, path.indexOf("/"))] : [])));
-  const rows = Object.entries(repo.files)
-    .filter(([path]) => recursive || !path.includes("/"))
+/** The rows of a folder's listing; `under` is the whole where it is empty. */
+function treeOf(repo: HubRepo, recursive: boolean, isLarge: (repo: HubRepo, path: string) => boolean, under: string): object[] {
+  const start = under === "" ? "" : `${under}/`;
+  const rest = (path: string): string => path.slice(start.length);
+  const below = Object.entries(repo.files).filter(([path]) => path.startsWith(start));
+  const folders = new Set(below.flatMap(([path]) => (rest(path).includes("/") ? [start + rest(path).split("/", 1).join("")] : [])));
+  const rows = below
+    .filter(([path]) => recursive || !rest(path).includes("/"))
     .map(([path, content]) => {
       const size = bytesOf(content).length;
       const lfs = isLarge(repo, path) ? { lfs: { oid: sha256(content), size, pointerSize: 130 } } : {};

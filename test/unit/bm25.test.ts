@@ -1,10 +1,11 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Bm25Search, matchExpression } from "../../src/search/bm25.ts";
 import { renderDocuments } from "../../src/search/documents.ts";
-import { readPassages } from "../../src/search/passages.ts";
+import { readPassages, type Passage } from "../../src/search/passages.ts";
 import { FileError } from "../../src/util/errors.ts";
 
 const corpus = [
@@ -84,6 +85,21 @@ describe("bm25", () => {
     expect(matchExpression("Capital of the capital")).toBe('"capital" OR "of" OR "the"');
   });
 
+  it("reads a corpus in parquet, and one that is packed", async () => {
+    const rows: Passage[] = [];
+    for await (const passage of readPassages(join(import.meta.dirname, "../fixtures/data/corpus.parquet"))) rows.push(passage);
+    expect(rows).toEqual([
+      { id: "a", title: "One", text: "one passage" },
+      { id: "b", text: "another" },
+    ]);
+    const packed = join(folder, "corpus.jsonl.gz");
+    await writeFile(packed, gzipSync(rows.map((row) => JSON.stringify(row)).join("\n")));
+    const engine = await Bm25Search.fromCorpus(packed, 1);
+    expect(engine.size).toBe(2);
+    expect((await engine.find("another"))[0]?.id).toBe("b");
+    await engine.close();
+  });
+
   it("reads a corpus line by line and names the line of a wrong row", async () => {
     const path = join(folder, "corpus.jsonl");
     await writeFile(path, `{"id": 1, "text": "one"}\n\n{"id": "2", "title": "Two", "contents": "two"}\n`);
@@ -100,6 +116,10 @@ describe("bm25", () => {
     await writeFile(path, "");
     await expect(Bm25Search.fromCorpus(path, 1)).rejects.toThrow("the corpus is empty");
     await expect(Bm25Search.fromCorpus(join(folder, "missing"), 1)).rejects.toThrow(FileError);
+    await writeFile(path, `\ufeff[{"id": 1, "text": "one"}, {"id": "1", "text": "again"}]`);
+    await expect(Bm25Search.fromCorpus(path, 1)).rejects.toThrow(
+      `${path}:1 (row 2): duplicate id; expected an id that occurs once, got "1", also in row 1`,
+    );
     await expect(Bm25Search.inMemory(corpus, 0)).rejects.toThrow("bm25.documents");
   });
 });

@@ -77,6 +77,22 @@ describe("a configuration", () => {
     expect(config.train).toMatchObject({ steps: 9, groupSize: 3, questionsPerStep: 64 });
   });
 
+  it("takes one file or a list of them, in YAML and as JSON on the command line", () => {
+    const file = yaml("data:\n  train: ['{package}/a.jsonl', b.parquet]\n  test: c.jsonl\n  corpus: d\n");
+    const others = needed.slice(0, 2).map(readOverride);
+    const { data } = resolveConfig([...readYaml(file), ...others]);
+    expect(data).toMatchObject({ train: ["a.jsonl", "b.parquet"], test: "c.jsonl" });
+    expect(configOf('data.train=["x y.jsonl", "z"]').data.train).toEqual(["x y.jsonl", "z"]);
+    expect(configOf("data.train=[x].jsonl").data.train).toBe("[x].jsonl");
+    expect(messageOf(() => configOf("data.train=[]"))).toContain(
+      "argument data.train=[]: wrong value for data.train; expected a path, or a list of paths, or null, got []",
+    );
+    expect(messageOf(() => resolveConfig([...readYaml(yaml("data:\n  train: [a, 3]\n")), ...others]))).toMatch(
+      /a\.yaml:2:3: wrong value for data\.train; expected a path, or a list of paths, or null, got \["a",3\]/,
+    );
+    expect(printConfig(configOf('data.train=["a", "b"]'))).toContain("  train:\n    - a\n    - b\n");
+  });
+
   it("starts from the file named by `extends`", () => {
     yaml("train: { steps: 7, groupSize: 3 }\n", "base.yaml");
     const config = resolveConfig([...readYaml(yaml("extends: base.yaml\ntrain: { steps: 8 }\n")), ...needed.map(readOverride)]);

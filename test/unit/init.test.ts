@@ -8,7 +8,7 @@ import { findAnswers, Left, type Answers } from "../../src/commands/init/answers
 import { ConfigFile } from "../../src/commands/init/config-file.ts";
 import { exampleCorpus, exampleQuestions, questionRows, shareOut } from "../../src/commands/init/data-files.ts";
 import { packageFolder, readYaml, resolveConfig } from "../../src/config/index.ts";
-import { parseQuestions } from "../../src/data/questions.ts";
+import { loadQuestions } from "../../src/data/questions.ts";
 import { Bm25Search } from "../../src/search/bm25.ts";
 
 let folder: string;
@@ -26,7 +26,7 @@ describe("the configuration that zerosearch init writes", () => {
   it("is the preset with the answers in it, resolves, and says of every value why it is so", () => {
     const file = project({ "gpu-memory": "12" });
     const preset = resolveConfig(readYaml(join(packageFolder, "configs", "qwen2.5-0.5b-lora.yaml")));
-    expect(file.config()).toEqual({ ...preset, name: "mine", device: { ...preset.device, memoryGiB: 12 }, data });
+    expect(file.config()).toEqual({ ...preset, name: "mine", device: { ...preset.device, memoryGiB: 12 }, data: { ...preset.data, ...data } });
     const lines = file.text.split("\n");
     expect(lines.filter((line) => /^ +\w+: \S/.test(line) && !line.includes(" # "))).toEqual([]);
     expect(file.text.match(/zerosearch init/g)).toHaveLength(1);
@@ -97,7 +97,9 @@ describe("the data that zerosearch init writes", () => {
     );
     for (const [part, questions] of Object.entries(parts)) {
       expect(questions).toHaveLength(3);
-      expect(parseQuestions(questionRows(questions), part)).toEqual(questions);
+      const file = join(folder, `${part}.jsonl`);
+      writeFileSync(file, questionRows(questions));
+      expect(await loadQuestions(file)).toEqual(questions);
       for (const { question: text, goldenAnswers } of questions) {
         const [best] = await bm25.find(text);
         expect(best!.text.toLowerCase()).toContain(goldenAnswers[0]!.toLowerCase());

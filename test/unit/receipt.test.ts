@@ -109,6 +109,11 @@ describe("a receipt", () => {
       "data.corpus=not/there.jsonl",
     ];
     const config = resolveConfig(settings.map(readOverride));
+    expect(
+      portable({ ...config, data: { ...config.data, train: ["/elsewhere", "checkpoints/quickstart/world/train.jsonl"] } }),
+    ).toMatchObject({
+      data: { train: ["/elsewhere", "{package}/checkpoints/quickstart/world/train.jsonl"] },
+    });
     expect(portable(config)).toEqual({ ...config, model: { ...config.model, policy: "{package}/checkpoints/quickstart/policy" } });
     expect(config.model.policy).toMatch(/checkpoints.quickstart.policy$/);
   });

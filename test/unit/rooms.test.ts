@@ -56,7 +56,7 @@ const rooms: Readonly<Record<string, Room>> = {
   rl: { imports: ["nn", "ops", "tensor"], browser: true },
   generate: { imports: ["nn", "ops", "tensor"], browser: true },
   text: { imports: [], browser: true },
-  search: { imports: ["generate", "text"], touches: ["fetch"] },
+  search: { imports: ["data", "generate", "text"], touches: ["fetch"] },
   agent: { imports: ["search", "generate", "text"], browser: true },
   /** Methods, engines and question sets in, rows and judged records out: nothing of a run. */
   evaluation: { imports: ["agent", "search", "data", "log"] },
