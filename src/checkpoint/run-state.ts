@@ -123,11 +123,12 @@ export async function latestCheckpoint(folder: string): Promise<Checkpoint | nul
 }
 
 /**
- * Opens one state and checks size and SHA-256 of every file.
+ * Opens one state and checks size and SHA-256 of every file, or of those that are named so.
  * @throws FileError for a missing, truncated, changed or foreign file.
  */
-export async function openCheckpoint(folder: string): Promise<Checkpoint> {
-  for (const [name, { bytes, sha256 }] of Object.entries(await readManifest(folder))) {
+export async function openCheckpoint(folder: string, names = /^/): Promise<Checkpoint> {
+  const files = Object.entries(await readManifest(folder)).filter(([name]) => names.test(name));
+  for (const [name, { bytes, sha256 }] of files) {
     const file = join(folder, name);
     const wrong = (what: string, expected?: string, got?: string): FileError => new FileError({ where: file, what, expected, got });
     if (!(await exists(file))) throw wrong("is missing from the saved state");
@@ -136,8 +137,12 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
     const hash = await hashFile(file);
     if (hash !== sha256) throw wrong("is damaged: its content changed since it was saved", `SHA-256 ${sha256}`, hash);
   }
-  const state = await readJson(join(folder, STATE), stateSchema, "a saved state", readsVersion);
-  return { folder, state, part: (name) => join(folder, name) };
+  return { folder, state: await readRunState(folder), part: (name) => join(folder, name) };
+}
+
+/** Where the run stands that a state was saved of; none of its files is looked at. @throws FileError */
+export function readRunState(folder: string): Promise<RunState> {
+  return readJson(join(folder, STATE), stateSchema, "a saved state", readsVersion);
 }
 
 async function readManifest(folder: string): Promise<z.infer<typeof manifestSchema>["files"]> {

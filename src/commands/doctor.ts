@@ -139,7 +139,11 @@ const withoutRelaxedSimd: Finding = {
 };
 
 async function checkAlone(name: string, adapter: string | undefined, quick: boolean): Promise<Check> {
-  const options = { wasm: {}, openblas: { blas: "openblas" }, webgpu: { device: "webgpu", adapter, selfTest: !quick } } as const;
+  const options = {
+    wasm: {},
+    openblas: { blas: "openblas" },
+    webgpu: { device: "webgpu", adapter, selfTest: !quick, noise: true },
+  } as const;
   if (!Object.hasOwn(options, name))
     throw new ConfigError({ where: "--check", what: "wrong value", expected: Object.keys(options).join(", "), got: name });
   const { state, text, hint } = await selfTest(options[name as keyof typeof options]);

@@ -8,6 +8,7 @@ import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
 import { evaluationFile, judgedFile, judgeSettings } from "../run/judge.ts";
+import { policyOfRun, startOfRun, type FoundPolicy } from "../run/find-policy.ts";
 import { openTest } from "../run/run-data.ts";
 import { Closing } from "../setup/closing.ts";
 import { simulatorPositions } from "../setup/open-agents.ts";
@@ -23,7 +24,14 @@ const spec: ArgumentSpec = {
   program: "zerosearch evaluate",
   summary: "Judges a policy on test questions, greedy, with a real search engine, beside direct answers and RAG with the same model.",
   options: {
-    config: { value: "FILE", doc: "YAML file as for training (configs/quickstart.yaml where it is left out)." },
+    config: {
+      value: "FILE",
+      doc: "YAML file as for training (configs/quickstart.yaml where it is left out); a run's own config.yaml is as --run.",
+    },
+    run: {
+      value: "NAME",
+      doc: "Judges what this run left, its best state or else its newest, with its own configuration; with --when before, what it started from.",
+    },
     device: { value: "KIND", doc: "Short for device.kind=KIND." },
     when: { value: "WHEN", doc: "What the rows say of the policy: before or after training (after)." },
     json: { value: "FILE", doc: "Writes the rows there, as evaluation.json of a run." },
@@ -41,25 +49,32 @@ export async function main(argv: readonly string[]): Promise<void> {
   const { options, settings } = read;
   const device = options.get("device");
   const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
-  const config = resolveConfig([...readYaml(options.get("config") ?? packagedConfig("quickstart")), ...overrides], "evaluate");
   const when = options.get("when") ?? "after";
   if (when !== "before" && when !== "after") {
     throw new ConfigError({ where: "--when", what: "wrong value", expected: "before or after", got: when });
   }
-  sayBase(options);
-  await untilInterrupted(async (signal) =>
-    evaluate((await locateData(config, { signal })).opened, { when, json: options.get("json"), out: options.get("out"), signal }),
-  );
+  const file = options.get("config");
+  const wish = { run: options.get("run"), file, overrides, purpose: "evaluate" } as const;
+  const left = when === "after" ? await policyOfRun(wish) : null;
+  const ofRun = left?.config ?? startOfRun(wish);
+  if (ofRun === null) sayBase(options);
+  const config = ofRun ?? resolveConfig([...readYaml(file ?? packagedConfig("quickstart")), ...overrides], "evaluate");
+  await untilInterrupted(async (signal) => {
+    const { opened } = await locateData(config, { signal });
+    await evaluate(opened, { left, when, json: options.get("json"), out: options.get("out"), signal });
+  });
 }
 
 interface Wanted {
+  /** What a run left, where a run is judged after training. */
+  readonly left: FoundPolicy | null;
   readonly when: When;
   readonly json: string | undefined;
   readonly out: string | undefined;
   readonly signal: AbortSignal;
 }
 
-async function evaluate(config: Config, { when, json, out, signal }: Wanted): Promise<void> {
+async function evaluate(config: Config, { left, when, json, out, signal }: Wanted): Promise<void> {
   const closing = new Closing();
   await closing.after(async () => {
     const questions = await openTest(config, say);
@@ -70,7 +85,8 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
     const opened = await openPolicy(config, { simulatorPositions: positions, closing });
     const { policy, simulator, generator } = opened;
     const { model, lora, seed, evaluation } = config;
-    say(`policy ${model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`} | seed ${seed}`);
+    const named = `${model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`}`;
+    say(`policy ${left?.text ?? named} | seed ${seed}`);
     if (simulator !== null) await engines.add(config, generator, simulator, closing);
     if (method.searches !== false && evaluation.robustness && engines.simulate === null)
       say("no simulator is configured: how the policy takes useless documents is not measured");
@@ -82,7 +98,8 @@ async function evaluate(config: Config, { when, json, out, signal }: Wanted): Pr
     await prepareDevice(opened.device, config, opened, { trains: false });
     const log = out === undefined ? null : closing.add(openJudged(out), (one) => one.close());
     const onJudged = (row: JudgedRow): void => log?.append([row]);
-    const judged = await judge({ ...settings, questions, context, when, step: null, onJudged, signal });
+    const step = left?.step ?? null;
+    const judged = await judge({ ...settings, questions, context, when, step, onJudged, signal });
     log?.sync();
     say(evaluationText([judged], questions, context.rules));
     for (const to of [json, ...(out === undefined ? [] : [join(out, evaluationFile)])])

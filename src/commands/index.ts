@@ -1,4 +1,5 @@
 /** The programs of this package and how they are started: `npx zerosearch <command>`, `node train.js` for `train`. */
+import { readFileSync } from "node:fs";
 import { nearest } from "../config/nearest.ts";
 import { untilIdle } from "./program.ts";
 import { tellEnd, watchOutput } from "./stops.ts";
@@ -23,6 +24,8 @@ export const commands: readonly Command[] = [
     summary: "Writes a configuration and data files for questions of your own.",
     load: () => import("./init.ts"),
   },
+  { name: "ask", summary: "Answers a question of yours with the policy that was trained last.", load: () => import("./ask.ts") },
+  { name: "runs", summary: "Lists the runs, compares them, removes one.", load: () => import("./runs.ts") },
   { name: "evaluate", summary: "Judges a policy on test questions with a real search engine.", load: () => import("./evaluate.ts") },
   {
     name: "reproduce",
@@ -44,6 +47,11 @@ export async function run(argv: readonly string[]): Promise<void> {
   const [name = "--help", ...rest] = argv;
   if (name === "--help" || name === "-h" || name === "help") {
     process.stdout.write(overview());
+    return;
+  }
+  // Also after a command: that is what `node train.js --version` comes to.
+  if (name === "--version" || (rest.length === 1 && rest[0] === "--version")) {
+    process.stdout.write(versionLine());
     return;
   }
   const command = commands.find((one) => one.name === name);
@@ -69,5 +77,11 @@ export async function run(argv: readonly string[]): Promise<void> {
 function overview(): string {
   const width = Math.max(...commands.map((command) => command.name.length));
   const rows = commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`);
-  return `Usage: zerosearch <command> [options]\n\n${rows.join("\n")}\n\nzerosearch <command> --help says more.\n`;
+  return `Usage: zerosearch <command> [options]\n\n${rows.join("\n")}\n\nzerosearch <command> --help says more; --version names this one.\n`;
+}
+
+function versionLine(): string {
+  // src/commands/ and dist/commands/ lie equally deep
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { readonly version: string };
+  return `zerosearch ${version}, Node ${process.version}, ${process.platform} ${process.arch}\n`;
 }

@@ -15,7 +15,10 @@ export interface ArgumentSpec {
   readonly summary: string;
   /** By name, without the dashes. `help` is always there. */
   readonly options: Readonly<Record<string, OptionSpec>>;
-  /** Names of plain words, in order, for the help page; `[NAME]` may be left out. None: words that are no settings are an error. */
+  /**
+   * Names of plain words, in order, for the help page; `[NAME]` may be left out, and of a last `[NAME ...]` there may be any number. None:
+   * words that are no settings are an error.
+   */
   readonly words?: readonly string[];
   /** Whether `key=value` settings are taken. */
   readonly settings?: boolean;
@@ -55,8 +58,8 @@ export function parseArguments(argv: readonly string[], spec: ArgumentSpec): Arg
         options.set(name, isValue ? next : "");
         if (isValue) i++;
       }
-    } else if (spec.settings === true && argument.includes("=")) settings.push(argument);
-    else if (words.length < (spec.words?.length ?? 0)) words.push(argument);
+    } else if (spec.settings === true && isSetting(argument, spec)) settings.push(argument);
+    else if (words.length < (spec.words?.length ?? 0) || spec.words?.at(-1)?.includes("...") === true) words.push(argument);
     else {
       const hint = `${spec.settings === true ? `settings are written key=value; ` : ""}see ${spec.program} --help`;
       throw new ConfigError({ where: `argument ${argument}`, what: "is not understood", hint });
@@ -85,6 +88,11 @@ function unknownOption(spec: ArgumentSpec, argument: string, name: string, known
   if (spec.settings === true && guess === undefined && (name.includes(".") || argument.includes("=")))
     hint = `settings are written without dashes: ${argument.replace(/^-+/, "")}`;
   return new ConfigError({ where: `argument ${argument}`, what: "unknown option", hint });
+}
+
+/** Where words are taken, one with white space before its `=` is a word: a question may hold an equation. */
+function isSetting(argument: string, { words = [] }: ArgumentSpec): boolean {
+  return argument.includes("=") && (words.length === 0 || /^[^\s=]*=/.test(argument));
 }
 
 function splitAt(text: string, mark: string): [string, string | undefined] {

@@ -7,14 +7,16 @@ import { findKey, valueAt } from "./keys.ts";
 import type { Config } from "./schema.ts";
 
 /** What a configuration is for. */
-export type Purpose = "train" | "evaluate";
+export type Purpose = "train" | "evaluate" | "ask";
 
 /**
- * The search engines that are asked: in training, in judging, and a simulator that is given to see how the policy takes noise.
+ * The search engines that are asked: in training, in judging, and a simulator that is given to see how the policy takes noise. A user's own
+ * question is asked with the one that judges, but for a simulator, which would need its answer.
  * @param searches - whether the method asks any; one that is a module does, as far as its name tells
  */
 export function enginesUsed(config: Config, purpose: Purpose, searches = searchesByName(config.rollout.method)): string[] {
   const { search, evaluation, data, train, simulator } = config;
+  if (purpose === "ask") return searches && evaluation.engine !== "simulated" ? [evaluation.engine] : [];
   const trains = searches && purpose === "train";
   const validates = trains && data.validation !== null && train.validateEvery > 0;
   // One of the baselines is RAG.
@@ -32,7 +34,7 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   const { device, rollout, train, data, curriculum, model, algorithm, simulator } = config;
   const mistakes: ConfigError[] = [];
   // Judging obeys no setting of training.
-  const judging = purpose === "evaluate";
+  const judging = purpose !== "train";
   const need = (right: boolean, key: string, what: string, expected: string, hint?: string): void => {
     if (right) return;
     const given = valueAt(config, key);
@@ -70,6 +72,8 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   const asked = judging || data.train !== null;
   need(asked, "data.train", "is missing", "a path", "Give it in a file (--config FILE) or as data.train=...");
   const engines = enginesUsed(config, purpose);
+  const real = purpose !== "ask" || config.evaluation.engine !== "simulated";
+  need(real, "evaluation.engine", "is told the right answer, which nobody has given", "a real engine, such as bm25 over data.corpus");
   const { path, endpoint, adapter } = simulator;
   const one = "one of them: a model in this process, or a server";
   need(path === null || endpoint === null, "simulator.path", "and simulator.endpoint are both given", one);

@@ -37,12 +37,17 @@ export function claimRunName({ runs, checkpoints }: Pick<Config["output"], "runs
 export function newestRunName(folder: string, name: string): string {
   const names = existsSync(folder) ? readdirSync(folder) : [];
   const counts = names
-    .filter((one) => one === name || (one.startsWith(`${name}-`) && /^\d+$/.test(one.slice(name.length + 1))))
+    .filter((one) => isCalled(one, name))
     .filter((one) => existsSync(join(folder, one, runConfigFile)))
     .map((one) => (one === name ? 1 : Number(one.slice(name.length + 1))));
   if (counts.length === 0) throw noSuchRun(folder, name);
   const newest = Math.max(...counts);
   return newest === 1 ? name : `${name}-${newest}`;
+}
+
+/** Whether a run is `name` or `<name>-<count>`. */
+export function isCalled(run: string, name: string): boolean {
+  return run === name || (run.startsWith(`${name}-`) && /^\d+$/.test(run.slice(name.length + 1)));
 }
 
 export function noSuchRun(folder: string, name: string): ConfigError {

@@ -2,6 +2,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { DeviceError } from "../util/errors.ts";
 import type { DawnOptions } from "./options.ts";
+import { loudly, openQuietly, type Quietly } from "./quiet.ts";
 
 /** Dawn's own switches. Subgroup matrices are unsafe by its book; NVIDIA drivers below 615 hide f16 without the second. */
 const toggles = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model";
@@ -15,7 +16,8 @@ export function dawnFlags({ backend, adapter }: DawnOptions = {}): string[] {
 }
 
 /**
- * Starts Dawn once per set of options. Its warnings go to stderr.
+ * Starts Dawn once per set of options. What it and the drivers that it tries say on the way to a device is for `zerosearch doctor`, which
+ * asks in processes of its own: here nobody hears it unless `noise` is asked for.
  * @throws DeviceError if the package has no binary for this platform, or refuses to start.
  */
 export async function dawn(options: DawnOptions = {}): Promise<GPU> {
@@ -25,7 +27,11 @@ export async function dawn(options: DawnOptions = {}): Promise<GPU> {
   if (known !== undefined) return known;
   try {
     const { create } = await import("webgpu");
-    const gpu = create(flags);
+    const quietly = options.noise === true ? loudly : await openQuietly();
+    const gpu = silent(
+      quietly(() => create(flags)),
+      quietly,
+    );
     instances.set(key, gpu);
     return gpu;
   } catch (cause) {
@@ -39,6 +45,19 @@ export async function dawn(options: DawnOptions = {}): Promise<GPU> {
       { cause },
     );
   }
+}
+
+/** Adapters and devices are asked for without noise: Dawn looks through all drivers before the call returns. */
+function silent(gpu: GPU, quietly: Quietly): GPU {
+  const requestAdapter = gpu.requestAdapter.bind(gpu);
+  gpu.requestAdapter = async (options) => {
+    const adapter = await quietly(() => requestAdapter(options));
+    if (adapter === null) return null;
+    const requestDevice = adapter.requestDevice.bind(adapter);
+    adapter.requestDevice = (descriptor) => quietly(() => requestDevice(descriptor));
+    return adapter;
+  };
+  return gpu;
 }
 
 /** All of kernels/wgsl/, by stem. */

@@ -12,6 +12,8 @@ export interface DawnOptions {
   readonly backend?: "null" | "vulkan" | "metal" | "d3d12" | undefined;
   /** Part of an adapter's name, where there are several; the first that contains it is taken. Identical GPUs cannot be told apart. */
   readonly adapter?: string | undefined;
+  /** Lets what Dawn and the drivers that it tries say on stderr be heard; nothing of it is unless given. */
+  readonly noise?: boolean | undefined;
 }
 
 /** Options of all devices; those of one are ignored by the others. */

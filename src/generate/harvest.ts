@@ -51,6 +51,7 @@ export function takeRow(active: ActiveRequest, { steps, rows, ids, logProbs, sta
       got: String(status[r]),
     });
   }
+  active.request.onSampled?.();
   return code;
 }
 

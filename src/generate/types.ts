@@ -38,6 +38,8 @@ export interface GenerateRequest {
   readonly stop: StopTable;
   readonly maxNewTokens: number;
   readonly sampling: SamplingSettings;
+  /** Called whenever ids that were sampled have been added to the sequence. */
+  readonly onSampled?: (() => void) | undefined;
 }
 
 export interface Generated {

@@ -3,6 +3,7 @@ import { realpath } from "node:fs/promises";
 import { enginesUsed, type Config } from "../config/index.ts";
 import { keys, valueAt, withValue } from "../config/keys.ts";
 import type { FoundModel, ModelKind } from "../hub/find-model.ts";
+import type { TextStream } from "../log/progress.ts";
 import { findShown } from "./download-progress.ts";
 import type { LocatedModel, LocatedModels } from "./model-roles.ts";
 
@@ -30,7 +31,9 @@ export interface ModelsNeeded {
 }
 
 /** With a bar for what is downloaded; of a model that is the Hub's, a line says which commit is used. */
-const show: Find = (source, where, kind) => findShown(source, { where, kind }, undefined, `${where} `);
+export function showOn(stream?: TextStream): Find {
+  return (source, where, kind) => findShown(source, { where, kind }, stream, `${where} `);
+}
 
 /** Keys of LoRA adapters; other models are whole ones. */
 const adapterKeys: readonly string[] = ["lora.from", "simulator.adapter"];
@@ -39,7 +42,7 @@ const adapterKeys: readonly string[] = ["lora.from", "simulator.adapter"];
 export async function locateConfigModels(
   config: Config,
   { trains = true, simulates = enginesUsed(config, "train").includes("simulated") }: ModelsNeeded = {},
-  find: Find = show,
+  find: Find = showOn(),
 ): Promise<ConfigModels> {
   const located = new Map<string, LocatedModel>();
   let opened = config;

@@ -2,7 +2,7 @@
 import type { Config } from "../config/index.ts";
 import { promptSet } from "../data/prompt-set.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
-import { steadyClock } from "../log/progress.ts";
+import { steadyClock, type TextStream } from "../log/progress.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
 import { engineKind } from "../search/engines.ts";
 import type { Engine } from "../search/search-engine.ts";
@@ -15,18 +15,23 @@ import { callOwn } from "../util/own-code.ts";
 
 export class Engines {
   /** Where engines tell what a person should know. */
-  say: (text: string) => void = (text) => process.stdout.write(`${text}\n`);
+  say: (text: string) => void;
   readonly #opened = new Map<string, OpenedEngine>();
   /** Named by the configuration, and not used. */
   readonly #idle = new Map<string, Engine>();
+
+  /** None is open yet. */
+  constructor(stream: TextStream = process.stdout) {
+    this.say = (text) => void stream.write(`${text}\n`);
+  }
 
   /**
    * @internal Opens those that are used (`enginesUsed`), but for engines that run on a model of this process, which `add` opens: what is wrong with the others is
    * told before gigabytes are loaded. `closing` closes them.
    * @throws as `EngineKind.open` and `loadModule`
    */
-  static async open(config: Config, used: readonly string[], closing: Closing): Promise<Engines> {
-    const opened = new Engines();
+  static async open(config: Config, used: readonly string[], closing: Closing, stream: TextStream = process.stdout): Promise<Engines> {
+    const opened = new Engines(stream);
     for (const name of [config.search.engine ?? "none", config.evaluation.engine])
       if (!used.includes(name)) opened.#idle.set(name, idleEngine(name));
     for (const name of used) if (!runsHere(config, name)) await opened.#open(config, name, closing);

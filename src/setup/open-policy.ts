@@ -3,9 +3,10 @@ import type { AgentContext } from "../agent/methods/method.ts";
 import type { Config } from "../config/index.ts";
 import type { Device } from "../device/device.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
+import type { TextStream } from "../log/progress.ts";
 import type { Engine } from "../search/search-engine.ts";
 import { Closing } from "./closing.ts";
-import { locateConfigModels } from "./locate-models.ts";
+import { locateConfigModels, showOn } from "./locate-models.ts";
 import { copiesOf, type WeightsPlan } from "./model-roles.ts";
 import { evaluationContext, openGenerator, trainingContext } from "./open-agents.ts";
 import { openDevice } from "./open-device.ts";
@@ -19,6 +20,8 @@ export interface OpenPolicyOptions {
   readonly simulatorPositions?: number | null;
   /** Told what is about to be loaded, with folders in place of Hub ids: to refuse it. */
   readonly check?: (config: Config, device: Device) => Promise<void>;
+  /** @internal Where it is said which device and models are taken: stdout unless given. */
+  readonly stream?: TextStream;
   /** @internal Where what is opened is to be closed, in place of `close`. */
   readonly closing?: Closing;
 }
@@ -41,10 +44,14 @@ export interface OpenedPolicy extends Models {
  * @throws ConfigError, FileError, DeviceError: whatever is wrong with what the configuration names.
  */
 export async function openPolicy(config: Config, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
-  const { trains = false, simulatorPositions = null, check, closing = new Closing() } = options;
+  const { trains = false, simulatorPositions = null, check, stream = process.stdout, closing = new Closing() } = options;
   try {
-    const { located, opened, pinned } = await locateConfigModels(config, { trains, simulates: simulatorPositions !== null });
-    const device = closing.add<Device>(await openDevice(config.device), (one) => one.destroy());
+    const { located, opened, pinned } = await locateConfigModels(
+      config,
+      { trains, simulates: simulatorPositions !== null },
+      showOn(stream),
+    );
+    const device = closing.add<Device>(await openDevice(config.device, (line) => stream.write(`${line}\n`)), (one) => one.destroy());
     await check?.(opened, device);
     const copies = copiesOf(opened, located, { simulatorPositions: simulatorPositions ?? 0, trains });
     const models = await openOn(device, opened, copies, closing);

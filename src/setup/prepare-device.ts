@@ -8,7 +8,7 @@ import { rowsFor } from "../generate/decode-rows.ts";
 import { BatchGenerator } from "../generate/scheduler.ts";
 import { compileTextStops } from "../generate/stop-automaton.ts";
 import type { GenerateRequest, SamplingSettings, Sequence, TrajectoryKey } from "../generate/types.ts";
-import { Progress } from "../log/progress.ts";
+import { Progress, type TextStream } from "../log/progress.ts";
 import { Decoder } from "../nn/decoder.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import type { Trajectory } from "../rl/trajectory.ts";
@@ -45,12 +45,12 @@ export async function prepareDevice(
   device: Device,
   config: Config,
   models: PreparedModels,
-  { trains }: { readonly trains: boolean },
+  { trains, stream = process.stdout }: { readonly trains: boolean; readonly stream?: TextStream },
 ): Promise<void> {
   if (device.prepare === undefined) return;
   let progress: Progress | null = null;
   await device.prepare(modelProgram(config, models, { trains }), (done, total) => {
-    progress ??= new Progress({ label: "compiling kernels", total, unit: "kernels", plainInterval: 2000 });
+    progress ??= new Progress({ label: "compiling kernels", total, unit: "kernels", plainInterval: 2000, stream });
     progress.update(done);
   });
   // Assigned in the callback, which the compiler does not see.

@@ -26,7 +26,12 @@ describe("the configuration that zerosearch init writes", () => {
   it("is the preset with the answers in it, resolves, and says of every value why it is so", () => {
     const file = project({ "gpu-memory": "12" });
     const preset = resolveConfig(readYaml(join(packageFolder, "configs", "qwen2.5-0.5b-lora.yaml")));
-    expect(file.config()).toEqual({ ...preset, name: "mine", device: { ...preset.device, memoryGiB: 12 }, data: { ...preset.data, ...data } });
+    expect(file.config()).toEqual({
+      ...preset,
+      name: "mine",
+      device: { ...preset.device, memoryGiB: 12 },
+      data: { ...preset.data, ...data },
+    });
     const lines = file.text.split("\n");
     expect(lines.filter((line) => /^ +\w+: \S/.test(line) && !line.includes(" # "))).toEqual([]);
     expect(file.text.match(/zerosearch init/g)).toHaveLength(1);

@@ -1,0 +1,179 @@
+#!/usr/bin/env node
+/**
+ * `npm run smoke`: the quickstart in few steps, to see that everything works; further arguments are the trainer's.
+ *
+ * `npm run smoke -- --all`: one step or one question of everything there is: every configuration that needs no download, every method,
+ * engine and command, read from their tables. One that is new must have its smoke here, or it fails. Settings (`device.kind=webgpu`) go to
+ * all that take some. Exit code 1 where anything failed.
+ */
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { start } from "../bin/start.js";
+
+const root = fileURLToPath(new URL("../", import.meta.url));
+const configs = join(root, "configs");
+/** Milliseconds that one program may take. */
+const patience = 300_000;
+
+const small = [
+  "train.steps=1",
+  "train.questionsPerStep=2",
+  "train.groupSize=2",
+  "train.updatesPerStep=1",
+  "evaluation.questions=1",
+  "evaluation.validationQuestions=1",
+  "evaluation.baselines=false",
+  "evaluation.robustness=false",
+  "evaluation.bootstrapSamples=100",
+];
+/** The run that the commands are tried on. */
+const run = "smoked";
+const policy = join(root, "checkpoints", "quickstart", "policy");
+const oneQuestion = ["evaluate", "--config", join(configs, "quickstart.yaml"), ...small];
+
+/** By name: the arguments of a program that asks the engine one question. */
+const engineSmokes = {
+  simulated: [...oneQuestion, "evaluation.engine=simulated"],
+  bm25: [...oneQuestion, "evaluation.engine=bm25"],
+};
+
+/** By name: arguments after the command, or why it is left out. In this order. */
+const commandSmokes = {
+  train: { args: ["--config", join(configs, "smoke.yaml"), ...small, `name=${run}`] },
+  evaluate: { args: ["--run", run, ...small] },
+  ask: { args: ["--run", run, "What is the capital of France?", "--json"] },
+  runs: { args: ["list", "--json"], settings: false },
+  reproduce: { args: [join("runs", run, "receipt.json"), "--steps", "1"] },
+  export: { args: ["--from", policy, "--to", "exported", "--dtype", "bf16"], settings: false },
+  init: { args: ["mine", "--yes", "--model", policy], settings: false },
+  quickstart: { leftOut: "builds models for an hour" },
+  doctor: { args: [], settings: false },
+  download: { leftOut: "needs the network" },
+};
+
+/** @typedef {{ part: string, name: string, args?: string[], leftOut?: string, wrong?: string }} Smoke */
+
+if (process.argv.includes("--all")) await smokeAll(process.argv.slice(2).filter((one) => one !== "--all"));
+else await start("npm run smoke", ["train", "--config", join(relative(process.cwd(), configs), "smoke.yaml"), ...process.argv.slice(2)]);
+
+async function smokeAll(settings) {
+  const { formatTable } = await inside("log/table");
+  const folder = mkdtempSync(join(tmpdir(), "zerosearch-smoke-"));
+  const rows = [];
+  const begun = performance.now();
+  for (const smoke of [
+    ...(await commands(settings)),
+    ...(await presets(settings)),
+    ...(await methods(settings)),
+    ...(await engines(settings)),
+  ]) {
+    const from = performance.now();
+    const done = await tried(smoke, folder);
+    rows.push({ ...smoke, ...done, seconds: (performance.now() - from) / 1000 });
+    console.log(`${smoke.part} ${smoke.name}: ${done.result}`);
+  }
+  rmSync(folder, { recursive: true, force: true });
+  const columns = ["part", "name", "result", "seconds", "why"];
+  const shown = rows.map((row) => ({ ...row, seconds: row.args === undefined ? null : row.seconds.toFixed(1) }));
+  console.log(
+    `\n${formatTable(
+      columns.map((title) => ({ title, value: (row) => row[title] })),
+      shown,
+    )}`,
+  );
+  const of = (result) => rows.filter((row) => row.result === result).length;
+  const seconds = (performance.now() - begun) / 1000;
+  console.log(`\n${of("ok")} ok, ${of("failed")} failed, ${of("left out")} left out, in ${seconds.toFixed(0)} s`);
+  process.exitCode = of("failed") > 0 ? 1 : 0;
+}
+
+/** @returns {Promise<Smoke[]>} those without a smoke too */
+async function commands(settings) {
+  const { commands: table } = await inside("commands/index");
+  const smokes = Object.entries(commandSmokes).map(([name, { args, leftOut, settings: takes = true }]) => ({
+    part: "command",
+    name,
+    ...(args === undefined ? { leftOut } : { args: [name, ...args, ...(takes ? settings : [])] }),
+  }));
+  return completed(
+    "command",
+    table.map(({ name }) => name),
+    smokes,
+  );
+}
+
+/** @returns {Promise<Smoke[]>} */
+async function presets(settings) {
+  const { readYaml, resolveConfig } = await inside("config/index");
+  const { keys, valueAt } = await inside("config/keys");
+  const files = readdirSync(configs, { recursive: true, encoding: "utf8" }).filter(
+    (file) => /\.yaml$/.test(file) && !/^prompts\b/.test(file),
+  );
+  return files.sort().map((file) => {
+    const smoke = { part: "configuration", name: file };
+    try {
+      const config = resolveConfig(readYaml(join(configs, file)));
+      const absent = keys
+        .filter(({ model }) => model)
+        .map(({ key }) => valueAt(config, key))
+        .find((value) => value !== null && !existsSync(value));
+      if (absent !== undefined) return { ...smoke, leftOut: `${absent} is to be downloaded` };
+      if (config.simulator.endpoint !== null) return { ...smoke, leftOut: `needs a server at ${config.simulator.endpoint}` };
+      const name = file.replace(/\W+/g, "-");
+      return { ...smoke, args: ["train", "--config", join(configs, file), ...small, `name=${name}`, ...settings] };
+    } catch (error) {
+      return { ...smoke, wrong: error.message.split("\n")[0] };
+    }
+  });
+}
+
+/** @returns {Promise<Smoke[]>} */
+async function methods(settings) {
+  const { methods: table } = await inside("agent/methods/index");
+  return Object.keys(table).map((name) => ({ part: "method", name, args: [...oneQuestion, `rollout.method=${name}`, ...settings] }));
+}
+
+/** @returns {Promise<Smoke[]>} those without a smoke too */
+async function engines(settings) {
+  const { engines: table } = await inside("search/engines");
+  const smokes = Object.entries(engineSmokes).map(([name, args]) => ({ part: "engine", name, args: [...args, ...settings] }));
+  return completed("engine", Object.keys(table), smokes);
+}
+
+/** Adds what has no smoke, as a failure, and what is gone. */
+function completed(part, names, smokes) {
+  const without = names.filter((name) => !smokes.some((one) => one.name === name));
+  return [
+    ...smokes.map((smoke) =>
+      names.includes(smoke.name) ? smoke : { part, name: smoke.name, wrong: "scripts/smoke.js has a smoke for it, but there is none" },
+    ),
+    ...without.map((name) => ({ part, name, wrong: "has no smoke: give it one in scripts/smoke.js" })),
+  ];
+}
+
+async function tried({ args, leftOut, wrong }, folder) {
+  if (wrong !== undefined) return { result: "failed", why: wrong };
+  if (args === undefined) return { result: "left out", why: leftOut };
+  const { code, signal, stderr } = await program(args, folder);
+  if (code === 0) return { result: "ok", why: null };
+  const said = stderr.split("\n").find((line) => line.trim() !== "") ?? "";
+  const end = signal === null ? `exit code ${code}` : `ended by ${signal}, after ${patience / 1000} s at most`;
+  return { result: "failed", why: `${end}: ${said}` };
+}
+
+function program(args, cwd) {
+  return new Promise((resolve, reject) => {
+    const words = [join(root, "bin", "zerosearch.js"), ...args];
+    const child = spawn(process.execPath, words, { cwd, stdio: ["ignore", "ignore", "pipe"], timeout: patience, killSignal: "SIGKILL" });
+    let stderr = "";
+    child.stderr.setEncoding("utf8").on("data", (text) => (stderr += text));
+    child.on("error", reject).on("close", (code, signal) => resolve({ code, signal, stderr }));
+  });
+}
+
+function inside(name) {
+  return import(new URL(`../dist/${name}.js`, import.meta.url).href);
+}
