@@ -48,6 +48,9 @@ const commandSmokes = {
   runs: { args: ["list", "--json"], settings: false },
   reproduce: { args: [join("runs", run, "receipt.json"), "--steps", "1"] },
   export: { args: ["--from", policy, "--to", "exported", "--dtype", "bf16"], settings: false },
+  sft: {
+    args: [`model.policy=${policy}`, `sft.data=${join(root, "examples", "tuning.jsonl")}`, "sft.tokensPerUpdate=64", "--to", "tuned"],
+  },
   init: { args: ["mine", "--yes", "--model", policy], settings: false },
   quickstart: { leftOut: "builds models for an hour" },
   doctor: { args: [], settings: false },

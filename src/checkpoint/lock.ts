@@ -4,7 +4,7 @@
  * to the same unfinished file, and put finished ones in place whole.)
  */
 import { randomUUID } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { link, open, readFile, rename, rm, type FileHandle } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
@@ -108,17 +108,10 @@ async function create(file: string, name: string, patient: boolean): Promise<Fil
   return handle;
 }
 
-/** Whether a program holds a lock, as far as a look tells: it lives, or has given a sign of life of late. */
-export function isHeld(file: string): boolean {
-  let text: string;
-  let changed: number;
-  try {
-    [text, changed] = [readFileSync(file, "utf8"), statSync(file).mtimeMs];
-  } catch {
-    return false;
-  }
-  const state = stateOf(text);
-  return state === "lives" || (state === "unknown" && Date.now() - changed < lockTimes.silent);
+/** Whether a program may hold a lock, as far as a look tells: it is not known to have ended. */
+export async function isHeld(file: string): Promise<boolean> {
+  const text = await readText(file);
+  return text !== null && stateOf(text) !== "ended";
 }
 
 /** The program that a lock names. */

@@ -26,6 +26,11 @@ export const commands: readonly Command[] = [
   },
   { name: "ask", summary: "Answers a question of yours with the policy that was trained last.", load: () => import("./ask.ts") },
   { name: "runs", summary: "Lists the runs, compares them, removes one.", load: () => import("./runs.ts") },
+  {
+    name: "sft",
+    summary: "Fine-tunes a model on conversations or pairs of texts: a simulator, or where a policy starts.",
+    load: () => import("./sft.ts"),
+  },
   { name: "evaluate", summary: "Judges a policy on test questions with a real search engine.", load: () => import("./evaluate.ts") },
   {
     name: "reproduce",

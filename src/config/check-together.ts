@@ -7,7 +7,7 @@ import { findKey, valueAt } from "./keys.ts";
 import type { Config } from "./schema.ts";
 
 /** What a configuration is for. */
-export type Purpose = "train" | "evaluate" | "ask";
+export type Purpose = "train" | "evaluate" | "ask" | "sft";
 
 /**
  * The search engines that are asked: in training, in judging, and a simulator that is given to see how the policy takes noise. A user's own
@@ -16,6 +16,7 @@ export type Purpose = "train" | "evaluate" | "ask";
  */
 export function enginesUsed(config: Config, purpose: Purpose, searches = searchesByName(config.rollout.method)): string[] {
   const { search, evaluation, data, train, simulator } = config;
+  if (purpose === "sft") return [];
   if (purpose === "ask") return searches && evaluation.engine !== "simulated" ? [evaluation.engine] : [];
   const trains = searches && purpose === "train";
   const validates = trains && data.validation !== null && train.validateEvery > 0;
@@ -71,6 +72,8 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   need(compared, "model.referencePolicy", "is never used", "null where algorithm.klCoef is 0");
   const asked = judging || data.train !== null;
   need(asked, "data.train", "is missing", "a path", "Give it in a file (--config FILE) or as data.train=...");
+  const tuned = purpose !== "sft" || config.sft.data !== null;
+  need(tuned, "sft.data", "is missing", "a file of examples, {messages} or {prompt, output} a line", "docs/sft.md shows them.");
   const engines = enginesUsed(config, purpose);
   const real = purpose !== "ask" || config.evaluation.engine !== "simulated";
   need(real, "evaluation.engine", "is told the right answer, which nobody has given", "a real engine, such as bm25 over data.corpus");

@@ -1,7 +1,7 @@
 /** The room's door: what programs need of the configuration. */
 export { argumentsHelp, parseArguments, type Arguments, type ArgumentSpec } from "./arguments.ts";
 export { nearest } from "./nearest.ts";
-export { changedKeys, printConfig, type ChangedKey } from "./print.ts";
+export { changedKeys, keysHelp, printConfig, type ChangedKey } from "./print.ts";
 export { enginesUsed, type Purpose } from "./check-together.ts";
 export { packageFolder } from "./package-folder.ts";
 export { resolveConfig } from "./resolve.ts";

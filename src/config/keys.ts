@@ -80,7 +80,7 @@ export function valueAt(config: Config, key: string): unknown {
 }
 
 /** The configuration with another value of a key. */
-export function withValue(config: Config, key: string, value: string | null): Config {
+export function withValue(config: Config, key: string, value: string | readonly string[] | null): Config {
   return mergeTrees([config, treeOf(key.split("."), value)]) as Config;
 }
 

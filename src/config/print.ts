@@ -21,12 +21,20 @@ export function changedKeys(before: Config, after: Config): ChangedKey[] {
     .filter((change) => JSON.stringify(change.before) !== JSON.stringify(change.after));
 }
 
+export interface KeysHelpOptions {
+  readonly all?: boolean;
+  /** Sections that are shown; all unless told. */
+  readonly only?: readonly string[];
+  readonly width?: number;
+}
+
 /** The keys that people set, or all, in their sections, with default, range and meaning, wrapped to `width` columns. */
-export function keysHelp({ all = false, width = 100 }: { readonly all?: boolean; readonly width?: number } = {}): string {
-  const groups = [{ name: "", doc: "" }, ...sections].map(({ name, doc }) => {
+export function keysHelp({ all = false, only, width = 100 }: KeysHelpOptions = {}): string {
+  const groups = [{ name: "", doc: "" }, ...sections].flatMap(({ name, doc }) => {
+    if (only?.includes(name) === false) return [];
     const title = name === "" ? [] : wrap(`${name}: ${doc}`, width, "");
     const rows = keys.filter((key) => key.section === name && (all || !key.rare)).flatMap((key) => keyHelp(key, width));
-    return [...title, ...rows].join("\n");
+    return rows.length === 0 ? [] : [[...title, ...rows].join("\n")];
   });
   return groups.join("\n\n") + "\n";
 }

@@ -198,6 +198,21 @@ export const configSchema = z.strictObject({
     validateEvery: whole(10, {}, "Steps between validations, which also choose the best state; 0 never validates."),
   }),
 
+  sft: section(
+    "Supervised fine-tuning, of `zerosearch sft` alone (docs/sft.md); model, lora, optimizer, seed and device are as in training.",
+    {
+      data: rare(optionalPaths("Examples: rows {messages} or {prompt, output}; a file, or a list of files, as those of data.")),
+      validation: rare(optionalPaths("Examples that are held out: their mean loss is measured after each epoch.")),
+      raw: rare(flag(false, "Takes prompts and outputs as they are written, without the model's chat template.")),
+      epochs: rare(z.number().gt(0).max(1000).default(2).describe("Times each example is learnt from; the order is new each time.")),
+      tokensPerUpdate: rare(whole(16384, { min: 1 }, "Tokens of one optimiser update, in whole examples.")),
+      maxTokens: rare(whole(4096, { min: 2 }, "Tokens of an example; longer ones are left out, and counted.")),
+      learningRate: rare(real(1e-5, {}, "Learning rate after warm-up; about ten times as much for a LoRA adapter.")),
+      warmupSteps: rare(whole(10, {}, "Updates over which the learning rate rises from 0 in a straight line.")),
+      finalFraction: rare(real(0.1, { max: 1 }, "Share of the learning rate left at the end, after a half cosine.")),
+    },
+  ),
+
   optimizer: section("AdamW with decoupled weight decay.", {
     moments: choice(
       ["f32", "bf16", "8bit"],

@@ -80,7 +80,7 @@ export async function readRun(runs: string, name: string, overrides: readonly So
       best: bestOf(metrics),
       f1: meanF1(after),
       bytes: await bytesBelow(states),
-      state: isUnderWay(folder) ? "under way" : done ? "finished" : savedStep === null ? "no state" : "resumable",
+      state: (await isUnderWay(folder)) ? "under way" : done ? "finished" : savedStep === null ? "no state" : "resumable",
       savedStep,
     },
   };
@@ -121,11 +121,11 @@ export async function planRemoval(runs: string, name: string, overrides: readonl
   refusePaths(name);
   const logs = join(runs, name);
   const states = statesFolder(runConfig({ runs, name }, overrides, "train"));
-  if (isUnderWay(logs))
+  if (await isUnderWay(logs))
     throw new ConfigError({
       where: `run ${name}`,
       what: "is under way",
-      hint: `Stop it first (Ctrl-C); its program holds ${join(logs, runLockFile)}.`,
+      hint: `Stop it first (Ctrl-C); its program holds ${join(logs, runLockFile)}, which is left only where another machine was switched off.`,
     });
   const foreign = entriesOf(states).find((entry) => !/^(step-\d{6,}|policy|policy-merged|\.tmp-.*)$/.test(entry));
   if (foreign !== undefined)
@@ -159,7 +159,7 @@ function refusePaths(name: string): void {
   });
 }
 
-function isUnderWay(folder: string): boolean {
+function isUnderWay(folder: string): Promise<boolean> {
   return isHeld(join(folder, runLockFile));
 }
 

@@ -1,5 +1,6 @@
 /** The data files that a configuration names, found on this machine or fetched from the Hub, before any is read. */
 import type { Config } from "../config/index.ts";
+import { valueAt, withValue } from "../config/keys.ts";
 import { findDataFile, isHubAddress, type FoundFile, type LocateFileOptions } from "../hub/find-data-file.ts";
 import type { TextStream } from "../log/progress.ts";
 import { FileError } from "../util/errors.ts";
@@ -16,8 +17,10 @@ export interface LocatedData {
   readonly pinned: Config;
 }
 
+const files = ["data.train", "data.validation", "data.test", "data.corpus", "sft.data", "sft.validation"];
+
 /**
- * Finds every file of `data` that is on the Hub, with a bar for what is downloaded; a line says which commit each is of.
+ * Finds every file of `data`, and every one of `sft`, that is on the Hub, with a bar for what is downloaded; a line says which commit each is of.
  * @throws as `findDataFile`, naming the configuration key
  */
 export async function locateData(config: Config, { stream, ...options }: LocateDataOptions = {}): Promise<LocatedData> {
@@ -29,17 +32,16 @@ export async function locateData(config: Config, { stream, ...options }: LocateD
       throw error;
     });
   };
-  const opened = { ...config.data };
-  const pinned = { ...config.data };
-  for (const name of ["train", "validation", "test"] as const) {
-    const given = config.data[name];
+  let opened = config;
+  let pinned = config;
+  for (const key of files) {
+    const given = valueAt(config, key) as string | string[] | null;
     if (given === null) continue;
     const found: Pick<FoundFile, "file" | "pinned">[] = [];
-    for (const source of typeof given === "string" ? [given] : given) found.push(await find(source, `data.${name}`));
+    for (const source of typeof given === "string" ? [given] : given) found.push(await find(source, key));
     const asGiven = (paths: string[]): string | string[] => (typeof given === "string" ? (paths[0] ?? given) : paths);
-    opened[name] = asGiven(found.map(({ file }) => file));
-    pinned[name] = asGiven(found.map((one) => one.pinned));
+    opened = withValue(opened, key, asGiven(found.map(({ file }) => file)));
+    pinned = withValue(pinned, key, asGiven(found.map((one) => one.pinned)));
   }
-  if (config.data.corpus !== null) ({ file: opened.corpus, pinned: pinned.corpus } = await find(config.data.corpus, "data.corpus"));
-  return { opened: { ...config, data: opened }, pinned: { ...config, data: pinned } };
+  return { opened, pinned };
 }

@@ -20,7 +20,7 @@ export class Engines {
   /** Named by the configuration, and not used. */
   readonly #idle = new Map<string, Engine>();
 
-  /** None is open yet. */
+  /** @internal None is open yet. */
   constructor(stream: TextStream = process.stdout) {
     this.say = (text) => void stream.write(`${text}\n`);
   }

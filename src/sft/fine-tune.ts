@@ -8,7 +8,7 @@ import { gatherRows } from "../ops/gather-rows.ts";
 import type { AdamW } from "../optim/adamw.ts";
 import { backward } from "../tensor/backward.ts";
 import { keep, withScope } from "../tensor/scope.ts";
-import { withTape } from "../tensor/tape.ts";
+import { withoutTape, withTape } from "../tensor/tape.ts";
 import { fromHost, full } from "../tensor/tensor.ts";
 import { DataError } from "../util/errors.ts";
 
@@ -99,6 +99,42 @@ export async function fineTuneStep(
   }
 }
 
+/** Weighted mean of -log p of next tokens over `examples`, in nats: nothing learns. @throws DataError when no token has a weight. */
+export async function meanLoss(
+  decoder: Decoder,
+  examples: readonly Example[],
+  { microBatchTokens, adapter }: Pick<FineTuneSettings, "microBatchTokens" | "adapter">,
+): Promise<number> {
+  let sum = 0;
+  let weight = 0;
+  for (const batch of microBatches(examples, microBatchTokens)) {
+    const { ids, positions, offsets, rows, targets, weights, weightSum } = packExamples(batch);
+    const stats = keep(full(decoder.device, [1, 2], 0, { label: "held-out loss" }));
+    try {
+      withScope(() => {
+        const vector = (values: Uint32Array | Float32Array, label: string) => fromHost(decoder.device, values, [values.length], { label });
+        const longest = positions.reduce((most, position) => Math.max(most, position + 1), 0);
+        const inputs = {
+          ids: vector(ids, "ids"),
+          positions: vector(positions, "positions"),
+          offsets: vector(offsets, "offsets"),
+          longest,
+        };
+        withoutTape(() => {
+          const hidden = gatherRows(decoder.forward(inputs, { adapter }), vector(rows, "rows"));
+          crossEntropy(hidden, decoder.headWeight, vector(targets, "targets"), vector(weights, "weights"), { stats });
+        });
+      });
+      const [loss = Number.NaN] = await stats.readFloats();
+      sum += loss;
+      weight += weightSum;
+    } finally {
+      stats.dispose();
+    }
+  }
+  return sum / weight;
+}
+
 /** Examples as one batch: [N] ids with their positions, [B+1] offsets, and the M rows that predict a token of positive weight. */
 interface PackedExamples {
   readonly ids: Uint32Array;
@@ -176,16 +212,17 @@ export class BatchStream {
     this.#maxTokens = maxTokens;
   }
 
-  /** @throws DataError when the stream ends first. */
+  /** The next batch; of a stream that ends, the last one may be smaller. @throws DataError when nothing is left. */
   next(): Example[] {
     const batch: Example[] = [];
     let skipped = 0;
     for (let tokens = 0; tokens < this.#tokens;) {
       const next = this.#examples.next();
+      if (next.done === true && batch.length > 0) return batch;
       if (next.done === true)
         throw new DataError({
           where: "fine-tuning",
-          what: "the examples ended inside a batch",
+          what: "the examples have ended",
           hint: "give more examples, or fewer updates",
         });
       const { value } = next;

@@ -214,7 +214,7 @@ describe("zerosearch runs", () => {
 
     writeFileSync(join(folder, "runs", "doomed", "run.lock"), "");
     const locked = await zerosearch(["runs", "remove", "doomed", "--yes"]);
-    expect(locked).toMatchObject({ code: 1, stderr: expect.stringMatching(/run doomed: is under way\n.*its program holds .*run\.lock\./) });
+    expect(locked).toMatchObject({ code: 1, stderr: expect.stringMatching(/run doomed: is under way\n.*its program holds .*run\.lock/) });
     expect((JSON.parse((await zerosearch(["runs", "--json"])).stdout) as Listed).runs.find(({ name }) => name === "doomed")?.state).toBe(
       "under way",
     );

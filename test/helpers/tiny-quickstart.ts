@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { buildKernels } from "../../scripts/build-kernels.js";
 import { exampleOf } from "../../src/commands/quickstart/examples.ts";
 import { recipe, type Phase } from "../../src/commands/quickstart/recipe.ts";
-import { tune } from "../../src/commands/quickstart/tune.ts";
+import { tunePhase } from "../../src/commands/quickstart/tune.ts";
 import { writeWorld } from "../../src/commands/quickstart/world-files.ts";
 import { loadCountryRecords, makeCountries } from "../../src/data/quickstart/countries.ts";
 import { inventedSource } from "../../src/data/quickstart/invented.ts";
@@ -100,7 +100,7 @@ async function make(folder: string, device: Device): Promise<void> {
     };
     const to = join(folder, name);
     mkdirSync(to, { recursive: true });
-    await tune({
+    await tunePhase({
       recipe: { ...recipe, tokensPerUpdate: 768 },
       phase,
       config,

@@ -64,7 +64,7 @@ const rooms: Readonly<Record<string, Room>> = {
   data: { imports: ["text"] },
   log: { imports: ["text"], touches: clock },
   /** Supervised fine-tuning. */
-  sft: { imports: ["nn", "optim", "ops", "tensor"], browser: true },
+  sft: { imports: ["nn", "optim", "ops", "tensor", "text"], browser: true },
   checkpoint: { imports: ["nn", "optim", "tensor"] },
   /** The Hub's cache and its downloads. */
   hub: { imports: ["checkpoint"], touches: ["fetch"] },
@@ -106,6 +106,7 @@ const rooms: Readonly<Record<string, Room>> = {
       "rl",
       "search",
       "setup",
+      "sft",
       "tensor",
       "text",
     ],

@@ -14,7 +14,7 @@ import { cachedEncoder } from "../../text/train-bpe.ts";
 import { Tokenizer, type TokenizerJson } from "../../text/tokenizer.ts";
 import { phaseExamples } from "./examples.ts";
 import type { Phase, QuickstartRecipe } from "./recipe.ts";
-import { phaseFolder, tune } from "./tune.ts";
+import { phaseFolder, tunePhase } from "./tune.ts";
 import { writeWorld } from "./world-files.ts";
 
 export interface BuildOptions {
@@ -55,7 +55,7 @@ export async function buildQuickstart({ recipe, device, out, work, say }: BuildO
     if (await isDone(to, ingredients(recipe, phase))) continue;
     const temporary = `${to}.unfinished`;
     await rm(temporary, { recursive: true, force: true });
-    const loss = await tune({
+    const loss = await tunePhase({
       recipe,
       phase,
       config,
