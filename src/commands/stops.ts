@@ -1,13 +1,18 @@
 /** What ends a program from outside: Ctrl-C, a kill, a terminal that is gone, a reader that is gone. */
 import { ZeroSearchError } from "../util/errors.ts";
+
 /** Exit codes as a shell gives them: 128 and the signal's number. */
-const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129, SIGPIPE: 141 } as const;
+const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129, SIGPIPE: 141, unwritable: 1 } as const;
+const outputFaults: Readonly<Record<string, string>> = {
+  SIGPIPE: "standard output was closed",
+  unwritable: "standard output cannot be written",
+};
 
 /** Why a program was asked to stop. */
 export class Stopped extends Error {
   readonly exitCode: number;
   constructor(name: keyof typeof exitCodes) {
-    super(name === "SIGPIPE" ? "standard output was closed" : `stopped by ${name}`);
+    super(outputFaults[name] ?? `stopped by ${name}`);
     this.name = "Stopped";
     this.exitCode = exitCodes[name];
   }
@@ -51,22 +56,22 @@ export function listenForStops(onFirst: () => void = () => undefined): Stops {
 let outputClosed = false;
 
 /**
- * From now on a standard output that nobody reads any more (`| head`, a `tee` that was killed) ends the program as a signal would, without a stack,
- * and what nobody can read on a terminal that is gone is dropped.
+ * From now on a standard output that nobody reads any more (`| head`, a `tee` that was killed), or that has no room (a log on a full disk), ends the
+ * program as a signal would, without a stack, and what nobody can read on a terminal that is gone is dropped.
  */
 export function watchOutput(): void {
   const onError = (error: NodeJS.ErrnoException): void => {
-    if (error.code !== "EPIPE" && error.code !== "EIO" && error.code !== "ERR_STREAM_DESTROYED") throw error;
     if (outputClosed) return;
     outputClosed = true;
+    const name = ["EPIPE", "EIO", "ERR_STREAM_DESTROYED"].includes(error.code ?? "") ? "SIGPIPE" : "unwritable";
+    if (name === "unwritable") process.stderr.write(`zerosearch: standard output cannot be written: ${error.message}\n`);
     const listener = listeners.at(-1);
-    if (listener === undefined) process.exit(exitCodes.SIGPIPE);
-    listener("SIGPIPE");
+    if (listener === undefined) process.exit(exitCodes[name]);
+    listener(name);
   };
   process.stdout.on("error", onError);
-  process.stderr.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE" && error.code !== "EIO") throw error;
-  });
+  // There is nowhere left to say it.
+  process.stderr.on("error", () => undefined);
 }
 
 /** The stop that an error comes from; null where it comes from none. */

@@ -102,7 +102,7 @@ function resume(run: string | true, file: string | undefined, overrides: readonl
   const places = overrides.filter(({ tree }) => "output" in tree || "name" in tree);
   const asked = resolveConfig([...configSources(file), ...places]);
   // A folder of a run says both where the runs are and what this one is called.
-  const inside = run !== true && existsSync(join(run, runConfigFile));
+  const inside = run !== true && (existsSync(join(run, runConfigFile)) || /[\\/]/.test(run));
   const folder = inside ? dirname(run) : asked.output.runs;
   const name = run === true ? newestRunName(folder, asked.name) : inside ? basename(run) : run;
   const savedFile = join(folder, name, runConfigFile);

@@ -1,5 +1,6 @@
 /** How a run ends that is not finished: what is kept of it, and how it goes on. */
 import { basename, join } from "node:path";
+import { stepName } from "../checkpoint/run-state.ts";
 import type { Config } from "../config/index.ts";
 import type { States } from "./states.ts";
 
@@ -26,7 +27,7 @@ export async function leave(leaving: Leaving): Promise<string> {
     const folder = join(place, config.name);
     try {
       await save?.(place === checkpoints ? undefined : folder);
-      newest = { step: done, folder };
+      newest = { step: done, folder: join(folder, stepName(done)) };
       from = place;
       break;
     } catch (error) {

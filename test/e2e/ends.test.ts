@@ -69,7 +69,8 @@ describe("a run that is ended from outside is saved, and says how it goes on", (
       );
       expect(ended.stderr).toBe("");
       expect(ended.code).toBe(code);
-      const [, step] = /^Stopped after step (\d) of 5; saved in (.*)\.$/m.exec(ended.stdout) ?? [];
+      const [, step, place] = /^Stopped after step (\d) of 5; saved in (.*)\.$/m.exec(ended.stdout) ?? [];
+      expect(place).toBe(states(name, `step-00000${step}`));
       expect(saved(name)).toEqual([`step-00000${step}`]);
       expect(ended.stdout).toContain(`--resume ${name} output.runs=${join(folder, "runs")}\n`);
     });
@@ -85,6 +86,17 @@ describe("a run that is ended from outside is saved, and says how it goes on", (
     expect(stderr).toMatch(/^Stopped after step \d of 5; saved in .*\nGo on with: .*--resume pipe .*\n$/);
     expect(code).toBe(141);
     expect(saved("pipe")).toHaveLength(1);
+  });
+
+  it.skipIf(process.platform !== "linux")("by a standard output that has no room, without a stack", async () => {
+    const full = openSync("/dev/full", "w");
+    const child = spawn(process.execPath, [join(root, "train.js"), ...args, ...plain, "name=full"], { stdio: ["ignore", full, "pipe"] });
+    closeSync(full);
+    let stderr = "";
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+    expect(await new Promise((resolve) => child.on("close", resolve))).toBe(1);
+    expect(stderr).toMatch(/^zerosearch: standard output cannot be written: ENOSPC/);
+    expect(stderr).not.toContain("    at ");
   });
 
   it("and goes on to the bits of a run that was not", async () => {
@@ -144,7 +156,7 @@ describe("a run that fails", () => {
     const ended = await run("blocked", ["train.saveEvery=1", `output.spare=${spare}`], block);
     expect(ended.code).toBe(1);
     expect(ended.stdout).toMatch(/^Step \d could not be saved in .*blocked: /m);
-    expect(ended.stdout).toContain(`saved in ${join(spare, "blocked")}.`);
+    expect(ended.stdout).toContain(`saved in ${join(spare, "blocked", "step-00000")}`);
     const command = /^Go on with: node train\.js (.*)$/m.exec(ended.stdout)?.[1] ?? "";
     expect(command).toContain(`output.checkpoints=${spare}`);
     rmSync(states("blocked"));
