@@ -2,11 +2,13 @@
 import { spawn } from "node:child_process";
 import {
   appendFileSync,
+  closeSync,
   copyFileSync,
   existsSync,
   mkdtempSync,
-  readdirSync,
+  openSync,
   readFileSync,
+  readdirSync,
   renameSync,
   rmSync,
   writeFileSync,
