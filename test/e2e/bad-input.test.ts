@@ -205,7 +205,7 @@ const mistakes: readonly Mistake[] = [
   {
     name: "a folder that cannot be made",
     make: () => [`output.runs=${join(models, "policy", "config.json", "runs")}`],
-    message: /runs: cannot be made: .*\n {2}choose another folder/,
+    message: /runs: cannot be written: .*\n {2}write elsewhere \(a run: output.checkpoints=.*nothing was computed/,
   },
   {
     name: "a folder for states that cannot be made",
