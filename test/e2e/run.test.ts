@@ -262,7 +262,7 @@ describe("a run that is stopped", () => {
     const goOn = `node train.js --resume stopped output.runs=${join(folder, "runs")}`;
     const first = await train([...args, "name=stopped"], { onOutput: stopAt("run stopped\n") });
     expect([first.code, first.stderr]).toEqual([130, ""]);
-    expect(first.stdout).toContain(`Stopped after step 0 of 5.\nGo on with: ${goOn}\n`);
+    expect(first.stdout).toContain(`Stopped before the first step was done; nothing is saved.\nGo on with: ${goOn}\n`);
     const resume = goOn.split(" ").slice(2);
 
     const second = await train(resume, { onOutput: stopAt("step 2/5") });
