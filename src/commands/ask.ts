@@ -55,7 +55,7 @@ async function findPolicy(run: string | undefined, file: string | undefined, ove
   const { policy } = config.model;
   if (namesPolicy(overrides)) return { config, text: policy, step: null };
   const newest = await newestPolicy(config.output.runs, wish, file === undefined ? undefined : config.name);
-  return newest ?? { config, text: `${policy} as it starts, since ${config.output.runs} holds no trained one`, step: 0 };
+  return newest ?? { config, text: `${policy} as it starts, since ${config.output.runs} holds no trained one; node train.js makes one`, step: 0 };
 }
 
 /** Opens the policy and answers the question, or those that come on standard input. */

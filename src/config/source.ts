@@ -22,7 +22,8 @@ export interface Source {
  * @throws FileError when it cannot be read; ConfigError, with file, line and column, when it is not YAML, not a map, or
  * leads back into itself.
  */
-export function readYaml(file: string, above: readonly string[] = []): readonly Source[] {
+export function readYaml(given: string, above: readonly string[] = []): readonly Source[] {
+  const file = inPackage(given) ?? given;
   const place = resolve(file);
   if (above.includes(place)) throw new ConfigError({ where: file, what: "`extends` leads back to this file" });
   const lines = new LineCounter();
