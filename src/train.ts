@@ -241,7 +241,11 @@ export class Training {
     try {
       while (journal.done < steps) {
         const result = await trainStep(run, journal.done + 1, { ...options, onRollout });
-        const validation = await validate(this, result);
+        const validation = await validate(this, result).catch((error: unknown) => {
+          // The step is whole, and is kept.
+          journal.record(result);
+          throw error;
+        });
         if (this.states.due(journal.record(result, validation)) || this.#savedLongAgo()) await this.save();
         yield { ...result, validation };
         run.signal.throwIfAborted();

@@ -5,10 +5,11 @@
  */
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { link, open, readFile, rename, rm, type FileHandle } from "node:fs/promises";
+import { link, open, readFile, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { FileError } from "../util/errors.ts";
 import { makeFolder } from "./atomic.ts";
 
 /** Milliseconds. */
@@ -64,13 +65,14 @@ export async function takeLock(file: string, options: LockOptions = {}): Promise
     handle.write(`${name} ${String(++beats).padStart(12, "0")}`, 0).catch(() => undefined);
   }, times.beat);
   beating.unref();
-  const held = async (): Promise<boolean> => (await readText(file))?.startsWith(name) === true;
+  // Where the file was deleted, nobody else has taken it.
+  const held = async (): Promise<boolean> => (await readText(file))?.startsWith(name) !== false;
   return {
     held,
     async close() {
       clearInterval(beating);
       await handle.close();
-      if (await held()) await rm(file, { force: true });
+      if ((await readText(file))?.startsWith(name) === true) await rm(file, { force: true });
     },
   };
 }
@@ -85,7 +87,9 @@ async function acquire(file: string, name: string, times: LockTimes, { signal, o
     const text = await readText(file);
     const beats = text !== null && seen !== null && text !== seen;
     if (refuse !== undefined && text !== null && (beats || stateOf(text) === "lives")) throw refuse(holderOf(text));
-    if (looks === 0) onWait?.();
+    if (looks === 0 && (text === null || stateOf(text) !== "ended")) onWait?.();
+    if (text === null && (await stat(file).catch(() => null))?.isFile() === false)
+      throw new FileError({ where: file, what: "is no file, so that nobody can hold it", hint: "Move it away." });
     still = text !== null && text === seen ? still + times.look : 0;
     seen = text;
     if (text !== null && still >= (stateOf(text) === "ended" ? times.ended : times.silent)) await takeAway(file, text);

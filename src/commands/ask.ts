@@ -55,7 +55,8 @@ async function findPolicy(run: string | undefined, file: string | undefined, ove
   const { policy } = config.model;
   if (namesPolicy(overrides)) return { config, text: policy, step: null };
   const newest = await newestPolicy(config.output.runs, wish, file === undefined ? undefined : config.name);
-  return newest ?? { config, text: `${policy} as it starts, since ${config.output.runs} holds no trained one; node train.js makes one`, step: 0 };
+  const none = `${config.output.runs} holds no trained one${file === undefined ? "" : " of this configuration"}`;
+  return newest ?? { config, text: `${policy} as it starts, since ${none}; node train.js makes one`, step: 0 };
 }
 
 /** Opens the policy and answers the question, or those that come on standard input. */
@@ -103,6 +104,7 @@ async function answerLines(asked: Asked, answering: Answering): Promise<void> {
   if (terminal) lines.prompt();
   for await (const line of lines) {
     if (line.trim() !== "") {
+      if (!terminal && !answering.json) answering.write(`${count === 0 ? "" : "\n"}question   ${line.trim()}\n`);
       try {
         await answer(line.trim(), count++, asked, answering);
       } catch (error) {

@@ -1,5 +1,6 @@
 /** `zerosearch sft`: supervised fine-tuning of any model, all weights or a LoRA adapter, on conversations or pairs of texts. */
 import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { makeFolder, writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
@@ -73,7 +74,9 @@ docs/sft.md shows the rows, and how a simulator of one's own is made.
   const to = options.get("to");
   if (to === undefined)
     throw new ConfigError({ where: "--to", what: "is missing", expected: "the folder of the tuned model", got: "nothing" });
-  await untilInterrupted((signal) => fineTune(config, { to, fresh: options.has("fresh"), signal }));
+  await untilInterrupted((signal) => fineTune(config, { to, fresh: options.has("fresh"), signal }), {
+    leave: () => say("Stopped, and saved where an update was done: the same command goes on."),
+  });
 }
 
 interface Wanted {
@@ -88,6 +91,10 @@ async function fineTune(asked: Config, { to, fresh, signal }: Wanted): Promise<v
   const work = `${to}.sft`;
   const states = join(work, "states");
   const closing = new Closing();
+  const isNew = !existsSync(work);
+  // Where nothing was begun, nothing is left behind.
+  if (isNew)
+    closing.add(work, (folder) => (existsSync(to) || existsSync(states) ? undefined : rm(folder, { recursive: true, force: true })));
   await closing.after(async () => {
     await makeFolder(work).catch((cause: unknown) => {
       throw writeError(work, cause, "nothing was computed");
@@ -111,15 +118,13 @@ async function fineTune(asked: Config, { to, fresh, signal }: Wanted): Promise<v
     const epoch = tokensOf(examples);
     const tokens = Math.max(1, Math.round(epoch * sft.epochs));
     const learnt = examples.reduce((sum, { weights }) => sum + weights.slice(1).filter((weight) => weight > 0).length, 0);
-    const updates = Math.max(1, Math.floor(tokens / sft.tokensPerUpdate));
+    const tokensPerUpdate = sft.tokensPerUpdate === 0 ? Math.min(16384, Math.max(512, Math.ceil(epoch / 16))) : sft.tokensPerUpdate;
+    const updates = Math.ceil(tokens / tokensPerUpdate);
+    const warmupUpdates = Math.min(sft.warmupSteps, Math.ceil(updates / 10));
     const sizes = [`${formatCount(examples.length)} examples`, `${formatCount(epoch)} tokens`, `${formatCount(learnt)} of them learnt`];
-    say(
-      `${sizes.join(", ")}; ${sft.epochs} ${sft.epochs === 1 ? "epoch" : "epochs"}, ${formatCount(tokens)} tokens, about ${formatCount(updates)} ${updates === 1 ? "update" : "updates"}`,
-    );
-    if (updates < 3 * sft.warmupSteps)
-      say(
-        `note: the learning rate rises for ${sft.warmupSteps} updates (sft.warmupSteps), which is much of the whole; a smaller sft.tokensPerUpdate makes more of them.`,
-      );
+    const whole = `${sft.epochs} ${sft.epochs === 1 ? "epoch" : "epochs"}, ${formatCount(tokens)} tokens`;
+    say(`${sizes.join(", ")}; ${whole}, about ${formatCount(updates)} ${updates === 1 ? "update" : "updates"}`);
+    if (updates < 10) say("note: so few updates teach little; more epochs, or a smaller sft.tokensPerUpdate, make more of them.");
     if (resumed > 0) say(`Going on after update ${resumed} from ${states}.`);
 
     const log = closing.add(openLog(join(work, "log.jsonl"), resumed), (one) => one.close());
@@ -127,15 +132,15 @@ async function fineTune(asked: Config, { to, fresh, signal }: Wanted): Promise<v
     const { adapter, decoder } = policy;
     const measure = (): Promise<number> => meanLoss(decoder, heldOut, { microBatchTokens, adapter });
     if (heldOut.length > 0 && resumed === 0) say(`validation loss before: ${(await measure()).toFixed(4)}`);
-    const rate = { peak: sft.learningRate, warmupUpdates: sft.warmupSteps, finalFraction: sft.finalFraction };
+    const rate = { peak: sft.learningRate, warmupUpdates, finalFraction: sft.finalFraction };
     const { loss } = await tune({
       label: "tuning",
       decoder,
       adapter,
       ...learner,
       tokens,
-      examples: () => inEpochs(examples, seed),
-      tokensPerUpdate: sft.tokensPerUpdate,
+      examples: () => inEpochs(examples, tokens, seed),
+      tokensPerUpdate,
       maxTokens: sft.maxTokens,
       microBatchTokens,
       recompute,
@@ -150,7 +155,7 @@ async function fineTune(asked: Config, { to, fresh, signal }: Wanted): Promise<v
         },
       },
       saveMinutes,
-      validation: heldOut.length === 0 ? undefined : { every: Math.max(1, Math.ceil(epoch / sft.tokensPerUpdate)), measure },
+      validation: heldOut.length === 0 ? undefined : { every: Math.max(1, Math.round(epoch / tokensPerUpdate)), measure },
       onUpdate: (row) => log.append([row]),
       signal,
     });
@@ -251,9 +256,15 @@ function tokensOf(examples: readonly Example[]): number {
   return examples.reduce((sum, { ids }) => sum + ids.length, 0);
 }
 
-/** Endless; each epoch in an order of its own. */
-function* inEpochs(examples: readonly Example[], seed: number): Generator<Example, never> {
-  for (let epoch = 1; ; epoch++) yield* makeRandom(`${seed}/sft/${epoch}`).shuffle(examples);
+/** Until these are so many tokens; each epoch in an order of its own. */
+function* inEpochs(examples: readonly Example[], tokens: number, seed: number): Generator<Example, void> {
+  let done = 0;
+  for (let epoch = 1; done < tokens; epoch++)
+    for (const example of makeRandom(`${seed}/sft/${epoch}`).shuffle(examples)) {
+      if (done >= tokens) return;
+      yield example;
+      done += example.ids.length;
+    }
 }
 
 /** The log up to the update that is gone on from. */

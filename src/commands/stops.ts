@@ -1,5 +1,6 @@
 /** What ends a program from outside: Ctrl-C, a kill, a terminal that is gone, a reader that is gone. */
 import { ZeroSearchError } from "../util/errors.ts";
+import { strayError } from "../util/own-code.ts";
 
 /** Exit codes as a shell gives them: 128 and the signal's number. */
 const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129, SIGPIPE: 141, unwritable: 1 } as const;
@@ -20,10 +21,13 @@ export class Stopped extends Error {
 
 /** Listens for what ends this program, until it is closed. */
 export interface Stops {
-  /** Fires with a `Stopped`. */
+  /** Fires with a `Stopped`, or with the error of code that nobody waited for. */
   readonly signal: AbortSignal;
   close(): void;
 }
+
+/** Milliseconds after a stop in which the program ends by itself. */
+const patience = 2000;
 
 /** Only the newest listener is told. */
 const listeners: ((name: keyof typeof exitCodes) => void)[] = [];
@@ -41,12 +45,20 @@ export function listenForStops(onFirst: () => void = () => undefined): Stops {
       stop.abort(new Stopped(name));
     } else if (name === "SIGINT" || name === "SIGTERM") process.exit(exitCodes[name]);
   };
+  const onStray = (error: unknown): void => {
+    if (stop.signal.aborted) process.exit(1);
+    stop.abort(strayError(error));
+  };
   for (const name of names) process.on(name, onStop);
+  process.on("uncaughtException", onStray);
   listeners.push(onStop);
   return {
     signal: stop.signal,
     close() {
       for (const name of names) process.off(name, onStop);
+      process.off("uncaughtException", onStray);
+      // What was given up, such as an engine that never answers, may still hold a timer or a socket.
+      if (stop.signal.aborted) setTimeout(() => process.exit(), patience).unref();
       listeners.splice(listeners.indexOf(onStop), 1);
     },
   };

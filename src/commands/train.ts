@@ -1,16 +1,16 @@
 /** `node train.js`: trains, and judges the policy before and after. */
-import { parseArguments, readTrainCommand } from "../config/index.ts";
+import { parseArguments, readTrainCommand, type TrainCommand } from "../config/index.ts";
 import { trainSpec } from "../config/train-command.ts";
 import { dryRun } from "../plan/dry-run.ts";
 import { contextNotes } from "../run/context-room.ts";
 import { describeModels, describePrompts } from "../run/describe-models.ts";
 import { evaluateAfter, evaluateBefore } from "../run/judge.ts";
 import { collapseNote } from "../run/collapse.ts";
-import { leave } from "../run/leave.ts";
+import { leave, resumeCommand } from "../run/leave.ts";
 import { prepareRun, type OpenedRun } from "../run/open-run.ts";
 import { openTrainingRun, Training, trainStep } from "../train.ts";
 import { say, sayBase } from "./program.ts";
-import { lastWords, listenForStops, tellEnd } from "./stops.ts";
+import { lastWords, listenForStops, stopOf, tellEnd } from "./stops.ts";
 
 export async function main(argv: readonly string[]): Promise<void> {
   const command = readTrainCommand(argv);
@@ -48,12 +48,18 @@ export async function main(argv: readonly string[]): Promise<void> {
     if (collapse !== undefined && command.config.train.onCollapse === "fail") process.exitCode = 1;
   } catch (error) {
     // A run that failed is left as one that was stopped: whole, and with a word on how it goes on.
-    const left = opened === null ? "" : await (training === null ? leaveUntrained(opened) : training.leave());
+    const left = opened === null ? leaveUnopened(command, error) : await (training === null ? leaveUntrained(opened) : training.leave());
     tellEnd(error);
     lastWords(left);
   }
   await opened?.closing.close().catch(tellEnd);
   stops.close();
+}
+
+/** What is saved of it is as it was. Who made a mistake is told of that alone. */
+function leaveUnopened({ config, resume }: TrainCommand, error: unknown): string {
+  if (stopOf(error) === null) return "";
+  return `Stopped before the run was open; ${resume ? "what is saved of it is as it was" : "nothing was computed"}.\n${resume ? `Go on with: ${resumeCommand(config)}\n` : ""}`;
 }
 
 /** Before the first step there is nothing to save. */

@@ -40,6 +40,10 @@ export function parseArguments(argv: readonly string[], spec: ArgumentSpec): Arg
   const settings: string[] = [];
   for (let i = 0; i < argv.length; i++) {
     const argument = argv[i] ?? "";
+    if (argument === "--" && (spec.words?.length ?? 0) > 0) {
+      words.push(...argv.slice(i + 1));
+      break;
+    }
     if (argument === "-h") options.set("help", "");
     else if (argument.startsWith("-")) {
       const [name, inline] = splitAt(argument.replace(/^-+/, ""), "=");

@@ -68,7 +68,8 @@ function united(errors: readonly ConfigError[]): ConfigError {
   const [first, ...others] = errors;
   if (first === undefined) return new ConfigError({ where: "configuration", what: "is wrong" });
   if (others.length === 0) return first;
-  const hint = [first.complaint.hint, ...others.map((error) => error.message)].filter((text) => text !== undefined).join("\n  ");
+  const further = new Set(others.map((error) => error.message).filter((message) => message !== first.message));
+  const hint = [first.complaint.hint, ...further].filter((text) => text !== undefined).join("\n  ");
   return new ConfigError({ ...first.complaint, hint });
 }
 

@@ -33,7 +33,12 @@ export function readYaml(given: string, above: readonly string[] = []): readonly
     return `${file}:${line}:${col}`;
   };
   const problem = document.errors[0];
-  if (problem !== undefined) throw new ConfigError({ where: at(problem.pos[0]), what: `not valid YAML: ${problem.message}` });
+  if (problem !== undefined)
+    throw new ConfigError({
+      where: at(problem.pos[0]),
+      what:
+        problem.code === "MULTIPLE_DOCS" ? "holds several documents; expected one: no --- inside" : `not valid YAML: ${problem.message}`,
+    });
   if (document.contents === null) return [{ tree: {}, locate: () => undefined }];
   if (!isMap(document.contents)) {
     throw new ConfigError({ where: at(document.contents.range[0]), what: "not a configuration", expected: "a map of keys and values" });

@@ -11,6 +11,12 @@ export function unknownKey(where: string, name: string): ConfigError {
   const instead = inPlaceOf(name);
   if (instead !== undefined)
     return new ConfigError({ where, what: `${name} is no more`, expected: instead, hint: keys.find(({ key }) => key === instead)?.doc });
+  if (sections.some((one) => one.name === name && name !== ""))
+    return new ConfigError({
+      where,
+      what: `${name} is a section`,
+      expected: `one of its keys, such as ${keys.find(({ section }) => section === name)?.key ?? ""}=...`,
+    });
   const guess = guessKey(name);
   const hint = `${guess === undefined ? "" : `did you mean ${guess}? `}All keys: node train.js --help`;
   return new ConfigError({ where, what: `unknown key ${name}`, hint });

@@ -54,13 +54,15 @@ function readRow(value: unknown, where: string): ReadTuningRow["row"] {
     (Array.isArray(prompt) && Array.isArray(output) ? [...(prompt as unknown[]), ...(output as unknown[])] : undefined);
   if (list !== undefined) {
     if (!Array.isArray(list)) throw wrong("its messages are no list", list);
-    const messages = list.map((one: unknown, i) => readMessage(one, () => wrong(`message ${i + 1} is none`, one)));
-    if (!messages.some(({ role }) => role === "assistant")) throw wrong("there is no message of the assistant to learn from", list.length);
+    const messages = list.map((one: unknown, i) =>
+      readMessage(one, () => wrong(`message ${i + 1} has no role or no content that is known`, one)),
+    );
+    if (!messages.some(({ role }) => role === "assistant")) throw wrong("there is no message of the assistant to learn from", list);
     return { messages };
   }
   if (typeof prompt !== "string") throw wrong("there is neither a conversation nor a prompt", value);
   const segments = typeof output === "string" ? [{ text: output, weight: 1 }] : Array.isArray(output) ? output.map(readSegment) : [];
-  if (segments.some((one) => one === null)) throw wrong("its output is no text", output);
+  if (segments.some((one) => one === null)) throw wrong("its output is no text, or a weight in it no number from 0", output);
   const read = segments as { text: string; weight: number }[];
   if (!read.some(({ text, weight }) => text !== "" && weight > 0)) throw wrong("there is nothing to learn in its output", output);
   return { prompt, output: read };

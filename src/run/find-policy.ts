@@ -15,7 +15,8 @@ import {
   type Purpose,
   type Source,
 } from "../config/index.ts";
-import { ConfigError } from "../util/errors.ts";
+import { attempt, ConfigError } from "../util/errors.ts";
+import { resumeCommand } from "./leave.ts";
 import { statesFolder } from "./run.ts";
 
 /** A policy to be used, in a configuration that names it. */
@@ -60,7 +61,7 @@ export async function policyOfRun(wish: PolicyWish): Promise<FoundPolicy | null>
     where: `run ${run.name}`,
     what: "has saved no state yet",
     expected: `${join(statesFolder(config), stepName(1))}, or a later one`,
-    hint: `node train.js --resume ${run.name} goes on with it.`,
+    hint: `Go on with it: ${resumeCommand({ ...config, output: { ...config.output, runs: run.runs } })}`,
   });
 }
 
@@ -76,8 +77,10 @@ export async function newestPolicy(runs: string, { overrides, purpose }: PolicyW
   for (const one of runNames(runs)) {
     if (name !== undefined && !isCalled(one, name)) continue;
     const run = { runs, name: one };
-    // What training asked for was there; only the one that is taken must do for more.
-    const folder = statesFolder(runConfig(run, overrides, "train"));
+    // What training asked for was there; only the one that is taken must do for more. One that cannot be read is `zerosearch runs`' to tell of.
+    const config = attempt(() => runConfig(run, overrides, "train"), null);
+    if (config === null) continue;
+    const folder = statesFolder(config);
     const newest = (await listSteps(folder)).at(-1);
     if (newest !== undefined) times.push({ run, time: statSync(join(folder, stepName(newest))).mtimeMs });
   }

@@ -33,7 +33,14 @@ export async function evaluateBefore(run: Run): Promise<Evaluation | null> {
 /** Judges the best state, prints the tables, and leaves the best policy as a folder to be used. */
 export async function evaluateAfter({ run, journal, states }: TrainingParts, before: Evaluation | null): Promise<void> {
   journal.endProgress();
-  const { best, validations } = journal.history;
+  const { validations } = journal.history;
+  const found = journal.history.best;
+  const lost = found !== null && found.step !== journal.done && !(await states.has(found.step));
+  if (lost)
+    journal.say(
+      `warning: the best state, of step ${found.step}, is not in ${states.folder}; the policy is that of the last step. Where it was kept elsewhere, copy it there and go on with --resume.`,
+    );
+  const best = lost ? null : found;
   if (best !== null && best.step !== journal.done) await states.restorePolicy(best.step);
   const policy = join(states.folder, "policy");
   await savePolicy(run.policy, policy, run.config.output.dtype);

@@ -5,11 +5,11 @@ import { join } from "node:path";
 import { listFiles, removeFolderAtomic } from "../checkpoint/atomic.ts";
 import { isHeld } from "../checkpoint/lock.ts";
 import { listSteps } from "../checkpoint/run-state.ts";
-import { changedKeys, isTree, type Config, type Source } from "../config/index.ts";
+import { changedKeys, isTree, runConfigFile, type Config, type Source } from "../config/index.ts";
 import type { EvaluationRow } from "../evaluation/report.ts";
 import type { MetricRow } from "../log/rows.ts";
 import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
-import { runConfig, runNames } from "./find-policy.ts";
+import { outputFolders, runConfig, runNames } from "./find-policy.ts";
 import { runLockFile } from "./run-lock.ts";
 import { statesFolder } from "./run.ts";
 
@@ -120,7 +120,7 @@ export interface Removal {
 export async function planRemoval(runs: string, name: string, overrides: readonly Source[]): Promise<Removal> {
   refusePaths(name);
   const logs = join(runs, name);
-  const states = statesFolder(runConfig({ runs, name }, overrides, "train"));
+  const states = statesOf(runs, name, overrides);
   if (await isUnderWay(logs))
     throw new ConfigError({
       where: `run ${name}`,
@@ -139,6 +139,16 @@ export async function planRemoval(runs: string, name: string, overrides: readonl
   let bytes = 0;
   for (const folder of folders) bytes += await bytesBelow(folder);
   return { name, folders, bytes };
+}
+
+/** Where its configuration cannot be read, its states are looked for where they are by default. @throws ConfigError where there is no such run */
+function statesOf(runs: string, name: string, overrides: readonly Source[]): string {
+  try {
+    return statesFolder(runConfig({ runs, name }, overrides, "train"));
+  } catch (error) {
+    if (!existsSync(join(runs, name, runConfigFile))) throw error;
+    return join(outputFolders(overrides).checkpoints, name);
+  }
 }
 
 /** Removes the folders, each all at once; a link is removed itself, not what it leads to. @throws FileError */

@@ -33,7 +33,7 @@ export async function loadPolicy({ decoder, adapter }: Model, folder: string): P
     throw new FileError({
       where: folder,
       what: `holds ${saved} of a policy, while this run trains ${wanted}`,
-      hint: "Go on with the lora settings that the run was started with.",
+      hint: "Go on with the lora settings, and with the adapter of lora.from as it was, that the run was started with.",
     });
   if (adapter === undefined) await loadWeights(decoder, folder);
   else await loadTensors(file, decoder.adapterParameters(adapter));

@@ -2,8 +2,9 @@
  * The saved states of a run: what the policy has learnt (all weights as a Hugging Face folder, or a LoRA adapter as PEFT's), AdamW's moments,
  * and where the run stands.
  */
+import { cp } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { exists, removeTemporary } from "../checkpoint/atomic.ts";
+import { exists, removeTemporary, writeFolderAtomic } from "../checkpoint/atomic.ts";
 import {
   latestCheckpoint,
   openCheckpoint,
@@ -135,7 +136,21 @@ export class States {
       ],
     });
     this.#newest = { step, folder };
+    if (place !== this.folder) await this.#copyBest(recorded.history.best?.step, place);
     return { step, due: this.due(recorded), weights: await savedWeights(folder) };
+  }
+
+  /** The best state goes along where the newest had to be saved elsewhere. That there is no room for it is said when it is asked for. */
+  async #copyBest(step: number | undefined, place: string): Promise<void> {
+    if (step === undefined) return;
+    const [from, to] = [join(this.folder, stepName(step)), join(place, stepName(step))];
+    if (!(await exists(from)) || (await exists(to))) return;
+    await writeFolderAtomic(to, (temporary) => cp(from, temporary, { recursive: true })).catch(() => undefined);
+  }
+
+  /** @internal Whether the state of a step is here. */
+  has(step: number): Promise<boolean> {
+    return exists(join(this.folder, stepName(step)));
   }
 
   /** @internal Puts the policy of one saved step back. Nothing is trained or saved after it. */
@@ -240,7 +255,9 @@ export async function findState(
     if (checkpoint !== null && changed.some((one) => one.key === key))
       say(`note: ${key} has no say in the weights of a run that goes on: these are the saved state's.`);
   if (checkpoint !== null && checkpoint.state.step >= config.train.steps)
-    say(`note: the run has done ${checkpoint.state.step} steps, and train.steps is ${config.train.steps}: nothing is left to train.`);
+    say(
+      `note: the run has done ${checkpoint.state.step} ${checkpoint.state.step === 1 ? "step" : "steps"}, and train.steps is ${config.train.steps}: nothing is left to train.`,
+    );
   if (checkpoint !== null) for (const warning of resumeWarnings(checkpoint.state, now)) say(`warning: ${warning}`);
   say(
     checkpoint === null

@@ -84,7 +84,7 @@ export async function tune(options: TuningOptions): Promise<{ readonly loss: num
     options.tokensPerUpdate,
     options.maxTokens,
   );
-  const progress = new Progress({ label: `${label}: tokens`, total: options.tokens, unit: "tokens", plainInterval: 10_000 });
+  let progress: Progress | null = null;
   const save = async (done: number): Promise<void> => {
     if (done === saved) return;
     await saveCheckpoint({
@@ -108,14 +108,24 @@ export async function tune(options: TuningOptions): Promise<{ readonly loss: num
     [saved, savedAt] = [done, steadyClock()];
   };
   for (; tokens < options.tokens; updates++) {
+    // A device that computes at once never lets Node look at its signals.
+    if (updates >= resumeAt) await new Promise((resolve) => setImmediate(resolve));
     if (signal?.aborted === true && updates >= resumeAt) {
       await save(updates);
       throw abortReason(signal);
     }
     const batch = stream.next();
     const share = tokens / options.tokens;
-    tokens += batch.reduce((sum, { ids }) => sum + ids.length, 0);
+    const batchTokens = batch.reduce((sum, { ids }) => sum + ids.length, 0);
+    tokens += batchTokens;
     if (updates < resumeAt) continue;
+    progress ??= new Progress({
+      label: `${label}: tokens`,
+      total: options.tokens,
+      from: tokens - batchTokens,
+      unit: "tokens",
+      plainInterval: 10_000,
+    });
     const learningRate = options.learningRate(updates, share);
     const { microBatchTokens, recompute = false } = options;
     const stats = await fineTuneStep(decoder, optimizer, batch, { learningRate, microBatchTokens, recompute, adapter });
@@ -145,7 +155,7 @@ export async function tune(options: TuningOptions): Promise<{ readonly loss: num
     const due = (saveEvery > 0 && (updates + 1) % saveEvery === 0) || (saveMinutes > 0 && minutes >= saveMinutes);
     if (due && !isLast) await save(updates + 1);
   }
-  progress.finish();
+  progress?.finish();
   return { loss: recent(losses, 100), tooLong: stream.tooLong };
 }
 

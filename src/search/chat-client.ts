@@ -131,7 +131,7 @@ export class ChatClient {
     if ("failure" in answer) {
       // Some servers offer completions only.
       if ([404, 405, 501].includes(answer.failure.status ?? 0)) return;
-      throw this.#error(url, answer.failure, 1, Infinity);
+      throw this.#error(url, answer.failure, 1, Infinity, false);
     }
     const models = (answer.value as { data?: unknown } | null)?.data;
     const names = Array.isArray(models) ? models.flatMap((one: unknown) => nameOf(one) ?? []) : [];
@@ -263,9 +263,9 @@ export class ChatClient {
   }
 
   /** `left`: seconds of patience. */
-  #error(url: URL, failure: JsonFailure, tries: number, left: number): ServerError | TooLongError {
+  #error(url: URL, failure: JsonFailure, tries: number, left: number, waits = true): ServerError | TooLongError {
     const { what, status, retryAfter = 0, expected, got, hint } = failure;
-    const asks = retryAfter > left ? `, which asks to wait ${retryAfter} s` : "";
+    const asks = retryAfter > Math.max(0, left) ? `, which asks to wait ${retryAfter} s` : "";
     const complaint = {
       where: shown(url),
       what: `${this.#hide(what)}${asks}${tries > 1 ? ` (${tries} tries)` : ""}`,
@@ -273,7 +273,7 @@ export class ChatClient {
       got: got === undefined ? undefined : this.#hide(got),
     };
     if (isTooLong(failure)) return new TooLongError({ ...complaint, hint: tooLongHint });
-    return new ServerError({ ...complaint, hint: hint ?? hintFor(status) });
+    return new ServerError({ ...complaint, hint: hint ?? hintFor(status, waits) });
   }
 }
 
@@ -290,11 +290,15 @@ function isTooLong({ status, what }: JsonFailure): boolean {
   );
 }
 
-function hintFor(status: number | undefined): string | undefined {
-  const away = "one that is away for longer needs a higher simulator.endpointPatience";
+/** `waits`: whether such a request is tried again. */
+function hintFor(status: number | undefined, waits: boolean): string | undefined {
+  const away = waits
+    ? "one that is away for longer needs a higher simulator.endpointPatience"
+    : "at the start of a run it must be there, later it is waited for";
   if (status === undefined)
     return `Is the server running, and simulator.endpoint its base URL? A slow one needs a higher simulator.endpointTimeout or a lower simulator.endpointConcurrency; ${away}.`;
-  if (status === 429 || status >= 500) return `A server is waited for: ${away}.`;
+  if (status === 429 || status >= 500)
+    return waits ? `A server is waited for: ${away}.` : `${away[0]?.toUpperCase() ?? ""}${away.slice(1)}.`;
   if (status === 401 || status === 403) return "simulator.endpointKey names the environment variable that holds its key.";
   if (status === 200 || status === 404)
     return "simulator.endpoint is the base URL, such as http://127.0.0.1:6001/v1, and simulator.endpointModel a model that is served there.";

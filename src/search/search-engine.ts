@@ -65,15 +65,16 @@ export async function ask(engine: Engine, request: SimulatorRequest): Promise<Se
   const wrong = (what: string, expected: string, got: unknown): DataError => new DataError({ where, what, expected, got: kindOf(got) });
   if (!Array.isArray(documents)) throw wrong("its result holds no documents", "documents, a list of {text}", documents);
   const other = documents.findIndex((one) => typeof (one as SearchDocument | null | undefined)?.text !== "string");
-  if (other >= 0) throw wrong(`document ${other + 1} of its result has no text`, "{text}, a text", documents[other]);
+  if (other >= 0) {
+    const one = documents[other] as Partial<SearchDocument> | null | undefined;
+    const what = `document ${other + 1} of its result has no text`;
+    throw typeof one === "object" && one !== null && "text" in one
+      ? wrong(what, "text, a text", one.text)
+      : wrong(what, "{text}, a text", one);
+  }
   // A module of the user's own may leave it out.
   const { kind = "real", text } = result as Partial<SearchResult>;
-  if (!["useful", "noisy", "real"].includes(kind) || !["undefined", "string"].includes(typeof text))
-    throw new DataError({
-      where,
-      what: "its result is wrong",
-      expected: "of kind useful, noisy or real, and text, if any, a text",
-      got: `${kindOf(kind)}, ${kindOf(text)}`,
-    });
+  if (!["useful", "noisy", "real"].includes(kind)) throw wrong("the kind of its result is none", "useful, noisy or real, or nothing", kind);
+  if (!["undefined", "string"].includes(typeof text)) throw wrong("the text of its result is none", "a text, or nothing", text);
   return { ...(result as SearchResult), kind };
 }

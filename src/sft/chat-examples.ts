@@ -33,9 +33,9 @@ export function examplesOf(row: TuningRow, text: ExampleText, where: string): Ex
     if ("messages" in row)
       throw new DataError({
         where,
-        what: "holds messages, and the model has no chat template, or sft.raw=true sets it aside",
+        what: "holds messages, and there is no chat template to write them with",
         expected: "{prompt, output}",
-        hint: "A base model is tuned on plain texts; or put a chat_template into its tokenizer_config.json.",
+        hint: "sft.raw=true sets a template aside. A base model is tuned on plain texts; or put a chat_template into its tokenizer_config.json.",
       });
     const builder = new Builder(tokenizer);
     builder.add([ours(row.prompt)], 0, true);

@@ -51,6 +51,7 @@ function describe({ where, what, expected, got, hint }: Complaint): string {
 /** A value from outside, for a message: at most 80 characters. */
 export function show(value: unknown): string {
   if (value === undefined) return "nothing";
+  if (typeof value === "number") return String(value);
   // JSON has no functions, nor what is nested deeper than the stack.
   const text = attempt<string | undefined>(() => JSON.stringify(value), undefined) ?? `a value of type ${typeof value}`;
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;

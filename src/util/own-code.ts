@@ -1,4 +1,5 @@
 /** Calls of code that is not ours: what it throws, and what it never answers, becomes one error that says whose it is. */
+import { abortReason } from "./abort.ts";
 import { ConfigError, ZeroSearchError, type Complaint } from "./errors.ts";
 
 export interface OwnCall {
@@ -24,12 +25,19 @@ export async function callOwn<T>(
   { signal, what = "fails", Kind = ConfigError }: OwnCall = {},
 ): Promise<T> {
   let giveUp = (): void => undefined;
+  let stop = (): void => undefined;
   const never = new Promise<never>((_, reject) => {
     giveUp = () => {
-      reject(new Kind({ where, what: "never answers: nothing is left to do that could settle its promise" }));
+      const never = what === "fails" ? "never answers" : what;
+      reject(new Kind({ where, what: `${never}: nothing is left to do that could settle its promise` }));
+    };
+    stop = () => {
+      reject(abortReason(signal as AbortSignal));
     };
   });
   underWay.add(giveUp);
+  if (signal?.aborted === true) stop();
+  else signal?.addEventListener("abort", stop, { once: true });
   try {
     return await Promise.race([call(), never]);
   } catch (cause) {
@@ -37,7 +45,14 @@ export async function callOwn<T>(
     throw new Kind({ where, what: `${what}: ${thrown(cause)}`, hint: linesOf(cause) }, { cause });
   } finally {
     underWay.delete(giveUp);
+    signal?.removeEventListener("abort", stop);
   }
+}
+
+/** What is thrown outside of every call, by a timer or in a promise that nobody waits for: most likely by code of the user's. */
+export function strayError(cause: unknown): ZeroSearchError {
+  const what = `code that nobody waits for fails: ${thrown(cause)}`;
+  return new ZeroSearchError({ where: "zerosearch", what, hint: linesOf(cause) }, { cause });
 }
 
 /** Gives up the call that began last, as no other waits inside it. False where none is under way. */

@@ -132,7 +132,9 @@ describe("zerosearch ask", () => {
     const empty = mkdtempSync(join(tmpdir(), "zerosearch-empty-"));
     const { code, stdout, stderr } = await zerosearch(["ask", "What is the capital of France?"], { cwd: empty });
     expect([code, stderr]).toEqual([0, ""]);
-    expect(stdout).toMatch(/^policy: .*quickstart.policy as it starts, since runs holds no trained one; node train.js makes one \| engine: bm25 over /m);
+    expect(stdout).toMatch(
+      /^policy: .*quickstart.policy as it starts, since runs holds no trained one; node train.js makes one \| engine: bm25 over /m,
+    );
     expect(readdirSync(empty)).toEqual([]);
     rmSync(empty, { recursive: true });
   });

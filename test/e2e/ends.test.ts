@@ -129,6 +129,40 @@ describe("a run that fails", () => {
     expect(readRows(runs("engine", "metrics.jsonl"))).toHaveLength(Number(step));
   });
 
+  it("because its validation does, keeps the step that was to be validated", async () => {
+    const failing = `throw new Error("no more money");`;
+    const ended = await run("validation", [
+      engine(failing).replace("search.engine", "evaluation.engine"),
+      "train.validateEvery=3",
+      "evaluation.validationQuestions=4",
+      ...args.filter((one) => one.startsWith("data.validation=")),
+    ]);
+    expect(ended.code).toBe(1);
+    expect(ended.stderr).toContain("no more money");
+    expect(saved("validation")).toEqual(["step-000003"]);
+  });
+
+  it("because code that nobody waits for does, keeps every whole step", async () => {
+    const stray = `if (++asked === 40) void Promise.reject(new Error("loose")); return { documents: [{ text: "The region is Asia." }], kind: "real" };`;
+    const ended = await run("stray", [engine(stray)]);
+    expect(ended.code).toBe(1);
+    expect(ended.stderr).toMatch(/^zerosearch: code that nobody waits for fails: loose\n/);
+    const [, step] = /^Stopped after step ([1-4]) of 5; saved in /m.exec(ended.stdout) ?? [];
+    expect(saved("stray")).toEqual([`step-00000${step}`]);
+  });
+
+  it("because it is stopped while its engine never answers and holds a timer, keeps every whole step", async () => {
+    const silent = `setInterval(() => undefined, 1000); if (++asked > 40) return new Promise(() => undefined); return { documents: [{ text: "The region is Asia." }], kind: "real" };`;
+    const ended = await run(
+      "silent",
+      [engine(silent)],
+      after(1, (kill) => setTimeout(() => kill("SIGTERM"), 3000)),
+    );
+    expect(ended.code).toBe(143);
+    const [, step] = /^Stopped after step ([1-4]) of 5; saved in /m.exec(ended.stdout) ?? [];
+    expect(saved("silent")).toEqual([`step-00000${step}`]);
+  });
+
   it("because it diverges, keeps the step before", async () => {
     const ended = await run("diverged", ["algorithm.klCoef=1e38", "algorithm.clipHigh=10", "optimizer.warmupSteps=0"]);
     expect(ended.code).toBe(1);

@@ -138,7 +138,7 @@ describe("conversations as examples", () => {
   it("are an error where the template does not show what was written, or there is none", () => {
     const upper = chatml.replace("message.content | trim", "message.content | upper");
     expect(() => examplesOf(messages, text(upper), "rows:7")).toThrow("rows:7: the chat template does not show message 3 as it is");
-    expect(() => examplesOf(messages, text(null), "rows:7")).toThrow("rows:7: holds messages, and the model has no chat template");
+    expect(() => examplesOf(messages, text(null), "rows:7")).toThrow("rows:7: holds messages, and there is no chat template");
   });
 });
 
@@ -186,11 +186,11 @@ describe("rows to fine-tune on", () => {
     [{ text: "a" }, "there is neither a conversation nor a prompt"],
     [{ prompt: "a" }, "there is nothing to learn in its output"],
     [{ prompt: "a", output: "" }, "there is nothing to learn in its output"],
-    [{ prompt: "a", output: [{ text: 5 }] }, "its output is no text"],
-    [{ prompt: "a", output: [{ text: "b", weight: -1 }] }, "its output is no text"],
+    [{ prompt: "a", output: [{ text: 5 }] }, "its output is no text, or a weight in it no number from 0"],
+    [{ prompt: "a", output: [{ text: "b", weight: -1 }] }, "its output is no text, or a weight in it no number from 0"],
     [{ messages: "a" }, "its messages are no list"],
-    [{ messages: [{ role: "robot", content: "a" }] }, "message 1 is none"],
-    [{ messages: [{ role: "assistant", content: null }] }, "message 1 is none"],
+    [{ messages: [{ role: "robot", content: "a" }] }, "message 1 has no role or no content that is known"],
+    [{ messages: [{ role: "assistant", content: null }] }, "message 1 has no role or no content that is known"],
     [{ messages: [{ role: "user", content: "a" }] }, "there is no message of the assistant to learn from"],
     [5, "there is neither a conversation nor a prompt"],
   ])("%j is an error that names its line", async (row, what) => {

@@ -157,8 +157,8 @@ describe("an engine's call", () => {
   it.each([
     [undefined, "holds no documents"],
     [null, "holds no documents"],
-    [{ documents: [], kind: "good" }, 'its result is wrong; .*got "good", undefined'],
-    [{ documents: [], text: 3 }, 'its result is wrong; .*got "real", 3'],
+    [{ documents: [], kind: "good" }, 'the kind of its result is none; .*got "good"'],
+    [{ documents: [], text: 3 }, "the text of its result is none; .*got 3"],
   ])("that gives %j is an error", async (result, message) => {
     expect(
       (

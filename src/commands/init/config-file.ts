@@ -58,6 +58,7 @@ export class ConfigFile {
     ].join("\n");
     this.set("name", name);
     this.set("model.policy", model, "what learns");
+    if (!/0\.5B/i.test(model)) this.#otherSize();
     if (Number(memory) > 0) this.set("device.memoryGiB", Number(memory), "what the plan (--dry-run) measures against");
     else {
       this.set("device.kind", "cpu", "there is no GPU; models of half a billion parameters take minutes for a rollout");
@@ -70,6 +71,17 @@ export class ConfigFile {
     this.set("data.corpus", data.corpus);
     if (data.corpus === null)
       this.set("evaluation.engine", "simulated", "there is no corpus; bm25 and data.corpus judge by a real search engine");
+  }
+
+  /** What the preset says of Qwen2.5-0.5B alone. */
+  #otherSize(): void {
+    const { document } = { document: this.#document };
+    const same = (key: string): number => Number(document.getIn(key.split(".")));
+    this.set("lora.rank", same("lora.rank"), "TRL: even rank 1 holds the little that a reward tells");
+    this.set("rollout.maxNewTokens", 500, "script, for models of 3B and more");
+    this.set("rollout.maxContextTokens", 4096, "a prompt of 200, three searches of about 1,000, and a last turn");
+    this.set("rollout.cacheMiB", same("rollout.cacheMiB"), "more decodes more rollouts at once");
+    this.set("optimizer.learningRate", 1e-5, "the paper's 1e-6 times 10 for LoRA (TRL)");
   }
 
   #simulator(model: string, simulator: string): void {
