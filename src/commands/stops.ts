@@ -46,8 +46,9 @@ export function listenForStops(onFirst: () => void = () => undefined): Stops {
     } else if (name === "SIGINT" || name === "SIGTERM") process.exit(exitCodes[name]);
   };
   const onStray = (error: unknown): void => {
-    if (stop.signal.aborted) process.exit(1);
-    stop.abort(strayError(error));
+    // Where the program ends already, what is saved is not given up for it.
+    if (stop.signal.aborted) process.stderr.write(`${strayError(error).message}\n`);
+    else stop.abort(strayError(error));
   };
   for (const name of names) process.on(name, onStop);
   process.on("uncaughtException", onStray);

@@ -35,6 +35,8 @@ export async function callOwn<T>(
       reject(abortReason(signal as AbortSignal));
     };
   });
+  // The call may throw before anybody waits for this one.
+  never.catch(() => undefined);
   underWay.add(giveUp);
   if (signal?.aborted === true) stop();
   else signal?.addEventListener("abort", stop, { once: true });
