@@ -5,7 +5,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { link, open, readFile, rename, rm, stat, type FileHandle } from "node:fs/promises";
+import { mkdir, open, readFile, rm, rmdir, stat, type FileHandle } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -80,6 +80,7 @@ export async function takeLock(file: string, options: LockOptions = {}): Promise
 async function acquire(file: string, name: string, times: LockTimes, { signal, onWait, refuse }: LockOptions): Promise<FileHandle> {
   let seen: string | null = null;
   let still = 0;
+  let tries = 0;
   for (let looks = 0; ; looks++) {
     signal?.throwIfAborted();
     const handle = await create(file, name, looks < 20);
@@ -92,8 +93,11 @@ async function acquire(file: string, name: string, times: LockTimes, { signal, o
       throw new FileError({ where: file, what: "is no file, so that nobody can hold it", hint: "Move it away." });
     still = text !== null && text === seen ? still + times.look : 0;
     seen = text;
-    if (text !== null && still >= (stateOf(text) === "ended" ? times.ended : times.silent)) await takeAway(file, text);
-    else await sleep(times.look, undefined, signal === undefined ? {} : { signal });
+    if (text !== null && still >= (stateOf(text) === "ended" ? times.ended : times.silent)) {
+      if (await takeAway(file, text)) continue;
+      if (++tries % mostTries === 0) await rmdir(guardOf(file)).catch(() => undefined);
+    }
+    await sleep(times.look, undefined, signal === undefined ? {} : { signal });
   }
 }
 
@@ -162,14 +166,29 @@ function readText(file: string): Promise<string | null> {
   return readFile(file, "utf8").catch(() => null);
 }
 
-/** Removes a lock if it is still the one that stood still: of several that try, one moves it, and whoever moved another puts it back. */
-async function takeAway(file: string, text: string): Promise<void> {
-  const aside = `${file}.${randomUUID().slice(0, 8)}`;
+/**
+ * Removes a lock if it is still the one that stood still. Of several that try, one at a time looks and removes, so that nobody removes the lock
+ * that another has taken since. @returns false where another is at it
+ */
+async function takeAway(file: string, text: string): Promise<boolean> {
+  const guard = guardOf(file);
   try {
-    await rename(file, aside);
+    await mkdir(guard);
   } catch {
-    return;
+    return false;
   }
-  if ((await readText(aside)) !== text) await link(aside, file).catch(() => undefined);
-  await rm(aside, { force: true });
+  try {
+    if ((await readText(file)) === text) await rm(file, { force: true });
+  } finally {
+    await rmdir(guard).catch(() => undefined);
+  }
+  return true;
 }
+
+/** A folder that is there for the moment in which a lock is taken away. */
+function guardOf(file: string): string {
+  return `${file}.taking`;
+}
+
+/** Tries after which a guard belongs to a program that was killed in that moment. */
+const mostTries = 40;
