@@ -104,8 +104,8 @@ export class ChatClient {
   #counts: ChatCounts = noCounts;
   #outage: { readonly from: number; retries: number; told: boolean } | null = null;
   #outages = 0;
-  /** When the newest answer came. */
-  #newest = -Infinity;
+  /** When the newest outage ended. */
+  #ended = -Infinity;
 
   /** @throws ConfigError when the endpoint is no base URL. */
   constructor(options: ChatClientOptions) {
@@ -197,7 +197,7 @@ export class ChatClient {
   /** Notes that a request, last sent at `sent`, is to be tried again after so many tries. */
   #away(message: string, tries: number, sent: number): void {
     // What failed on its way while the server came back tells of no new outage.
-    if (this.#outage === null && sent < this.#newest) return;
+    if (this.#outage === null && sent < this.#ended) return;
     this.#outage ??= { from: this.#options.now(), retries: 0, told: false };
     const outage = this.#outage;
     if (outage.retries++ === 0) this.#outages++;
@@ -217,10 +217,10 @@ export class ChatClient {
       promptTokens: tokens(usage?.prompt_tokens),
       completionTokens: tokens(usage?.completion_tokens),
     });
-    this.#newest = now();
     const outage = this.#outage;
     if (outage === null || sent < outage.from) return;
     this.#outage = null;
+    this.#ended = now();
     if (outage.told) onAnswer?.({ seconds: (now() - outage.from) / 1000, retries: outage.retries });
   }
 
