@@ -32,7 +32,9 @@ export default defineConfig({
           name: "e2e",
           include: ["test/{e2e,browser}/**/*.test.ts"],
           pool: "forks",
-          fileParallelism: false,
+          // Most of it is starting programs, which one core does; more than two at a time would wait for each other.
+          maxWorkers: 2,
+          globalSetup: "test/helpers/build.ts",
           testTimeout: 600_000,
           hookTimeout: 600_000,
         },
