@@ -34,6 +34,7 @@ export default defineConfig({
           pool: "forks",
           // Most of it is starting programs, which one core does; more than two at a time would wait for each other.
           maxWorkers: 2,
+          sequence: { groupOrder: 1 },
           globalSetup: "test/helpers/build.ts",
           testTimeout: 600_000,
           hookTimeout: 600_000,
