@@ -11,6 +11,7 @@ import { hashInputs } from "../../src/run/inputs.ts";
 import { openData } from "../../src/run/run-data.ts";
 import { locateData } from "../../src/setup/locate-data.ts";
 import { gitSha1, sha256, startHubServer, type HubServer } from "../helpers/hub-server.ts";
+import { messageOf } from "../helpers/message-of.ts";
 
 const commit = "0123456789".repeat(4);
 const moved = "9876543210".repeat(4);
@@ -43,15 +44,6 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const repo = (): string => join(folder, "hub", "datasets--org--set");
 const snapshot = (at = commit): string => join(repo(), "snapshots", at);
-
-async function messageOf(promise: Promise<unknown>): Promise<string> {
-  const error: unknown = await promise.then(
-    () => null,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(Error);
-  return (error as Error).message;
-}
 
 describe("an address of a file", () => {
   it.each([

@@ -19,6 +19,7 @@ import { scanCachedRepo } from "@huggingface/hub";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { findModel, locateModel, type DownloadProgress, type LocateOptions } from "../../src/hub/find-model.ts";
 import { gitSha1, sha256, silentUrl, startHubServer, type HubRepo, type HubServer } from "../helpers/hub-server.ts";
+import { messageOf } from "../helpers/message-of.ts";
 
 const commit = "c".repeat(40);
 const newer = "d".repeat(40);
@@ -97,15 +98,6 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 const repoOf = (id: string) => join(folder, "hub", `models--${id.replace("/", "--")}`);
 const contentRequests = () => server.requests.filter((request) => request.server === "content");
 const leftovers = (id = "org/model") => readdirSync(join(repoOf(id), "blobs")).filter((name) => !/^[0-9a-f]+$/.test(name));
-
-async function messageOf(promise: Promise<unknown>): Promise<string> {
-  const error: unknown = await promise.then(
-    () => null,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(Error);
-  return (error as Error).message;
-}
 
 describe("a download", () => {
   it("fetches what a model is made of and nothing else, and leaves the layout that Python's tools know", async () => {

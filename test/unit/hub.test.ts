@@ -11,6 +11,7 @@ import { parseHubId } from "../../src/hub/source.ts";
 import { readOverride } from "../../src/config/source.ts";
 import { packageFolder } from "../../src/config/package-folder.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
+import { messageOf } from "../helpers/message-of.ts";
 
 const id = "Qwen/Qwen2.5-3B";
 const commit = "3aab1f1954e9cc14eb9509a215f9e5ca08227a9b";
@@ -54,15 +55,6 @@ function cache(files: Readonly<Record<string, string>>, at = commit, { links = t
     writeFileSync(join(repo, "refs", ref), at);
   }
   return snapshot;
-}
-
-async function messageOf(promise: Promise<unknown>): Promise<string> {
-  const error: unknown = await promise.then(
-    () => null,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(Error);
-  return (error as Error).message;
 }
 
 describe("a model that is given", () => {
