@@ -10,7 +10,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
@@ -29,19 +29,28 @@ else if (signal !== null) console.log(`Vitest was ended by ${signal}`);
 else if (!existsSync(report)) console.log(`Vitest ended with code ${status} before it wrote its report`);
 const counts = count();
 rmSync(folder, { recursive: true, force: true });
+for (const name of counts.names) console.log(`failed: ${name}`);
 console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
 process.exitCode = counts.failed === 0 && status === 0 ? 0 : 1;
 
 /** A file that cannot even be loaded, and a crash outside of tests, are a failure each. */
 function count() {
-  if (!existsSync(report)) return { passed: 0, failed: 1, skipped: 0 };
+  if (!existsSync(report)) return { passed: 0, failed: 1, skipped: 0, names: ["the run, which left no report"] };
   const { testResults } = JSON.parse(readFileSync(report, "utf8"));
-  const counts = { passed: 0, failed: 0, skipped: 0 };
+  const counts = { passed: 0, failed: 0, skipped: 0, names: [] };
+  const fail = (name) => {
+    counts.failed++;
+    counts.names.push(name);
+  };
   for (const file of testResults) {
-    if (file.status === "failed" && !file.assertionResults.some((test) => test.status === "failed")) counts.failed++;
-    for (const test of file.assertionResults) counts[test.status === "passed" || test.status === "failed" ? test.status : "skipped"]++;
+    const path = relative(root, file.name);
+    if (file.status === "failed" && !file.assertionResults.some((test) => test.status === "failed")) fail(`${path}, outside its tests`);
+    for (const test of file.assertionResults) {
+      if (test.status === "failed") fail(`${path}: ${test.fullName}`);
+      else counts[test.status === "passed" ? "passed" : "skipped"]++;
+    }
   }
-  if (status !== 0 && counts.failed === 0) counts.failed = 1;
+  if (status !== 0 && counts.failed === 0) fail(`Vitest, with code ${status}, outside its tests`);
   return counts;
 }
 
