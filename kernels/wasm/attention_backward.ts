@@ -11,6 +11,7 @@
 // Limits    D a multiple of 4, at most 128; sequences of any length, 0 included
 import { dim, dimI, tensor, colsOf, rowPtr } from "./lib/call";
 import { madd, hsum, exp4 } from "./lib/math";
+import { nativeBlock, inMemory, nativeAttendBackward } from "./lib/native";
 import { KEYS, STRIDE, KT_STRIDE, tileRows, multiply, scaleRow } from "./lib/attention_tile";
 import { tileTokens, tileBytes, KT_BYTES, BLOCK_BYTES, loadKeys, loadBlock, loadTile } from "./lib/attention_items";
 
@@ -68,9 +69,30 @@ function loadKeyBlock(key: i32, keys: i32): void {
   keyPitch = keyRows == kCopy ? STRIDE : pitch;
 }
 
-// p and ds of a tile of rows against the key block: zero where a row does not see a key, up to column 63.
-function weigh(rows: i32, first: i32, key: i32, keys: i32): void {
+// What a tile of rows adds for the key block: to dk and dv, to dq, or to all.
+function addTile(rows: i32, first: i32, key: i32, keys: i32, toKeys: bool, toQueries: bool): void {
   for (let r = 0; r < rows; r++) store<i32>(rowKeys + (<usize>r << 2), max(0, min(keys, first + r / G - key + 1)));
+  if (nativeBlock != 0 && addNative(rows, keys, (toKeys ? 1 : 0) | (toQueries ? 2 : 0))) return;
+  weigh(rows);
+  if (toKeys) addKeys(rows, keys);
+  if (toQueries) addQueries(rows);
+}
+
+// The call block is that of src/device/cpu/native/attention.ts. False, and nothing done, where the keys' rows do not lie in the memory; all
+// else is this thread's scratch.
+function addNative(rows: i32, keys: i32, parts: i32): bool {
+  if (!inMemory(keyRows, <u64>(KEYS - 1) * keyPitch + (<u64>(D + 7 & ~7) << 2))) return false;
+  const at = nativeBlock;
+  store<i32>(at, rows, 0); store<i32>(at, D, 4); store<u32>(at, <u32>rowKeys, 8); store<i32>(at, keys, 16); store<i32>(at, parts, 20);
+  store<u32>(at, <u32>tileQ, 24); store<u32>(at, <u32>tileDout, 28); store<u32>(at, <u32>tileP, 32); store<u32>(at, <u32>tileDs, 36);
+  store<u32>(at, <u32>tileDq, 40); store<u32>(at, <u32>rowLse, 44); store<u32>(at, <u32>rowDelta, 48); store<u32>(at, <u32>kT, 52); store<u32>(at, <u32>vT, 56);
+  store<u32>(at, <u32>sumDk, 60); store<u32>(at, <u32>sumDv, 64); store<u32>(at, <u32>keyRows, 68); store<u32>(at, <u32>keyPitch, 72);
+  nativeAttendBackward(at);
+  return true;
+}
+
+// p and ds of a tile of rows against the key block: zero where a row does not see a key, up to column 63.
+function weigh(rows: i32): void {
   for (let i = 0; i < rows; ) {
     const step = tileRows(rows - i), offset = <usize>i * STRIDE, high = load<i32>(rowKeys + (<usize>(i + step - 1) << 2));
     if (high > 0) {
@@ -136,12 +158,12 @@ function keyBlock(start: i32, end: i32, key: i32, queries: bool): void {
   for (let first = start + (key - start) / tokens * tokens; first < end; first += tokens) {
     const stop = min(end, first + tokens), rows = (stop - first) * G;
     loadQueries(first, stop);
-    weigh(rows, first, key, keys);
-    addKeys(rows, keys);
+    if (queries) {
+      if (key == start) memory.fill(tileDq, 0, <usize>rows * STRIDE);
+      else loadTile(dq, first, stop, G, D, head * G, 1, tileDq);
+    }
+    addTile(rows, first, key, keys, true, queries);
     if (!queries) continue;
-    if (key == start) memory.fill(tileDq, 0, <usize>rows * STRIDE);
-    else loadTile(dq, first, stop, G, D, head * G, 1, tileDq);
-    addQueries(rows);
     storeQueries(first, stop, stop <= key + KEYS ? scale : 1);
   }
   for (let j = 0; j < keys; j++) {
@@ -159,8 +181,7 @@ function queryTile(start: i32, first: i32, stop: i32): void {
     // the whole block where the sequence has it: what rows see decides
     const keys = min(KEYS, stop - key);
     loadKeyBlock(key, keys);
-    weigh(rows, first, key, keys);
-    addQueries(rows);
+    addTile(rows, first, key, keys, false, true);
   }
   storeQueries(first, stop, scale);
 }

@@ -5,10 +5,11 @@ import { describe, expect, it } from "vitest";
 import { CpuMemory } from "../../src/device/cpu/memory.ts";
 import { compileKernels, loadKernelsFromDist, type KernelExports } from "../../src/device/cpu/module.ts";
 import { Assembler, Reg } from "../../src/device/cpu/native/assembler.ts";
+import { attendBackwardCode, attendCode } from "../../src/device/cpu/native/attention.ts";
 import { bindNative, executable, nativeCode, noNative } from "../../src/device/cpu/native/executable.ts";
 import { featureCode, vectorSets } from "../../src/device/cpu/native/features.ts";
 import { productCode, type VectorSet } from "../../src/device/cpu/native/products.ts";
-import type { Device, Dtype, HostArray, Usage } from "../../src/device/device.ts";
+import type { Device, Dtype, HostArray, Storage, Usage } from "../../src/device/device.ts";
 import { makeDevice } from "../helpers/device.ts";
 
 const sets = (["AVX2", "AVX-512"] as const).filter((set) => "code" in nativeCode(set));
@@ -171,12 +172,150 @@ here("products in machine code", () => {
         kind: "scratch",
         label: "scratch",
       });
-      const run = (): number => kernels.run(memory.control, MATMUL, memory.args, memory.scratches[0] ?? 0, 0, 0);
+      const run = (): number => kernels.run(memory.control, MATMUL, memory.args, memory.places[0]?.scratch ?? 0, 0, 0);
       expect(run()).toBe(0);
       // C's rows: a pitch that leads out of the memory, which is far smaller than 4 GiB
       memory.words[c.descriptor / 4 + 3] = 0x3ffffff0;
       expect(run).toThrow("memory access out of bounds");
     }
+  });
+});
+
+interface Heads {
+  readonly H: number;
+  readonly K: number;
+  readonly D: number;
+}
+
+/** Forward and backward over packed sequences, then the same tokens into a paged cache of each type: all outputs, as bits. */
+async function attend(device: Device, { H, K, D }: Heads, lengths: readonly number[], strange: boolean): Promise<Uint32Array[]> {
+  seed = 1 + H * 1000 + D + lengths.length;
+  const N = lengths.reduce((sum, length) => sum + length, 0);
+  const made: Storage[] = [];
+  const place = (rows: number, cols: number, dtype: Dtype, data: HostArray | null): Storage => {
+    const storage = device.allocate(rows, cols, dtype, "activation", "x");
+    made.push(storage);
+    if (data !== null) device.write(storage, data);
+    return storage;
+  };
+  const floats = (rows: number, cols: number): Storage => {
+    const data = Float32Array.from({ length: rows * cols }, random);
+    if (strange) data[7 % data.length] = 1e-40;
+    if (strange) data[(data.length >> 1) + 1] = 400;
+    return place(rows, cols, "f32", data);
+  };
+  const q = floats(N, H * D),
+    k = floats(N, K * D),
+    v = floats(N, K * D),
+    dout = floats(N, H * D);
+  const ends = lengths.map((_, i) => lengths.slice(0, i + 1).reduce((sum, length) => sum + length, 0));
+  const offsets = place(1, lengths.length + 1, "u32", Uint32Array.from([0, ...ends]));
+  const empty = (cols: number, rows = N): Storage => place(rows, cols, "f32", null);
+  const dims = { heads: H, kvHeads: K, scale: D ** -0.5 };
+  const out = empty(H * D),
+    lse = empty(H);
+  device.run("attention", dims, [q, k, v, offsets], [out, lse]);
+  const gradients = [empty(H * D), empty(K * D), empty(K * D)];
+  device.run("attention_backward", dims, [q, k, v, offsets, out, lse, dout], gradients);
+  const results = [out, lse, ...gradients];
+
+  const blocks = lengths.map((length) => Math.ceil(length / 64));
+  const width = Math.max(1, ...blocks);
+  let next = 0;
+  const table = blocks.flatMap((count) => Array.from({ length: width }, (_, i) => (i < count ? next++ : 0)));
+  const blockTable = place(lengths.length, width, "u32", Uint32Array.from(table));
+  const positions = place(1, N, "u32", Uint32Array.from(lengths.flatMap((length) => Array.from({ length }, (_, i) => i))));
+  // the last token of every sequence alone, as in decoding
+  const nonEmpty = lengths.map((length, i) => [length, i] as const).filter(([length]) => length > 0);
+  const last = Uint32Array.from(nonEmpty, ([length]) => length - 1);
+  const rows = place(1, Math.max(1, last.length), "u32", last.length === 0 ? Uint32Array.of(0) : last);
+  const one = place(
+    1,
+    last.length + 1,
+    "u32",
+    Uint32Array.from({ length: last.length + 1 }, (_, i) => i),
+  );
+  const lastTable = nonEmpty.flatMap(([, i]) => table.slice(i * width, (i + 1) * width));
+  const few = place(
+    Math.max(1, last.length),
+    width,
+    "u32",
+    Uint32Array.from(lastTable.length === 0 ? new Array<number>(width).fill(0) : lastTable),
+  );
+  const query = floats(Math.max(1, last.length), H * D);
+  for (const dtype of ["f32", "f16", "bf16"] as const) {
+    const kCache = place(Math.max(1, next), K * D * 64, dtype, null),
+      vCache = place(Math.max(1, next), K * 64 * D, dtype, null);
+    device.run("kv_write", { kvHeads: K }, [k, v, positions, offsets, blockTable], [kCache, vCache]);
+    const [prefill, decode] = [empty(H * D), empty(H * D, Math.max(1, last.length))];
+    device.run("attention_paged", dims, [q, positions, offsets, blockTable, kCache, vCache], [prefill]);
+    device.run("attention_paged", dims, [query, rows, one, few, kCache, vCache], [decode]);
+    results.push(prefill, decode);
+  }
+  const read = await Promise.all(results.map(async (storage) => bits(await device.read(storage))));
+  for (const storage of made) device.release(storage);
+  return read;
+}
+
+here("attention in machine code", () => {
+  it("has the bits of the WASM kernels: forward, backward, paged in every type", { timeout: 300_000 }, async () => {
+    const cases: [Heads, number[]][] = [
+      [{ H: 5, K: 1, D: 64 }, [130, 1, 63, 64, 65, 7]],
+      [{ H: 4, K: 2, D: 32 }, [200, 3]],
+      [{ H: 3, K: 3, D: 24 }, [70, 128]],
+      [{ H: 2, K: 1, D: 4 }, [77, 2, 1]],
+      [{ H: 6, K: 2, D: 12 }, [90]],
+      [{ H: 2, K: 2, D: 128 }, [100, 33]],
+      [{ H: 7, K: 1, D: 20 }, [81, 5]],
+      [{ H: 14, K: 2, D: 96 }, [68]],
+      // longer than 512: dq in a pass of its own
+      [{ H: 2, K: 1, D: 64 }, [530, 20]],
+      [{ H: 1, K: 1, D: 8 }, [601]],
+      [{ H: 2, K: 1, D: 16 }, [0, 9, 0, 66]],
+    ];
+    const wasm = await makeDevice({ native: "off", threads: 1, poison: false });
+    const natives = await Promise.all(
+      sets.flatMap((native) => [makeDevice({ native, threads: 1 }), makeDevice({ native, threads: 2, maxShardBytes: 16384 })]),
+    );
+    for (const [heads, lengths] of cases)
+      for (const strange of [false, true]) {
+        const want = await attend(wasm, heads, lengths, strange);
+        for (const device of natives)
+          for (const [i, got] of (await attend(device, heads, lengths, strange)).entries())
+            expect(
+              differing(got, want[i] ?? got),
+              `output ${i} of ${JSON.stringify(heads)}, ${lengths.join()} on ${device.detail ?? ""}`,
+            ).toBe(0);
+      }
+    for (const device of [wasm, ...natives]) await device.destroy();
+  });
+
+  it("makes the same no-numbers of scores that are none", async () => {
+    const run = async (native: VectorSet | "off"): Promise<boolean[]> => {
+      const device = await makeDevice({ native, threads: 1 });
+      const [N, D] = [9, 8];
+      const data = Float32Array.from({ length: N * D }, (_, i) => Math.sin(i));
+      data[3 * D + 1] = NaN;
+      data[6 * D + 2] = Infinity;
+      const place = (rows: number, cols: number, dtype: Dtype, values: HostArray): Storage => {
+        const storage = device.allocate(rows, cols, dtype, "activation", "x");
+        device.write(storage, values);
+        return storage;
+      };
+      const x = place(N, D, "f32", data);
+      const v = place(N, D, "f32", data.map(Math.fround));
+      const k = place(N, D, "f32", data.slice());
+      const out = device.allocate(N, D, "f32", "activation", "out"),
+        lse = device.allocate(N, 1, "f32", "activation", "lse");
+      device.run("attention", { heads: 1, kvHeads: 1, scale: 1 }, [x, k, v, place(1, 2, "u32", Uint32Array.of(0, N))], [out, lse]);
+      const results = [...(await device.read(out)), ...(await device.read(lse))].map(Number.isNaN);
+      await device.destroy();
+      return results;
+    };
+    const want = await run("off");
+    expect(want.some(Boolean)).toBe(true);
+    expect(want.every(Boolean)).toBe(false);
+    for (const native of sets) expect(await run(native)).toEqual(want);
   });
 });
 
@@ -191,7 +330,7 @@ async function bare(set: VectorSet): Promise<{ kernels: KernelExports; memory: C
   const imports = "code" in native ? bindNative(native.code, memory.memory) : noNative;
   const { exports } = await WebAssembly.instantiate(module, { env: { memory: memory.memory, abort() {}, ...imports } });
   const kernels = exports as unknown as KernelExports;
-  kernels.useNative();
+  kernels.useNative(memory.places[0]?.block ?? 0);
   return { kernels, memory };
 }
 
@@ -201,16 +340,28 @@ describe("machine code", () => {
     const sha = (code: Uint8Array): string => createHash("sha256").update(code).digest("hex").slice(0, 16);
     const all = (["sysv", "win64"] as const).flatMap((abi) => [
       `${abi} features ${sha(featureCode(abi))}`,
-      ...(["AVX2", "AVX-512"] as const).map((set) => `${abi} products ${set} ${sha(productCode(set, abi))}`),
+      ...(["AVX2", "AVX-512"] as const).flatMap((set) =>
+        Object.entries({ products: productCode, attend: attendCode, attendBackward: attendBackwardCode }).map(
+          ([name, code]) => `${abi} ${name} ${set} ${sha(code(set, abi))}`,
+        ),
+      ),
     ]);
     expect(all).toMatchInlineSnapshot(`
       [
         "sysv features 84d748c21e051fdc",
         "sysv products AVX2 73c8820eb5993d3a",
+        "sysv attend AVX2 29c8207ebfa2dca7",
+        "sysv attendBackward AVX2 b50d9592f181740e",
         "sysv products AVX-512 d195b46ca61427f5",
+        "sysv attend AVX-512 c7be1e8e901b9e3b",
+        "sysv attendBackward AVX-512 fe2a8830765418a8",
         "win64 features fdb44e1745f8a472",
         "win64 products AVX2 069d1b5796f00e99",
+        "win64 attend AVX2 999cf4b79a040ff4",
+        "win64 attendBackward AVX2 941003c9c9285e81",
         "win64 products AVX-512 41f13dceed902384",
+        "win64 attend AVX-512 3bca92fde2e34f78",
+        "win64 attendBackward AVX-512 b1c2bfd6fecd2b25",
       ]
     `);
   });
@@ -237,25 +388,36 @@ describe("machine code", () => {
       ) => void;
     const shim = bind(windowsShim());
     const values = Float32Array.from({ length: 16384 }, random);
+    const compare = (code: (abi: "sysv" | "win64") => Uint8Array, block: readonly number[], what: string): void => {
+      const [one, other] = [values.slice(), values.slice()];
+      for (const each of [one, other]) new Uint32Array(each.buffer).set(block);
+      bind(code("sysv"))(Number(koffi.address(one)), 0);
+      const frame = new BigUint64Array(256).map((_, i) => BigInt(i) * 0x0101010101010101n);
+      frame.set([executable(koffi, code("win64")), BigInt(Number(koffi.address(other))), 0n]);
+      const before = frame.slice();
+      shim(Number(koffi.address(frame)), 0);
+      const kept = ({ from, to }: typeof KEPT, words: number): boolean =>
+        frame.slice(to / 8, to / 8 + words).every((word, i) => word === before[from / 8 + i]);
+      expect(differing(bits(one), bits(values)), `${what}: something was written`).toBeGreaterThan(block.length);
+      expect([differing(bits(other), bits(one)), kept(KEPT, 8), kept(VECTORS, 20)], what).toEqual([0, true, true]);
+    };
     for (const set of sets) {
-      const native = bind(productCode(set, "sysv"));
-      const windows = executable(koffi, productCode(set, "win64"));
       for (const rows of [1, 2, 3, 4, 5, 6, 10, 14, 15, 23])
-        for (const panels of [1, 2, 3, 4, 9, 11])
-          for (const depth of [1, 4, 7]) {
-            const block = [1024, 8192, 24576, panels * 32, depth, depth * 32, panels, Math.floor(rows / 5), rows % 5, rows & 1];
-            const [one, other] = [values.slice(), values.slice()];
-            for (const each of [one, other]) new Uint32Array(each.buffer).set(block);
-            native(Number(koffi.address(one)), 0);
-            const frame = new BigUint64Array(256).map((_, i) => BigInt(i) * 0x0101010101010101n);
-            frame.set([windows, BigInt(Number(koffi.address(other))), 0n]);
-            const before = frame.slice();
-            shim(Number(koffi.address(frame)), 0);
-            const kept = ({ from, to }: typeof KEPT, words: number): boolean =>
-              frame.slice(to / 8, to / 8 + words).every((word, i) => word === before[from / 8 + i]);
-            const what = `${set}, ${rows} rows, ${panels} panels, ${depth} deep`;
-            expect([differing(bits(other), bits(one)), kept(KEPT, 8), kept(VECTORS, 20)], what).toEqual([0, true, true]);
-          }
+        for (const [panels, depth] of [
+          [1, 1],
+          [3, 7],
+          [11, 4],
+        ] as const)
+          compare(
+            (abi) => productCode(set, abi),
+            [1024, 8192, 24576, panels * 32, depth, depth * 32, panels, Math.floor(rows / 5), rows % 5, rows & 1],
+            `${set}, ${rows} rows, ${panels} panels, ${depth} deep`,
+          );
+      // five rows of 8 floats that see 3 keys each: rows, D, n, and then as src/device/cpu/native/attention.ts has it
+      new Uint32Array(values.buffer, 256, 5).fill(3);
+      compare((abi) => attendCode(set, abi), [5, 8, 256, 0, 0, 4096, 8192, 12288, 320, 384, 16384, 20480, 512], `${set}, forward`);
+      const backward = [5, 8, 256, 0, 3, 3, 4096, 8192, 12288, 16384, 20480, 320, 384, 24576, 28672, 32768, 40960, 49152, 512];
+      compare((abi) => attendBackwardCode(set, abi), backward, `${set}, backward`);
     }
   });
 });

@@ -11,6 +11,7 @@
 //           A NaN or infinite score makes the row's l NaN, and with it the output.
 // Limits    D a multiple of 4, at most 128
 import { madd, hsum, hmax, exp4, exp1 } from "./math";
+import { nativeBlock, inMemory, nativeAttend } from "./native";
 import { loadTail, storeTail } from "./span";
 
 export const KEYS: i32 = 64;
@@ -146,8 +147,23 @@ function softmaxRow(n: i32, D: i32, s: usize, o: usize, m: usize, l: usize): voi
   return high << 8 | low;
 }
 
+// The call block is that of src/device/cpu/native/attention.ts. False, and nothing done, where an address does not lie in the memory: the
+// code below then traps, as machine code would not.
+function attendNative(rows: i32, D: i32, q: usize, s: usize, o: usize, m: usize, l: usize, n: usize, kT: usize, v: usize, ldv: usize): bool {
+  const tile = <u64>rows * STRIDE, words = <u64>rows << 2;
+  const inside = inMemory(q, tile) && inMemory(s, tile) && inMemory(o, tile) && inMemory(m, words) && inMemory(l, words) && inMemory(n, words) &&
+    inMemory(kT, <u64>D * KT_STRIDE) && inMemory(v, <u64>(KEYS - 1) * ldv + (<u64>(D + 7 & ~7) << 2));
+  if (!inside) return false;
+  const at = nativeBlock;
+  store<i32>(at, rows, 0); store<i32>(at, D, 4); store<u32>(at, <u32>n, 8); store<u32>(at, <u32>q, 20); store<u32>(at, <u32>s, 24); store<u32>(at, <u32>o, 28);
+  store<u32>(at, <u32>m, 32); store<u32>(at, <u32>l, 36); store<u32>(at, <u32>kT, 40); store<u32>(at, <u32>v, 44); store<u32>(at, <u32>ldv, 48);
+  nativeAttend(at);
+  return true;
+}
+
 /** Merges one block of keys into `rows` rows. `n` (i32 each) says how many of its keys a row sees: 0 leaves the row as it is. */
 export function attendBlock(rows: i32, D: i32, q: usize, s: usize, o: usize, m: usize, l: usize, n: usize, kT: usize, v: usize, ldv: usize): void {
+  if (nativeBlock != 0 && attendNative(rows, D, q, s, o, m, l, n, kT, v, ldv)) return;
   // three sweeps, so that first kT and then v stays in the first-level cache
   for (let i = 0; i < rows; ) {
     const step = tileRows(rows - i), at = <usize>i * STRIDE, high = keysSeen(n, i, step) >> 8;

@@ -9,7 +9,7 @@
 //            and everything elsewhere, is done here. Both compute the same chains.
 import { rowPtr, contiguousRows } from "./call";
 import { madd } from "./math";
-import { hasNative, inMemory, nativeProducts } from "./native";
+import { nativeBlock, inMemory, nativeProducts } from "./native";
 import { MR, NR, TMP_TILE } from "./pack";
 
 // ---- micro-kernels: c (= or +=) sum over kc of a[k][h] b[k][8] ----
@@ -165,7 +165,8 @@ function micro1x4(kc: i32, a: usize, b: usize, stride: usize, c: usize, add: boo
 
 // The call block is that of src/device/cpu/native/products.ts. False, and nothing done, where an address does not lie in the memory: the
 // loops below then trap, as machine code would not.
-function multiplyNative(a: usize, rows: i32, kc: i32, b: usize, stride: usize, panels: i32, c: usize, ldc: usize, add: bool, at: usize): bool {
+function multiplyNative(a: usize, rows: i32, kc: i32, b: usize, stride: usize, panels: i32, c: usize, ldc: usize, add: bool): bool {
+  const at = nativeBlock;
   const inside = inMemory(a, <u64>rows * kc << 2) && inMemory(b, <u64>stride * (panels - 1) + (<u64>kc * NR << 2)) &&
     inMemory(c, <u64>ldc * (rows - 1) + (<u64>panels * NR << 2));
   if (!inside) return false;
@@ -187,7 +188,7 @@ export function gemmChunk(a: usize, rows: i32, kc: i32, b: usize, stride: usize,
   const tile = tmp + TMP_TILE;
   const fullPanels = min(p1, N / NR);
   let p = p0;
-  if (hasNative && flat && fullPanels > p && multiplyNative(a, rows, kc, b, stride, fullPanels - p, base + (<usize>((p - pC) * NR) << 2), ldc, add, tile)) {
+  if (nativeBlock != 0 && flat && fullPanels > p && multiplyNative(a, rows, kc, b, stride, fullPanels - p, base + (<usize>((p - pC) * NR) << 2), ldc, add)) {
     b += stride * <usize>(fullPanels - p);
     p = fullPanels;
   }

@@ -4,12 +4,16 @@ import { madd } from "./math";
 
 // @ts-ignore: decorator
 @external("env", "products") export declare function nativeProducts(block: usize): void;
+// @ts-ignore: decorator
+@external("env", "attend") export declare function nativeAttend(block: usize): void;
+// @ts-ignore: decorator
+@external("env", "attendBackward") export declare function nativeAttendBackward(block: usize): void;
 
-/** Every thread has its own module instance, and so its own copy. */
-export let hasNative: bool = false;
+/** Where this thread's call blocks lie; 0 without machine code. Every thread has its own module instance, and so its own copy. */
+export let nativeBlock: usize = 0;
 
-/** From now on this thread calls machine code. */
-export function useNative(): void { hasNative = true; }
+/** From now on this thread calls machine code, with its call blocks at `block`: 128 bytes. */
+export function useNative(block: usize): void { nativeBlock = block; }
 
 /** Whether `madd` rounds once here, as machine code does: (1 + 2^-12)^2 - (1 + 2^-11) is 2^-24 then, else 0. */
 export function isFused(): bool {

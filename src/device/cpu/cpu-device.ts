@@ -47,10 +47,10 @@ async function open(options: CpuDeviceOptions, dry: { readonly observer: MemoryO
   const { poison = false } = options;
   const memory = new CpuMemory({ threads, maxShardBytes, maxMemoryBytes, poison, hollow: dry !== null, observer: dry?.observer });
   const wanted = dry !== null ? { why: "nothing is computed" } : nativeFor(options.native ?? "auto");
-  const { kernels, native, detail } = await instantiate(module, memory.memory, wanted);
-  const { control, scratches } = memory;
+  const { kernels, native, detail } = await instantiate(module, memory, wanted);
+  const { control } = memory;
   const shared = { module, memory: memory.memory, control, spin, native };
-  const pool = dry === null ? await ThreadPool.start(shared, scratches.slice(1)) : null;
+  const pool = dry === null ? await ThreadPool.start(shared, memory.places.slice(1)) : null;
   return new CpuDevice({ memory, kernels, pool, blas, description: describe(threads, build, blas), detail, spin });
 }
 
@@ -60,7 +60,7 @@ function nativeFor(asked: NonNullable<CpuDeviceOptions["native"]>): Native {
 }
 
 /** The kernels, and the machine code that they call: none, and why, where it would not round as they do. */
-async function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory, wanted: Native) {
+async function instantiate(module: WebAssembly.Module, { memory, places }: CpuMemory, wanted: Native) {
   const abort = (): never => {
     throw new Error("abort");
   };
@@ -70,8 +70,8 @@ async function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memor
   const without = (why: string) => ({ kernels, native: null, detail: `no machine code: ${why}` });
   if ("why" in wanted) return without(wanted.why);
   if (kernels.isFused() === 0) return without("these kernels round every product");
-  kernels.useNative();
-  return { kernels, native: wanted.code, detail: `products in ${wanted.code.set} machine code` };
+  kernels.useNative(places[0]?.block ?? 0);
+  return { kernels, native: wanted.code, detail: `products and attention in ${wanted.code.set} machine code` };
 }
 
 function describe(threads: number, build: SimdBuild, blas: Blas | null): string {
@@ -169,7 +169,7 @@ class CpuDevice implements DryDevice {
 
   // One kernel of ours from call block to end. `storages` are inputs, then outputs.
   #execute(id: number, kernel: KernelName, dims: readonly number[], storages: readonly (CpuStorage | null)[]): void {
-    const { args, control, scratches } = this.#memory;
+    const { args, control, places } = this.#memory;
     this.#dims.set(dims);
     let word = args / 4 + dims.length * 2;
     for (const storage of storages) this.#memory.words[word++] = storage === null ? 0 : storage.descriptor;
@@ -177,7 +177,7 @@ class CpuDevice implements DryDevice {
     const shared = bytes === 0 ? 0 : this.#memory.take(bytes, { kind: "scratch", label: `scratch of kernel ${kernel}` });
     this.#memory.words[args / 4 - 1] = shared;
     try {
-      if (this.#pool !== null && this.#kernels.run(control, id, args, scratches[0] ?? 0, this.#pool.size, this.#spin) !== 0)
+      if (this.#pool !== null && this.#kernels.run(control, id, args, places[0]?.scratch ?? 0, this.#pool.size, this.#spin) !== 0)
         throw new Error(`a worker thread failed: ${this.#pool.failure() ?? "unknown"}`);
     } catch (cause) {
       this.#ended = `kernel ${kernel} failed: ${cause instanceof Error ? cause.message : String(cause)}`;

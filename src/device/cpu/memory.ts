@@ -5,7 +5,7 @@ import type { StorageShape } from "../sharded-storage.ts";
 import { Heap, sizeClass } from "./heap.ts";
 import type { CpuDeviceOptions } from "./options.ts";
 import { CpuStorage, DESCRIPTOR_BYTES, INLINE_SHARDS, type Panels } from "./storage.ts";
-import { CONTROL_BYTES } from "./threads.ts";
+import { CONTROL_BYTES, type WorkerPlace } from "./threads.ts";
 
 const PAGE = 65536;
 /** Statics of the module lie below; asc refuses a module that needs more (`--initialMemory 2`). */
@@ -13,6 +13,8 @@ const STATIC_BYTES = 2 * PAGE;
 /** Private scratch of a thread: SCRATCH_BYTES of kernels/wasm/lib/call.ts. */
 const SCRATCH_BYTES = 4 << 20;
 const CALL_BYTES = 2048;
+/** A thread's call block for machine code: kernels/wasm/lib/native.ts. */
+const BLOCK_BYTES = 128;
 const DESCRIPTORS_PER_SLAB = 256;
 
 type Settled = "threads" | "maxShardBytes" | "maxMemoryBytes" | "poison";
@@ -31,7 +33,8 @@ export class CpuMemory {
   readonly control = STATIC_BYTES;
   /** Address of the call block; the word before it is the shared scratch. */
   readonly args = STATIC_BYTES + CONTROL_BYTES + 64;
-  readonly scratches: readonly number[];
+  /** Of each thread, the calling one first. */
+  readonly places: readonly WorkerPlace[];
   /** The storage whose panels the call in progress uses: they stay, whatever the pressure. */
   pinned: CpuStorage | undefined;
   readonly hollow: boolean;
@@ -50,8 +53,12 @@ export class CpuMemory {
   constructor(options: MemoryOptions) {
     this.#options = options;
     this.hollow = options.hollow ?? false;
-    const scratchStart = STATIC_BYTES + CONTROL_BYTES + CALL_BYTES + 1536;
-    this.scratches = Array.from({ length: options.threads }, (_, i) => scratchStart + i * SCRATCH_BYTES);
+    const blockStart = STATIC_BYTES + CONTROL_BYTES + CALL_BYTES + 1536;
+    const scratchStart = Math.ceil((blockStart + options.threads * BLOCK_BYTES) / 4096) * 4096;
+    this.places = Array.from({ length: options.threads }, (_, i) => ({
+      scratch: scratchStart + i * SCRATCH_BYTES,
+      block: blockStart + i * BLOCK_BYTES,
+    }));
     const heapStart = scratchStart + options.threads * SCRATCH_BYTES;
     this.#realEnd = heapStart;
     const pages = Math.ceil(heapStart / PAGE) + 16;

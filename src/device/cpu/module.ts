@@ -12,8 +12,8 @@ export interface KernelExports {
   serve(control: number, scratch: number, spin: number): void;
   /** 1 if a multiply-add rounds once. */
   isFused(): number;
-  /** From now on the imports of machine code are called. */
-  useNative(): void;
+  /** From now on the imports of machine code are called, with a call block at this address. */
+  useNative(block: number): void;
 }
 
 export const loadKernelsFromDist: KernelLoader = async (name) => {

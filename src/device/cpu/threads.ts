@@ -15,7 +15,7 @@ export const CONTROL_BYTES = 512;
 // A worker sleeps inside WASM, deaf to messages, so a failure travels through the control block.
 const workerSource = `
 const { workerData, parentPort } = require("node:worker_threads");
-const { module, memory, control, scratch, spin, native } = workerData;
+const { module, memory, control, scratch, block, spin, native } = workerData;
 const fail = (error) => {
   const text = new TextEncoder().encode(String(error && error.message || error)).subarray(0, ${MESSAGE_BYTES - 1});
   const bytes = new Uint8Array(memory.buffer, control + ${MESSAGE_BYTE}, ${MESSAGE_BYTES});
@@ -27,9 +27,9 @@ const fail = (error) => {
 };
 function bindNative() {${bindSource}}
 try {
-  const imports = native === null ? { products() {} } : bindNative();
+  const imports = native === null ? { products() {}, attend() {}, attendBackward() {} } : bindNative();
   const instance = new WebAssembly.Instance(module, { env: { memory, ...imports, abort() { throw new Error("abort"); } } });
-  if (native !== null) instance.exports.useNative();
+  if (native !== null) instance.exports.useNative(block);
   parentPort.postMessage("ready");
   instance.exports.serve(control, scratch, spin);
 } catch (error) {
@@ -46,6 +46,12 @@ interface WorkerOptions {
   readonly native: NativeCode | null;
 }
 
+/** Memory of one worker: its private scratch, and its call block for machine code. */
+export interface WorkerPlace {
+  readonly scratch: number;
+  readonly block: number;
+}
+
 export class ThreadPool {
   readonly size: number;
   readonly #workers: readonly Worker[];
@@ -59,10 +65,10 @@ export class ThreadPool {
     this.#message = new Uint8Array(memory.buffer, control + MESSAGE_BYTE, MESSAGE_BYTES);
   }
 
-  /** One worker for each private scratch. Resolves when all are ready; they never keep the process alive. */
-  static async start(options: WorkerOptions, scratches: readonly number[]): Promise<ThreadPool> {
-    const workers = scratches.map((scratch) => {
-      const workerData = { ...options, scratch };
+  /** One worker for each of the places. Resolves when all are ready; they never keep the process alive. */
+  static async start(options: WorkerOptions, places: readonly WorkerPlace[]): Promise<ThreadPool> {
+    const workers = places.map((place) => {
+      const workerData = { ...options, ...place };
       return new Worker(workerSource, { eval: true, name: "zerosearch-cpu", execArgv: [], env: {}, workerData });
     });
     const pool = new ThreadPool(options, workers);

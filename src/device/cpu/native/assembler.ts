@@ -49,7 +49,8 @@ export class Label {
 /** How a vector instruction is encoded. `unit`: bytes by which EVEX scales a displacement of 8 bits, a whole vector unless told. */
 interface Opcode {
   readonly map: 1 | 2 | 3;
-  readonly prefix: 0 | 1;
+  /** None, 66, F3 or F2. */
+  readonly prefix: 0 | 1 | 2 | 3;
   readonly opcode: number;
   readonly wide?: 0 | 1;
   readonly unit?: number;
@@ -118,6 +119,15 @@ export class Assembler {
   lea(to: Reg, of: Memory): void {
     this.#integer(0x8d, to, of);
   }
+  /** The address of a place in the code. */
+  leaLabel(to: Reg, of: Label): void {
+    this.#bytes.push(0x48 | ((to >> 3) << 2), 0x8d, ((to & 7) << 3) | 5);
+    this.#target(of);
+  }
+  /** Words of 32 bits, as they are. */
+  words(values: Uint32Array): void {
+    for (const value of values) this.#word(value);
+  }
   add(to: Reg, by: Reg | { readonly value: number }): void {
     if (typeof by === "number") this.#integer(0x01, by, to);
     else this.#immediate(0, to, by.value);
@@ -132,6 +142,10 @@ export class Assembler {
   compare(a: Reg, b: Reg | { readonly value: number }): void {
     if (typeof b === "number") this.#integer(0x39, b, a);
     else this.#immediate(7, a, b.value);
+  }
+  /** The low 64 bits of the product. */
+  multiply(to: Reg, by: Reg): void {
+    this.#bytes.push(0x48 | ((to >> 3) << 2) | (by >> 3), 0x0f, 0xaf, 0xc0 | ((to & 7) << 3) | (by & 7));
   }
   shiftLeft(r: Reg, bits: number): void {
     this.#integer(0xc1, 4, r);
@@ -176,8 +190,56 @@ export class Assembler {
   multiplyAdd(bits: Bits, sum: number, a: number, b: number | Memory): void {
     this.#vector(bits, { map: 2, prefix: 1, opcode: 0xb8 }, sum, a, b);
   }
+  /** to = to * a + b, rounded once. */
+  multiplyThenAdd(bits: Bits, to: number, a: number, b: number | Memory): void {
+    this.#vector(bits, { map: 2, prefix: 1, opcode: 0xa8 }, to, a, b);
+  }
   addFloats(bits: Bits, to: number, a: number, b: number | Memory): void {
     this.#vector(bits, { map: 1, prefix: 0, opcode: 0x58 }, to, a, b);
+  }
+  subFloats(bits: Bits, to: number, a: number, b: number | Memory): void {
+    this.#vector(bits, { map: 1, prefix: 0, opcode: 0x5c }, to, a, b);
+  }
+  mulFloats(bits: Bits, to: number, a: number, b: number | Memory): void {
+    this.#vector(bits, { map: 1, prefix: 0, opcode: 0x59 }, to, a, b);
+  }
+  /** a > b ? a : b; so b where either is no number. */
+  maxFloats(bits: Bits, to: number, a: number, b: number | Memory): void {
+    this.#vector(bits, { map: 1, prefix: 0, opcode: 0x5f }, to, a, b);
+  }
+  /** a < b ? a : b; so b where either is no number. */
+  minFloats(bits: Bits, to: number, a: number, b: number | Memory): void {
+    this.#vector(bits, { map: 1, prefix: 0, opcode: 0x5d }, to, a, b);
+  }
+  /** Up to 256 bits. */
+  andBits(bits: 128 | 256, to: number, a: number, b: number | Memory): void {
+    this.#vector(bits, { map: 1, prefix: 0, opcode: 0x54 }, to, a, b);
+  }
+  orBits(bits: 128 | 256, to: number, a: number, b: number | Memory): void {
+    this.#vector(bits, { map: 1, prefix: 0, opcode: 0x56 }, to, a, b);
+  }
+  addIntegers(bits: Bits, to: number, a: number, b: number): void {
+    this.#vector(bits, { map: 1, prefix: 1, opcode: 0xfe }, to, a, b);
+  }
+  /** Lanes of 32 bits. */
+  shiftLanesLeft(bits: 128 | 256, to: number, from: number, by: number): void {
+    this.#vector(bits, { map: 1, prefix: 1, opcode: 0x72, immediate: by }, 6, to, from);
+  }
+  /** Pairs of neighbours: (a0 + a1, a2 + a3, b0 + b1, b2 + b3). */
+  addPairs(to: number, a: number, b: number): void {
+    this.#vector(128, { map: 1, prefix: 3, opcode: 0x7c }, to, a, b);
+  }
+  /** The four lanes of `from` in the order of four fields of 2 bits, the first lane's lowest. */
+  permute(to: number, from: number, order: number): void {
+    this.#vector(128, { map: 3, prefix: 1, opcode: 0x04, immediate: order }, to, 0, from);
+  }
+  /** The upper 128 of 256 bits. */
+  upperHalf(to: number, from: number): void {
+    this.#vector(256, { map: 3, prefix: 1, opcode: 0x19, immediate: 1 }, from, 0, to);
+  }
+  /** The lowest lane alone. */
+  storeFloat(to: Memory, from: number): void {
+    this.#vector(128, { map: 1, prefix: 2, opcode: 0x11 }, from, 0, to);
   }
   /** All bits 0: the whole register, up to its 512. */
   zero(to: number): void {

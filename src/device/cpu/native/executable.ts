@@ -4,6 +4,7 @@
  */
 import { createRequire } from "node:module";
 import type koffiModule from "koffi";
+import { attendBackwardCode, attendCode } from "./attention.ts";
 import { featureCode, vectorSets } from "./features.ts";
 import { productCode, type VectorSet } from "./products.ts";
 
@@ -14,6 +15,8 @@ type Koffi = typeof koffiModule;
 export interface NativeCode {
   readonly set: VectorSet;
   readonly products: bigint;
+  readonly attend: bigint;
+  readonly attendBackward: bigint;
   /** Path of the module, and the library to load first: a thread that loaded none has no stack for calls in koffi 3.3. */
   readonly koffi: string;
   readonly library: string | null;
@@ -22,11 +25,10 @@ export interface NativeCode {
 }
 
 /** The functions that kernels/wasm/lib/native.ts imports. */
-export interface NativeImports {
-  products(block: number): void;
-}
+export type NativeImports = Readonly<Record<NativeName, (block: number) => void>>;
+type NativeName = "products" | "attend" | "attendBackward";
 
-export const noNative: NativeImports = { products() {} };
+export const noNative: NativeImports = { products() {}, attend() {}, attendBackward() {} };
 
 const SIGNATURE = "void (uintptr_t memory, uint32_t block)";
 type NativeFunction = (memory: number, block: number) => void;
@@ -35,8 +37,11 @@ export function bindNative(code: NativeCode, memory: { readonly buffer: SharedAr
   const koffi = createRequire(import.meta.url)(code.koffi) as Koffi;
   // shared memory grows in place
   const base = Number(koffi.address(new Uint8Array(memory.buffer)));
-  const products = koffi.decode(code.products, koffi.proto(code.signature)) as NativeFunction;
-  return { products: (block) => products(base, block) };
+  const bind = (address: bigint): ((block: number) => void) => {
+    const call = koffi.decode(address, koffi.proto(code.signature)) as NativeFunction;
+    return (block) => call(base, block);
+  };
+  return { products: bind(code.products), attend: bind(code.attend), attendBackward: bind(code.attendBackward) };
 }
 
 /** The same in a worker's own words, as a function body of `require`, `native` and `memory`. */
@@ -44,8 +49,11 @@ export const bindSource = `
   const koffi = require(native.koffi);
   koffi.load(native.library);
   const base = Number(koffi.address(new Uint8Array(memory.buffer)));
-  const products = koffi.decode(native.products, koffi.proto(native.signature));
-  return { products: (block) => products(base, block) };
+  const bind = (address) => {
+    const call = koffi.decode(address, koffi.proto(native.signature));
+    return (block) => call(base, block);
+  };
+  return { products: bind(native.products), attend: bind(native.attend), attendBackward: bind(native.attendBackward) };
 `;
 
 /** The code to call, or why there is none. */
@@ -82,7 +90,9 @@ function make(): readonly NativeCode[] | { readonly why: string } {
   if (sets.length === 0) return { why: "this processor has no AVX2 with FMA" };
   const all = sets.map((set) => {
     const products = executable(koffi, productCode(set, abi));
-    return { set, products, koffi: path, library: windows ? "kernel32.dll" : null, signature: SIGNATURE };
+    const attend = executable(koffi, attendCode(set, abi));
+    const attendBackward = executable(koffi, attendBackwardCode(set, abi));
+    return { set, products, attend, attendBackward, koffi: path, library: windows ? "kernel32.dll" : null, signature: SIGNATURE };
   });
   const times = new Map(all.map((code) => [code, timeOf(koffi, bind(code.products))]));
   return all.sort((one, other) => (times.get(one) ?? 0) - (times.get(other) ?? 0));
