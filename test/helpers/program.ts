@@ -47,7 +47,7 @@ export function train(args: readonly string[], options?: StartOptions): Promise<
 export function buildIfStale(): void {
   const modified = (file: string): number => statSync(join(root, file), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const sources = (folder: string): string[] =>
-    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
+    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).filter((name) => /(?<!\.d)\.ts$/.test(name));
   const fresh = (source: string, target: string): boolean => modified(target.replace(/\.ts$/, ".js")) >= modified(source);
   if (
     sources("src").every((name) => fresh(`src/${name}`, `dist/${name}`)) &&
