@@ -8,7 +8,9 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { attendBackwardCode, attendCode } from "../dist/device/cpu/native/attention.js";
 import { featureCode } from "../dist/device/cpu/native/features.js";
+import { packCode } from "../dist/device/cpu/native/pack.js";
 import { productCode } from "../dist/device/cpu/native/products.js";
 
 const [set = "AVX2", abi = "sysv"] = process.argv.slice(2);
@@ -16,7 +18,13 @@ if (!["AVX2", "AVX-512"].includes(set) || !["sysv", "win64"].includes(abi)) {
   console.error("usage: node scripts/list-native.js [AVX2|AVX-512] [sysv|win64]");
   process.exit(2);
 }
-for (const [name, code] of Object.entries({ features: featureCode(abi), products: productCode(set, abi) })) {
+for (const [name, code] of Object.entries({
+  features: featureCode(abi),
+  packRows: packCode(abi),
+  products: productCode(set, abi),
+  attend: attendCode(set, abi),
+  attendBackward: attendBackwardCode(set, abi),
+})) {
   console.log(`== ${name}, ${set}, ${abi}: ${code.length} bytes, SHA-256 ${createHash("sha256").update(code).digest("hex")}`);
   console.log(disassemble(code));
 }

@@ -3,7 +3,8 @@
 // Operands   a [M,K] or [K,M] (transA), b [K,N] or [N,K] (transB), bias [1,N]: f32, f16 or bf16, converted while packing; c [M,N] f32.
 // Order      ((((old c, if accumulate) + chunk 0) + chunk 1) + ...) + bias; chunks of 256 in K (lib/gemm.ts).
 // Phases     even: pack A (if M is small, for all threads) and one block of B's panels; odd: tiles of C. B comes in several blocks only if
-//            its panels would exceed B_BLOCK_BYTES. A large A is packed by each tile for itself.
+//            its panels would exceed B_BLOCK_BYTES. A large A is packed by each tile for itself; so is B where M is small and no panels are
+//            kept: each is then used once, while it is in the cache.
 // Panels     Word 28 of b's descriptor: 0 = pack into this call's scratch; an address = pack there, the device keeps it; address | 1 = packed already.
 import { dimI, tensor, sharedScratch, rowPtr, dtypeOf } from "./lib/call";
 import { load1, elementBytes } from "./lib/convert";
@@ -25,10 +26,14 @@ const COLUMN_BLOCK: i32 = 64; // panels
 // @ts-ignore: decorator
 @inline function cachedPanels(args: usize): u32 { return load<u32>(tensor(args, 6, 1), 28); }
 
+// each tile packs its own panels of B
+// @ts-ignore: decorator
+@inline function packsOwn(args: usize): bool { return mOf(args) <= SMALL_M && cachedPanels(args) == 0; }
+
 // panels of B in one block
 function blockPanels(args: usize): i32 {
   const all = panelCount(nOf(args));
-  if (cachedPanels(args) != 0) return all;
+  if (cachedPanels(args) != 0 || packsOwn(args)) return all;
   return min(all, max(PACK_PANELS, B_BLOCK_BYTES / (kOf(args) * NR * 4)));
 }
 // @ts-ignore: decorator
@@ -60,7 +65,7 @@ function tilePanels(M: i32, K: i32, panels: i32): i32 {
 }
 
 export function matmul_scratch(args: usize): usize {
-  const panels: usize = cachedPanels(args) != 0 ? 0 : <usize>(blockPanels(args) * NR) * <usize>kOf(args) * 4;
+  const panels: usize = cachedPanels(args) != 0 || packsOwn(args) ? 0 : <usize>(blockPanels(args) * NR) * <usize>kOf(args) * 4;
   return sharedABytes(args) + panels;
 }
 
@@ -71,7 +76,7 @@ export function matmul_items(args: usize, phase: i32): i32 {
   const here = min(perBlock, panels - first);
   if ((phase & 1) == 0) {
     let items = phase == 0 ? aItems(M, K) : 0;
-    if ((cachedPanels(args) & 1) == 0) items += (here + PACK_PANELS - 1) / PACK_PANELS * packSpans(K);
+    if ((cachedPanels(args) & 1) == 0 && !packsOwn(args)) items += (here + PACK_PANELS - 1) / PACK_PANELS * packSpans(K);
     return items;
   }
   const rows = tileRows(M), cols = tilePanels(M, K, here);
@@ -115,7 +120,17 @@ function tile(args: usize, item: i32, first: i32, here: i32, sharedA: usize, b: 
   const p0 = item % across * blockCols, p1 = min(here, p0 + blockCols);
   const stride = <usize>K * NR << 2;
   const own = scratch + GEMM_TMP_BYTES;
-  for (let k = 0; k < K; k += KC) {
+  if (packsOwn(args)) {
+    const panels = tensor(args, 6, 1), trans = dimI(args, 4) != 0;
+    for (let p = p0; p < p1; p += PACK_PANELS) {
+      const end = min(p1, p + PACK_PANELS);
+      for (let k = 0; k < K; k += KC) {
+        const kc = min(KC, K - k);
+        packB(own - (<usize>(k * NR) << 2), panels, trans, N, kc, p, end, k, kc, scratch);
+        gemmChunk(sharedA + (<usize>M * <usize>k << 2), rows, kc, own, <usize>(kc * NR) << 2, p, end, 0, N, c, row0, accumulate || k > 0, scratch);
+      }
+    }
+  } else for (let k = 0; k < K; k += KC) {
     const kc = min(KC, K - k);
     let a = sharedA + (<usize>M * <usize>k << 2);
     if (M > SMALL_M) {

@@ -8,6 +8,7 @@ import { Assembler, Reg } from "../../src/device/cpu/native/assembler.ts";
 import { attendBackwardCode, attendCode } from "../../src/device/cpu/native/attention.ts";
 import { bindNative, executable, nativeCode, noNative } from "../../src/device/cpu/native/executable.ts";
 import { featureCode, vectorSets } from "../../src/device/cpu/native/features.ts";
+import { packCode } from "../../src/device/cpu/native/pack.ts";
 import { productCode, type VectorSet } from "../../src/device/cpu/native/products.ts";
 import type { Device, Dtype, HostArray, Storage, Usage } from "../../src/device/device.ts";
 import { makeDevice } from "../helpers/device.ts";
@@ -340,6 +341,7 @@ describe("machine code", () => {
     const sha = (code: Uint8Array): string => createHash("sha256").update(code).digest("hex").slice(0, 16);
     const all = (["sysv", "win64"] as const).flatMap((abi) => [
       `${abi} features ${sha(featureCode(abi))}`,
+      `${abi} packRows ${sha(packCode(abi))}`,
       ...(["AVX2", "AVX-512"] as const).flatMap((set) =>
         Object.entries({ products: productCode, attend: attendCode, attendBackward: attendBackwardCode }).map(
           ([name, code]) => `${abi} ${name} ${set} ${sha(code(set, abi))}`,
@@ -349,6 +351,7 @@ describe("machine code", () => {
     expect(all).toMatchInlineSnapshot(`
       [
         "sysv features 84d748c21e051fdc",
+        "sysv packRows 69593614ff3aab4b",
         "sysv products AVX2 73c8820eb5993d3a",
         "sysv attend AVX2 29c8207ebfa2dca7",
         "sysv attendBackward AVX2 b50d9592f181740e",
@@ -356,6 +359,7 @@ describe("machine code", () => {
         "sysv attend AVX-512 c7be1e8e901b9e3b",
         "sysv attendBackward AVX-512 fe2a8830765418a8",
         "win64 features fdb44e1745f8a472",
+        "win64 packRows 0af467cf7fa83bcd",
         "win64 products AVX2 069d1b5796f00e99",
         "win64 attend AVX2 999cf4b79a040ff4",
         "win64 attendBackward AVX2 941003c9c9285e81",
@@ -369,7 +373,7 @@ describe("machine code", () => {
   it("takes AVX-512 and AVX2 where processor and system have them", () => {
     const [avx2, fma, wide] = [1 << 5, 1 << 12, (1 << 16) | (1 << 31)];
     const words = (one: number, seven: number, xcr0: number, leaves = 7): Uint32Array => Uint32Array.of(leaves, one, seven, xcr0);
-    const enabled = fma | (1 << 27);
+    const enabled = fma | (1 << 27) | (1 << 29);
     expect(vectorSets(words(enabled, avx2 | wide, 0xe7))).toEqual(["AVX2", "AVX-512"]);
     expect(vectorSets(words(enabled, avx2 | wide, 0x07))).toEqual(["AVX2"]);
     expect(vectorSets(words(enabled, avx2, 0xe7))).toEqual(["AVX2"]);

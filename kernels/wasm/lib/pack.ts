@@ -3,8 +3,9 @@
 // A          one K chunk of a block of rows: row panels of MR rows, [kc][MR] each; the last panel has exactly the rows that are left, [kc][h]
 // B          column panels of NR columns, [K][NR] each, zero-padded in N; a chunk of a panel starts at k0 * NR floats
 // Operands   f32, f16 or bf16 in any shards; panels are f32
-import { F32, rowPtr, dtypeOf } from "./call";
+import { F32, U32, rowPtr, dtypeOf, contiguousRows } from "./call";
 import { elementBytes, toF32 } from "./convert";
+import { nativeBlock, inMemory, nativePackRows } from "./native";
 
 export const MR: i32 = 5;
 export const NR: i32 = 8;
@@ -129,12 +130,27 @@ function packLanesFromColumns(dst: usize, panelBytes: usize, panel: i32, full: i
   }
 }
 
+// Whole panels from row `row` of t on, as machine code does them: how many it did. The call block is that of src/device/cpu/native/pack.ts.
+function packNative(dst: usize, t: usize, panels: i32, row: i32, k0: i32, kc: i32, panelBytes: usize): i32 {
+  const dtype = dtypeOf(t);
+  if (panels <= 0 || (kc & 3) != 0 || dtype == U32 || contiguousRows(t, row) < panels * NR) return 0;
+  const size = elementBytes(dtype), pitch = <usize>load<u32>(t, 12), from = rowPtr(t, row) + <usize>k0 * size;
+  if (!inMemory(from, <u64>pitch * (panels * NR - 1) + <u64>kc * size) || !inMemory(dst, <u64>panelBytes * (panels - 1) + (<u64>kc * NR << 2))) return 0;
+  const at = nativeBlock;
+  store<u32>(at, <u32>dst, 0); store<u32>(at, <u32>from, 4); store<u32>(at, <u32>pitch, 8); store<i32>(at, kc, 12);
+  store<i32>(at, dtype, 16); store<i32>(at, panels, 20); store<u32>(at, <u32>panelBytes, 24);
+  nativePackRows(at);
+  return panels;
+}
+
 /** One K chunk of column panels p0..p1-1 of op(B); panel p0 begins at dst. trans: B is stored [N, K]; else its row 0 is row `base` of t. */
 export function packB(dst: usize, t: usize, trans: bool, N: i32, K: i32, p0: i32, p1: i32, k0: i32, kc: i32, tmp: usize, base: i32 = 0): void {
   const panelBytes = <usize>(K * NR) << 2;
   dst += <usize>(k0 * NR) << 2;
   if (trans) {
-    for (let p = p0; p < p1; p++) {
+    const whole = nativeBlock != 0 ? packNative(dst, t, min(p1, N / NR) - p0, p0 * NR, k0, kc, panelBytes) : 0;
+    dst += panelBytes * <usize>whole;
+    for (let p = p0 + whole; p < p1; p++) {
       packLanesFromRows(dst, min(NR, N - p * NR), NR, t, p * NR, k0, kc, tmp);
       dst += panelBytes;
     }

@@ -237,6 +237,37 @@ export class Assembler {
   upperHalf(to: number, from: number): void {
     this.#vector(256, { map: 3, prefix: 1, opcode: 0x19, immediate: 1 }, from, 0, to);
   }
+  // The two halves of 256 bits apart in each of these.
+  interleaveLow(to: number, a: number, b: number): void {
+    this.#vector(256, { map: 1, prefix: 0, opcode: 0x14 }, to, a, b);
+  }
+  interleaveHigh(to: number, a: number, b: number): void {
+    this.#vector(256, { map: 1, prefix: 0, opcode: 0x15 }, to, a, b);
+  }
+  /** Two lanes of a, then two of b, as four fields of 2 bits say. */
+  shuffle(to: number, a: number, b: number, lanes: number): void {
+    this.#vector(256, { map: 1, prefix: 0, opcode: 0xc6, immediate: lanes }, to, a, b);
+  }
+  /** The upper 128 of 256 bits; the lower are those of `a`. */
+  insertUpper(to: number, a: number, from: Memory): void {
+    this.#vector(256, { map: 3, prefix: 1, opcode: 0x18, immediate: 1 }, to, a, from);
+  }
+  /** 64 bits, zeros above. */
+  load64Bits(to: number, from: Memory): void {
+    this.#vector(128, { map: 1, prefix: 3, opcode: 0x10 }, to, 0, from);
+  }
+  /** The upper 64 of 128 bits; the lower are those of `a`. */
+  insertUpper64(to: number, a: number, from: Memory): void {
+    this.#vector(128, { map: 1, prefix: 0, opcode: 0x16 }, to, a, from);
+  }
+  /** Eight f16 to floats. */
+  fromHalves(to: number, from: number): void {
+    this.#vector(256, { map: 2, prefix: 1, opcode: 0x13 }, to, 0, from);
+  }
+  /** Eight words of 16 bits to words of 32. */
+  widen(to: number, from: number): void {
+    this.#vector(256, { map: 2, prefix: 1, opcode: 0x33 }, to, 0, from);
+  }
   /** The lowest lane alone. */
   storeFloat(to: Memory, from: number): void {
     this.#vector(128, { map: 1, prefix: 2, opcode: 0x11 }, from, 0, to);

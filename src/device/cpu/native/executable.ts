@@ -6,6 +6,7 @@ import { createRequire } from "node:module";
 import type koffiModule from "koffi";
 import { attendBackwardCode, attendCode } from "./attention.ts";
 import { featureCode, vectorSets } from "./features.ts";
+import { packCode } from "./pack.ts";
 import { productCode, type VectorSet } from "./products.ts";
 
 /** koffi as `require` gives it, which knows no types. */
@@ -17,6 +18,7 @@ export interface NativeCode {
   readonly products: bigint;
   readonly attend: bigint;
   readonly attendBackward: bigint;
+  readonly packRows: bigint;
   /** Path of the module, and the library to load first: a thread that loaded none has no stack for calls in koffi 3.3. */
   readonly koffi: string;
   readonly library: string | null;
@@ -26,9 +28,9 @@ export interface NativeCode {
 
 /** The functions that kernels/wasm/lib/native.ts imports. */
 export type NativeImports = Readonly<Record<NativeName, (block: number) => void>>;
-type NativeName = "products" | "attend" | "attendBackward";
+type NativeName = "products" | "attend" | "attendBackward" | "packRows";
 
-export const noNative: NativeImports = { products() {}, attend() {}, attendBackward() {} };
+export const noNative: NativeImports = { products() {}, attend() {}, attendBackward() {}, packRows() {} };
 
 const SIGNATURE = "void (uintptr_t memory, uint32_t block)";
 type NativeFunction = (memory: number, block: number) => void;
@@ -41,7 +43,12 @@ export function bindNative(code: NativeCode, memory: { readonly buffer: SharedAr
     const call = koffi.decode(address, koffi.proto(code.signature)) as NativeFunction;
     return (block) => call(base, block);
   };
-  return { products: bind(code.products), attend: bind(code.attend), attendBackward: bind(code.attendBackward) };
+  return {
+    products: bind(code.products),
+    attend: bind(code.attend),
+    attendBackward: bind(code.attendBackward),
+    packRows: bind(code.packRows),
+  };
 }
 
 /** The same in a worker's own words, as a function body of `require`, `native` and `memory`. */
@@ -53,7 +60,7 @@ export const bindSource = `
     const call = koffi.decode(address, koffi.proto(native.signature));
     return (block) => call(base, block);
   };
-  return { products: bind(native.products), attend: bind(native.attend), attendBackward: bind(native.attendBackward) };
+  return { products: bind(native.products), attend: bind(native.attend), attendBackward: bind(native.attendBackward), packRows: bind(native.packRows) };
 `;
 
 /** The code to call, or why there is none. */
@@ -88,11 +95,12 @@ function make(): readonly NativeCode[] | { readonly why: string } {
   bind(executable(koffi, featureCode(abi)))(Number(koffi.address(words)), 0);
   const sets = vectorSets(words);
   if (sets.length === 0) return { why: "this processor has no AVX2 with FMA" };
+  const packRows = executable(koffi, packCode(abi));
   const all = sets.map((set) => {
     const products = executable(koffi, productCode(set, abi));
     const attend = executable(koffi, attendCode(set, abi));
     const attendBackward = executable(koffi, attendBackwardCode(set, abi));
-    return { set, products, attend, attendBackward, koffi: path, library: windows ? "kernel32.dll" : null, signature: SIGNATURE };
+    return { set, products, attend, attendBackward, packRows, koffi: path, library: windows ? "kernel32.dll" : null, signature: SIGNATURE };
   });
   const times = new Map(all.map((code) => [code, timeOf(koffi, bind(code.products))]));
   return all.sort((one, other) => (times.get(one) ?? 0) - (times.get(other) ?? 0));

@@ -35,6 +35,7 @@ export function featureCode(abi: Abi): Uint8Array {
 
 // Intel manual, volume 2, CPUID, and volume 1, 13.3: XCR0
 const FMA = 1 << 12,
+  F16C = 1 << 29,
   OSXSAVE = 1 << 27;
 const AVX2 = 1 << 5,
   AVX512F = 1 << 16,
@@ -45,6 +46,6 @@ const YMM = 0b110,
 /** From the words that `featureCode` writes. */
 export function vectorSets([leaves = 0, one = 0, seven = 0, xcr0 = 0]: Uint32Array): VectorSet[] {
   const all = (word: number, bits: number): boolean => (word & bits) === bits;
-  if (leaves < 7 || !all(one, FMA | OSXSAVE) || !all(seven, AVX2) || !all(xcr0, YMM)) return [];
+  if (leaves < 7 || !all(one, FMA | F16C | OSXSAVE) || !all(seven, AVX2) || !all(xcr0, YMM)) return [];
   return all(seven, AVX512F | AVX512VL) && all(xcr0, ZMM) ? ["AVX2", "AVX-512"] : ["AVX2"];
 }
