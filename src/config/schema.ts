@@ -63,12 +63,6 @@ export const configSchema = z.strictObject({
       .default(null)
       .describe("Part of the name of the GPU to take, where there are several; null takes the first. zerosearch doctor lists them."),
     threads: whole(0, { max: 256 }, "CPU threads; 0 takes all. The results do not depend on it."),
-    blas: rare(
-      choice(
-        ["wasm", "openblas"],
-        "Matrix products on the CPU; openblas is faster, but its sums depend on the batch, so runs then repeat to a tolerance only.",
-      ),
-    ),
     precision: choice(
       ["f32", "f16"],
       "Type that the operands of matrix products are rounded to; sums, the rest and the trained weights are f32. f16 needs a GPU, is faster there, and scales the loss so that small gradients survive.",

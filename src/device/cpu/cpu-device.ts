@@ -8,7 +8,6 @@ import type { Device, DryDevice, Dtype, HostArray, MemoryObserver, MemoryReport,
 import { arrayTypes, checkData, checkRows, eachRun } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { expectOwn } from "../sharded-storage.ts";
-import { dryBlas, openBlas, type Blas } from "./blas.ts";
 import { checkCall } from "../check-call.ts";
 import { CpuMemory } from "./memory.ts";
 import { compileKernels, loadKernelsFromDist, type KernelExports } from "./module.ts";
@@ -20,7 +19,7 @@ import { ThreadPool } from "./threads.ts";
 /** Iterations of an idle thread's loop before it sleeps: some 50 us. */
 const SPIN = 20000;
 
-/** @throws DeviceError if the kernels are not built, nothing validates, a library is missing or an option is out of range. */
+/** @throws DeviceError if the kernels are not built, nothing validates or an option is out of range. */
 export function createCpuDevice(options: CpuDeviceOptions = {}): Promise<Device> {
   return open(options, null);
 }
@@ -40,8 +39,6 @@ async function open(options: CpuDeviceOptions, dry: { readonly observer: MemoryO
   const maxMemoryBytes = integerOption("maxMemoryBytes", options.maxMemoryBytes ?? 2 ** 32, 2 ** 20, 2 ** 32);
   // with more threads than cores, whoever spins keeps another from working
   const spin = threads > cores ? 0 : SPIN;
-  const openLibrary = dry === null ? openBlas : dryBlas;
-  const blas = options.blas === "openblas" ? await openLibrary(threads) : null;
   const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
   const { poison = false } = options;
   const memory = new CpuMemory({ threads, maxShardBytes, maxMemoryBytes, poison, hollow: dry !== null, observer: dry?.observer });
@@ -49,7 +46,7 @@ async function open(options: CpuDeviceOptions, dry: { readonly observer: MemoryO
   const { control, scratches } = memory;
   const shared = { module, memory: memory.memory, control, spin };
   const pool = dry === null ? await ThreadPool.start(shared, scratches.slice(1)) : null;
-  return new CpuDevice({ memory, kernels, pool, blas, description: describe(threads, build, blas), spin });
+  return new CpuDevice({ memory, kernels, pool, description: describe(threads, build), spin });
 }
 
 async function instantiate(module: WebAssembly.Module, { memory }: CpuMemory): Promise<KernelExports> {
@@ -59,9 +56,9 @@ async function instantiate(module: WebAssembly.Module, { memory }: CpuMemory): P
   return (await WebAssembly.instantiate(module, { env: { memory, abort } })).exports as unknown as KernelExports;
 }
 
-function describe(threads: number, build: SimdBuild, blas: Blas | null): string {
+function describe(threads: number, build: SimdBuild): string {
   const simd = build === "relaxed" ? "WASM SIMD relaxed FMA" : "WASM SIMD mul+add";
-  return `cpu: ${threads} thread${threads === 1 ? "" : "s"}, ${simd}${blas === null ? "" : `; f32 matrix products by ${blas.name}: sums depend on the shape, results are not batch-invariant`}`;
+  return `cpu: ${threads} thread${threads === 1 ? "" : "s"}, ${simd}`;
 }
 
 interface Parts {
@@ -69,7 +66,6 @@ interface Parts {
   readonly kernels: KernelExports;
   /** Null where nothing is computed. */
   readonly pool: ThreadPool | null;
-  readonly blas: Blas | null;
   readonly description: string;
   readonly spin: number;
 }
@@ -82,17 +78,15 @@ class CpuDevice implements DryDevice {
   readonly #memory: CpuMemory;
   readonly #kernels: KernelExports;
   readonly #pool: ThreadPool | null;
-  readonly #blas: Blas | null;
   readonly #spin: number;
   readonly #dims: Float64Array;
   /** Why the device can no longer be used. */
   #ended: string | undefined;
 
-  constructor({ memory, kernels, pool, blas, description, spin }: Parts) {
+  constructor({ memory, kernels, pool, description, spin }: Parts) {
     this.#memory = memory;
     this.#kernels = kernels;
     this.#pool = pool;
-    this.#blas = blas;
     this.#spin = spin;
     this.description = description;
     // a shared buffer that has grown still is the same memory
@@ -136,20 +130,16 @@ class CpuDevice implements DryDevice {
     const signature = checkCall(kernel, values, inputs, outputs);
     const own = (storage: Storage | null): CpuStorage | null => (storage === null ? null : this.#own(storage, `kernel ${kernel}`));
     const [ins, outs] = [inputs.map(own), outputs.map(own)];
-    const execute = (id: number, list: readonly number[], storages: readonly (CpuStorage | null)[]): void =>
-      this.#execute(id, kernel, list, storages);
-    if (!this.#blas?.run({ memory: this.#memory, kernel, dims: values, inputs: ins, outputs: outs, execute })) {
-      if (this.#kernels.hasKernel(signature.id) === 0)
-        throw new DeviceError({ where: `kernel ${kernel}`, what: "the CPU device does not have this kernel" });
-      const packed = preparePanels(this.#memory, kernel, values, ins);
-      const list = signature.dims.map((name) => values[name] ?? 0);
-      execute(signature.id, list, [...ins, ...outs]);
-      packed?.();
-    }
+    if (this.#kernels.hasKernel(signature.id) === 0)
+      throw new DeviceError({ where: `kernel ${kernel}`, what: "the CPU device does not have this kernel" });
+    const packed = preparePanels(this.#memory, kernel, values, ins);
+    const list = signature.dims.map((name) => values[name] ?? 0);
+    this.#execute(signature.id, kernel, list, [...ins, ...outs]);
+    packed?.();
     for (const output of outs) output?.written();
   }
 
-  // One kernel of ours from call block to end. `storages` are inputs, then outputs.
+  // One kernel from call block to end. `storages` are inputs, then outputs.
   #execute(id: number, kernel: KernelName, dims: readonly number[], storages: readonly (CpuStorage | null)[]): void {
     const { args, control, scratches } = this.#memory;
     this.#dims.set(dims);

@@ -11,8 +11,6 @@ export interface CpuDeviceOptions {
   readonly threads?: number | undefined;
   /** Which build of the kernels: the best that validates by default. The two differ in rounding. */
   readonly simd?: SimdBuild | "auto" | undefined;
-  /** Matrix products by our kernels, or f32 ones by the system's OpenBLAS: faster, but then sums depend on the shape. */
-  readonly blas?: "wasm" | "openblas" | undefined;
   /** Largest shard of a storage in bytes, 1 GiB by default. */
   readonly maxShardBytes?: number | undefined;
   /** Most memory in bytes: 4 GiB by default, which is also the most there can be. */
