@@ -83,7 +83,7 @@ export interface Bench {
   readonly rate?: RateOf;
   /** Peers are measured when ours has been closed: together they may need more memory than there is. */
   readonly alone?: boolean;
-  /** Run only where its name, or a part of it, is asked for. */
+  /** Run only where the beginning of its name is asked for. */
   readonly onlyAsked?: boolean;
   /** The most rounds: of what takes long, and is looked at for its order of magnitude. */
   readonly rounds?: number;

@@ -10,6 +10,7 @@ import { saveRates } from "#inside/plan/rates.js";
 import { createDevice } from "zerosearch";
 import { measure, type Bench, type MeasureOptions } from "./bench.js";
 import { cpuBenches } from "./cpu/suite.js";
+import { costTable, curvesOf, drawCurves } from "./curves.js";
 import { jsBenches } from "./gpu/js.js";
 import { findAdapter, type AdapterInfo } from "./gpu/open.js";
 import { gpuBenches } from "./gpu/suite.js";
@@ -80,6 +81,9 @@ async function onCpu(options: Options): Promise<void> {
     { peak: null, yardsticks: { copyBytes: null, gemmFlops: null } },
   );
   await stop();
+  const curves = curvesOf(report.results);
+  for (const curve of curves) console.log(costTable(curve));
+  if (options.figure !== null && curves.length > 0) writeFileSync(options.figure, drawCurves(curves));
   keepRates(options, report, cpuRateKey(cpus()[0]?.model ?? "unknown processor", availableParallelism()), rated);
   finish(report, options.json);
 }
@@ -122,7 +126,7 @@ async function runAll(
 ): Promise<void> {
   const { names, budget } = options;
   const asked = benches.filter(({ name, onlyAsked = false }) =>
-    names.length === 0 ? !onlyAsked : names.some((part) => name.includes(part)),
+    onlyAsked ? names.some((part) => name.startsWith(part)) : names.length === 0 || names.some((part) => name.includes(part)),
   );
   // What is told as bytes per second stands beside the memory's own rate.
   const flows = asked.some(({ work }) => work?.bytes !== undefined);

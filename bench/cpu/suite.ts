@@ -1,4 +1,4 @@
-/** Every bench of the CPU device: products, an 8.7 M-parameter model in training and decoding. */
+/** Every bench of the CPU device: products, an 8.7 M-parameter model in training and decoding, cost against size. */
 import { createDevice, type Device } from "zerosearch";
 import type { Bench, Peer, RateOf } from "../bench.js";
 import {
@@ -17,6 +17,7 @@ import {
 import type { Options } from "../options.js";
 import { decodeWork, prefillWork, trainWork, type ModelShape, type Work } from "../shapes.js";
 import { copyBench, gemmBenches } from "./gemm.js";
+import { scalingBenches } from "./scaling.js";
 import { CpuWorld, onceOn } from "./world.js";
 
 /** Peers are started when they are first needed; `say` is told what is missing. */
@@ -34,6 +35,7 @@ export function cpuBenches(
       decode(world, 64),
       decode(world, 1),
       decode(world, 1, smallModel),
+      ...scalingBenches(world),
     ],
     stop: () => world.stop(),
   };
