@@ -1,4 +1,4 @@
-/** Every bench of the CPU device: products, an 8.7 M-parameter model in training and decoding, cost against size. */
+/** Every bench of the CPU device: products, an 8.7 M-parameter model in training and decoding, one of a real size, an RL step, curves. */
 import { createDevice, type Device } from "zerosearch";
 import type { Bench, Peer, RateOf } from "../bench.js";
 import {
@@ -17,6 +17,8 @@ import {
 import type { Options } from "../options.js";
 import { decodeWork, prefillWork, trainWork, type ModelShape, type Work } from "../shapes.js";
 import { copyBench, gemmBenches } from "./gemm.js";
+import { realBenches } from "./real.js";
+import { rlBench } from "./rl-step.js";
 import { scalingBenches } from "./scaling.js";
 import { CpuWorld, onceOn } from "./world.js";
 
@@ -35,6 +37,8 @@ export function cpuBenches(
       decode(world, 64),
       decode(world, 1),
       decode(world, 1, smallModel),
+      rlBench(world),
+      ...realBenches(world),
       ...scalingBenches(world),
     ],
     stop: () => world.stop(),
