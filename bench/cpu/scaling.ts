@@ -20,6 +20,8 @@ const batches = [1, 4, 16, 64, 256];
 /** Longer than the longest sequence and the steps after it. */
 const maxPositions = 8448;
 const decodeSteps = 8;
+/** What is more takes seconds: one run must do. */
+const secondsOfFlops = 1e11;
 
 export function scalingBenches(world: CpuWorld): Bench[] {
   const small = world.options.sizes === "small";
@@ -139,6 +141,7 @@ function trainPoint(axis: string, size: number, { shape, sequences, length, thre
     ...common,
     name: `scaling/${axis}/train/${axis === "model" ? shape.name : size}`,
     amount: tokens,
+    once: (work.flops ?? 0) > secondsOfFlops,
     work,
     point: {
       line: `training, ${axis === "model" ? `${tokens} tokens` : shape.name}`,
