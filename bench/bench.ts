@@ -25,6 +25,23 @@ export interface RateOf {
   readonly rows?: number;
 }
 
+/** One size of something that is measured at several. */
+export interface Point {
+  /** What is varied, in words: "tokens in the cache". A panel of the figure. */
+  readonly axis: string;
+  /** Which of the axis's lines: "decode, 8 rows". */
+  readonly line: string;
+  readonly size: number;
+  /** Of what the cost is told: "token". */
+  readonly of: string;
+  /** How many of these one repetition makes. */
+  readonly count: number;
+  /** Cost that is linear goes by this power of the size. */
+  readonly linear: 1 | -1;
+  /** What else a reader should know of this size. */
+  readonly note?: string;
+}
+
 /** Something ready to be run again and again. */
 export interface Prepared {
   /** Runs `count` repetitions and waits for the last. */
@@ -60,12 +77,20 @@ export interface Bench {
   readonly seconds?: number;
   /** Bytes it needs on the adapter, where that may be too much. */
   readonly memory?: number;
-  /** Its rate is what other benches are compared with. */
-  readonly yardstick?: boolean;
+  /** Its rate is what other benches are compared with: FLOP/s, or bytes per second. */
+  readonly yardstick?: "product" | "copy";
   /** What of a training run it is a measure of (`rates.ts`). */
   readonly rate?: RateOf;
   /** Peers are measured when ours has been closed: together they may need more memory than there is. */
   readonly alone?: boolean;
+  /** Run only where the beginning of its name is asked for. */
+  readonly onlyAsked?: boolean;
+  /** The most rounds: of what takes long, and is looked at for its order of magnitude. */
+  readonly rounds?: number;
+  /** One run, without others to warm up: what it shows is not its speed. */
+  readonly once?: boolean;
+  /** Where it stands on a curve of cost against size (`curves.ts`). */
+  readonly point?: Point;
   readonly peers?: readonly Peer[];
   /** The least time of one repetition on the hardware named, where that is what the time is to be compared with. */
   readonly floor?: { readonly seconds: number; readonly of: string };
@@ -125,8 +150,14 @@ export async function measure(
   const seconds = bench.seconds ?? options.seconds;
   const ours: Peer = { name: "", open: () => bench.open() };
   const measured: MeasuredPeer[] = [];
-  if (bench.alone === true) for (const one of [ours, ...peers]) measured.push(...(await inTurn(bench.name, [one], seconds, options, say)));
-  else measured.push(...(await inTurn(bench.name, [ours, ...peers], seconds, options, say)));
+  const how = {
+    rounds: Math.min(options.rounds, bench.once === true ? 1 : (bench.rounds ?? Infinity)),
+    seconds,
+    warm: bench.once !== true,
+  };
+  const turns = (sides: readonly Peer[]): Promise<MeasuredPeer[]> => inTurn(bench.name, sides, { ...how, deadline: options.deadline }, say);
+  if (bench.alone === true) for (const one of [ours, ...peers]) measured.push(...(await turns([one])));
+  else measured.push(...(await turns([ours, ...peers])));
   const [first, ...theirs] = measured;
   return { ours: first!.measured, theirs };
 }
@@ -135,8 +166,7 @@ export async function measure(
 async function inTurn(
   bench: string,
   all: readonly Peer[],
-  seconds: number,
-  { rounds, deadline }: MeasureOptions,
+  { rounds, seconds, deadline, warm }: MeasureOptions & { readonly warm: boolean },
   say: (missing: string) => void,
 ): Promise<MeasuredPeer[]> {
   const open: Prepared[] = [];
@@ -157,7 +187,7 @@ async function inTurn(
         const prepared = await prepare();
         if (prepared === null) return;
         open.push(prepared);
-        sides.add(await calibrate(name, prepared, seconds));
+        sides.add(warm ? await calibrate(name, prepared, seconds) : { name, prepared, count: 1, samples: [], counts: null });
       });
     for (let round = 0; round < rounds; round++) {
       for (const side of sides) if (!(await guarded(side.name, () => runRound(side)))) sides.delete(side);

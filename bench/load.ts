@@ -23,7 +23,7 @@ export interface LoadSetting {
 
 export function loadBenches(setting: LoadSetting): Bench[] {
   const model = setting.sizes === "full" ? "135M" : "135M-reduced";
-  const config = shape(setting.sizes);
+  const config = shape135M(setting.sizes);
   return conversions.map(([from, to]) => {
     const file = new ModelFile(config, from);
     return {
@@ -116,7 +116,7 @@ class ModelFile {
 }
 
 /** Source: config.json of HuggingFaceTB/SmolLM2-135M. */
-function shape(sizes: "small" | "full"): DecoderConfig {
+export function shape135M(sizes: "small" | "full"): DecoderConfig {
   const small = sizes === "small";
   return fromHuggingFace(
     {

@@ -23,7 +23,7 @@ export const prefillSequences = 8;
 export const prefillLength = 256;
 export const trainTokens = 16 * 128;
 
-function qwen2(name: string, C: number, F: number, L: number, H: number, K: number): ModelShape {
+export function qwen2(name: string, C: number, F: number, L: number, H: number, K: number): ModelShape {
   const config = fromHuggingFace(
     {
       architectures: ["Qwen2ForCausalLM"],

@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 
 export const help = `npm run bench [-- OPTIONS] [NAME ...]
 
-Runs the benches whose names contain one of NAME, all of them without a NAME.
+Runs the benches whose names contain one of NAME, all of them without a NAME; those of scaling/ only where NAME is how theirs begin.
 
   --device cpu|webgpu|auto   auto (the default) takes a hardware adapter if there is one, else the CPU
   --precision f32|f16        operands of matrix products on WebGPU; f16 where the adapter has shader-f16
@@ -24,6 +24,8 @@ Runs the benches whose names contain one of NAME, all of them without a NAME.
   --rates FILE               keeps them in FILE instead
   --dry                      every bench on an adapter that says it is an NVIDIA H200 and computes nothing: shows that all of it can be
                              asked for at full size; the times mean nothing
+  --figure FILE              draws cost against size of the scaling/ benches that were run, as SVG
+  --long                     scaling/memory takes 1,000 steps instead of 200
   --list                     names only
 `;
 
@@ -45,6 +47,9 @@ export interface Options {
   /** Where rates are kept; null: nowhere, "": the user's own file. */
   readonly rates: string | null;
   readonly dry: boolean;
+  /** Where curves are drawn; null: nowhere. */
+  readonly figure: string | null;
+  readonly long: boolean;
   readonly list: boolean;
   readonly names: readonly string[];
 }
@@ -74,6 +79,8 @@ export function readOptions(argv: readonly string[]): Options | null {
       "save-rates": flag,
       rates: text,
       dry: flag,
+      figure: text,
+      long: flag,
       list: flag,
       help: flag,
     },
@@ -106,6 +113,8 @@ export function readOptions(argv: readonly string[]): Options | null {
     json: values.json ?? null,
     rates: values.dry === true ? null : (values.rates ?? (values["save-rates"] === true ? "" : null)),
     dry: values.dry === true,
+    figure: values.figure ?? null,
+    long: values.long === true,
     list: values.list === true,
     names: positionals,
   };

@@ -1,5 +1,5 @@
 /** From measurements to one line for people and one object for the JSON line. */
-import type { Bench, Measured, MeasuredPeer } from "./bench.js";
+import type { Bench, Measured, MeasuredPeer, Point } from "./bench.js";
 import type { Peak, Yardsticks } from "./peaks.js";
 
 export interface Result {
@@ -41,6 +41,7 @@ export interface Result {
   /** The most memory in use on the device, in GB. */
   readonly memoryGb?: number;
   readonly note?: string;
+  readonly point?: Point;
 }
 
 export interface Standards {
@@ -96,6 +97,7 @@ export function resultOf(bench: Bench, ours: Measured, theirs: readonly Measured
     bytesFormula,
     memoryGb: ours.peakBytes === null ? undefined : digits(ours.peakBytes / 1e9),
     note: bench.note,
+    point: bench.point,
   });
 }
 
@@ -117,6 +119,7 @@ export function lineOf(result: Result): string {
     dispatches,
     hostMicroseconds,
     hostOverFloor,
+    memoryGb,
   } = result;
   const percent = (share: number | undefined, of: string): string => (share === undefined ? "" : `${(100 * share).toFixed(1)} % of ${of}`);
   const list = (...parts: string[]): string => parts.filter((part) => part !== "").join(", ");
@@ -133,6 +136,7 @@ export function lineOf(result: Result): string {
           (result.bindGroupsMade ?? 0) < 0.5 ? "" : `${result.bindGroupsMade ?? 0} bind groups made`,
           hostOverFloor === undefined ? "" : `${result.hostMicrosecondsPerDispatch ?? ""} us each, ${hostOverFloor} of the GPU's floor`,
         ),
+    memoryGb === undefined ? "" : `${memoryGb} GB at most`,
   ].filter((part) => part !== "");
   return [
     name.padEnd(34),

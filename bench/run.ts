@@ -9,7 +9,8 @@ import { cpuRateKey, gpuRateKey } from "#inside/device/kind.js";
 import { saveRates } from "#inside/plan/rates.js";
 import { createDevice } from "zerosearch";
 import { measure, type Bench, type MeasureOptions } from "./bench.js";
-import { cpuBenches } from "./cpu.js";
+import { cpuBenches } from "./cpu/suite.js";
+import { costTable, curvesOf, drawCurves } from "./curves.js";
 import { jsBenches } from "./gpu/js.js";
 import { findAdapter, type AdapterInfo } from "./gpu/open.js";
 import { gpuBenches } from "./gpu/suite.js";
@@ -67,7 +68,7 @@ async function adapterFor({ device, backend, adapter, dry }: Options): Promise<A
 
 async function onCpu(options: Options): Promise<void> {
   const report = newReport({});
-  const { benches, stop } = cpuBenches(options.peers, say);
+  const { benches, stop } = cpuBenches(options, say);
   const fresh = async () => {
     const device = await createDevice();
     return { device, close: () => device.destroy() };
@@ -79,14 +80,11 @@ async function onCpu(options: Options): Promise<void> {
     { rounds: options.rounds ?? 7, seconds: 0 },
     { peak: null, yardsticks: { copyBytes: null, gemmFlops: null } },
   );
-  stop();
-  for (const blas of ["wasm", "openblas"])
-    keepRates(
-      options,
-      report,
-      cpuRateKey(cpus()[0]?.model ?? "unknown processor", availableParallelism(), blas),
-      rated.filter(({ name }) => name.endsWith("/openblas") === (blas === "openblas")),
-    );
+  await stop();
+  const curves = curvesOf(report.results);
+  for (const curve of curves) console.log(costTable(curve));
+  if (options.figure !== null && curves.length > 0) writeFileSync(options.figure, drawCurves(curves));
+  keepRates(options, report, cpuRateKey(cpus()[0]?.model ?? "unknown processor", availableParallelism()), rated);
   finish(report, options.json);
 }
 
@@ -127,7 +125,12 @@ async function runAll(
   afterError?: () => Promise<void>,
 ): Promise<void> {
   const { names, budget } = options;
-  const wanted = benches.filter(({ name }) => names.length === 0 || names.some((part) => name.includes(part)));
+  const asked = benches.filter(({ name, onlyAsked = false }) =>
+    onlyAsked ? names.some((part) => name.startsWith(part)) : names.length === 0 || names.some((part) => name.includes(part)),
+  );
+  // What is told as bytes per second stands beside the memory's own rate.
+  const flows = asked.some(({ work }) => work?.bytes !== undefined);
+  const wanted = benches.filter((bench) => asked.includes(bench) || (flows && bench.yardstick === "copy"));
   if (options.list) {
     for (const { name } of wanted) console.log(name);
     return;
@@ -149,8 +152,8 @@ async function runAll(
       const { ours, theirs } = await measure(bench, bench.peers ?? [], { ...each, deadline }, say);
       const result = resultOf(bench, ours, theirs, standards);
       const { yardsticks } = standards;
-      if (bench.name === "copy/buffer") yardsticks.copyBytes = result.value * 1e9;
-      if (bench.yardstick === true) yardsticks.gemmFlops = result.value * 1e12;
+      if (bench.yardstick === "copy") yardsticks.copyBytes = result.value * 1e9;
+      if (bench.yardstick === "product") yardsticks.gemmFlops = result.value * 1e12;
       report.results.push(result);
       const one = ratedOf(bench, ours);
       if (one !== null) rated.push(one);

@@ -19,6 +19,7 @@ export function copyBenches(world: World): Bench[] {
     {
       ...common,
       name: "copy/buffer",
+      yardstick: "copy",
       note: `copyBufferToBuffer of ${MiB} MiB`,
       peers: world.torchPeers("copy", { bytes }),
       async open() {

@@ -1,4 +1,5 @@
 /** What the benches of one run share: the adapter, its peaks, devices by precision and tier, the PyTorch process. */
+import type { Device } from "zerosearch";
 import type { Bench, Peer, Prepared, Sample } from "../bench.js";
 import type { Options } from "../options.js";
 import { peakOf, type Peak, type Yardsticks } from "../peaks.js";
@@ -78,7 +79,7 @@ export class World {
 }
 
 /** Runs kernels on a device `count` times and waits: the wall clock, and the host's part of it. */
-export async function timed(device: GpuDevice, count: number, ask: (i: number) => void): Promise<Sample> {
+export async function timed(device: Device, count: number, ask: (i: number) => void): Promise<Sample> {
   const start = performance.now();
   for (let i = 0; i < count; i++) ask(i);
   const done = device.synchronize(); // submits what is still recorded before it waits

@@ -46,7 +46,7 @@ export class TorchModels {
       say("torch (no python3 with PyTorch; set BENCH_PYTHON, or Debian: apt-get install python3-torch)");
       return null;
     }
-    const child = spawn(python, [script], { stdio: ["pipe", "pipe", "inherit"] });
+    const child = spawn(python, [script], { stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, OMP_WAIT_POLICY: "passive" } });
     child.stdin.on("error", () => {}); // it has ended; the next reply says so
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const first = await Promise.race([

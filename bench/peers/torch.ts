@@ -1,9 +1,8 @@
-/** The peer `torch`: Debian's python3-torch on the CPU, in a process of its own that takes turns with us. */
+/** The peer `torch` on the CPU: a Python program in a process of its own that takes turns with us, one command a line. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { createInterface, type Interface } from "node:readline";
 import { fileURLToPath } from "node:url";
-
-const script = fileURLToPath(new URL("../../../bench/peers/torch_peer.py", import.meta.url));
+import { pythonWithTorch } from "./torch-models.js";
 
 export class TorchPeer {
   readonly version: string;
@@ -18,12 +17,16 @@ export class TorchPeer {
     this.version = version;
   }
 
-  /** Null where there is no Python with torch. */
-  static async start(): Promise<TorchPeer | null> {
-    const child = spawn("/usr/bin/python3", [script], {
-      stdio: ["pipe", "pipe", "ignore"],
-      env: { ...process.env, OMP_WAIT_POLICY: "passive" },
-    });
+  /** `script`: its name beside this file's source. Null where there is no Python with torch, which `say` is told. */
+  static async start(script: string, say: (missing: string) => void): Promise<TorchPeer | null> {
+    const python = pythonWithTorch();
+    const path = fileURLToPath(new URL(`../../../bench/peers/${script}`, import.meta.url));
+    if (python === null) {
+      say("torch (no python3 with PyTorch; set BENCH_PYTHON, or Debian: apt-get install python3-torch)");
+      return null;
+    }
+    // Threads of PyTorch that wait busily take the cores that ours then miss.
+    const child = spawn(python, [path], { stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, OMP_WAIT_POLICY: "passive" } });
     const failed = new Promise<null>((resolve) =>
       child
         .once("error", () => {
@@ -36,7 +39,10 @@ export class TorchPeer {
     const reader = createInterface({ input: child.stdout as NodeJS.ReadableStream });
     const lines = reader[Symbol.asyncIterator]();
     const first = await Promise.race([lines.next().then(({ value, done }) => (done === true ? null : value)), failed]);
-    if (first === null) return null;
+    if (first === null) {
+      say(`torch (${python} ${path} does not start)`);
+      return null;
+    }
     const { torch } = JSON.parse(first) as { torch: string };
     return new TorchPeer(child, reader, lines, torch);
   }

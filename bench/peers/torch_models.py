@@ -1,4 +1,5 @@
-"""The peer `torch`: the shapes of the GPU benches in PyTorch, written by hand with SDPA; bf16 on CUDA, f32 on the CPU.
+"""The peer `torch`: the shapes of the GPU benches in PyTorch, written by hand with SDPA; bf16 on CUDA, f32 on the CPU unless told.
+On the CPU each is run with the thread count that is its best.
 
 Reads one JSON object a line and answers with one, so that the bench can take turns with it:
   {"id", "op": "prepare", "kind", "variant", "numbers"}  -> {"description", "most"?}, or {"missing": why}
@@ -36,8 +37,6 @@ def has_grouped_sdpa():
 
 
 GROUPED = has_grouped_sdpa()
-if not CUDA:
-    torch.set_num_threads(os.cpu_count() or 1)
 
 
 def attend(q, k, v, causal, mask=None):
@@ -246,9 +245,10 @@ def attention_decode(n, variant):
 
 def decode(n, variant):
     m, B, context, steps = n["model"], n["batch"], n["context"], n["steps"]
-    model = build(m, HALF).requires_grad_(False)
+    dtype = torch.bfloat16 if n.get("dtype") == "bf16" else HALF
+    model = build(m, dtype).requires_grad_(False)
     length = context + steps
-    caches = cache_of(m, B, length, HALF)
+    caches = cache_of(m, B, length, dtype)
     last = torch.randint(0, m["V"], (B, 1), device=DEVICE)
     if variant == "static cache":
         def step(position):
@@ -271,7 +271,7 @@ def decode(n, variant):
             wait()
             return time.perf_counter() - start
 
-        return {"run": run, "most": steps, "what": "static cache, eager"}
+        return {"run": run, "most": steps, "what": "static cache, eager", "dtype": dtype}
     if not CUDA:
         return {"missing": "CUDA graphs need CUDA"}
     place = torch.full((1,), context, device=DEVICE, dtype=torch.long)
@@ -395,6 +395,20 @@ def train(n, variant):
     return {"run": repeated(call), "what": f"{'bf16 autocast over f32 masters, fused AdamW' if CUDA else 'f32, AdamW'}{', checkpointed' if recompute else ''}"}
 
 
+def best_threads(run):
+    """The fastest of 1, 2, 4 ... threads, each by the better of two runs; None on CUDA."""
+    if CUDA:
+        return None
+    most = os.cpu_count() or 1
+    counts = sorted({most, *(1 << i for i in range(most.bit_length()) if 1 << i <= most)})
+    taken = {}
+    for threads in counts:
+        torch.set_num_threads(threads)
+        run(1)
+        taken[threads] = min(run(1), run(1))
+    return min(taken, key=taken.get)
+
+
 kinds = {f.__name__: f for f in (gemm, copy, attention, attention_decode, decode, generate, prefill, train)}
 prepared = {}
 
@@ -406,10 +420,13 @@ def answer(request):
         made = kinds[request["kind"]](request["numbers"], request["variant"])
         if "missing" in made:
             return {"missing": made["missing"]}
+        made["threads"] = best_threads(made["run"])
         prepared[key] = made
-        where = torch.cuda.get_device_name() if CUDA else f"CPU, {torch.get_num_threads()} threads"
-        return {"description": f"torch {torch.__version__} on {where}, {str(HALF).replace('torch.', '')}: {made['what']}", **({"most": made["most"]} if "most" in made else {})}
+        where = torch.cuda.get_device_name() if CUDA else f"CPU, {made['threads']} threads"
+        return {"description": f"torch {torch.__version__} on {where}, {str(made.get('dtype', HALF)).replace('torch.', '')}: {made['what']}", **({"most": made["most"]} if "most" in made else {})}
     if op == "run":
+        if not CUDA:
+            torch.set_num_threads(prepared[key]["threads"])
         return {"seconds": prepared[key]["run"](request["count"])}
     if op == "close":
         prepared.pop(key, None)

@@ -2,6 +2,7 @@
 
 Reads one command a line and answers one JSON line, so that the bench can take turns with it:
   threads T            use T threads
+  prefill              seconds of 8 prompts of 256 tokens into a static cache
   train                seconds of one training step (forward, backward, AdamW) over 16 x 128 tokens
   decode B             seconds of 32 decode steps of B sequences from position 96, sampling included
   gemm M N K           seconds of one matrix product
@@ -16,6 +17,8 @@ import torch.nn.functional as F
 
 V, C, L, H, K, D, FF = 4096, 320, 6, 5, 1, 64, 1024
 BATCH, LENGTH, PAST, STEPS = 16, 128, 96, 32
+PROMPTS, PROMPT = 8, 256
+SDPA = hasattr(F, "scaled_dot_product_attention")
 
 
 class RmsNorm(nn.Module):
@@ -54,6 +57,9 @@ class Block(nn.Module):
         if T == 1:  # one key/value head: all query heads in one product
             a = torch.softmax((q.squeeze(2) @ k.squeeze(1).transpose(1, 2)) / D ** 0.5, -1) @ v.squeeze(1)
             a = a.reshape(B, 1, H * D)
+        elif SDPA:
+            a = F.scaled_dot_product_attention(q, k.expand(-1, H, -1, -1), v.expand(-1, H, -1, -1), is_causal=True)
+            a = a.transpose(1, 2).reshape(B, T, H * D)
         else:
             a = (torch.softmax(q @ k.transpose(2, 3) / D ** 0.5 + mask, -1) @ v).transpose(1, 2).reshape(B, T, H * D)
         x = x + self.o(a)
@@ -71,15 +77,18 @@ class Model(nn.Module):
         angle = torch.arange(1024).float()[:, None] * frequency[None]
         angle = torch.cat((angle, angle), -1)
         self.cos, self.sin = angle.cos(), angle.sin()
-        self.mask = torch.full((LENGTH, LENGTH), float("-inf")).triu(1)
+        self.mask = torch.full((PROMPT, PROMPT), float("-inf")).triu(1)
 
-    def forward(self, ids, caches=None, position=0):
+    def hidden(self, ids, caches=None, position=0):
         T = ids.shape[1]
         cos, sin = self.cos[position:position + T], self.sin[position:position + T]
         x = self.embedding(ids)
         for i, block in enumerate(self.blocks):
             x = block(x, cos, sin, None if caches is None else caches[i], position, self.mask[:T, :T])
-        return self.norm(x) @ self.embedding.weight.t()
+        return self.norm(x)
+
+    def forward(self, ids, caches=None, position=0):
+        return self.hidden(ids, caches, position) @ self.embedding.weight.t()
 
 
 torch.manual_seed(0)
@@ -95,8 +104,21 @@ def train():
     optimizer.step()
 
 
+def cache(batch):
+    return [(torch.zeros(batch, K, 256, D), torch.zeros(batch, K, 256, D)) for _ in range(L)]
+
+
+prompts, prompt_cache = torch.randint(0, V, (PROMPTS, PROMPT)), cache(PROMPTS)
+
+
+def prefill():
+    """Hidden states of all tokens, no logits: as ours."""
+    with torch.inference_mode():
+        model.hidden(prompts, prompt_cache)
+
+
 def decode(batch):
-    caches = [(torch.zeros(batch, K, 256, D), torch.zeros(batch, K, 256, D)) for _ in range(L)]
+    caches = cache(batch)
     last = torch.randint(0, V, (batch, 1))
     start = time.perf_counter()
     with torch.inference_mode():
@@ -119,6 +141,8 @@ for line in sys.stdin:
     if command == "threads":
         torch.set_num_threads(numbers[0])
         seconds = 0.0
+    elif command == "prefill":
+        seconds = timed(prefill)
     elif command == "train":
         seconds = timed(train)
     elif command == "decode":

@@ -34,7 +34,6 @@ import { adamw_bf16_items, adamw_bf16_work } from "./adamw_bf16";
 import { adamw_8bit_items, adamw_8bit_work } from "./adamw_8bit";
 import { sample_items, sample_work } from "./sample";
 import { advance_items, advance_work } from "./advance";
-import { reduce_logits_items, reduce_logits_work, logits_gradient_items, logits_gradient_work } from "./logits";
 
 export { useNative, isFused } from "./lib/native";
 
@@ -85,9 +84,6 @@ define(28, adamw_bf16_items.index, adamw_bf16_work.index);
 define(29, adamw_8bit_items.index, adamw_8bit_work.index);
 define(30, sample_items.index, sample_work.index);
 define(31, advance_items.index, advance_work.index);
-// Not in the table: for src/device/cpu/blas.ts.
-define(60, reduce_logits_items.index, reduce_logits_work.index);
-define(61, logits_gradient_items.index, logits_gradient_work.index);
 
 export function hasKernel(kernel: i32): bool { return kernel >= 0 && kernel < MAX_KERNELS && load<u32>(table + (<usize>kernel << 4), 12) == 1; }
 /** Bytes of shared scratch that a call asks for. */

@@ -144,7 +144,7 @@ function dzTile(args: usize, item: i32, v0: i32, columns: i32, row0: i32, rows: 
  * `width` logits of row n, the first of them that of id `column`, become dlogits in place. The call has `dims` dims, temperature first, and
  * from tensor `first` on: targets, entropy, lse, dLogProb, dEntropy.
  */
-export function gradientRow(args: usize, dims: i32, first: i32, n: i32, z: usize, column: i32, width: i32): void {
+function gradientRow(args: usize, dims: i32, first: i32, n: i32, z: usize, column: i32, width: i32): void {
   const at = <usize>n << 2, dEntropy = tensor(args, dims, first + 4);
   const g = load<f32>(rowPtr(tensor(args, dims, first + 3), 0) + at);
   const h: f32 = dEntropy == 0 ? 0 : load<f32>(rowPtr(dEntropy, 0) + at);

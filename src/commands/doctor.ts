@@ -21,7 +21,7 @@ const spec: ArgumentSpec = {
   summary: "Says what this machine offers, what a run would take, whether it computes right, and what mends what is missing.",
   options: {
     json: { doc: "Prints one JSON object instead of lines." },
-    check: { value: "NAME", doc: "Only tests one way of computing: wasm, openblas or webgpu." },
+    check: { value: "NAME", doc: "Only tests one way of computing: wasm or webgpu." },
     adapter: { value: "NAME", doc: "With --check webgpu: part of the adapter's name." },
     quick: { doc: "With --check webgpu: one matrix product, without the self-test of all kernels that every start does." },
   },
@@ -90,7 +90,6 @@ async function examine(json: boolean): Promise<void> {
   const wasm = await selfTest({});
   add({ name: "wasm", ...wasm });
   if (wasm.product !== null) add({ name: "threads", ...(await compareThreads(wasm.product)) });
-  add({ name: "openblas", ...(await selfTest({ blas: "openblas" })) });
   const gpu = probe.adapters.find(({ software }) => !software) ?? probe.adapters[0];
   if (gpu !== undefined) add({ name: "webgpu", ...(await checkApart(gpu)) });
 
@@ -141,7 +140,6 @@ const withoutRelaxedSimd: Finding = {
 async function checkAlone(name: string, adapter: string | undefined, quick: boolean): Promise<Check> {
   const options = {
     wasm: {},
-    openblas: { blas: "openblas" },
     webgpu: { device: "webgpu", adapter, selfTest: !quick, noise: true },
   } as const;
   if (!Object.hasOwn(options, name))
@@ -171,10 +169,9 @@ async function checkApart({ fullName, software }: FoundAdapter): Promise<Omit<Ch
   return { state: "failed", text, hint: "Update its driver, or use --device cpu." };
 }
 
-/** What a failed check means: OpenBLAS may be missing, a software adapter slow or odd; the CPU and a real GPU must compute. */
+/** What a failed check means: a software adapter may be slow or odd; the CPU and a real GPU must compute. */
 function checkFinding({ name, state, text, hint }: Check, gpu: FoundAdapter | undefined): Finding[] {
   if (state === "ok") return [];
-  if (name === "openblas" && state === "absent") return [{ level: "note", what: text, mend: hint }];
   const level = name === "webgpu" && gpu?.software === true ? "note" : "broken";
   return [{ level, what: `${name}: ${text}`, mend: hint }];
 }

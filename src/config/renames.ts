@@ -10,9 +10,21 @@ const renamedKeys: Readonly<Record<string, string>> = {
   "evaluation.documents": "bm25.documents",
 };
 
-/** Keys that are no more: what is set in their place. In a saved configuration they are passed over, as the other counts something else. */
-const goneKeys: Readonly<Record<string, string>> = {
-  "simulator.endpointRetries": "simulator.endpointPatience",
+/** A key that is no more. */
+interface Gone {
+  /** The key that is set in its place; null where nothing is. */
+  readonly instead: string | null;
+  /** Why, and what to do, where no other key's description says it. */
+  readonly hint?: string;
+}
+
+/** In a saved configuration they are passed over: what is set in their place counts something else, or nothing is. */
+const goneKeys: Readonly<Record<string, Gone>> = {
+  "simulator.endpointRetries": { instead: "simulator.endpointPatience" },
+  "device.blas": {
+    instead: null,
+    hint: "OpenBLAS is no longer used: the CPU's own matrix products are as fast on x86-64, and their bits do not depend on the batch, as OpenBLAS's did. Leave the key out.",
+  },
 };
 
 /** Key: old value: new value. */
@@ -25,8 +37,8 @@ export function newName(key: string): string | undefined {
   return Object.hasOwn(renamedKeys, key) ? renamedKeys[key] : undefined;
 }
 
-/** The key that is set in place of one that is no more; undefined where there never was one. */
-export function inPlaceOf(key: string): string | undefined {
+/** What became of a key that is no more; undefined where there never was one. */
+export function whatBecameOf(key: string): Gone | undefined {
   return Object.hasOwn(goneKeys, key) ? goneKeys[key] : undefined;
 }
 
@@ -49,7 +61,7 @@ export function withNewNames(saved: Tree): Tree {
       sections[section] ??= {};
       for (const [name, value] of Object.entries(values)) {
         const key = `${section}.${name}`;
-        if (inPlaceOf(key) === undefined) put(newName(key) ?? key, value);
+        if (whatBecameOf(key) === undefined) put(newName(key) ?? key, value);
       }
     } else put(section, values);
   return sections;

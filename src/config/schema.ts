@@ -66,13 +66,7 @@ export const configSchema = z.strictObject({
     native: rare(
       choice(
         ["auto", "off"],
-        "Machine code for the CPU's matrix products, where processor and system allow it; off is WebAssembly alone. The results do not depend on it.",
-      ),
-    ),
-    blas: rare(
-      choice(
-        ["wasm", "openblas"],
-        "Matrix products on the CPU; openblas is faster, but its sums depend on the batch, so runs then repeat to a tolerance only.",
+        "Machine code for the CPU's matrix products and attention, where processor and system allow it; off is WebAssembly alone. The results do not depend on it.",
       ),
     ),
     precision: choice(

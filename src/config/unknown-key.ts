@@ -1,16 +1,18 @@
 import { ConfigError } from "../util/errors.ts";
 import { findKey, keys, sections } from "./keys.ts";
 import { nearest } from "./nearest.ts";
-import { inPlaceOf, newName } from "./renames.ts";
+import { newName, whatBecameOf } from "./renames.ts";
 
 /** The error for a key that does not exist, with the nearest one that does: in its section, then anywhere by its last part. */
 export function unknownKey(where: string, name: string): ConfigError {
   const renamed = newName(name);
   if (renamed !== undefined)
     return new ConfigError({ where, what: `${name} has another name now`, expected: renamed, hint: `Write ${renamed} in its place.` });
-  const instead = inPlaceOf(name);
-  if (instead !== undefined)
-    return new ConfigError({ where, what: `${name} is no more`, expected: instead, hint: keys.find(({ key }) => key === instead)?.doc });
+  const gone = whatBecameOf(name);
+  if (gone !== undefined) {
+    const { instead, hint = keys.find(({ key }) => key === instead)?.doc } = gone;
+    return new ConfigError({ where, what: `${name} is no more`, ...(instead === null ? {} : { expected: instead }), hint });
+  }
   if (sections.some((one) => one.name === name && name !== ""))
     return new ConfigError({
       where,

@@ -9,7 +9,6 @@ export interface DeviceSettings {
   readonly adapter: string | null;
   readonly threads: number;
   readonly native: "auto" | "off";
-  readonly blas: "wasm" | "openblas";
   readonly precision: "f32" | "f16";
   readonly memoryGiB: number;
   readonly maxShardMiB: number;
@@ -50,7 +49,7 @@ export interface Target {
 export interface DeviceKind {
   readonly name: string;
   /** Settings of which it makes use, among those that not all kinds do. */
-  readonly uses: readonly ("adapter" | "blas" | "memoryGiB" | "native" | "precision" | "threads")[];
+  readonly uses: readonly ("adapter" | "memoryGiB" | "native" | "precision" | "threads")[];
   /** Whether `auto` takes it. Opens nothing. */
   probe(settings: Pick<DeviceSettings, "adapter">, machine: Machine): Promise<Offer>;
   /** @throws DeviceError when it cannot be had. */
@@ -62,20 +61,19 @@ export interface DeviceKind {
 }
 
 /** The options that the settings say, but for `memoryGiB`. */
-export function optionsOf({ adapter, threads, native, blas, precision, maxShardMiB }: Partial<DeviceSettings>): DeviceOptions {
+export function optionsOf({ adapter, threads, native, precision, maxShardMiB }: Partial<DeviceSettings>): DeviceOptions {
   return {
     adapter: adapter ?? undefined,
     threads: threads === 0 ? undefined : threads,
     native,
-    blas,
     precision,
     maxShardBytes: maxShardMiB === undefined || maxShardMiB === 0 ? undefined : maxShardMiB * 2 ** 20,
   };
 }
 
 /** Names a CPU among measured rates. */
-export function cpuRateKey(processor: string, threads: number, blas: string): string {
-  return `${processor.trim()} x ${threads}, ${blas}`;
+export function cpuRateKey(processor: string, threads: number): string {
+  return `${processor.trim()} x ${threads}`;
 }
 
 /** Names a GPU among measured rates. */

@@ -38,10 +38,9 @@ async function open(settings: Asked): Promise<{ device: Device; why: string }> {
 }
 
 /** Settings that the device taken has no use for. */
-function ignored({ uses }: DeviceKind, { adapter = null, blas, native, precision, threads = 0 }: Asked): string[] {
+function ignored({ uses }: DeviceKind, { adapter = null, native, precision, threads = 0 }: Asked): string[] {
   const given = {
     adapter: adapter !== null && "device.adapter",
-    blas: blas === "openblas" && "device.blas",
     native: native === "off" && "device.native",
     precision: precision === "f16" && "device.precision=f16",
     threads: threads > 0 && "device.threads",

@@ -5,14 +5,12 @@ import {
   check,
   expectClose,
   expectSameBits,
-  ids,
   place,
   random,
   randomTensor,
   runOn,
   runReference,
   useDevices,
-  vector,
   zeros,
   type Values,
 } from "./kernels/harness.ts";
@@ -262,65 +260,4 @@ describe("mistakes", () => {
       expect(() => device.run("matmul", { ...plain, M: 2, N: 4, K: 3 }, [a, c, null], [c])).toThrow("output product is also an input");
     });
   });
-});
-
-describe("device.blas=openblas", async () => {
-  const { openBlas } = await import("../../src/device/cpu/blas.ts");
-  const installed = await openBlas(1).then(
-    () => true,
-    () => false,
-  );
-
-  it.skipIf(!installed)(
-    "computes f32 products by the library, all else by our kernels, and says that sums depend on the shape",
-    async () => {
-      await withDevice(
-        async (device) => {
-          expect(device.description).toMatch(/OpenBLAS.*not batch-invariant/);
-          for (const [M, N, K] of [
-            [9, 13, 301],
-            [33, 70, 17],
-          ] as const)
-            for (const transA of [0, 1])
-              for (const transB of [0, 1])
-                for (const accumulate of [0, 1])
-                  for (const dtype of ["f32", "f16"] as const)
-                    for (const withBias of [true, false]) {
-                      const a = transA === 0 ? randomTensor(1, M, K) : randomTensor(1, K, M),
-                        b = transB === 0 ? randomTensor(2, K, N, dtype) : randomTensor(2, N, K, dtype);
-                      const dims = { M, N, K, transA, transB, accumulate },
-                        bias = withBias ? randomTensor(4, 1, N) : null,
-                        c = randomTensor(3, M, N);
-                      const [got] = await runOn(device, "matmul", dims, [a, b, bias], [c]);
-                      expectClose(
-                        got!,
-                        runReference("matmul", dims, [a, b, bias], [c])[0]!,
-                        2e-5,
-                        JSON.stringify({ ...dims, dtype, withBias }),
-                      );
-                    }
-          // more rows than a block of logits
-          const [N, C, V] = [530, 20, 700];
-          const hidden = randomTensor(1, N, C),
-            weight = randomTensor(2, V, C),
-            next = random(3),
-            targets = ids(Array.from({ length: N }, () => Math.floor(next(0, V))));
-          const inputs = [hidden, weight, targets],
-            vectors = [zeros(1, N), zeros(1, N), zeros(1, N)];
-          const want = runReference("log_prob", { temperature: 0.7 }, inputs, vectors);
-          (await runOn(device, "log_prob", { temperature: 0.7 }, inputs, vectors)).forEach((got, i) =>
-            expectClose(got, want[i]!, 2e-5, `log_prob ${i}`),
-          );
-          const more = [...inputs, vector(want[1]!), vector(want[2]!), randomTensor(4, 1, N), randomTensor(5, 1, N)],
-            gradients = [zeros(N, C), randomTensor(6, V, C)];
-          const wanted = runReference("log_prob_backward", { temperature: 0.7 }, more, gradients);
-          (await runOn(device, "log_prob_backward", { temperature: 0.7 }, more, gradients)).forEach((got, i) =>
-            expectClose(got, wanted[i]!, 2e-5, `log_prob_backward ${i}`),
-          );
-          expect(device.memory().inUse).toBe(0);
-        },
-        { device: "cpu", blas: "openblas" },
-      );
-    },
-  );
 });

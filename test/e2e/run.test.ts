@@ -214,14 +214,6 @@ describe("other ways of computing", () => {
     for (const row of rows) expect(row["rollout/logprob_mismatch_max"]).toBe(0);
     expect(rows[1]!["policy/kl_reference"]).toBeGreaterThan(0);
   });
-
-  it("OpenBLAS, where it is installed, is said in the first line and stays near", async (context) => {
-    const { code, stdout, stderr } = await train([...args, ...two, "device.blas=openblas", "name=blas"]);
-    if (stderr.includes("OpenBLAS")) context.skip("OpenBLAS is not installed");
-    expect([code, stderr]).toEqual([0, ""]);
-    expect(stdout.split("\n")[1]).toMatch(/OpenBLAS .*not batch-invariant/);
-    for (const row of readRows(runs("blas", "metrics.jsonl"))) expect(row["rollout/logprob_mismatch_max"]).toBeLessThan(1e-4);
-  });
 });
 
 describe("a run that has ended", () => {

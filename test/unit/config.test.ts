@@ -222,6 +222,13 @@ describe("printing", () => {
     expect(messageOf(() => configOf("simulator.endpointRetries=9"))).toMatch(
       /simulator\.endpointRetries is no more; expected simulator\.endpointPatience\n {2}Seconds that a request is tried again/,
     );
+    expect(messageOf(() => configOf("device.blas=openblas"))).toMatch(
+      /^argument device\.blas=openblas: device\.blas is no more\n {2}OpenBLAS is no longer used: the CPU's own matrix products are as fast .*Leave the key out\./,
+    );
+    const openblas = yaml("device: { blas: openblas }\n");
+    expect(messageOf(() => resolveConfig([...readYaml(openblas), ...needed.map(readOverride)]))).toMatch(
+      /a\.yaml:1:11: device\.blas is no more\n {2}OpenBLAS/,
+    );
     for (const name of ["quickstart", "quickstart-lora"]) {
       const saved = parse(readFileSync(join(root, "test", "fixtures", `saved-${name}.yaml`), "utf8")) as Record<string, unknown>;
       const read = resolveConfig([savedSource(saved, name)]);

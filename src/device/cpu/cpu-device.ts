@@ -8,7 +8,6 @@ import type { Device, DryDevice, Dtype, HostArray, MemoryObserver, MemoryReport,
 import { arrayTypes, checkData, checkRows, eachRun } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { expectOwn } from "../sharded-storage.ts";
-import { dryBlas, openBlas, type Blas } from "./blas.ts";
 import { checkCall } from "../check-call.ts";
 import { CpuMemory } from "./memory.ts";
 import { bindNative, nativeCode, noNative, type Native } from "./native/executable.ts";
@@ -21,7 +20,7 @@ import { ThreadPool } from "./threads.ts";
 /** Iterations of an idle thread's loop before it sleeps: some 50 us. */
 const SPIN = 20000;
 
-/** @throws DeviceError if the kernels are not built, nothing validates, a library is missing or an option is out of range. */
+/** @throws DeviceError if the kernels are not built, nothing validates or an option is out of range. */
 export function createCpuDevice(options: CpuDeviceOptions = {}): Promise<Device> {
   return open(options, null);
 }
@@ -41,8 +40,6 @@ async function open(options: CpuDeviceOptions, dry: { readonly observer: MemoryO
   const maxMemoryBytes = integerOption("maxMemoryBytes", options.maxMemoryBytes ?? 2 ** 32, 2 ** 20, 2 ** 32);
   // with more threads than cores, whoever spins keeps another from working
   const spin = threads > cores ? 0 : SPIN;
-  const openLibrary = dry === null ? openBlas : dryBlas;
-  const blas = options.blas === "openblas" ? await openLibrary(threads) : null;
   const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
   const { poison = false } = options;
   const memory = new CpuMemory({ threads, maxShardBytes, maxMemoryBytes, poison, hollow: dry !== null, observer: dry?.observer });
@@ -51,7 +48,7 @@ async function open(options: CpuDeviceOptions, dry: { readonly observer: MemoryO
   const { control } = memory;
   const shared = { module, memory: memory.memory, control, spin, native };
   const pool = dry === null ? await ThreadPool.start(shared, memory.places.slice(1)) : null;
-  return new CpuDevice({ memory, kernels, pool, blas, description: describe(threads, build, blas), detail, spin });
+  return new CpuDevice({ memory, kernels, pool, description: describe(threads, build), detail, spin });
 }
 
 function nativeFor(asked: NonNullable<CpuDeviceOptions["native"]>): Native {
@@ -74,9 +71,9 @@ async function instantiate(module: WebAssembly.Module, { memory, places }: CpuMe
   return { kernels, native: wanted.code, detail: `products and attention in ${wanted.code.set} machine code` };
 }
 
-function describe(threads: number, build: SimdBuild, blas: Blas | null): string {
+function describe(threads: number, build: SimdBuild): string {
   const simd = build === "relaxed" ? "WASM SIMD relaxed FMA" : "WASM SIMD mul+add";
-  return `cpu: ${threads} thread${threads === 1 ? "" : "s"}, ${simd}${blas === null ? "" : `; f32 matrix products by ${blas.name}: sums depend on the shape, results are not batch-invariant`}`;
+  return `cpu: ${threads} thread${threads === 1 ? "" : "s"}, ${simd}`;
 }
 
 interface Parts {
@@ -84,7 +81,6 @@ interface Parts {
   readonly kernels: KernelExports;
   /** Null where nothing is computed. */
   readonly pool: ThreadPool | null;
-  readonly blas: Blas | null;
   readonly description: string;
   readonly detail: string;
   readonly spin: number;
@@ -99,17 +95,15 @@ class CpuDevice implements DryDevice {
   readonly #memory: CpuMemory;
   readonly #kernels: KernelExports;
   readonly #pool: ThreadPool | null;
-  readonly #blas: Blas | null;
   readonly #spin: number;
   readonly #dims: Float64Array;
   /** Why the device can no longer be used. */
   #ended: string | undefined;
 
-  constructor({ memory, kernels, pool, blas, description, detail, spin }: Parts) {
+  constructor({ memory, kernels, pool, description, detail, spin }: Parts) {
     this.#memory = memory;
     this.#kernels = kernels;
     this.#pool = pool;
-    this.#blas = blas;
     this.#spin = spin;
     this.description = description;
     this.detail = detail;
@@ -154,20 +148,16 @@ class CpuDevice implements DryDevice {
     const signature = checkCall(kernel, values, inputs, outputs);
     const own = (storage: Storage | null): CpuStorage | null => (storage === null ? null : this.#own(storage, `kernel ${kernel}`));
     const [ins, outs] = [inputs.map(own), outputs.map(own)];
-    const execute = (id: number, list: readonly number[], storages: readonly (CpuStorage | null)[]): void =>
-      this.#execute(id, kernel, list, storages);
-    if (!this.#blas?.run({ memory: this.#memory, kernel, dims: values, inputs: ins, outputs: outs, execute })) {
-      if (this.#kernels.hasKernel(signature.id) === 0)
-        throw new DeviceError({ where: `kernel ${kernel}`, what: "the CPU device does not have this kernel" });
-      const packed = preparePanels(this.#memory, kernel, values, ins);
-      const list = signature.dims.map((name) => values[name] ?? 0);
-      execute(signature.id, list, [...ins, ...outs]);
-      packed?.();
-    }
+    if (this.#kernels.hasKernel(signature.id) === 0)
+      throw new DeviceError({ where: `kernel ${kernel}`, what: "the CPU device does not have this kernel" });
+    const packed = preparePanels(this.#memory, kernel, values, ins);
+    const list = signature.dims.map((name) => values[name] ?? 0);
+    this.#execute(signature.id, kernel, list, [...ins, ...outs]);
+    packed?.();
     for (const output of outs) output?.written();
   }
 
-  // One kernel of ours from call block to end. `storages` are inputs, then outputs.
+  // One kernel from call block to end. `storages` are inputs, then outputs.
   #execute(id: number, kernel: KernelName, dims: readonly number[], storages: readonly (CpuStorage | null)[]): void {
     const { args, control, places } = this.#memory;
     this.#dims.set(dims);

@@ -20,7 +20,7 @@ export const cpu = {
   open: createCpuDevice,
 
   dry: async (settings, machine) => {
-    const { threads, blas } = settings;
+    const { threads } = settings;
     const count = threads === 0 ? availableParallelism() : threads;
     const memory = memoryOf(machine);
     return {
@@ -29,7 +29,7 @@ export const cpu = {
       place: "memory",
       name: `the CPU, ${count} thread${count === 1 ? "" : "s"}`,
       notes: [],
-      rateKey: cpuRateKey(cpus()[0]?.model ?? "unknown processor", count, blas),
+      rateKey: cpuRateKey(cpus()[0]?.model ?? "unknown processor", count),
       memory,
       kept: 0,
       exact: true,
