@@ -63,6 +63,12 @@ export const configSchema = z.strictObject({
       .default(null)
       .describe("Part of the name of the GPU to take, where there are several; null takes the first. zerosearch doctor lists them."),
     threads: whole(0, { max: 256 }, "CPU threads; 0 takes all. The results do not depend on it."),
+    native: rare(
+      choice(
+        ["auto", "off"],
+        "Machine code for the CPU's matrix products, where processor and system allow it; off is WebAssembly alone. The results do not depend on it.",
+      ),
+    ),
     blas: rare(
       choice(
         ["wasm", "openblas"],

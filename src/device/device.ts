@@ -90,8 +90,10 @@ export type DeviceProgram = (device: Device) => void | Promise<void>;
 export interface Device {
   /** Its name in the table of devices. */
   readonly kind: string;
-  /** One line of facts for people: engine, threads, SIMD build or adapter, driver, kernel tier. */
+  /** One line of facts for people, on which bits may depend: engine, threads, SIMD build or adapter, driver, kernel tier. */
   readonly description: string;
+  /** What there is to say of how it computes that bits do not depend on. */
+  readonly detail?: string;
   /** Decode steps worth recording before ids are read back: 1 where reading is free. */
   readonly readInterval: number;
   /** Type that the operands of matrix products are rounded to; sums are f32. With f16, gradients need loss scaling. */
@@ -136,6 +138,11 @@ export interface Device {
   resetPeak(): void;
   /** Ends worker threads and frees memory. The device throws afterwards. */
   destroy(): Promise<void>;
+}
+
+/** What a device is, and how it computes. */
+export function wholeDescription({ description, detail }: Pick<Device, "description" | "detail">): string {
+  return detail === undefined ? description : `${description}, ${detail}`;
 }
 
 /** A device that computes nothing and holds no data, but counts what the same calls would take of a real one. */

@@ -8,6 +8,7 @@ export interface DeviceSettings {
   /** Part of an adapter's name. */
   readonly adapter: string | null;
   readonly threads: number;
+  readonly native: "auto" | "off";
   readonly blas: "wasm" | "openblas";
   readonly precision: "f32" | "f16";
   readonly memoryGiB: number;
@@ -49,7 +50,7 @@ export interface Target {
 export interface DeviceKind {
   readonly name: string;
   /** Settings of which it makes use, among those that not all kinds do. */
-  readonly uses: readonly ("adapter" | "blas" | "memoryGiB" | "precision" | "threads")[];
+  readonly uses: readonly ("adapter" | "blas" | "memoryGiB" | "native" | "precision" | "threads")[];
   /** Whether `auto` takes it. Opens nothing. */
   probe(settings: Pick<DeviceSettings, "adapter">, machine: Machine): Promise<Offer>;
   /** @throws DeviceError when it cannot be had. */
@@ -61,10 +62,11 @@ export interface DeviceKind {
 }
 
 /** The options that the settings say, but for `memoryGiB`. */
-export function optionsOf({ adapter, threads, blas, precision, maxShardMiB }: Partial<DeviceSettings>): DeviceOptions {
+export function optionsOf({ adapter, threads, native, blas, precision, maxShardMiB }: Partial<DeviceSettings>): DeviceOptions {
   return {
     adapter: adapter ?? undefined,
     threads: threads === 0 ? undefined : threads,
+    native,
     blas,
     precision,
     maxShardBytes: maxShardMiB === undefined || maxShardMiB === 0 ? undefined : maxShardMiB * 2 ** 20,

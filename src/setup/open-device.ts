@@ -1,7 +1,7 @@
 /** The device that the configuration asks for. What was taken, and why, is the first line of every program. */
 import { chooseDevice, type Wish } from "../device/choose.ts";
 import { createDevice } from "../device/create.ts";
-import type { Device } from "../device/device.ts";
+import { wholeDescription, type Device } from "../device/device.ts";
 import { deviceKind, devices, type DeviceName } from "../device/devices.ts";
 import { optionsOf, type DeviceKind, type DeviceSettings } from "../device/kind.ts";
 import { ZeroSearchError } from "../util/errors.ts";
@@ -16,7 +16,7 @@ type Asked = Partial<DeviceSettings & Wish>;
  */
 export async function openDevice(settings: Asked, say: (line: string) => void = print): Promise<Device> {
   const { device, why } = await open(settings);
-  say(`device: ${device.description} (${[why, ...ignored(deviceKind(device.kind), settings)].join("; ")})`);
+  say(`device: ${wholeDescription(device)} (${[why, ...ignored(deviceKind(device.kind), settings)].join("; ")})`);
   return device;
 }
 
@@ -38,10 +38,11 @@ async function open(settings: Asked): Promise<{ device: Device; why: string }> {
 }
 
 /** Settings that the device taken has no use for. */
-function ignored({ uses }: DeviceKind, { adapter = null, blas, precision, threads = 0 }: Asked): string[] {
+function ignored({ uses }: DeviceKind, { adapter = null, blas, native, precision, threads = 0 }: Asked): string[] {
   const given = {
     adapter: adapter !== null && "device.adapter",
     blas: blas === "openblas" && "device.blas",
+    native: native === "off" && "device.native",
     precision: precision === "f16" && "device.precision=f16",
     threads: threads > 0 && "device.threads",
   };

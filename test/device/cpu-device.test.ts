@@ -245,7 +245,7 @@ describe("threads", () => {
       2, 3, 2, 1, 0, 7, 9, 1, 5, 115, 101, 114, 118, 101, 0, 0, 10, 5, 1, 3, 0, 0, 11,
     ]);
     const memory = new WebAssembly.Memory({ initial: 1, maximum: 2, shared: true });
-    const pool = await ThreadPool.start({ module: await WebAssembly.compile(bytes), memory, control: 0, spin: 0 }, [4096]);
+    const pool = await ThreadPool.start({ module: await WebAssembly.compile(bytes), memory, control: 0, spin: 0, native: null }, [4096]);
     for (let i = 0; i < 200 && pool.failure() === undefined; i++)
       await new Promise((resolve) => {
         setTimeout(resolve, 10);

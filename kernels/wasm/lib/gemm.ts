@@ -5,8 +5,11 @@
 //            every number of threads.
 // Registers  5 x 8 is 10 accumulators, 2 of B and 1 of A: what fits in 16 vector registers without a spill. Smaller row counts take
 //            more panels at once to keep enough independent chains.
+// Native     Where the host has machine code for these loops, it takes all rows and whole panels of a block that is contiguous; the rest,
+//            and everything elsewhere, is done here. Both compute the same chains.
 import { rowPtr, contiguousRows } from "./call";
 import { madd } from "./math";
+import { hasNative, inMemory, nativeProducts } from "./native";
 import { MR, NR, TMP_TILE } from "./pack";
 
 // ---- micro-kernels: c (= or +=) sum over kc of a[k][h] b[k][8] ----
@@ -160,6 +163,19 @@ function micro1x4(kc: i32, a: usize, b: usize, stride: usize, c: usize, add: boo
   else micro1(kc, a, b, c, add);
 }
 
+// The call block is that of src/device/cpu/native/products.ts. False, and nothing done, where an address does not lie in the memory: the
+// loops below then trap, as machine code would not.
+function multiplyNative(a: usize, rows: i32, kc: i32, b: usize, stride: usize, panels: i32, c: usize, ldc: usize, add: bool, at: usize): bool {
+  const inside = inMemory(a, <u64>rows * kc << 2) && inMemory(b, <u64>stride * (panels - 1) + (<u64>kc * NR << 2)) &&
+    inMemory(c, <u64>ldc * (rows - 1) + (<u64>panels * NR << 2));
+  if (!inside) return false;
+  store<u32>(at, <u32>a, 0); store<u32>(at, <u32>b, 4); store<u32>(at, <u32>c, 8); store<u32>(at, <u32>ldc, 12);
+  store<i32>(at, kc, 16); store<u32>(at, <u32>stride, 20); store<i32>(at, panels, 24);
+  store<i32>(at, rows / MR, 28); store<i32>(at, rows % MR, 32); store<i32>(at, add ? 1 : 0, 36);
+  nativeProducts(at);
+  return true;
+}
+
 /**
  * One K chunk's part of a block of C: rows cRow.. of descriptor c, columns of panels p0..p1-1, written at column (p - pC) * NR.
  * `a` is the packed chunk of A, `b` panel p0 at this chunk, `stride` the bytes between panels, `N` the width of op(B).
@@ -170,7 +186,12 @@ export function gemmChunk(a: usize, rows: i32, kc: i32, b: usize, stride: usize,
   const base = rowPtr(c, cRow);
   const tile = tmp + TMP_TILE;
   const fullPanels = min(p1, N / NR);
-  for (let p = p0; p < p1; ) {
+  let p = p0;
+  if (hasNative && flat && fullPanels > p && multiplyNative(a, rows, kc, b, stride, fullPanels - p, base + (<usize>((p - pC) * NR) << 2), ldc, add, tile)) {
+    b += stride * <usize>(fullPanels - p);
+    p = fullPanels;
+  }
+  while (p < p1) {
     const col = <usize>((p - pC) * NR) << 2;
     // few rows: several panels at once, in place
     if (rows == 1 && p + 4 <= fullPanels) { micro1x4(kc, a, b, stride, base + col, add); p += 4; b += stride << 2; continue; }

@@ -1,7 +1,7 @@
 /** Whether a device computes right, and how fast: one product of square matrices, compared with float64. */
 import { createDevice } from "../../device/create.ts";
 import type { DeviceOptions } from "../../device/options.ts";
-import type { Device, Storage } from "../../device/device.ts";
+import { wholeDescription, type Device, type Storage } from "../../device/device.ts";
 import { ZeroSearchError } from "../../util/errors.ts";
 import { streamKey, uniform } from "../../util/philox.ts";
 import { median } from "../../util/stats.ts";
@@ -28,8 +28,8 @@ export async function selfTest(options: DeviceOptions): Promise<SelfTest> {
     device = await createDevice(options);
     const { product, gigaflops } = await multiply(device);
     if (!(largestError(product) < TOLERANCE))
-      return { state: "failed", text: `${device.description}: wrong products`, hint: null, product: null };
-    return { state: "ok", text: `${device.description}; ${gigaflops.toFixed(1)} GFLOP/s at ${SIDE}`, hint: null, product };
+      return { state: "failed", text: `${wholeDescription(device)}: wrong products`, hint: null, product: null };
+    return { state: "ok", text: `${wholeDescription(device)}; ${gigaflops.toFixed(1)} GFLOP/s at ${SIDE}`, hint: null, product };
   } catch (error) {
     if (!(error instanceof ZeroSearchError)) throw error;
     const { where, what, hint = null } = error.complaint;

@@ -25,6 +25,7 @@ import { dryBlas, openBlas, type Blas } from "./blas.ts";
 import { checkCall } from "../check-call.ts";
 import { CapturedCalls, Recording, type ReplayKernels } from "./capture.ts";
 import { CpuMemory } from "./memory.ts";
+import { bindNative, nativeCode, noNative, type Native } from "./native/executable.ts";
 import { compileKernels, loadKernelsFromDist, type KernelExports } from "./module.ts";
 import type { CpuDeviceOptions, SimdBuild } from "./options.ts";
 import { packedOperand, preparePanels } from "./panels.ts";
@@ -59,18 +60,32 @@ async function open(options: CpuDeviceOptions, dry: { readonly observer: MemoryO
   const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
   const { poison = false } = options;
   const memory = new CpuMemory({ threads, maxShardBytes, maxMemoryBytes, poison, hollow: dry !== null, observer: dry?.observer });
-  const kernels = await instantiate(module, memory);
+  const wanted = dry !== null ? { why: "nothing is computed" } : nativeFor(options.native ?? "auto");
+  const { kernels, native, detail } = await instantiate(module, memory.memory, wanted);
   const { control, scratches } = memory;
-  const shared = { module, memory: memory.memory, control, spin };
+  const shared = { module, memory: memory.memory, control, spin, native };
   const pool = dry === null ? await ThreadPool.start(shared, scratches.slice(1)) : null;
-  return new CpuDevice({ memory, kernels, pool, blas, description: describe(threads, build, blas), spin });
+  return new CpuDevice({ memory, kernels, pool, blas, description: describe(threads, build, blas), detail, spin });
 }
 
-async function instantiate(module: WebAssembly.Module, { memory }: CpuMemory): Promise<KernelExports> {
+function nativeFor(asked: NonNullable<CpuDeviceOptions["native"]>): Native {
+  if (asked === "off") return { why: "device.native=off" };
+  return nativeCode(asked === "auto" ? undefined : asked);
+}
+
+/** The kernels, and the machine code that they call: none, and why, where it would not round as they do. */
+async function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory, wanted: Native) {
   const abort = (): never => {
     throw new Error("abort");
   };
-  return (await WebAssembly.instantiate(module, { env: { memory, abort } })).exports as unknown as KernelExports;
+  const imports = "why" in wanted ? noNative : bindNative(wanted.code, memory);
+  const { exports } = await WebAssembly.instantiate(module, { env: { memory, abort, ...imports } });
+  const kernels = exports as unknown as KernelExports;
+  const without = (why: string) => ({ kernels, native: null, detail: `no machine code: ${why}` });
+  if ("why" in wanted) return without(wanted.why);
+  if (kernels.isFused() === 0) return without("these kernels round every product");
+  kernels.useNative();
+  return { kernels, native: wanted.code, detail: `products in ${wanted.code.set} machine code` };
 }
 
 function describe(threads: number, build: SimdBuild, blas: Blas | null): string {
@@ -85,12 +100,14 @@ interface Parts {
   readonly pool: ThreadPool | null;
   readonly blas: Blas | null;
   readonly description: string;
+  readonly detail: string;
   readonly spin: number;
 }
 
 class CpuDevice implements DryDevice {
   readonly kind = "cpu";
   readonly description: string;
+  readonly detail: string;
   readonly readInterval = 1;
   readonly precision = "f32";
   readonly #memory: CpuMemory;
@@ -104,13 +121,14 @@ class CpuDevice implements DryDevice {
   /** Why the device can no longer be used. */
   #ended: string | undefined;
 
-  constructor({ memory, kernels, pool, blas, description, spin }: Parts) {
+  constructor({ memory, kernels, pool, blas, description, detail, spin }: Parts) {
     this.#memory = memory;
     this.#kernels = kernels;
     this.#pool = pool;
     this.#blas = blas;
     this.#spin = spin;
     this.description = description;
+    this.detail = detail;
     // a shared buffer that has grown still is the same memory
     this.#dims = new Float64Array(memory.memory.buffer, memory.args, 16);
   }

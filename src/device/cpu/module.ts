@@ -11,6 +11,10 @@ export interface KernelExports {
   run(control: number, kernel: number, args: number, scratch: number, workers: number, spin: number): number;
   replay(control: number, list: number, count: number, scratch: number, workers: number, spin: number): number;
   serve(control: number, scratch: number, spin: number): void;
+  /** 1 if a multiply-add rounds once. */
+  isFused(): number;
+  /** From now on the imports of machine code are called. */
+  useNative(): void;
 }
 
 export const loadKernelsFromDist: KernelLoader = async (name) => {

@@ -1,4 +1,5 @@
 /** What the CPU device may be told. */
+import type { VectorSet } from "./native/products.ts";
 
 /** Bytes of a file of `dist/kernels/`. */
 export type KernelLoader = (name: string) => Promise<Uint8Array>;
@@ -11,6 +12,11 @@ export interface CpuDeviceOptions {
   readonly threads?: number | undefined;
   /** Which build of the kernels: the best that validates by default. The two differ in rounding. */
   readonly simd?: SimdBuild | "auto" | undefined;
+  /**
+   * `auto`: machine code for the inner loops of products, where the processor has AVX2 with FMA, the relaxed build runs and the system lets
+   * a program make code; of AVX2 and AVX-512 the one that is faster here. `off`: WebAssembly alone. Results are the same bits.
+   */
+  readonly native?: "auto" | "off" | VectorSet | undefined;
   /** Matrix products by our kernels, or f32 ones by the system's OpenBLAS: faster, but then sums depend on the shape. */
   readonly blas?: "wasm" | "openblas" | undefined;
   /** Largest shard of a storage in bytes, 1 GiB by default. */

@@ -1,6 +1,7 @@
 /** The pool of worker threads: each runs `serve` of the kernels on the shared memory until told to stop. */
 import { Worker } from "node:worker_threads";
 import { DeviceError } from "../../util/errors.ts";
+import { bindSource, type NativeCode } from "./native/executable.ts";
 
 /** Words of the control block (kernels/wasm/index.ts), as indices of 32-bit words. */
 const SEQUENCE = 1,
@@ -14,7 +15,7 @@ export const CONTROL_BYTES = 512;
 // A worker sleeps inside WASM, deaf to messages, so a failure travels through the control block.
 const workerSource = `
 const { workerData, parentPort } = require("node:worker_threads");
-const { module, memory, control, scratch, spin } = workerData;
+const { module, memory, control, scratch, spin, native } = workerData;
 const fail = (error) => {
   const text = new TextEncoder().encode(String(error && error.message || error)).subarray(0, ${MESSAGE_BYTES - 1});
   const bytes = new Uint8Array(memory.buffer, control + ${MESSAGE_BYTE}, ${MESSAGE_BYTES});
@@ -24,8 +25,11 @@ const fail = (error) => {
   Atomics.store(words, ${FAILED}, 1);
   Atomics.notify(words, ${DONE});
 };
+function bindNative() {${bindSource}}
 try {
-  const instance = new WebAssembly.Instance(module, { env: { memory, abort() { throw new Error("abort"); } } });
+  const imports = native === null ? { products() {} } : bindNative();
+  const instance = new WebAssembly.Instance(module, { env: { memory, ...imports, abort() { throw new Error("abort"); } } });
+  if (native !== null) instance.exports.useNative();
   parentPort.postMessage("ready");
   instance.exports.serve(control, scratch, spin);
 } catch (error) {
@@ -39,6 +43,7 @@ interface WorkerOptions {
   readonly memory: WebAssembly.Memory;
   readonly control: number;
   readonly spin: number;
+  readonly native: NativeCode | null;
 }
 
 export class ThreadPool {

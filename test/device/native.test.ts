@@ -1,0 +1,287 @@
+/** Machine code of the CPU device: the same bits as the WASM kernels, on every set of vectors; how it is called, and where it is refused. */
+import { createHash } from "node:crypto";
+import koffi from "koffi";
+import { describe, expect, it } from "vitest";
+import { CpuMemory } from "../../src/device/cpu/memory.ts";
+import { compileKernels, loadKernelsFromDist, type KernelExports } from "../../src/device/cpu/module.ts";
+import { Assembler, Reg } from "../../src/device/cpu/native/assembler.ts";
+import { bindNative, executable, nativeCode, noNative } from "../../src/device/cpu/native/executable.ts";
+import { featureCode, vectorSets } from "../../src/device/cpu/native/features.ts";
+import { productCode, type VectorSet } from "../../src/device/cpu/native/products.ts";
+import type { Device, Dtype, HostArray, Usage } from "../../src/device/device.ts";
+import { makeDevice } from "../helpers/device.ts";
+
+const sets = (["AVX2", "AVX-512"] as const).filter((set) => "code" in nativeCode(set));
+// a machine without is told by the first line of the log, not by silence
+const here = describe.skipIf(sets.length === 0);
+
+let seed = 7;
+const random = (): number => ((seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) / 2 ** 32) * 4 - 2;
+const whole = (most: number): number => Math.floor((Math.abs(random()) / 2) * most);
+
+interface Product {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly transA: 0 | 1;
+  readonly transB: 0 | 1;
+  readonly bias: boolean;
+  readonly accumulate: 0 | 1;
+  readonly usage: Usage;
+  readonly dtype: Dtype;
+}
+type Values = Readonly<Record<"a" | "b" | "c" | "v", Float32Array>>;
+
+const bits = (x: HostArray): Uint32Array => new Uint32Array(x.buffer, x.byteOffset, x.byteLength / 4);
+/** The upper half of every float: all patterns are numbers of either 16-bit type. */
+const halves = (x: Float32Array): Uint16Array => Uint16Array.from(bits(x), (word) => word >>> 16);
+
+async function multiply(device: Device, product: Product, values: Values): Promise<Uint32Array> {
+  const { M, N, K, transA, transB, accumulate, bias, usage, dtype } = product;
+  const [a, b, c, v] = [
+    device.allocate(transA === 1 ? K : M, transA === 1 ? M : K, "f32", "activation", "a"),
+    device.allocate(transB === 1 ? N : K, transB === 1 ? K : N, dtype, usage, "b"),
+    device.allocate(M, N, "f32", "activation", "c"),
+    bias ? device.allocate(1, N, "f32", "activation", "v") : null,
+  ];
+  device.write(a, values.a);
+  device.write(b, dtype === "f32" ? values.b : halves(values.b));
+  device.write(c, values.c);
+  if (v !== null) device.write(v, values.v);
+  device.run("matmul", { M, N, K, transA, transB, accumulate }, [a, b, v], [c]);
+  const out = bits(await device.read(c));
+  for (const storage of [a, b, c, v]) if (storage !== null) device.release(storage);
+  return out;
+}
+
+function differing(got: Uint32Array, want: Uint32Array): number {
+  return want.reduce((count, word, i) => count + (word === got[i] ? 0 : 1), 0);
+}
+
+here("products in machine code", () => {
+  it(
+    "have the bits of the WASM kernels: all forms, odd sizes, types, special numbers, threads and shards",
+    { timeout: 300_000 },
+    async () => {
+      const wasm = await makeDevice({ native: "off", threads: 1 });
+      const natives = await Promise.all(
+        sets.flatMap((native) => [
+          makeDevice({ native, threads: 1 }),
+          makeDevice({ native, threads: 2 }),
+          makeDevice({ native, threads: 2, maxShardBytes: 65536 }),
+        ]),
+      );
+      const shapes: [number, number, number][] = [
+        [300, 1030, 320],
+        [64, 320, 1024],
+        [260, 96, 700],
+        [1, 4096, 320],
+        [7, 1, 1],
+        [13, 9, 259],
+      ];
+      for (let rows = 1; rows <= 32; rows++) shapes.push([rows, 1 + whole(200), 1 + whole(300)]);
+      for (let i = 0; i < 60; i++) shapes.push([1 + whole(i % 3 === 0 ? 170 : 12), 1 + whole(70), 1 + whole(i % 2 === 0 ? 350 : 20)]);
+      let elements = 0;
+      for (const [i, [M, N, K]] of shapes.entries()) {
+        const values = {
+          a: Float32Array.from({ length: M * K }, random),
+          b: Float32Array.from({ length: N * K }, random),
+          c: Float32Array.from({ length: M * N }, random),
+          v: Float32Array.from({ length: N }, random),
+        };
+        if (i % 4 === 0) {
+          values.a[0] = Infinity;
+          values.b[1 % values.b.length] = -0;
+          values.a[values.a.length >> 1] = 1e-40;
+          values.b[values.b.length >> 1] = NaN;
+        }
+        const either = (): 0 | 1 => (random() > 0 ? 1 : 0);
+        const product: Product = {
+          ...{ M, N, K, transA: either(), transB: either(), accumulate: either(), bias: either() === 1 },
+          usage: either() === 1 ? "parameter" : "activation",
+          dtype: (["f32", "f32", "f16", "bf16"] as const)[whole(4)] ?? "f32",
+        };
+        const want = await multiply(wasm, product, values);
+        elements += want.length;
+        for (const device of natives) {
+          const wrong = differing(await multiply(device, product, values), want);
+          expect(wrong, `${JSON.stringify(product)} on ${device.detail ?? ""}: elements that differ`).toBe(0);
+        }
+      }
+      expect(elements).toBeGreaterThan(300_000);
+      for (const device of [wasm, ...natives]) await device.destroy();
+    },
+  );
+
+  it("are those of log_prob and its backward too", async () => {
+    const run = async (device: Device, n: number, C: number, V: number): Promise<Uint32Array[]> => {
+      seed = n;
+      const place = (rows: number, cols: number, dtype: Dtype, data: HostArray | null) => {
+        const storage = device.allocate(rows, cols, dtype, "activation", "x");
+        if (data !== null) device.write(storage, data);
+        return storage;
+      };
+      const floats = (length: number, scale = 1): Float32Array => Float32Array.from({ length }, () => random() * scale);
+      const h = place(n, C, "f32", floats(n * C)),
+        w = place(V, C, "f32", floats(V * C, 0.05)),
+        t = place(
+          1,
+          n,
+          "u32",
+          Uint32Array.from({ length: n }, () => whole(V)),
+        );
+      const out = [0, 1, 2].map(() => place(1, n, "f32", null));
+      device.run("log_prob", { temperature: 0.9 }, [h, w, t], out);
+      const dh = place(n, C, "f32", new Float32Array(n * C)),
+        dw = place(V, C, "f32", new Float32Array(V * C)),
+        g = place(1, n, "f32", floats(n));
+      device.run("log_prob_backward", { temperature: 0.9 }, [h, w, t, out[1] ?? null, out[2] ?? null, g, null], [dh, dw]);
+      return Promise.all([...out, dh, dw].map(async (storage) => bits(await device.read(storage))));
+    };
+    for (const [n, C, V] of [
+      [37, 320, 1100],
+      [5, 96, 1000],
+      [130, 64, 503],
+    ] as const) {
+      const wasm = await makeDevice({ native: "off", threads: 1 });
+      const want = await run(wasm, n, C, V);
+      await wasm.destroy();
+      for (const native of sets) {
+        const device = await makeDevice({ native, threads: 2 });
+        expect(await run(device, n, C, V)).toEqual(want);
+        await device.destroy();
+      }
+    }
+  });
+
+  it("are not called with addresses outside of the memory: the kernel traps", async () => {
+    for (const native of sets) {
+      const { kernels, memory } = await bare(native);
+      const [rows, depth, columns] = [12, 16, 64];
+      const shape = (r: number, c: number) => ({ rows: r, cols: c, dtype: "f32", usage: "activation", label: "x" }) as const;
+      const [a, b, c] = [
+        memory.allocate(shape(rows, depth)),
+        memory.allocate(shape(columns, depth)),
+        memory.allocate(shape(rows, columns)),
+      ];
+      const dims = [rows, columns, depth, 0, 1, 0];
+      new Float64Array(memory.memory.buffer, memory.args, 16).set(dims);
+      memory.words.set([a.descriptor, b.descriptor, 0, c.descriptor], memory.args / 4 + dims.length * 2);
+      memory.words[memory.args / 4 - 1] = memory.take(kernels.scratchBytes(MATMUL, memory.args) >>> 0, {
+        kind: "scratch",
+        label: "scratch",
+      });
+      const run = (): number => kernels.run(memory.control, MATMUL, memory.args, memory.scratches[0] ?? 0, 0, 0);
+      expect(run()).toBe(0);
+      // C's rows: a pitch that leads out of the memory, which is far smaller than 4 GiB
+      memory.words[c.descriptor / 4 + 3] = 0x3ffffff0;
+      expect(run).toThrow("memory access out of bounds");
+    }
+  });
+});
+
+/** matmul's row in the table of kernels. */
+const MATMUL = 5;
+
+/** One thread's kernels with machine code, without a device around them. */
+async function bare(set: VectorSet): Promise<{ kernels: KernelExports; memory: CpuMemory }> {
+  const memory = new CpuMemory({ threads: 1, maxShardBytes: 2 ** 30, maxMemoryBytes: 2 ** 28, poison: false });
+  const { module } = await compileKernels(loadKernelsFromDist, "relaxed");
+  const native = nativeCode(set);
+  const imports = "code" in native ? bindNative(native.code, memory.memory) : noNative;
+  const { exports } = await WebAssembly.instantiate(module, { env: { memory: memory.memory, abort() {}, ...imports } });
+  const kernels = exports as unknown as KernelExports;
+  kernels.useNative();
+  return { kernels, memory };
+}
+
+describe("machine code", () => {
+  // `node scripts/list-native.js` lists the instructions. A change of the code is a change of these.
+  it("is the same bytes on every machine", () => {
+    const sha = (code: Uint8Array): string => createHash("sha256").update(code).digest("hex").slice(0, 16);
+    const all = (["sysv", "win64"] as const).flatMap((abi) => [
+      `${abi} features ${sha(featureCode(abi))}`,
+      ...(["AVX2", "AVX-512"] as const).map((set) => `${abi} products ${set} ${sha(productCode(set, abi))}`),
+    ]);
+    expect(all).toMatchInlineSnapshot(`
+      [
+        "sysv features 84d748c21e051fdc",
+        "sysv products AVX2 73c8820eb5993d3a",
+        "sysv products AVX-512 d195b46ca61427f5",
+        "win64 features fdb44e1745f8a472",
+        "win64 products AVX2 069d1b5796f00e99",
+        "win64 products AVX-512 41f13dceed902384",
+      ]
+    `);
+  });
+
+  it("takes AVX-512 and AVX2 where processor and system have them", () => {
+    const [avx2, fma, wide] = [1 << 5, 1 << 12, (1 << 16) | (1 << 31)];
+    const words = (one: number, seven: number, xcr0: number, leaves = 7): Uint32Array => Uint32Array.of(leaves, one, seven, xcr0);
+    const enabled = fma | (1 << 27);
+    expect(vectorSets(words(enabled, avx2 | wide, 0xe7))).toEqual(["AVX2", "AVX-512"]);
+    expect(vectorSets(words(enabled, avx2 | wide, 0x07))).toEqual(["AVX2"]);
+    expect(vectorSets(words(enabled, avx2, 0xe7))).toEqual(["AVX2"]);
+    expect(vectorSets(words(enabled, wide, 0xe7))).toEqual([]);
+    expect(vectorSets(words(enabled, avx2, 0x03))).toEqual([]);
+    expect(vectorSets(words(fma, avx2, 0x07))).toEqual([]);
+    expect(vectorSets(words(enabled, avx2, 0x07, 5))).toEqual([]);
+  });
+
+  // The code for Windows, called under its convention from Linux or macOS through a shim that looks at what it must leave as it was.
+  it.skipIf(sets.length === 0 || process.platform === "win32")("for Windows computes the same, and keeps what is its caller's", () => {
+    const bind = (code: Uint8Array): ((memory: number, block: number) => void) =>
+      koffi.decode(executable(koffi, code), koffi.proto("void (uintptr_t memory, uint32_t block)")) as (
+        memory: number,
+        block: number,
+      ) => void;
+    const shim = bind(windowsShim());
+    const values = Float32Array.from({ length: 16384 }, random);
+    for (const set of sets) {
+      const native = bind(productCode(set, "sysv"));
+      const windows = executable(koffi, productCode(set, "win64"));
+      for (const rows of [1, 2, 3, 4, 5, 6, 10, 14, 15, 23])
+        for (const panels of [1, 2, 3, 4, 9, 11])
+          for (const depth of [1, 4, 7]) {
+            const block = [1024, 8192, 24576, panels * 32, depth, depth * 32, panels, Math.floor(rows / 5), rows % 5, rows & 1];
+            const [one, other] = [values.slice(), values.slice()];
+            for (const each of [one, other]) new Uint32Array(each.buffer).set(block);
+            native(Number(koffi.address(one)), 0);
+            const frame = new BigUint64Array(256).map((_, i) => BigInt(i) * 0x0101010101010101n);
+            frame.set([windows, BigInt(Number(koffi.address(other))), 0n]);
+            const before = frame.slice();
+            shim(Number(koffi.address(frame)), 0);
+            const kept = ({ from, to }: typeof KEPT, words: number): boolean =>
+              frame.slice(to / 8, to / 8 + words).every((word, i) => word === before[from / 8 + i]);
+            const what = `${set}, ${rows} rows, ${panels} panels, ${depth} deep`;
+            expect([differing(bits(other), bits(one)), kept(KEPT, 8), kept(VECTORS, 20)], what).toEqual([0, true, true]);
+          }
+    }
+  });
+});
+
+/** Where a frame holds what the callee must keep: 8 registers and 10 vectors, as given and as they came back. */
+const KEPT = { from: 64, to: 192 };
+const VECTORS = { from: 512, to: 1024 };
+
+/** `void f(void* frame, uint32_t)` under System V: calls frame[0] under Windows' convention with frame[1] and frame[2]. */
+function windowsShim(): Uint8Array {
+  const x = new Assembler();
+  const own = [Reg.rbx, Reg.rbp, Reg.r12, Reg.r13, Reg.r14, Reg.r15];
+  const kept = [...own, Reg.rsi, Reg.rdi];
+  for (const register of [...own, Reg.rdi]) x.push(register);
+  x.sub(Reg.rsp, { value: 32 });
+  for (let i = 6; i < 16; i++) x.load(128, i, { base: Reg.rdi, at: VECTORS.from + 16 * (i - 6) });
+  x.load64(Reg.rax, { base: Reg.rdi });
+  x.load64(Reg.rcx, { base: Reg.rdi, at: 8 });
+  x.load64(Reg.rdx, { base: Reg.rdi, at: 16 });
+  for (const [i, register] of kept.entries()) x.load64(register, { base: Reg.rdi, at: KEPT.from + 8 * i });
+  x.call(Reg.rax);
+  x.load64(Reg.rax, { base: Reg.rsp, at: 32 });
+  for (const [i, register] of kept.entries()) x.store64({ base: Reg.rax, at: KEPT.to + 8 * i }, register);
+  for (let i = 6; i < 16; i++) x.store(128, { base: Reg.rax, at: VECTORS.to + 16 * (i - 6) }, i);
+  x.add(Reg.rsp, { value: 40 });
+  for (const register of [...own].reverse()) x.pop(register);
+  x.ret();
+  return x.code();
+}
