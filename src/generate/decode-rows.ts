@@ -148,7 +148,7 @@ export class DecodeRows {
     return { steps, rows: slots, ids: ids as Uint32Array, logProbs: logProbs as Float32Array, status: status as Uint32Array };
   }
 
-  /** Rows to hold n requests in: as many where reads are free; else few different numbers, so that work can be repeated. */
+  /** Rows to hold n requests in: as many where nothing is captured; else few different numbers, so that work can be repeated. */
   #sizeFor(n: number): number {
     if (!this.#rounded) return n;
     const R = this.#batch?.R ?? 0;
