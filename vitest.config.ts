@@ -22,7 +22,7 @@ export default defineConfig({
           ...device,
           name: "webgpu",
           env: { TEST_DEVICE: "webgpu" },
-          exclude: ["test/device/{cpu-device,native}.test.ts"],
+          exclude: ["test/device/{cpu-device,cpu-capture,native}.test.ts"],
           // skips all where there is no adapter
           runner: "test/helpers/webgpu-runner.ts",
         },

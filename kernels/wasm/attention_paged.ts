@@ -17,7 +17,7 @@ import { KEYS, STRIDE, KT_STRIDE, attendBlock, finishRow } from "./lib/attention
 import { tileTokens, countTiles, findTile, tileSequence, tileFirst, tileEnd, tileBytes, KT_BYTES, loadTile } from "./lib/attention_items";
 
 const NONE: u32 = 0xffffffff;
-const TOKENS: i32 = 8;
+const TOKENS: i32 = 32;
 
 export function kv_write_items(args: usize, phase: i32): i32 { return phase == 0 ? (rowsOf(tensor(args, 1, 0)) + TOKENS - 1) / TOKENS : -1; }
 

@@ -3,23 +3,25 @@
 //
 // Shapes    ids u32 [1, N]   table [V, C] any float dtype   y, dy [N, C]   dtable [V, C] f32
 // Saves     ids
-// Items     forward: ROWS tokens; backward: a strip of STRIP columns, for which it walks all tokens, so that two threads never meet in
+// Items     forward: rows of a span; backward: a strip of STRIP columns, for which it walks all tokens, so that two threads never meet in
 //           one element and equal ids add up in token order
 // Numerics  forward exact; backward sums in f32
 // Limits    an id of V or more reads a row of NaN and adds to nothing
 import { tensor, rowsOf, colsOf, dtypeOf, rowPtr } from "./lib/call";
 import { toF32 } from "./lib/convert";
-import { loadTail, storeTail } from "./lib/span";
+import { rowsPerSpan, loadTail, storeTail } from "./lib/span";
 
-const ROWS: i32 = 16;
 const STRIP: i32 = 64;
 
-export function embedding_items(args: usize, phase: i32): i32 { return phase == 0 ? (colsOf(tensor(args, 0, 0)) + ROWS - 1) / ROWS : -1; }
+export function embedding_items(args: usize, phase: i32): i32 {
+  const y = tensor(args, 0, 2), rows = rowsPerSpan(y);
+  return phase == 0 ? (rowsOf(y) + rows - 1) / rows : -1;
+}
 
 export function embedding_work(args: usize, phase: i32, item: i32, scratch: usize): void {
   const ids = rowPtr(tensor(args, 0, 0), 0), table = tensor(args, 0, 1), y = tensor(args, 0, 2);
-  const cols = colsOf(table), dtype = dtypeOf(table), end = min(colsOf(tensor(args, 0, 0)), (item + 1) * ROWS);
-  for (let n = item * ROWS; n < end; n++) {
+  const cols = colsOf(table), dtype = dtypeOf(table), rows = rowsPerSpan(y), end = min(rowsOf(y), (item + 1) * rows);
+  for (let n = item * rows; n < end; n++) {
     const id = load<u32>(ids + (<usize>n << 2)), p = rowPtr(y, n);
     if (id < <u32>rowsOf(table)) toF32(dtype, rowPtr(table, id), p, cols);
     else for (let c = 0; c < cols; c++) store<f32>(p + (<usize>c << 2), NaN);

@@ -129,6 +129,17 @@ export function run(control: usize, kernel: i32, args: usize, scratch: usize, wo
   return 0;
 }
 
+/**
+ * Runs `count` calls one after another, as `run` would: `list` holds two words each, the kernel and the address of its call block. 1 if a
+ * worker failed.
+ */
+export function replay(control: usize, list: usize, count: i32, scratch: usize, workers: i32, spin: i32): i32 {
+  for (const end = list + (<usize>count << 3); list < end; list += 8) {
+    if (run(control, load<i32>(list), <usize>load<u32>(list, 4), scratch, workers, spin) != 0) return 1;
+  }
+  return 0;
+}
+
 // Waits until workers have done `count` items; true if one failed.
 function join(control: usize, count: i32, spin: i32): bool {
   for (let n = 0; atomic.load<i32>(control, DONE) < count; n++) {

@@ -4,14 +4,14 @@
 // Source    Zhang & Sennrich 2019, arXiv:1910.07467
 // Shapes    x, y, dy, dx [N, groups * C]   weight [1, C] any float dtype   rstd [N, groups]   dweight [1, C] f32, may be absent
 // Saves     rstd, read again by the backward kernel
-// Items     forward: ROWS rows. Backward phase 0: a chunk of rows, whose share of dweight goes to shared scratch; phase 1: STRIP columns
+// Items     forward: rows of a span. Backward phase 0: a chunk of rows, whose share of dweight goes to shared scratch; phase 1: STRIP columns
 //           of dweight, chunks added in order. Chunks depend on N only.
 // Numerics  f32; a sum over c has 8 lanes of its own, so it does not depend on the other rows
 // Limits    any C up to 262144
 import { dim, dimI, tensor, sharedScratch, rowsOf, colsOf, dtypeOf, rowPtr, F32 } from "./lib/call";
 import { madd, hsum } from "./lib/math";
 import { toF32 } from "./lib/convert";
-import { loadTail, storeTail } from "./lib/span";
+import { rowsPerSpan, loadTail, storeTail } from "./lib/span";
 
 const ROWS: i32 = 16;
 const STRIP: i32 = 256;
@@ -33,14 +33,17 @@ function dot(a: usize, b: usize, C: i32): f32 {
   return hsum(f32x4.add(s, t));
 }
 
-export function rms_norm_items(args: usize, phase: i32): i32 { return phase == 0 ? (rowsOf(tensor(args, 2, 0)) + ROWS - 1) / ROWS : -1; }
+export function rms_norm_items(args: usize, phase: i32): i32 {
+  const x = tensor(args, 2, 0), rows = rowsPerSpan(x);
+  return phase == 0 ? (rowsOf(x) + rows - 1) / rows : -1;
+}
 
 export function rms_norm_work(args: usize, phase: i32, item: i32, scratch: usize): void {
   const groups = dimI(args, 0), eps = <f32>dim(args, 1);
   const x = tensor(args, 2, 0), y = tensor(args, 2, 2), rstd = tensor(args, 2, 3);
   const C = colsOf(x) / groups, weight = weightF32(tensor(args, 2, 1), C, scratch), tail = C & 3;
-  const end = min(rowsOf(x), (item + 1) * ROWS);
-  for (let n = item * ROWS; n < end; n++) {
+  const rows = rowsPerSpan(x), end = min(rowsOf(x), (item + 1) * rows);
+  for (let n = item * rows; n < end; n++) {
     let px = rowPtr(x, n), py = rowPtr(y, n), pr = rowPtr(rstd, n);
     for (let g = 0; g < groups; g++) {
       const r: f32 = <f32>1 / sqrt<f32>(dot(px, px, C) / <f32>C + eps), rv = f32x4.splat(r);

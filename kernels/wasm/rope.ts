@@ -3,22 +3,23 @@
 //
 // Source    Su et al. 2021, arXiv:2104.09864, in the half-split layout of Hugging Face's Llama and Qwen
 // Shapes    x, y [N, heads * D]   positions u32 [1, N]   table [maxPositions, D]: D/2 cosines, then D/2 sines
-// Items     ROWS tokens
+// Items     rows of a span
 // Numerics  f32, one rounding less where FMA is used
 // Limits    D even; a token whose position is 0xffffffff, or beyond the table, is left alone
 import { dimI, tensor, rowsOf, colsOf, rowPtr } from "./lib/call";
 import { madd } from "./lib/math";
-import { loadTail, storeTail } from "./lib/span";
+import { rowsPerSpan, loadTail, storeTail } from "./lib/span";
 
-const ROWS: i32 = 16;
-
-export function rope_items(args: usize, phase: i32): i32 { return phase == 0 ? (rowsOf(tensor(args, 2, 0)) + ROWS - 1) / ROWS : -1; }
+export function rope_items(args: usize, phase: i32): i32 {
+  const x = tensor(args, 2, 0), rows = rowsPerSpan(x);
+  return phase == 0 ? (rowsOf(x) + rows - 1) / rows : -1;
+}
 
 export function rope_work(args: usize, phase: i32, item: i32, scratch: usize): void {
   const heads = dimI(args, 0), x = tensor(args, 2, 0), table = tensor(args, 2, 2), y = tensor(args, 2, 3);
   const positions = rowPtr(tensor(args, 2, 1), 0), half = colsOf(x) / heads >> 1, tail = half & 3, h = <usize>half << 2;
-  const sign = f32x4.splat(dimI(args, 1) ? -1 : 1), end = min(rowsOf(x), (item + 1) * ROWS);
-  for (let n = item * ROWS; n < end; n++) {
+  const sign = f32x4.splat(dimI(args, 1) ? -1 : 1), rows = rowsPerSpan(x), end = min(rowsOf(x), (item + 1) * rows);
+  for (let n = item * rows; n < end; n++) {
     const position = load<u32>(positions + (<usize>n << 2));
     if (position >= <u32>rowsOf(table)) continue;
     let px = rowPtr(x, n), py = rowPtr(y, n);

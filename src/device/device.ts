@@ -67,9 +67,19 @@ export interface Overflow {
 /** Typed array of a storage's raw elements: f16 and bf16 travel as their bits. */
 export type HostArray = Float32Array | Uint32Array | Uint16Array;
 
+/** What captured kernels compute row by row. */
+export interface ByRow {
+  readonly rows: number;
+  /** Storages of others with a row, or a vector's element, for each of these rows, or one more. What is made inside has as many rows too. */
+  readonly storages: readonly Storage[];
+}
+
 /** Kernels that can be run again. The storages that they name must still live, those made inside apart. */
 export interface Replay {
-  run(): void;
+  /** Holds next to nothing while it does not run. */
+  readonly light: boolean;
+  /** `rows`: nobody asks for more than the first ones of what goes by row. */
+  run(rows?: number): void;
   /** Frees what was reserved; whoever captured calls it once. */
   dispose(): void;
 }
@@ -108,10 +118,11 @@ export interface Device {
   run<K extends KernelName>(kernel: K, dims: KernelDims<K>, inputs: Operands, outputs: Operands): void;
 
   /**
-   * Runs `fn`, which asks for kernels only, and keeps what was recorded, to be run again on the same storages without `fn`: a decode
-   * step costs the host little then. What `fn` allocates and releases stays reserved for it. Absent where nothing is gained.
+   * Runs `fn`, which asks for kernels only, and keeps what was recorded, to be run again on the same storages: a decode step costs the host
+   * little then. What `fn` allocates and releases may stay reserved for it. A device may call `fn` again, where it would record other calls
+   * now. Absent where nothing is gained.
    */
-  capture?(fn: () => void): Replay;
+  capture?(fn: () => void, byRow?: ByRow): Replay;
 
   /**
    * Makes ready what a program will ask for (a GPU compiles pipelines), without stopping this one: `program` is run on a device that computes

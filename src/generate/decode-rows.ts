@@ -6,16 +6,16 @@
  * is inactive for the rest. The host then knows the rows as they were some steps ago, so it writes their state only when nothing is
  * under way.
  */
-import type { Device, Replay } from "../device/device.ts";
+import type { Device } from "../device/device.ts";
 import type { Decoder } from "../nn/decoder.ts";
 import type { KvCache } from "../nn/kv-cache.ts";
 import { advance } from "../ops/advance.ts";
 import { sample } from "../ops/sample.ts";
-import { keep, withScope } from "../tensor/scope.ts";
+import { withScope } from "../tensor/scope.ts";
 import { withoutTape } from "../tensor/tape.ts";
-import { empty, type Tensor } from "../tensor/tensor.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { INACTIVE, type Harvest } from "./harvest.ts";
-import { RowTensors } from "./row-tensors.ts";
+import { RowBatch } from "./row-batch.ts";
 import type { ActiveRequest } from "./sequence.ts";
 import type { StackedStops } from "./stop-tables.ts";
 
@@ -35,12 +35,11 @@ export class DecodeRows {
   readonly #adapter: string | undefined;
   readonly #interval: number;
   readonly #host: { words: Uint32Array; settings: Float32Array; keys: Uint32Array };
-  readonly #repeated: RepeatedWork;
+  /** Whether rows are held in few different numbers, so that work can be repeated. */
+  readonly #rounded: boolean;
   /** The request in each row on the device; null where it has left, or never was one. */
   #slots: readonly (ActiveRequest | null)[] = [];
-  #tensors: RowTensors | null = null;
-  #blockTable: Tensor | null = null;
-  #table = new Uint32Array(0);
+  #batch: RowBatch | null = null;
   /** Blocks of each row that are in the table on the device. */
   #known: number[] = [];
   #stale = true;
@@ -51,9 +50,9 @@ export class DecodeRows {
     this.#model = model;
     this.#adapter = adapter;
     this.#interval = interval;
-    const most = rowsFor(maxRows, interval);
+    this.#rounded = interval > 1 || model.device.capture !== undefined;
+    const most = this.#rounded ? rowsFor(maxRows) : maxRows;
     this.#host = { words: new Uint32Array(most), settings: new Float32Array(4 * most), keys: new Uint32Array(5 * most) };
-    this.#repeated = new RepeatedWork(model.device);
   }
 
   set(rows: readonly ActiveRequest[]): void {
@@ -65,7 +64,8 @@ export class DecodeRows {
   leave(done: ReadonlySet<ActiveRequest>): void {
     this.rows = this.rows.filter((active) => !done.has(active));
     this.#slots = this.#slots.map((active) => (active !== null && done.has(active) ? null : active));
-    if (this.#sizeFor(this.rows.length) !== this.#tensors?.R) this.#stale = true;
+    // What is read every step is written as often: then no inactive row is computed.
+    if (this.#interval === 1 || this.#sizeFor(this.rows.length) !== this.#batch?.R) this.#stale = true;
   }
 
   /** No rows, and nothing under way that anybody waits for. */
@@ -95,10 +95,10 @@ export class DecodeRows {
     else this.#uploadBlocks();
     const steps = this.rows.reduce((most, { remaining }) => Math.max(most, Math.min(this.#interval, remaining - this.ahead)), 1);
     if (steps === this.#interval)
-      this.#repeated.run(() => {
-        this.#run(steps);
+      this.#batch!.repeat(this.#interval === 1 ? this.rows.length : undefined, (batch) => {
+        this.#run(batch, steps);
       });
-    else this.#run(steps);
+    else this.#run(this.#batch!, steps);
     this.ahead += steps;
     return this.#read(steps);
   }
@@ -110,23 +110,20 @@ export class DecodeRows {
 
   /** Nothing will be asked for a while: gives back what a faster start would need. */
   rest(): void {
-    this.#repeated.forget();
+    this.#batch?.rest();
   }
 
   dispose(): void {
-    this.#repeated.forget();
-    this.#tensors?.dispose();
-    this.#tensors = null;
-    this.#blockTable?.dispose();
-    this.#blockTable = null;
+    this.#batch?.dispose();
+    this.#batch = null;
     this.#stale = true;
   }
 
-  #run(steps: number): void {
-    const { state, settings, keys, offsets, sampled, out } = this.#tensors!;
+  #run({ tensors, blockTable }: RowBatch, steps: number): void {
+    const { state, settings, keys, offsets, sampled, out } = tensors;
     const { decoder, cache, stops } = this.#model;
     const { transitions, accepts } = stops.onDevice();
-    const batch = { ids: state.last, positions: state.positions, offsets, blockTable: this.#blockTable! };
+    const batch = { ids: state.last, positions: state.positions, offsets, blockTable: blockTable! };
     const options = { adapter: this.#adapter };
     withoutTape(() => {
       for (let step = 0; step < steps; step++)
@@ -141,7 +138,7 @@ export class DecodeRows {
   /** The reads are asked for at once: what is recorded after them does not show. */
   async #read(steps: number): Promise<Harvest> {
     const { device } = this.#model;
-    const { state, out } = this.#tensors!;
+    const { state, out } = this.#batch!.tensors;
     const slots = this.#slots;
     const [ids, logProbs, status] = await Promise.all([
       device.read(out.ids.storage, 0, steps),
@@ -151,25 +148,24 @@ export class DecodeRows {
     return { steps, rows: slots, ids: ids as Uint32Array, logProbs: logProbs as Float32Array, status: status as Uint32Array };
   }
 
-  /** Rows to hold n requests in: as many where reads are free; else few different numbers, so that work can be repeated. */
+  /** Rows to hold n requests in: as many where nothing is captured; else few different numbers, so that work can be repeated. */
   #sizeFor(n: number): number {
-    const size = rowsFor(n, this.#interval);
-    const R = this.#tensors?.R ?? 0;
+    if (!this.#rounded) return n;
+    const R = this.#batch?.R ?? 0;
     // A little hysteresis: most requests come back with their next turn.
-    return this.#interval > 1 && n <= R && 8 * n > 3 * R ? R : size;
+    return n <= R && 8 * n > 3 * R ? R : rowsFor(n);
   }
 
   /** Writes everything the rows need. */
   #upload(): void {
     const { stops, device } = this.#model;
     const R = this.#sizeFor(this.rows.length);
-    if (this.#tensors?.R !== R || this.#stopsVersion !== stops.version) this.#repeated.forget();
-    if (this.#tensors?.R !== R) {
-      this.#tensors?.dispose();
-      this.#tensors = new RowTensors(device, R, this.#interval);
-    }
+    if (this.#batch?.R !== R) {
+      this.#batch?.dispose();
+      this.#batch = new RowBatch(device, R, this.#interval);
+    } else if (this.#stopsVersion !== stops.version) this.#batch.forget();
     this.#slots = Array.from({ length: R }, (_, r) => this.rows[r] ?? null);
-    const { state, settings, keys } = this.#tensors;
+    const { state, settings, keys } = this.#batch.tensors;
     const { words } = this.#host;
     const write = (tensor: Tensor, value: (active: ActiveRequest) => number, absent = 0): void => {
       this.#slots.forEach((active, r) => {
@@ -197,7 +193,8 @@ export class DecodeRows {
 
   /** Writes the table rows of sequences that have got new blocks. */
   #uploadBlocks(): void {
-    const width = this.#blockTable!.cols;
+    const batch = this.#batch!;
+    const width = batch.width;
     if (this.#widest() > width) {
       this.#writeWholeTable();
       return;
@@ -205,9 +202,9 @@ export class DecodeRows {
     for (const [r, active] of this.#slots.entries()) {
       const blocks = active?.sequence.cache.blocks ?? [];
       if (active === null || blocks.length === this.#known[r]) continue;
-      this.#table.set(blocks, r * width);
+      batch.table.set(blocks, r * width);
       this.#known[r] = blocks.length;
-      this.#blockTable!.write(this.#table.subarray(r * width, (r + 1) * width), r);
+      batch.writeTable(r, r + 1);
     }
   }
 
@@ -217,54 +214,20 @@ export class DecodeRows {
     return widest;
   }
 
-  /** Its width is a power of two, so that it seldom changes its shape. */
   #writeWholeTable(): void {
-    const { R } = this.#tensors!;
-    const width = 2 ** Math.ceil(Math.log2(this.#widest()));
-    if (this.#blockTable === null || this.#blockTable.rows !== R || this.#blockTable.cols < width || this.#blockTable.cols > 4 * width) {
-      this.#repeated.forget();
-      this.#blockTable?.dispose();
-      this.#blockTable = keep(empty(this.#model.device, [R, width], { dtype: "u32", label: "block table" }));
-      this.#table = new Uint32Array(R * width);
-    }
-    const { cols } = this.#blockTable;
+    const batch = this.#batch!;
+    const width = batch.widen(this.#widest());
     this.#known = this.#slots.map((active, r) => {
       const blocks = active?.sequence.cache.blocks ?? [];
-      this.#table.set(blocks, r * cols);
+      batch.table.set(blocks, r * width);
       return blocks.length;
     });
-    this.#blockTable.write(this.#table);
+    batch.writeTable(0, batch.R);
   }
 }
 
-/** Rows of the batch that n requests decode in: n itself where every step is read; else the next power of two, and multiples of 64 from there on. */
-export function rowsFor(n: number, interval: number): number {
-  if (interval === 1 || n === 0) return n;
+/** Rows of the batch that n requests decode in where work is to be repeated: the next power of two, and multiples of 64 from there on. */
+export function rowsFor(n: number): number {
+  if (n === 0) return 0;
   return n <= 64 ? 2 ** Math.ceil(Math.log2(n)) : 64 * Math.ceil(n / 64);
-}
-
-/** Kernels that are asked for again and again on the same tensors, so that a device that can keep what it recorded need not be told each time. */
-class RepeatedWork {
-  readonly #device: Device;
-  #times = 0;
-  #replay: Replay | null = null;
-
-  constructor(device: Device) {
-    this.#device = device;
-  }
-
-  /** Asks for the kernels of `work`: the same each time, on the same tensors, until `forget`. The second time it is captured. */
-  run(work: () => void): void {
-    this.#times++;
-    if (this.#replay !== null) this.#replay.run();
-    else if (this.#times === 1 || this.#device.capture === undefined) work();
-    else this.#replay = this.#device.capture(work);
-  }
-
-  /** The tensors of the work have changed, or it will not be wanted for a while. Gives back what a capture held. */
-  forget(): void {
-    this.#replay?.dispose();
-    this.#replay = null;
-    this.#times = 0;
-  }
 }

@@ -99,10 +99,10 @@ export class ModelPool implements SequenceOwner {
     return this.#staleWeights && this.#underWay;
   }
 
-  /** Lets waiting requests in, in order, while rows and blocks suffice, and prefills them in as many batches as it takes. */
-  admit(): void {
+  /** Lets a lane's waiting requests in, in order, while rows and blocks suffice, and prefills them in as many batches as it takes. */
+  admit(lane: Lane): void {
     if (this.#staleWeights) this.#startAfresh();
-    for (const lane of this.lanes.values()) while (lane.waiting.length > 0 && this.#admitBatch(lane)) continue;
+    while (lane.waiting.length > 0 && this.#admitBatch(lane)) continue;
   }
 
   /**

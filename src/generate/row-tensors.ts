@@ -16,11 +16,12 @@ export class RowTensors {
   readonly sampled: Sampled;
   /** [interval, R]: what came out since the last read. */
   readonly out: DecodeRecord;
-  readonly #all: Tensor[] = [];
+  readonly all: readonly Tensor[];
 
   constructor(device: Device, R: number, interval: number) {
+    const all: Tensor[] = [];
     const own = (tensor: Tensor): Tensor => {
-      this.#all.push(keep(tensor));
+      all.push(keep(tensor));
       return tensor;
     };
     const words = (label: string, shape: readonly number[] = [R]): Tensor => own(empty(device, shape, { dtype: "u32", label }));
@@ -44,10 +45,11 @@ export class RowTensors {
       ),
     );
     this.sampled = { ids: words("sampled ids"), logProb: floats("sampled log-probabilities") };
+    this.all = all;
     this.out = { ids: words("recorded ids", [interval, R]), logProbs: floats("recorded log-probabilities", [interval, R]) };
   }
 
   dispose(): void {
-    for (const tensor of this.#all) tensor.dispose();
+    for (const tensor of this.all) tensor.dispose();
   }
 }

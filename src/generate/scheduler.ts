@@ -54,6 +54,14 @@ interface Flight {
   readonly harvest: Promise<Harvest>;
 }
 
+/** How many times its rows count for the lane whose turn it was: changing lanes lets few requests in at a time, each with a prefill. */
+const stickiness = 1.5;
+
+interface Turn {
+  readonly pool: ModelPool;
+  readonly lane: Lane;
+}
+
 /** A lane with fewer rows than another's is passed over at most so many times. */
 const mostPassedOver = 64;
 
@@ -67,6 +75,8 @@ export class BatchGenerator implements Generator {
   /** So many may be under way while one of them is waited for. */
   readonly #mostFlights: number;
   #disposed = false;
+  /** Whose turn it was last. */
+  #lane: Lane | null = null;
 
   /** The generator owns its caches, not the models. @throws ConfigError for wrong settings, or a cache that holds no block. */
   constructor(options: BatchGeneratorOptions) {
@@ -176,14 +186,20 @@ export class BatchGenerator implements Generator {
         for (const pool of this.#pools.values()) pool.rest();
         return;
       }
-      for (const pool of busy) {
+      let begun = false;
+      const lanes = this.#ranked(busy);
+      for (const next of lanes) {
+        const { pool, lane } = next;
         while (pool.mustLand) await this.#landOldest();
         await this.#guarded(pool, () => {
-          pool.admit();
+          pool.admit(lane);
         });
+        if (!lane.rows.wantsSteps) continue;
+        for (const one of lanes) one.lane.passedOver = one === next ? 0 : one.lane.passedOver + 1;
+        this.#lane = lane;
+        begun = await this.#begin(next);
+        break;
       }
-      const next = this.#pick(busy);
-      const begun = next !== null && (await this.#begin(next));
       if (!begun || this.#flights.length >= this.#mostFlights) await this.#landOldest();
     }
   }
@@ -222,19 +238,18 @@ export class BatchGenerator implements Generator {
     }
   }
 
-  /** The lane with the most rows: the others fill up meanwhile. None is passed over for ever. */
-  #pick(pools: readonly ModelPool[]): { pool: ModelPool; lane: Lane } | null {
-    const all = pools.flatMap((pool) => [...pool.lanes.values()].filter((lane) => lane.rows.wantsSteps).map((lane) => ({ pool, lane })));
-    let best = all[0] ?? null;
-    for (const one of all) {
-      if (one.lane.passedOver >= mostPassedOver) {
-        best = one;
-        break;
-      }
-      if (best === null || one.lane.rows.rows.length > best.lane.rows.rows.length) best = one;
-    }
-    for (const { lane } of all) lane.passedOver = lane === best?.lane ? 0 : lane.passedOver + 1;
-    return best;
+  /**
+   * The lanes with work, the one whose steps come next first: the one with most rows, those counted that wait to be let in, so that these
+   * are prefilled together when their turn comes. The lane whose turn it was keeps it until another has half as many rows again. None is
+   * passed over for ever.
+   */
+  #ranked(pools: readonly ModelPool[]): readonly Turn[] {
+    const rank = ({ lane }: Turn): number => {
+      if (lane.passedOver >= mostPassedOver) return Infinity;
+      return lane.rows.rows.length * (lane === this.#lane ? stickiness : 1) + lane.waiting.length;
+    };
+    const all = pools.flatMap((pool) => [...pool.lanes.values()].map((lane) => ({ pool, lane })));
+    return all.filter(({ lane }) => lane.waiting.length > 0 || lane.rows.wantsSteps).sort((a, b) => rank(b) - rank(a));
   }
 }
 

@@ -96,7 +96,7 @@ async function rollOut(config: Config, { decoder, adapter }: Copy): Promise<void
   const { device } = decoder;
   const { cacheDtype } = config.model;
   const { vocabulary } = decoder.config;
-  const maxRows = rowsFor(decodeRows(config), 2);
+  const maxRows = rowsFor(decodeRows(config));
   const cacheBytes = KvCache.bytesFor(decoder.config, 2 * maxRows + longest / 64, cacheDtype);
   const generator = new BatchGenerator({
     device,

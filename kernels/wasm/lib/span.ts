@@ -10,8 +10,9 @@ export const SPAN: i32 = 16384;
 
 // @ts-ignore: decorator
 @inline function pieces(t: usize): i32 { return (colsOf(t) + SPAN - 1) / SPAN; }
+/** Whole rows of about SPAN elements: what rows that are done one by one are cut into, since waking a thread costs more than less than that. */
 // @ts-ignore: decorator
-@inline function rowsPerSpan(t: usize): i32 { return max(1, SPAN / max(1, colsOf(t))); }
+@inline export function rowsPerSpan(t: usize): i32 { return max(1, SPAN / max(1, colsOf(t))); }
 
 /** Number of spans of a storage; a storage of no columns has none. */
 export function spanItems(t: usize): i32 {

@@ -4,16 +4,30 @@
  */
 import { availableParallelism } from "node:os";
 import { DeviceError } from "../../util/errors.ts";
-import type { Device, DryDevice, Dtype, HostArray, MemoryObserver, MemoryReport, Operands, Overflow, Storage, Usage } from "../device.ts";
+import type {
+  ByRow,
+  Device,
+  DryDevice,
+  Dtype,
+  HostArray,
+  MemoryObserver,
+  MemoryReport,
+  Operands,
+  Overflow,
+  Replay,
+  Storage,
+  Usage,
+} from "../device.ts";
 import { arrayTypes, checkData, checkRows, eachRun } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { expectOwn } from "../sharded-storage.ts";
 import { checkCall } from "../check-call.ts";
+import { CapturedCalls, Recording, type ReplayKernels } from "./capture.ts";
 import { CpuMemory } from "./memory.ts";
 import { bindNative, nativeCode, noNative, type Native } from "./native/executable.ts";
 import { compileKernels, loadKernelsFromDist, type KernelExports } from "./module.ts";
 import type { CpuDeviceOptions, SimdBuild } from "./options.ts";
-import { preparePanels } from "./panels.ts";
+import { packedOperand, preparePanels } from "./panels.ts";
 import { CpuStorage } from "./storage.ts";
 import { ThreadPool } from "./threads.ts";
 
@@ -97,6 +111,8 @@ class CpuDevice implements DryDevice {
   readonly #pool: ThreadPool | null;
   readonly #spin: number;
   readonly #dims: Float64Array;
+  /** What a capture under way keeps. */
+  #recording: Recording | null = null;
   /** Why the device can no longer be used. */
   #ended: string | undefined;
 
@@ -117,17 +133,22 @@ class CpuDevice implements DryDevice {
 
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage {
     this.#checkAlive(`allocate ${label}`);
-    return this.#memory.allocate({ rows, cols, dtype, usage, label });
+    const storage = this.#memory.allocate({ rows, cols, dtype, usage, label });
+    this.#recording?.allocated(storage);
+    return storage;
   }
 
   release(storage: Storage): void {
     if (this.#ended !== undefined) return;
-    this.#memory.release(this.#own(storage, "release"));
+    const own = this.#own(storage, "release");
+    this.#memory.release(own);
+    this.#recording?.released(own);
   }
 
   write(storage: Storage, data: HostArray, firstRow = 0): void {
     const own = this.#own(storage, "write");
     const rows = checkData(own, data, firstRow);
+    if (this.#recording !== null) this.#recording.unrepeatable = true;
     if (this.#pool !== null) this.#eachView(own, firstRow, rows, (view, at) => view.set(data.subarray(at, at + view.length)));
     own.written();
   }
@@ -150,15 +171,21 @@ class CpuDevice implements DryDevice {
     const [ins, outs] = [inputs.map(own), outputs.map(own)];
     if (this.#kernels.hasKernel(signature.id) === 0)
       throw new DeviceError({ where: `kernel ${kernel}`, what: "the CPU device does not have this kernel" });
-    const packed = preparePanels(this.#memory, kernel, values, ins);
+    const operand = packedOperand(kernel, values, ins);
+    const panels = operand === undefined ? undefined : preparePanels(this.#memory, operand);
+    this.#memory.pinned = panels === undefined ? undefined : operand?.parameter;
     const list = signature.dims.map((name) => values[name] ?? 0);
-    this.#execute(signature.id, kernel, list, [...ins, ...outs]);
-    packed?.();
+    const storages = [...ins, ...outs];
+    const scratchBytes = this.#execute(signature.id, kernel, list, storages);
+    this.#memory.pinned = undefined;
+    if (panels !== undefined) panels.ready = true;
+    const kept = panels !== undefined;
+    this.#recording?.called({ id: signature.id, kernel, dims: list, storages, outputs: outs, operand, kept, scratchBytes });
     for (const output of outs) output?.written();
   }
 
-  // One kernel from call block to end. `storages` are inputs, then outputs.
-  #execute(id: number, kernel: KernelName, dims: readonly number[], storages: readonly (CpuStorage | null)[]): void {
+  // One kernel from call block to end; the bytes of its scratch. `storages` are inputs, then outputs.
+  #execute(id: number, kernel: KernelName, dims: readonly number[], storages: readonly (CpuStorage | null)[]): number {
     const { args, control, places } = this.#memory;
     this.#dims.set(dims);
     let word = args / 4 + dims.length * 2;
@@ -166,14 +193,62 @@ class CpuDevice implements DryDevice {
     const bytes = this.#kernels.scratchBytes(id, args) >>> 0;
     const shared = bytes === 0 ? 0 : this.#memory.take(bytes, { kind: "scratch", label: `scratch of kernel ${kernel}` });
     this.#memory.words[args / 4 - 1] = shared;
-    try {
-      if (this.#pool !== null && this.#kernels.run(control, id, args, places[0]?.scratch ?? 0, this.#pool.size, this.#spin) !== 0)
-        throw new Error(`a worker thread failed: ${this.#pool.failure() ?? "unknown"}`);
-    } catch (cause) {
-      this.#ended = `kernel ${kernel} failed: ${cause instanceof Error ? cause.message : String(cause)}`;
-      throw new DeviceError({ where: `kernel ${kernel}`, what: this.#ended, hint: "The device cannot be used any more." }, { cause });
-    }
+    this.#compute(`kernel ${kernel}`, (workers) => this.#kernels.run(control, id, args, places[0]?.scratch ?? 0, workers, this.#spin));
     if (shared !== 0) this.#memory.free(shared);
+    return bytes;
+  }
+
+  // `work`, told how many threads help, returns other than 0 where one of them failed. Nothing happens where nothing is computed.
+  #compute(where: string, work: (workers: number) => number): void {
+    if (this.#pool === null) return;
+    try {
+      if (work(this.#pool.size) !== 0) throw new Error(`a worker thread failed: ${this.#pool.failure() ?? "unknown"}`);
+    } catch (cause) {
+      this.#ended = `${where} failed: ${cause instanceof Error ? cause.message : String(cause)}`;
+      throw new DeviceError({ where, what: this.#ended, hint: "The device cannot be used any more." }, { cause });
+    }
+  }
+
+  capture(fn: () => void, byRow?: ByRow): Replay {
+    let captured = this.#record(fn, byRow);
+    let disposed = false;
+    const { control, places } = this.#memory;
+    const kernels: ReplayKernels = {
+      run: (list, count) => {
+        this.#compute("a replayed kernel", (workers) =>
+          this.#kernels.replay(control, list, count, places[0]?.scratch ?? 0, workers, this.#spin),
+        );
+      },
+      scratchBytes: (id, args) => this.#kernels.scratchBytes(id, args) >>> 0,
+    };
+    const again = (rows = byRow?.rows ?? 0): void => {
+      this.#checkAlive("replay");
+      if (disposed) throw new DeviceError({ where: "replay", what: "it has been disposed of" });
+      if (captured === null) fn();
+      else if (!captured.run(kernels, rows)) {
+        captured.free();
+        captured = null; // should `fn` fail
+        captured = this.#record(fn, byRow);
+      }
+    };
+    const dispose = (): void => {
+      if (this.#ended === undefined && !disposed) captured?.free();
+      disposed = true;
+    };
+    return { light: true, run: again, dispose };
+  }
+
+  // Runs `fn`; null where what it asks for cannot be repeated from a list.
+  #record(fn: () => void, byRow: ByRow | undefined): CapturedCalls | null {
+    if (this.#recording !== null) throw new DeviceError({ where: "capture", what: "a capture is under way" });
+    const recording = new Recording();
+    this.#recording = recording;
+    try {
+      fn();
+    } finally {
+      this.#recording = null;
+    }
+    return CapturedCalls.of(this.#memory, recording, byRow);
   }
 
   synchronize(): Promise<void> {

@@ -1,6 +1,7 @@
 /**
- * An allocator of byte ranges over one growing address space: sizes are rounded up to classes (eight per power of two), freed
- * ranges are joined with their free neighbours, and a request takes the smallest fitting bin. It knows addresses only.
+ * An allocator of byte ranges over one growing address space: sizes are rounded up to classes (eight per power of two). A freed range
+ * waits in the list of its class for the next request of that class, as most come again at once; when a request finds none and no
+ * other free range, what waits is joined with its free neighbours, and the smallest fitting bin gives. It knows addresses only.
  */
 
 const ALIGNMENT = 64;
@@ -11,13 +12,14 @@ const BINS = (53 - 6 + 1) * 8;
 /** Rounds up to the size class: at most 1/8 more than asked, a multiple of 64. */
 export function sizeClass(bytes: number): number {
   const wanted = Math.max(MIN_BYTES, bytes);
-  const step = Math.max(ALIGNMENT, 2 ** Math.floor(Math.log2(wanted)) / 8);
+  const exponent = wanted < 2 ** 32 ? 31 - Math.clz32(wanted) : Math.floor(Math.log2(wanted));
+  const step = Math.max(ALIGNMENT, 2 ** exponent / 8);
   return Math.ceil(wanted / step) * step;
 }
 
 /** Bins hold ranges of at least their class and less than the next: rounded up, the first bin whose every range fits. */
 function binOf(bytes: number, round: (x: number) => number): number {
-  const exponent = Math.floor(Math.log2(bytes));
+  const exponent = bytes < 2 ** 32 ? 31 - Math.clz32(bytes) : Math.floor(Math.log2(bytes));
   return (exponent - 6) * 8 + round((bytes / 2 ** exponent - 1) * 8);
 }
 
@@ -25,6 +27,10 @@ export class Heap {
   readonly #free = new Map<number, number>();
   readonly #freeEnds = new Map<number, number>();
   readonly #used = new Map<number, number>();
+  /** Freed ranges not joined yet, by class: every class has a bin of its own. */
+  readonly #waiting: number[][] = Array.from({ length: BINS }, () => []);
+  /** Their sizes. */
+  readonly #sizes = new Float64Array(BINS);
   readonly #bins: Set<number>[] = Array.from({ length: BINS }, () => new Set<number>());
   readonly #grow: (end: number) => boolean;
   #limit: number;
@@ -74,7 +80,7 @@ export class Heap {
   /** Address of a new range, a multiple of 64; undefined if there is no room. */
   allocate(bytes: number): number | undefined {
     const size = sizeClass(bytes);
-    const start = this.#take(size) ?? this.#extend(size);
+    const start = this.#waiting[binOf(size, Math.floor)]?.pop() ?? this.#take(size) ?? this.#joinedTake(size) ?? this.#extend(size);
     if (start === undefined) return undefined;
     this.#used.set(start, size);
     this.#inUse += size;
@@ -87,7 +93,9 @@ export class Heap {
     if (size === undefined) throw new Error(`Heap.free: ${start} is not the start of a live range`);
     this.#used.delete(start);
     this.#inUse -= size;
-    this.#insert(start, size);
+    const bin = binOf(size, Math.floor);
+    this.#waiting[bin]?.push(start);
+    this.#sizes[bin] = size;
   }
 
   #take(size: number): number | undefined {
@@ -101,6 +109,17 @@ export class Heap {
       return start;
     }
     return undefined;
+  }
+
+  /** From what is free after joining what waits. */
+  #joinedTake(size: number): number | undefined {
+    let joined = false;
+    for (const [bin, starts] of this.#waiting.entries()) {
+      for (const start of starts) this.#insert(start, this.#sizes[bin] ?? 0);
+      joined ||= starts.length > 0;
+      starts.length = 0;
+    }
+    return joined ? this.#take(size) : undefined;
   }
 
   #extend(size: number): number | undefined {

@@ -107,14 +107,17 @@ export class CpuMemory {
       if (storage.table !== 0) this.free(storage.table);
       throw error;
     }
-    if (this.#options.poison && !this.hollow) {
-      // NaN in every float type
-      storage.addresses.forEach((address, shard) =>
-        this.#words.fill(0x7fc07fc0, address / 4, address / 4 + Math.ceil(storage.shardBytes(shard) / 4)),
-      );
-    }
-    storage.describe(this.#words, this.hollow);
+    storage.addresses.forEach((address, shard) => {
+      this.poison(address, storage.shardBytes(shard));
+    });
+    // where addresses mean nothing, there is no table either
+    storage.describe(this.#words, this.hollow ? { descriptor: storage.descriptor, table: storage.table, addresses: [] } : storage);
     return storage;
+  }
+
+  /** NaN in every float type, for tests that look for what is read before it is written. */
+  poison(address: number, bytes: number): void {
+    if (this.#options.poison && !this.hollow) this.#words.fill(0x7fc07fc0, address / 4, address / 4 + Math.ceil(bytes / 4));
   }
 
   release(storage: CpuStorage): void {

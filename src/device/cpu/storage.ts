@@ -14,6 +14,13 @@ export interface Panels {
   ready: boolean;
 }
 
+/** Where a descriptor lies, the table of its shards if that is not inline, and the addresses of these as far as they are known. */
+export interface Placement {
+  readonly descriptor: number;
+  readonly table: number;
+  readonly addresses: readonly number[];
+}
+
 export class CpuStorage extends ShardedStorage {
   /** Address of the descriptor, and of the shards' table if it is not inline. */
   descriptor = 0;
@@ -22,11 +29,11 @@ export class CpuStorage extends ShardedStorage {
   /** Panels for b as stored [N, K] (transB), and as stored [K, N]. */
   readonly panels: [Panels | undefined, Panels | undefined] = [undefined, undefined];
 
-  /** Writes the descriptor and the table of addresses; where these mean nothing (`hollow`), the descriptor only. */
-  describe(words: Uint32Array, hollow = false): void {
-    const at = this.descriptor / 4;
+  /** Writes a descriptor, its own unless told, and the table of addresses. */
+  describe(words: Uint32Array, { descriptor, table, addresses }: Placement = this): void {
+    const at = descriptor / 4;
     const single = this.shards === 1;
-    words[at] = this.table === 0 ? this.descriptor + 32 : this.table;
+    words[at] = table === 0 ? descriptor + 32 : table;
     words[at + 1] = single ? 31 : Math.log2(this.rowsPerShard);
     words[at + 2] = single ? 0x7fffffff : this.rowsPerShard - 1;
     words[at + 3] = this.rowBytes;
@@ -34,7 +41,8 @@ export class CpuStorage extends ShardedStorage {
     words[at + 5] = this.cols;
     words[at + 6] = dtypeCode[this.dtype];
     words[at + 7] = 0;
-    if (!hollow) words.set(this.addresses, (words[at] ?? 0) / 4);
+    const first = (words[at] ?? 0) / 4;
+    for (let shard = 0; shard < addresses.length; shard++) words[first + shard] = addresses[shard] ?? 0;
   }
 
   /** Anything may have been written: repacked copies are out of date. */

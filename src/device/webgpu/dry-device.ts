@@ -124,6 +124,7 @@ export class DryWebGpuDevice implements DryDevice {
       work();
     });
     return {
+      light: false,
       run: () => {
         refresh();
       },

@@ -194,6 +194,7 @@ export class WebGpuDevice implements Device {
     const { recorded, refresh, free } = captureWork(this.#capturing, fn, (work) => this.#recorder.capture(work));
     let disposed = false;
     return {
+      light: false,
       run: () => {
         this.#checkAlive("replay");
         if (disposed) throw new DeviceError({ where: "replay", what: "it has been disposed of" });
