@@ -1,5 +1,4 @@
 /** What the CPU device may be told. */
-import type { VectorSet } from "./native/products.ts";
 
 /** Bytes of a file of `dist/kernels/`. */
 export type KernelLoader = (name: string) => Promise<Uint8Array>;
@@ -16,7 +15,7 @@ export interface CpuDeviceOptions {
    * `auto`: machine code for products and attention, where the processor has AVX2 with FMA, the relaxed build runs and the system lets
    * a program make code; of AVX2 and AVX-512 the one that is faster here. `off`: WebAssembly alone. Results are the same bits.
    */
-  readonly native?: "auto" | "off" | VectorSet | undefined;
+  readonly native?: "auto" | "off" | "AVX2" | "AVX-512" | undefined;
   /** Largest shard of a storage in bytes, 1 GiB by default. */
   readonly maxShardBytes?: number | undefined;
   /** Most memory in bytes: 4 GiB by default, which is also the most there can be. */
