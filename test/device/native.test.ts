@@ -156,6 +156,36 @@ here("products in machine code", () => {
     }
   });
 
+  it("read 16-bit weights as they are for few rows: no copy as floats is kept, and the bits are those of one", async () => {
+    const [N, K] = [520, 1030];
+    const run = async (native: VectorSet | "off", rows: readonly number[]): Promise<[number, Uint32Array[]]> => {
+      const device = await makeDevice({ native, threads: 2 });
+      const w = device.allocate(N, K, "bf16", "parameter", "w");
+      seed = 3;
+      device.write(w, halves(Float32Array.from({ length: N * K }, random)));
+      const before = device.memory().inUse;
+      const results: Uint32Array[] = [];
+      for (const M of rows) {
+        const [x, y] = [device.allocate(M, K, "f32", "activation", "x"), device.allocate(M, N, "f32", "activation", "y")];
+        device.write(x, Float32Array.from({ length: M * K }, random));
+        device.run("matmul", { M, N, K, transA: 0, transB: 1, accumulate: 0 }, [x, w, null], [y]);
+        results.push(bits(await device.read(y)));
+        device.release(x);
+        device.release(y);
+      }
+      const kept = device.memory().inUse - before;
+      await device.destroy();
+      return [kept, results];
+    };
+    const panels = N * K * 4;
+    const [keptByWasm, want] = await run("off", [1, 8]);
+    expect(keptByWasm).toBeGreaterThanOrEqual(panels);
+    for (const native of sets) {
+      expect(await run(native, [1, 8])).toEqual([0, want]);
+      expect((await run(native, [1, 8, 9]))[0]).toBeGreaterThanOrEqual(panels);
+    }
+  });
+
   it("are not called with addresses outside of the memory: the kernel traps", async () => {
     for (const native of sets) {
       const { kernels, memory } = await bare(native);

@@ -57,8 +57,8 @@ async function open(options: CpuDeviceOptions, dry: { readonly observer: MemoryO
   const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
   const { poison = false } = options;
   const memory = new CpuMemory({ threads, maxShardBytes, maxMemoryBytes, poison, hollow: dry !== null, observer: dry?.observer });
-  const wanted = dry !== null ? { why: "nothing is computed" } : nativeFor(options.native ?? "auto");
-  const { kernels, native, detail } = await instantiate(module, memory, wanted);
+  const { kernels, native, detail } = await instantiate(module, memory, nativeFor(options.native ?? "auto"));
+  memory.readsHalves = native !== null;
   const { control } = memory;
   const shared = { module, memory: memory.memory, control, spin, native };
   const pool = dry === null ? await ThreadPool.start(shared, memory.places.slice(1)) : null;

@@ -38,6 +38,8 @@ export class CpuMemory {
   /** The storage whose panels the call in progress uses: they stay, whatever the pressure. */
   pinned: CpuStorage | undefined;
   readonly hollow: boolean;
+  /** Whether weights of 16 bits are widened by machine code, as fast as they can be read. */
+  readsHalves = false;
   /** Undefined where all fits; always so in real memory, which throws instead. */
   overflow: Overflow | undefined;
   readonly #heap: Heap;

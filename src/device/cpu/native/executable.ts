@@ -66,26 +66,36 @@ export const bindSource = `
 /** The code to call, or why there is none. */
 export type Native = { readonly code: NativeCode } | { readonly why: string };
 
-let made: readonly NativeCode[] | { readonly why: string } | undefined;
-
-/** Made once in a process. `set`: for these vectors rather than for the fastest. */
-export function nativeCode(set?: VectorSet): Native {
-  try {
-    made ??= make();
-  } catch (error) {
-    // no koffi for this platform, --no-addons, the permission model, a system that refuses executable memory
-    made = { why: error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error) };
-  }
-  if ("why" in made) return made;
-  const code = set === undefined ? made[0] : made.find((one) => one.set === set);
-  return code === undefined ? { why: `this processor has no ${set ?? "AVX2"}` } : { code };
+/** What this process can run, the fastest set of vectors first. */
+interface Choice {
+  readonly koffi: Koffi;
+  readonly path: string;
+  readonly products: ReadonlyMap<VectorSet, bigint>;
+  readonly made: Map<VectorSet, NativeCode>;
 }
 
-/** For every set of vectors that there is, the fastest first. */
-function make(): readonly NativeCode[] | { readonly why: string } {
+const windows = process.platform === "win32";
+const abi = windows ? "win64" : "sysv";
+let choice: Choice | { readonly why: string } | undefined;
+
+/** Made once in a process. `wanted`: for these vectors rather than for the fastest. */
+export function nativeCode(wanted?: VectorSet): Native {
+  try {
+    choice ??= choose();
+    if ("why" in choice) return choice;
+    const [fastest] = choice.products.keys();
+    const set = wanted ?? fastest;
+    const code = set === undefined ? undefined : codeFor(choice, set);
+    return code === undefined ? { why: `this processor has no ${set ?? "AVX2"}` } : { code };
+  } catch (error) {
+    // no koffi for this platform, --no-addons, the permission model, a system that refuses executable memory
+    choice = { why: error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error) };
+    return choice;
+  }
+}
+
+function choose(): Choice | { readonly why: string } {
   if (process.arch !== "x64") return { why: `none for ${process.arch}` };
-  const windows = process.platform === "win32";
-  const abi = windows ? "win64" : "sysv";
   const require = createRequire(import.meta.url);
   const path = require.resolve("koffi");
   const koffi = require(path) as Koffi;
@@ -95,15 +105,30 @@ function make(): readonly NativeCode[] | { readonly why: string } {
   bind(executable(koffi, featureCode(abi)))(Number(koffi.address(words)), 0);
   const sets = vectorSets(words);
   if (sets.length === 0) return { why: "this processor has no AVX2 with FMA" };
-  const packRows = executable(koffi, packCode(abi));
-  const all = sets.map((set) => {
+  const timed = sets.map((set) => {
     const products = executable(koffi, productCode(set, abi));
-    const attend = executable(koffi, attendCode(set, abi));
-    const attendBackward = executable(koffi, attendBackwardCode(set, abi));
-    return { set, products, attend, attendBackward, packRows, koffi: path, library: windows ? "kernel32.dll" : null, signature: SIGNATURE };
+    return { set, products, time: timeOf(koffi, bind(products)) };
   });
-  const times = new Map(all.map((code) => [code, timeOf(koffi, bind(code.products))]));
-  return all.sort((one, other) => (times.get(one) ?? 0) - (times.get(other) ?? 0));
+  timed.sort((one, other) => one.time - other.time);
+  return { koffi, path, products: new Map(timed.map(({ set, products }) => [set, products])), made: new Map() };
+}
+
+/** Undefined where the processor lacks the set. */
+function codeFor({ koffi, path, products, made }: Choice, set: VectorSet): NativeCode | undefined {
+  const own = products.get(set);
+  if (own === undefined) return undefined;
+  const code = made.get(set) ?? {
+    set,
+    products: own,
+    attend: executable(koffi, attendCode(set, abi)),
+    attendBackward: executable(koffi, attendBackwardCode(set, abi)),
+    packRows: executable(koffi, packCode(abi)),
+    koffi: path,
+    library: windows ? "kernel32.dll" : null,
+    signature: SIGNATURE,
+  };
+  made.set(set, code);
+  return code;
 }
 
 /** The better of some runs of one block, in ms: 60 rows by 16 panels, 256 deep. */
