@@ -185,10 +185,17 @@ describe("a run that fails", () => {
 
   it("because its states cannot be written, saves elsewhere if asked, and goes on from there", async () => {
     const spare = join(folder, "spare");
-    const block = after(1, () => {
-      rmSync(states("blocked"), { recursive: true, force: true });
-      writeFileSync(states("blocked"), "in the way");
-    });
+    // the run may be writing there at that very moment
+    const put = (triesLeft: number): void => {
+      try {
+        rmSync(states("blocked"), { recursive: true, force: true });
+        writeFileSync(states("blocked"), "in the way");
+      } catch (error) {
+        if (triesLeft === 0) throw error;
+        put(triesLeft - 1);
+      }
+    };
+    const block = after(1, () => put(100));
     const ended = await run("blocked", ["train.saveEvery=1", `output.spare=${spare}`], block);
     expect(ended.code).toBe(1);
     expect(ended.stdout).toMatch(/^Step \d could not be saved in .*blocked: /m);
