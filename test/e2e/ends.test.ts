@@ -42,7 +42,7 @@ const after = (step: number, act: (kill: (signal: NodeJS.Signals) => void) => vo
   let done = false;
   return {
     onOutput(stdout, kill) {
-      if (done || !stdout.includes(`step ${step}/5`)) return;
+      if (done || !stdout.includes(`step ${step}/`)) return;
       done = true;
       act(kill);
     },
@@ -56,6 +56,10 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** So many steps that whoever acts after the first is in time, on a busy machine too. */
+const many = ["train.steps=20"];
+const stepFolder = (step = ""): string => `step-${step.padStart(6, "0")}`;
+
 describe("a run that is ended from outside is saved, and says how it goes on", () => {
   for (const [signal, code] of [
     ["SIGINT", 130],
@@ -66,26 +70,26 @@ describe("a run that is ended from outside is saved, and says how it goes on", (
       const name = signal.toLowerCase();
       const ended = await run(
         name,
-        [],
+        many,
         after(1, (kill) => kill(signal)),
       );
       expect(ended.stderr).toBe("");
       expect(ended.code).toBe(code);
-      const [, step, place] = /^Stopped after step (\d) of 5; saved in (.*)\.$/m.exec(ended.stdout) ?? [];
-      expect(place).toBe(states(name, `step-00000${step}`));
-      expect(saved(name)).toEqual([`step-00000${step}`]);
+      const [, step, place] = /^Stopped after step (\d+) of 20; saved in (.*)\.$/m.exec(ended.stdout) ?? [];
+      expect(place).toBe(states(name, stepFolder(step)));
+      expect(saved(name)).toEqual([stepFolder(step)]);
       expect(ended.stdout).toContain(`--resume ${name} output.runs=${join(folder, "runs")}\n`);
     });
 
   it("by a reader of its output that goes away, told on standard error", async () => {
-    const child = spawn(process.execPath, [join(root, "train.js"), ...args, ...plain, "name=pipe"], { cwd: root });
+    const child = spawn(process.execPath, [join(root, "train.js"), ...args, ...plain, ...many, "name=pipe"], { cwd: root });
     let stderr = "";
     child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      if (text.includes("step 1/5")) child.stdout.destroy();
+      if (text.includes("step 1/20")) child.stdout.destroy();
     });
     const code = await new Promise((resolve) => child.on("close", resolve));
-    expect(stderr).toMatch(/^Stopped after step \d of 5; saved in .*\nGo on with: .*--resume pipe .*\n$/);
+    expect(stderr).toMatch(/^Stopped after step \d+ of 20; saved in .*\nGo on with: .*--resume pipe .*\n$/);
     expect(code).toBe(141);
     expect(saved("pipe")).toHaveLength(1);
   });
@@ -102,11 +106,11 @@ describe("a run that is ended from outside is saved, and says how it goes on", (
   });
 
   it("and goes on to the bits of a run that was not", async () => {
-    const whole = await run("whole");
+    const whole = await run("whole", many);
     expect(whole.code).toBe(0);
     const ended = await resume("sighup");
     expect(ended.code).toBe(0);
-    const weights = (name: string): Buffer => readFileSync(states(name, "step-000005", "policy", "model.safetensors"));
+    const weights = (name: string): Buffer => readFileSync(states(name, "step-000020", "policy", "model.safetensors"));
     expect(weights("sighup").equals(weights("whole"))).toBe(true);
   });
 });
@@ -196,18 +200,18 @@ describe("a run that fails", () => {
       }
     };
     const block = after(1, () => put(100));
-    const ended = await run("blocked", ["train.saveEvery=1", `output.spare=${spare}`], block);
+    const ended = await run("blocked", [...many, "train.saveEvery=1", `output.spare=${spare}`], block);
     expect(ended.code).toBe(1);
-    expect(ended.stdout).toMatch(/^Step \d could not be saved in .*blocked: /m);
-    expect(ended.stdout).toContain(`saved in ${join(spare, "blocked", "step-00000")}`);
+    expect(ended.stdout).toMatch(/^Step \d+ could not be saved in .*blocked: /m);
+    expect(ended.stdout).toContain(`saved in ${join(spare, "blocked", "step-0000")}`);
     const command = /^Go on with: node train\.js (.*)$/m.exec(ended.stdout)?.[1] ?? "";
     expect(command).toContain(`output.checkpoints=${spare}`);
     rmSync(states("blocked"));
     const on = await train(command.split(" "));
     expect(on.stderr).toBe("");
     expect(on.code).toBe(0);
-    expect(readdirSync(join(spare, "blocked"))).toContain("step-000005");
-    expect(readRows(runs("blocked", "metrics.jsonl")).map((row) => row["step"])).toEqual([1, 2, 3, 4, 5]);
+    expect(readdirSync(join(spare, "blocked"))).toContain("step-000020");
+    expect(readRows(runs("blocked", "metrics.jsonl")).map((row) => row["step"])).toEqual(Array.from({ length: 20 }, (_, i) => i + 1));
   });
 
   it("because a folder cannot be made, does so soon and in one line", async () => {
