@@ -17,6 +17,7 @@ import { gpuBenches } from "./gpu/suite.js";
 import { World } from "./gpu/world.js";
 import { loadBenches } from "./load.js";
 import { help, readOptions, type Options } from "./options.js";
+import { forgetCoreType } from "./peers/openblas.js";
 import { TorchModels } from "./peers/torch-models.js";
 import { missingFor, ratedOf, ratesOf, type Rated } from "./rates.js";
 import { goalsOf, lineOf, resultOf, type Goal, type Result, type Standards } from "./report.js";
@@ -43,6 +44,7 @@ interface Report {
 }
 
 async function main(): Promise<void> {
+  forgetCoreType();
   const options = readOptions(process.argv.slice(2));
   if (options === null) {
     console.log(help);

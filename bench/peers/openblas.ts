@@ -41,9 +41,9 @@ async function load(): Promise<Library> {
   for (const path of paths) {
     try {
       const library = koffi.load(path);
-      const config = (library.func("const char* openblas_get_config()") as unknown as () => string)();
+      const text = (name: string): string => (library.func(`const char* ${name}()`) as unknown as () => string)();
       return {
-        name: config.split(" ").slice(0, 2).join(" "),
+        name: `${text("openblas_get_config").split(" ").slice(0, 2).join(" ")} (${text("openblas_get_corename")})`,
         setThreads: library.func("void openblas_set_num_threads(int n)") as unknown as Library["setThreads"],
         sgemm: library.func(
           "void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, void* a, int lda, void* b, int ldb, float beta, void* c, int ldc)",
@@ -54,6 +54,11 @@ async function load(): Promise<Library> {
     }
   }
   throw new Error("not found; Debian: apt-get install libopenblas0-pthread");
+}
+
+/** Lets the library choose its kernels for this processor, in this process and in those that it starts: some machines pin older ones. */
+export function forgetCoreType(): void {
+  for (const name of ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"]) Reflect.deleteProperty(process.env, name);
 }
 
 let loaded: Library | null = null;
