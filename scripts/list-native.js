@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { attendBackwardCode, attendCode } from "../dist/device/cpu/native/attention.js";
 import { featureCode } from "../dist/device/cpu/native/features.js";
 import { packCode } from "../dist/device/cpu/native/pack.js";
+import { rowCode } from "../dist/device/cpu/native/rows.js";
 import { productCode } from "../dist/device/cpu/native/products.js";
 
 const [set = "AVX2", abi = "sysv"] = process.argv.slice(2);
@@ -21,6 +22,7 @@ if (!["AVX2", "AVX-512"].includes(set) || !["sysv", "win64"].includes(abi)) {
 for (const [name, code] of Object.entries({
   features: featureCode(abi),
   packRows: packCode(abi),
+  rows: rowCode(abi),
   products: productCode(set, abi),
   attend: attendCode(set, abi),
   attendBackward: attendBackwardCode(set, abi),

@@ -6,14 +6,17 @@
 //            its panels would exceed B_BLOCK_BYTES. A large A is packed by each tile for itself; so is B where M is small and no panels are
 //            kept: each is then used once, while it is in the cache.
 // Panels     Word 28 of b's descriptor: 0 = pack into this call's scratch; an address = pack there, the device keeps it; address | 1 = packed already.
-import { dimI, tensor, sharedScratch, rowPtr, dtypeOf } from "./lib/call";
+import { dimI, tensor, sharedScratch, rowPtr, dtypeOf, contiguousRows, BF16 } from "./lib/call";
 import { load1, elementBytes } from "./lib/convert";
 import { NR, KC, PACK_PANELS, K_SPAN, GEMM_TMP_BYTES, align64, panelCount, packSpans, packA, packB } from "./lib/pack";
 import { gemmChunk } from "./lib/gemm";
+import { nativeBlock, inMemory, nativeRows } from "./lib/native";
 
 const B_BLOCK_BYTES: i32 = 32 << 20;
 // up to this M, A is packed once for all threads, and C is split by columns only
 const SMALL_M: i32 = 256;
+// up to this M, machine code multiplies with bf16 weights as they lie: mostRows of src/device/cpu/native/rows.ts
+const MOST_ROWS: i32 = 4;
 const ROW_BLOCK: i32 = 120;
 const COLUMN_BLOCK: i32 = 64; // panels
 
@@ -122,7 +125,9 @@ function tile(args: usize, item: i32, first: i32, here: i32, sharedA: usize, b: 
   const own = scratch + GEMM_TMP_BYTES;
   if (packsOwn(args)) {
     const panels = tensor(args, 6, 1), trans = dimI(args, 4) != 0;
-    for (let p = p0; p < p1; p += PACK_PANELS) {
+    let p = p0;
+    if (nativeBlock != 0 && trans && M <= MOST_ROWS) p += rowsNative(panels, c, M, K, sharedA, first + p0, min(first + p1, N / NR) - first - p0, accumulate);
+    for (; p < p1; p += PACK_PANELS) {
       const end = min(p1, p + PACK_PANELS);
       for (let k = 0; k < K; k += KC) {
         const kc = min(KC, K - k);
@@ -140,6 +145,21 @@ function tile(args: usize, item: i32, first: i32, here: i32, sharedA: usize, b: 
     gemmChunk(a, rows, kc, b + <usize>p0 * stride + (<usize>(k * NR) << 2), stride, first + p0, first + p1, 0, N, c, row0, accumulate || k > 0, scratch);
   }
   if (bias != 0) addBias(c, row0, rows, (first + p0) * NR, min(N, (first + p1) * NR), bias);
+}
+
+// Whole panels of bf16 weights from panel p on, as machine code multiplies them: how many it did. The call block is that of
+// src/device/cpu/native/rows.ts.
+function rowsNative(b: usize, c: usize, M: i32, K: i32, a: usize, p: i32, panels: i32, accumulate: bool): i32 {
+  if (panels <= 0 || dtypeOf(b) != BF16 || (K & 7) != 0 || contiguousRows(b, p * NR) < panels * NR || contiguousRows(c, 0) < M) return 0;
+  const pitch = <usize>load<u32>(b, 12), ldc = <usize>load<u32>(c, 12), from = rowPtr(b, p * NR), to = rowPtr(c, 0) + (<usize>(p * NR) << 2);
+  const inside = inMemory(a, <u64>M * K << 2) && inMemory(from, <u64>pitch * (panels * NR - 1) + (<u64>K << 1)) &&
+    inMemory(to, <u64>ldc * (M - 1) + (<u64>panels * NR << 2));
+  if (!inside) return 0;
+  const at = nativeBlock;
+  store<u32>(at, <u32>a, 0); store<u32>(at, <u32>from, 4); store<u32>(at, <u32>to, 8); store<u32>(at, <u32>ldc, 12); store<i32>(at, K, 16);
+  store<u32>(at, <u32>pitch, 20); store<i32>(at, panels, 24); store<i32>(at, M, 28); store<i32>(at, accumulate ? 1 : 0, 32);
+  nativeRows(at);
+  return panels;
 }
 
 function addBias(c: usize, row0: i32, rows: i32, from: i32, to: i32, bias: usize): void {

@@ -10,6 +10,8 @@ import { madd } from "./math";
 @external("env", "attendBackward") export declare function nativeAttendBackward(block: usize): void;
 // @ts-ignore: decorator
 @external("env", "packRows") export declare function nativePackRows(block: usize): void;
+// @ts-ignore: decorator
+@external("env", "rows") export declare function nativeRows(block: usize): void;
 
 /** Where this thread's call blocks lie; 0 without machine code. Every thread has its own module instance, and so its own copy. */
 export let nativeBlock: usize = 0;

@@ -225,6 +225,9 @@ export class Assembler {
   shiftLanesLeft(bits: 128 | 256, to: number, from: number, by: number): void {
     this.#vector(bits, { map: 1, prefix: 1, opcode: 0x72, immediate: by }, 6, to, from);
   }
+  shiftLanesRight(bits: 128 | 256, to: number, from: number, by: number): void {
+    this.#vector(bits, { map: 1, prefix: 1, opcode: 0x72, immediate: by }, 2, to, from);
+  }
   /** Pairs of neighbours: (a0 + a1, a2 + a3, b0 + b1, b2 + b3). */
   addPairs(to: number, a: number, b: number): void {
     this.#vector(128, { map: 1, prefix: 3, opcode: 0x7c }, to, a, b);

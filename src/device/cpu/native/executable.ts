@@ -7,6 +7,7 @@ import type koffiModule from "koffi";
 import { attendBackwardCode, attendCode } from "./attention.ts";
 import { featureCode, vectorSets } from "./features.ts";
 import { packCode } from "./pack.ts";
+import { rowCode } from "./rows.ts";
 import { productCode, type VectorSet } from "./products.ts";
 
 /** koffi as `require` gives it, which knows no types. */
@@ -19,6 +20,7 @@ export interface NativeCode {
   readonly attend: bigint;
   readonly attendBackward: bigint;
   readonly packRows: bigint;
+  readonly rows: bigint;
   /** Path of the module, and the library to load first: a thread that loaded none has no stack for calls in koffi 3.3. */
   readonly koffi: string;
   readonly library: string | null;
@@ -28,9 +30,9 @@ export interface NativeCode {
 
 /** The functions that kernels/wasm/lib/native.ts imports. */
 export type NativeImports = Readonly<Record<NativeName, (block: number) => void>>;
-type NativeName = "products" | "attend" | "attendBackward" | "packRows";
+type NativeName = "products" | "attend" | "attendBackward" | "packRows" | "rows";
 
-export const noNative: NativeImports = { products() {}, attend() {}, attendBackward() {}, packRows() {} };
+export const noNative: NativeImports = { products() {}, attend() {}, attendBackward() {}, packRows() {}, rows() {} };
 
 const SIGNATURE = "void (uintptr_t memory, uint32_t block)";
 type NativeFunction = (memory: number, block: number) => void;
@@ -48,6 +50,7 @@ export function bindNative(code: NativeCode, memory: { readonly buffer: SharedAr
     attend: bind(code.attend),
     attendBackward: bind(code.attendBackward),
     packRows: bind(code.packRows),
+    rows: bind(code.rows),
   };
 }
 
@@ -60,7 +63,7 @@ export const bindSource = `
     const call = koffi.decode(address, koffi.proto(native.signature));
     return (block) => call(base, block);
   };
-  return { products: bind(native.products), attend: bind(native.attend), attendBackward: bind(native.attendBackward), packRows: bind(native.packRows) };
+  return { products: bind(native.products), attend: bind(native.attend), attendBackward: bind(native.attendBackward), packRows: bind(native.packRows), rows: bind(native.rows) };
 `;
 
 /** The code to call, or why there is none. */
@@ -123,6 +126,7 @@ function codeFor({ koffi, path, products, made }: Choice, set: VectorSet): Nativ
     attend: executable(koffi, attendCode(set, abi)),
     attendBackward: executable(koffi, attendBackwardCode(set, abi)),
     packRows: executable(koffi, packCode(abi)),
+    rows: executable(koffi, rowCode(abi)),
     koffi: path,
     library: windows ? "kernel32.dll" : null,
     signature: SIGNATURE,
