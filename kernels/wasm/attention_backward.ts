@@ -78,7 +78,7 @@ function addTile(rows: i32, first: i32, key: i32, keys: i32, toKeys: bool, toQue
   if (toQueries) addQueries(rows);
 }
 
-// The call block is that of src/device/cpu/native/attention.ts. False, and nothing done, where the keys' rows do not lie in the memory; all
+// The call block is that of src/device/cpu/native/attend-backward.ts. False, and nothing done, where the keys' rows do not lie in the memory; all
 // else is this thread's scratch.
 function addNative(rows: i32, keys: i32, parts: i32): bool {
   if (!inMemory(keyRows, <u64>(KEYS - 1) * keyPitch + (<u64>(D + 7 & ~7) << 2))) return false;

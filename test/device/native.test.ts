@@ -5,7 +5,8 @@ import { describe, expect, it } from "vitest";
 import { CpuMemory } from "../../src/device/cpu/memory.ts";
 import { compileKernels, loadKernelsFromDist, type KernelExports } from "../../src/device/cpu/module.ts";
 import { Assembler, Reg } from "../../src/device/cpu/native/assembler.ts";
-import { attendBackwardCode, attendCode } from "../../src/device/cpu/native/attention.ts";
+import { attendBackwardCode } from "../../src/device/cpu/native/attend-backward.ts";
+import { attendCode } from "../../src/device/cpu/native/attend.ts";
 import { bindNative, executable, nativeCode, noNative } from "../../src/device/cpu/native/executable.ts";
 import { featureCode, vectorSets } from "../../src/device/cpu/native/features.ts";
 import { packCode } from "../../src/device/cpu/native/pack.ts";
@@ -453,7 +454,7 @@ describe("machine code", () => {
             [1024, 8192, 24576, panels * 32, depth, depth * 32, panels, Math.floor(rows / 5), rows % 5, rows & 1],
             `${set}, ${rows} rows, ${panels} panels, ${depth} deep`,
           );
-      // five rows of 8 floats that see 3 keys each: rows, D, n, and then as src/device/cpu/native/attention.ts has it
+      // five rows of 8 floats that see 3 keys each: rows, D, n, and then as src/device/cpu/native/attend.ts and attend-backward.ts have it
       new Uint32Array(values.buffer, 256, 5).fill(3);
       compare((abi) => attendCode(set, abi), [5, 8, 256, 0, 0, 4096, 8192, 12288, 320, 384, 16384, 20480, 512], `${set}, forward`);
       const backward = [5, 8, 256, 0, 3, 3, 4096, 8192, 12288, 16384, 20480, 320, 384, 24576, 28672, 32768, 40960, 49152, 512];

@@ -147,7 +147,7 @@ function softmaxRow(n: i32, D: i32, s: usize, o: usize, m: usize, l: usize): voi
   return high << 8 | low;
 }
 
-// The call block is that of src/device/cpu/native/attention.ts. False, and nothing done, where an address does not lie in the memory: the
+// The call block is that of src/device/cpu/native/attend.ts. False, and nothing done, where an address does not lie in the memory: the
 // code below then traps, as machine code would not.
 function attendNative(rows: i32, D: i32, q: usize, s: usize, o: usize, m: usize, l: usize, n: usize, kT: usize, v: usize, ldv: usize): bool {
   const tile = <u64>rows * STRIDE, words = <u64>rows << 2;

@@ -4,7 +4,8 @@
  */
 import { createRequire } from "node:module";
 import type koffiModule from "koffi";
-import { attendBackwardCode, attendCode } from "./attention.ts";
+import { attendBackwardCode } from "./attend-backward.ts";
+import { attendCode } from "./attend.ts";
 import { featureCode, vectorSets } from "./features.ts";
 import { packCode } from "./pack.ts";
 import { rowCode } from "./rows.ts";
