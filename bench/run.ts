@@ -5,6 +5,7 @@
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
+import { nativeFor, vectorsOf } from "#inside/device/cpu/native/executable.js";
 import { cpuRateKey, gpuRateKey } from "#inside/device/kind.js";
 import { saveRates } from "#inside/plan/rates.js";
 import { createDevice } from "zerosearch";
@@ -86,7 +87,8 @@ async function onCpu(options: Options): Promise<void> {
   const curves = curvesOf(report.results);
   for (const curve of curves) console.log(costTable(curve));
   if (options.figure !== null && curves.length > 0) writeFileSync(options.figure, drawCurves(curves));
-  keepRates(options, report, cpuRateKey(cpus()[0]?.model ?? "unknown processor", availableParallelism()), rated);
+  const vectors = vectorsOf(nativeFor());
+  keepRates(options, report, cpuRateKey(cpus()[0]?.model ?? "unknown processor", availableParallelism(), vectors), rated);
   finish(report, options.json);
 }
 

@@ -71,9 +71,9 @@ export function optionsOf({ adapter, threads, native, precision, maxShardMiB }: 
   };
 }
 
-/** Names a CPU among measured rates. */
-export function cpuRateKey(processor: string, threads: number): string {
-  return `${processor.trim()} x ${threads}`;
+/** Names a CPU among measured rates: many processors of one name differ in what machine code they run. */
+export function cpuRateKey(processor: string, threads: number, vectors: string): string {
+  return `${processor.trim()} x ${threads}, ${vectors}`;
 }
 
 /** Names a GPU among measured rates. */

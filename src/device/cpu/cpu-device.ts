@@ -24,7 +24,7 @@ import { expectOwn } from "../sharded-storage.ts";
 import { checkCall } from "../check-call.ts";
 import { CapturedCalls, Recording, type ReplayKernels } from "./capture.ts";
 import { CpuMemory } from "./memory.ts";
-import { bindNative, nativeCode, noNative, type Native } from "./native/executable.ts";
+import { bindNative, nativeFor, noNative, type Native } from "./native/executable.ts";
 import { compileKernels, loadKernelsFromDist, type KernelExports } from "./module.ts";
 import type { CpuDeviceOptions, SimdBuild } from "./options.ts";
 import { packedOperand, preparePanels } from "./panels.ts";
@@ -57,17 +57,12 @@ async function open(options: CpuDeviceOptions, dry: { readonly observer: MemoryO
   const { module, build } = await compileKernels(options.loadKernels ?? loadKernelsFromDist, options.simd ?? "auto");
   const { poison = false } = options;
   const memory = new CpuMemory({ threads, maxShardBytes, maxMemoryBytes, poison, hollow: dry !== null, observer: dry?.observer });
-  const { kernels, native, detail } = await instantiate(module, memory, nativeFor(options.native ?? "auto"));
+  const { kernels, native, detail } = await instantiate(module, memory, nativeFor(options.native));
   memory.readsHalves = native !== null;
   const { control } = memory;
   const shared = { module, memory: memory.memory, control, spin, native };
   const pool = dry === null ? await ThreadPool.start(shared, memory.places.slice(1)) : null;
   return new CpuDevice({ memory, kernels, pool, description: describe(threads, build), detail, spin });
-}
-
-function nativeFor(asked: NonNullable<CpuDeviceOptions["native"]>): Native {
-  if (asked === "off") return { why: "device.native=off" };
-  return nativeCode(asked === "auto" ? undefined : asked);
 }
 
 /** The kernels, and the machine code that they call: none, and why, where it would not round as they do. */

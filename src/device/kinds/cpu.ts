@@ -2,6 +2,7 @@
 import { availableParallelism, cpus } from "node:os";
 import { createCpuDevice, createDryCpuDevice } from "../cpu/cpu-device.ts";
 import { loadKernelsFromDist } from "../cpu/module.ts";
+import { nativeFor, vectorsOf } from "../cpu/native/executable.ts";
 import type { Machine, Memory } from "../gpu-memory.ts";
 import { cpuRateKey, optionsOf, type DeviceKind } from "../kind.ts";
 import { deviceUses } from "../options.ts";
@@ -29,7 +30,7 @@ export const cpu = {
       place: "memory",
       name: `the CPU, ${count} thread${count === 1 ? "" : "s"}`,
       notes: [],
-      rateKey: cpuRateKey(cpus()[0]?.model ?? "unknown processor", count),
+      rateKey: cpuRateKey(cpus()[0]?.model ?? "unknown processor", count, vectorsOf(nativeFor(settings.native))),
       memory,
       kept: 0,
       exact: true,

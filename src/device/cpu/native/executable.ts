@@ -82,6 +82,17 @@ const windows = process.platform === "win32";
 const abi = windows ? "win64" : "sysv";
 let choice: Choice | { readonly why: string } | undefined;
 
+/** What the device's option asks for. */
+export function nativeFor(asked: "auto" | "off" | VectorSet = "auto"): Native {
+  if (asked === "off") return { why: "device.native=off" };
+  return nativeCode(asked === "auto" ? undefined : asked);
+}
+
+/** The vectors that products are computed with. */
+export function vectorsOf(native: Native): VectorSet | "WASM" {
+  return "code" in native ? native.code.set : "WASM";
+}
+
 /** Made once in a process. `wanted`: for these vectors rather than for the fastest. */
 export function nativeCode(wanted?: VectorSet): Native {
   try {
