@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { attendBackwardCode } from "../dist/device/cpu/native/attend-backward.js";
 import { attendCode } from "../dist/device/cpu/native/attend.js";
 import { featureCode } from "../dist/device/cpu/native/features.js";
-import { packCode } from "../dist/device/cpu/native/pack.js";
+import { packCode, packColumnsCode } from "../dist/device/cpu/native/pack.js";
 import { rowCode } from "../dist/device/cpu/native/rows.js";
 import { productCode } from "../dist/device/cpu/native/products.js";
 
@@ -23,6 +23,7 @@ if (!["AVX2", "AVX-512"].includes(set) || !["sysv", "win64"].includes(abi)) {
 for (const [name, code] of Object.entries({
   features: featureCode(abi),
   packRows: packCode(abi),
+  packColumns: packColumnsCode(abi),
   rows: rowCode(abi),
   products: productCode(set, abi),
   attend: attendCode(set, abi),

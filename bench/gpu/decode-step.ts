@@ -1,5 +1,17 @@
 /** One decode step as the generator runs it, without the generator: B rows, each with a context in the cache, sampling included. */
-import { empty, fromHost, keep, KvCache, withoutTape, withScope, type Decoder, type Device, type Dtype, type Tensor } from "zerosearch";
+import {
+  empty,
+  fromHost,
+  keep,
+  KvCache,
+  withoutTape,
+  withScope,
+  type Decoder,
+  type Device,
+  type Dtype,
+  type Replay,
+  type Tensor,
+} from "zerosearch";
 import { RandomRows } from "./weights.js";
 
 export interface DecodeStepOptions {
@@ -18,6 +30,7 @@ export class DecodeStep {
   private readonly decoder: Decoder;
   private readonly options: DecodeStepOptions;
   private readonly cache: KvCache;
+  private readonly replays: Replay[] = [];
   private readonly tensors: Readonly<Record<string, Tensor>>;
 
   constructor(decoder: Decoder, options: DecodeStepOptions) {
@@ -76,6 +89,17 @@ export class DecodeStep {
     this.tensors["remaining"]!.write(new Uint32Array(batch).fill(2 ** 30));
   }
 
+  /** A function that asks for one step, as the generator does: from what was captured, where the device captures. */
+  repeated(): () => void {
+    this.step(); // makes what is made once
+    const replay = this.device.capture?.(() => {
+      this.step();
+    });
+    if (replay === undefined) return () => this.step();
+    this.replays.push(replay);
+    return () => replay.run();
+  }
+
   /** Asks for one step. */
   step(): void {
     const { decoder, cache, device, tensors } = this;
@@ -101,6 +125,7 @@ export class DecodeStep {
   }
 
   dispose(): void {
+    for (const replay of this.replays) replay.dispose();
     this.cache.dispose();
     for (const tensor of Object.values(this.tensors)) tensor.dispose();
   }

@@ -38,21 +38,14 @@ export function decodeBenches(world: World): Bench[] {
           const { device } = await world.gpu();
           const decoder = randomDecoder(config, device, { dtype: world.precision, maxPositions });
           const step = new DecodeStep(decoder, { batch, context, steps, cacheDtype: world.precision, fillCache: true });
-          step.step(); // makes what is made once
-          const replay = device.capture?.(() => {
-            step.step();
-          });
+          const again = step.repeated();
           return preparedOn(device, {
             most: steps,
             run: (count) => {
               step.rewind();
-              return timed(device, count, () => {
-                if (replay === undefined) step.step();
-                else replay.run();
-              });
+              return timed(device, count, again);
             },
             close() {
-              replay?.dispose();
               step.dispose();
               decoder.dispose();
             },

@@ -69,23 +69,12 @@ function decode(options: Options, place: Hollow, shape: ModelShape, batch: numbe
       const device = await hollow(options, place);
       const decoder = randomDecoder(config, device, { dtype: options.precision ?? "f16", maxPositions, undefinedWeights: true });
       const step = new DecodeStep(decoder, { batch, context, steps, cacheDtype: options.precision ?? "f16", fillCache: false });
-      step.step();
-      const replay =
-        how === "replayed"
-          ? device.capture?.(() => {
-              step.step();
-            })
-          : undefined;
+      const ask = how === "replayed" ? step.repeated() : () => step.step();
+      if (how !== "replayed") ask();
       return preparedOn(device, {
-        run: (count) =>
-          hostTime(place, () =>
-            timed(device, count, () => {
-              if (replay === undefined) step.step();
-              else replay.run();
-            }),
-          ),
+        run: (count) => hostTime(place, () => timed(device, count, ask)),
         async close() {
-          replay?.dispose();
+          step.dispose();
           await device.destroy();
         },
       });

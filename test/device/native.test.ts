@@ -9,7 +9,7 @@ import { attendBackwardCode } from "../../src/device/cpu/native/attend-backward.
 import { attendCode } from "../../src/device/cpu/native/attend.ts";
 import { bindNative, executable, nativeCode, noNative } from "../../src/device/cpu/native/executable.ts";
 import { featureCode, vectorSets } from "../../src/device/cpu/native/features.ts";
-import { packCode } from "../../src/device/cpu/native/pack.ts";
+import { packCode, packColumnsCode } from "../../src/device/cpu/native/pack.ts";
 import { rowCode } from "../../src/device/cpu/native/rows.ts";
 import { productCode, type VectorSet } from "../../src/device/cpu/native/products.ts";
 import type { Device, Dtype, HostArray, Storage, Usage } from "../../src/device/device.ts";
@@ -159,7 +159,7 @@ here("products in machine code", () => {
   });
 
   it("read 16-bit weights as they are for few rows: no copy as floats is kept, and the bits are those of one", async () => {
-    const N = 524;
+    const N = 540; // 67 panels and a half: fours, and ones
     const run = async (native: VectorSet | "off", rows: readonly number[], K = 1032): Promise<[number, Uint32Array[]]> => {
       const device = await makeDevice({ native, threads: 2 });
       const w = device.allocate(N, K, "bf16", "parameter", "w");
@@ -190,17 +190,21 @@ here("products in machine code", () => {
     }
   });
 
-  it("are not called with addresses outside of the memory: the kernel traps", async () => {
+  it.each([
+    ["nt", 0, 1],
+    ["nn", 0, 0],
+    ["tn", 1, 0],
+  ] as const)("are not called with addresses outside of the memory, %s: the kernel traps", async (_, transA, transB) => {
     for (const native of sets) {
       const { kernels, memory } = await bare(native);
       const [rows, depth, columns] = [12, 16, 64];
       const shape = (r: number, c: number) => ({ rows: r, cols: c, dtype: "f32", usage: "activation", label: "x" }) as const;
       const [a, b, c] = [
-        memory.allocate(shape(rows, depth)),
-        memory.allocate(shape(columns, depth)),
+        memory.allocate(transA === 1 ? shape(depth, rows) : shape(rows, depth)),
+        memory.allocate(transB === 1 ? shape(columns, depth) : shape(depth, columns)),
         memory.allocate(shape(rows, columns)),
       ];
-      const dims = [rows, columns, depth, 0, 1, 0];
+      const dims = [rows, columns, depth, transA, transB, 0];
       new Float64Array(memory.memory.buffer, memory.args, 16).set(dims);
       memory.words.set([a.descriptor, b.descriptor, 0, c.descriptor], memory.args / 4 + dims.length * 2);
       memory.words[memory.args / 4 - 1] = memory.take(kernels.scratchBytes(MATMUL, memory.args) >>> 0, {
@@ -209,9 +213,15 @@ here("products in machine code", () => {
       });
       const run = (): number => kernels.run(memory.control, MATMUL, memory.args, memory.places[0]?.scratch ?? 0, 0, 0);
       expect(run()).toBe(0);
-      // C's rows: a pitch that leads out of the memory, which is far smaller than 4 GiB
-      memory.words[c.descriptor / 4 + 3] = 0x3ffffff0;
-      expect(run).toThrow("memory access out of bounds");
+      // a pitch that leads out of the memory, which is far smaller than 4 GiB
+      for (const { descriptor } of [a, b, c]) {
+        const at = descriptor / 4 + 3,
+          pitch = memory.words[at] ?? 0;
+        memory.words[at] = 0x3ffffff0;
+        expect(run).toThrow("memory access out of bounds");
+        memory.words[at] = pitch;
+      }
+      expect(run()).toBe(0);
     }
   });
 });
@@ -376,6 +386,7 @@ describe("machine code", () => {
     const all = (["sysv", "win64"] as const).flatMap((abi) => [
       `${abi} features ${sha(featureCode(abi))}`,
       `${abi} packRows ${sha(packCode(abi))}`,
+      `${abi} packColumns ${sha(packColumnsCode(abi))}`,
       `${abi} rows ${sha(rowCode(abi))}`,
       ...(["AVX2", "AVX-512"] as const).flatMap((set) =>
         Object.entries({ products: productCode, attend: attendCode, attendBackward: attendBackwardCode }).map(
@@ -387,7 +398,8 @@ describe("machine code", () => {
       [
         "sysv features 84d748c21e051fdc",
         "sysv packRows 69593614ff3aab4b",
-        "sysv rows c86ca108ec544229",
+        "sysv packColumns fabcf1243f347923",
+        "sysv rows f80a030c22fa6aef",
         "sysv products AVX2 73c8820eb5993d3a",
         "sysv attend AVX2 29c8207ebfa2dca7",
         "sysv attendBackward AVX2 b50d9592f181740e",
@@ -396,7 +408,8 @@ describe("machine code", () => {
         "sysv attendBackward AVX-512 fe2a8830765418a8",
         "win64 features fdb44e1745f8a472",
         "win64 packRows 0af467cf7fa83bcd",
-        "win64 rows 1f7906b0a06050ee",
+        "win64 packColumns 1701cda2ae55275b",
+        "win64 rows 1319a7328a5fefc5",
         "win64 products AVX2 069d1b5796f00e99",
         "win64 attend AVX2 999cf4b79a040ff4",
         "win64 attendBackward AVX2 941003c9c9285e81",
@@ -442,6 +455,9 @@ describe("machine code", () => {
       expect(differing(bits(one), bits(values)), `${what}: something was written`).toBeGreaterThan(block.length);
       expect([differing(bits(other), bits(one)), kept(KEPT, 8), kept(VECTORS, 20)], what).toEqual([0, true, true]);
     };
+    compare(packCode, [32768, 4096, 200, 20, 0, 3, 1024], "rows packed");
+    for (const lanes of [5, 8]) compare(packColumnsCode, [32768, 4096, 200, 20, lanes, 3, 1024], `columns packed, ${lanes} lanes`);
+    for (const rows of [1, 2, 3, 4]) compare(rowCode, [1024, 8192, 40960, 160, 264, 528, 5, rows, rows & 1], `${rows} rows times bf16`);
     for (const set of sets) {
       for (const rows of [1, 2, 3, 4, 5, 6, 10, 14, 15, 23])
         for (const [panels, depth] of [

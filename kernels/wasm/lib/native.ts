@@ -11,6 +11,8 @@ import { madd } from "./math";
 // @ts-ignore: decorator
 @external("env", "packRows") export declare function nativePackRows(block: usize): void;
 // @ts-ignore: decorator
+@external("env", "packColumns") export declare function nativePackColumns(block: usize): void;
+// @ts-ignore: decorator
 @external("env", "rows") export declare function nativeRows(block: usize): void;
 
 /** Where this thread's call blocks lie; 0 without machine code. Every thread has its own module instance, and so its own copy. */

@@ -5,7 +5,7 @@
 // Operands   f32, f16 or bf16 in any shards; panels are f32
 import { F32, U32, rowPtr, dtypeOf, contiguousRows } from "./call";
 import { elementBytes, toF32 } from "./convert";
-import { nativeBlock, inMemory, nativePackRows } from "./native";
+import { nativeBlock, inMemory, nativePackRows, nativePackColumns } from "./native";
 
 export const MR: i32 = 5;
 export const NR: i32 = 8;
@@ -111,8 +111,13 @@ export function packA(dst: usize, t: usize, trans: bool, row0: i32, rows: i32, k
 // Lanes are columns of t from `column` on, k its rows: `full` panels `panelBytes` apart, then one of `rest` lanes, `restStep` bytes a row.
 function packLanesFromColumns(dst: usize, panelBytes: usize, panel: i32, full: i32, rest: i32, restStep: usize, t: usize, column: i32, k0: i32, kc: i32, tmp: usize): void {
   const dtype = dtypeOf(t), step = <usize>panel << 2;
-  const from = <usize>column * elementBytes(dtype);
+  let from = <usize>column * elementBytes(dtype);
   let last = dst + <usize>full * panelBytes;
+  if (nativeBlock != 0 && packColumnsNative(dst, panelBytes, panel, full, t, from, k0, kc)) {
+    if (restStep == 0) return;
+    from += <usize>full * step;
+    full = 0;
+  }
   for (let k = k0; k < k0 + kc; k++) {
     let p = rowPtr(t, k) + from;
     if (dtype != F32) { toF32(dtype, p, tmp, full * panel + rest); p = tmp; }
@@ -128,6 +133,18 @@ function packLanesFromColumns(dst: usize, panelBytes: usize, panel: i32, full: i
     }
     dst += step;
   }
+}
+
+// Whole panels of floats, as machine code does them, if it can. The call block is that of src/device/cpu/native/pack.ts.
+function packColumnsNative(dst: usize, panelBytes: usize, panel: i32, full: i32, t: usize, offset: usize, k0: i32, kc: i32): bool {
+  if (full <= 0 || kc <= 0 || dtypeOf(t) != F32 || contiguousRows(t, k0) < kc) return false;
+  const pitch = <usize>load<u32>(t, 12), from = rowPtr(t, k0) + offset, step = <u64>panel << 2;
+  if (!inMemory(from, <u64>pitch * (kc - 1) + step * full) || !inMemory(dst, <u64>panelBytes * (full - 1) + step * kc)) return false;
+  const at = nativeBlock;
+  store<u32>(at, <u32>dst, 0); store<u32>(at, <u32>from, 4); store<u32>(at, <u32>pitch, 8); store<i32>(at, kc, 12);
+  store<i32>(at, panel, 16); store<i32>(at, full, 20); store<u32>(at, <u32>panelBytes, 24);
+  nativePackColumns(at);
+  return true;
 }
 
 // Whole panels from row `row` of t on, as machine code does them: how many it did. The call block is that of src/device/cpu/native/pack.ts.

@@ -27,8 +27,7 @@ const fail = (error) => {
 };
 function bindNative() {${bindSource}}
 try {
-  const imports = native === null ? { products() {}, attend() {}, attendBackward() {}, packRows() {}, rows() {} } : bindNative();
-  const instance = new WebAssembly.Instance(module, { env: { memory, ...imports, abort() { throw new Error("abort"); } } });
+  const instance = new WebAssembly.Instance(module, { env: { memory, ...bindNative(), abort() { throw new Error("abort"); } } });
   if (native !== null) instance.exports.useNative(block);
   parentPort.postMessage("ready");
   instance.exports.serve(control, scratch, spin);

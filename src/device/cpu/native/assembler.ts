@@ -31,6 +31,21 @@ export interface Memory {
   readonly at?: number;
 }
 
+/** A distance, and multiples of it, in registers. */
+export interface Distance {
+  readonly one: Reg;
+  readonly three: Reg;
+  readonly five: Reg;
+  readonly seven: Reg;
+}
+
+/** `n` times the distance from `base`, n up to 8. */
+export function multipleOf({ one, three, five, seven }: Distance, n: number, base: Reg, at = 0): Memory {
+  if (n === 0) return { base, at };
+  const odd = n % 3 === 0 ? 3 : n === 5 || n === 7 ? n : 1;
+  return { base, index: { 1: one, 3: three, 5: five, 7: seven }[odd], scale: (n / odd) as 1 | 2 | 4 | 8, at };
+}
+
 /** Bits of a vector register. Those of 512 bits, and registers from 16 on, need AVX-512 (F and VL). */
 export type Bits = 128 | 256 | 512;
 
@@ -139,6 +154,11 @@ export class Assembler {
   and(to: Reg, value: number): void {
     this.#immediate(4, to, value);
   }
+  /** "equal" if none of `bits`, up to 31 of them, is set. */
+  test(a: Reg, bits: number): void {
+    this.#integer(0xf7, 0, a);
+    this.#word(bits);
+  }
   compare(a: Reg, b: Reg | { readonly value: number }): void {
     if (typeof b === "number") this.#integer(0x39, b, a);
     else this.#immediate(7, a, b.value);
@@ -163,6 +183,13 @@ export class Assembler {
     this.#bytes.push(0x0f, 0x80 + conditionCode[condition]);
     this.#target(to);
   }
+  /** Asks for the line at `at`, wherever that is: into all caches, or into all but the first level's. */
+  prefetch(at: Memory, level: 1 | 2 = 1): void {
+    const { x, b } = extension(at);
+    if ((x | b) !== 0) this.#bytes.push(0x40 | (x << 1) | b);
+    this.#bytes.push(0x0f, 0x18);
+    this.#operand(level, at, 1);
+  }
   cpuid(): void {
     this.#bytes.push(0x0f, 0xa2);
   }
@@ -175,6 +202,10 @@ export class Assembler {
   /** All lanes of `to` become the float at `from`. */
   broadcast(bits: Bits, to: number, from: Memory): void {
     this.#vector(bits, { map: 2, prefix: 1, opcode: 0x18, unit: 4 }, to, 0, from);
+  }
+  /** The lowest lane; zeros above. */
+  loadFloat(to: number, from: Memory): void {
+    this.#vector(128, { map: 1, prefix: 2, opcode: 0x10 }, to, 0, from);
   }
   load(bits: Bits, to: number, from: Memory): void {
     this.#vector(bits, { map: 1, prefix: 0, opcode: 0x10 }, to, 0, from);

@@ -1,5 +1,5 @@
 /** How native code is called: `void f(void* memory, uint32_t block)`, where `block` is the address of its arguments in the WASM memory. */
-import { Reg, type Assembler } from "./assembler.ts";
+import { Reg, type Assembler, type Memory } from "./assembler.ts";
 
 /** The calling convention of Linux and macOS, or of Windows. */
 export type Abi = "sysv" | "win64";
@@ -20,6 +20,14 @@ export function enter(x: Assembler, abi: Abi): void {
   }
   x.zeroExtend(Reg.rsi);
   x.add(Reg.rsi, Reg.rdi);
+}
+
+/** Words of the call block, which are addresses in the WASM memory, as addresses of the process. */
+export function loadAddresses(x: Assembler, memory: Reg, places: readonly (readonly [Reg, Memory])[]): void {
+  for (const [register, at] of places) {
+    x.load32(register, at);
+    x.add(register, memory);
+  }
 }
 
 export function leave(x: Assembler, abi: Abi): void {

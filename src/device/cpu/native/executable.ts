@@ -7,7 +7,7 @@ import type koffiModule from "koffi";
 import { attendBackwardCode } from "./attend-backward.ts";
 import { attendCode } from "./attend.ts";
 import { featureCode, vectorSets } from "./features.ts";
-import { packCode } from "./pack.ts";
+import { packCode, packColumnsCode } from "./pack.ts";
 import { rowCode } from "./rows.ts";
 import { productCode, type VectorSet } from "./products.ts";
 
@@ -17,11 +17,7 @@ type Koffi = typeof koffiModule;
 /** Where the code lies, and what another thread needs to call it. */
 export interface NativeCode {
   readonly set: VectorSet;
-  readonly products: bigint;
-  readonly attend: bigint;
-  readonly attendBackward: bigint;
-  readonly packRows: bigint;
-  readonly rows: bigint;
+  readonly functions: Readonly<Record<NativeName, bigint>>;
   /** Path of the module, and the library to load first: a thread that loaded none has no stack for calls in koffi 3.3. */
   readonly koffi: string;
   readonly library: string | null;
@@ -30,10 +26,15 @@ export interface NativeCode {
 }
 
 /** The functions that kernels/wasm/lib/native.ts imports. */
+const names = ["products", "attend", "attendBackward", "packRows", "packColumns", "rows"] as const;
+type NativeName = (typeof names)[number];
 export type NativeImports = Readonly<Record<NativeName, (block: number) => void>>;
-type NativeName = "products" | "attend" | "attendBackward" | "packRows" | "rows";
 
-export const noNative: NativeImports = { products() {}, attend() {}, attendBackward() {}, packRows() {}, rows() {} };
+function forAll<T>(of: (name: NativeName) => T): Record<NativeName, T> {
+  return Object.fromEntries(names.map((name) => [name, of(name)])) as Record<NativeName, T>;
+}
+
+export const noNative: NativeImports = forAll(() => () => {});
 
 const SIGNATURE = "void (uintptr_t memory, uint32_t block)";
 type NativeFunction = (memory: number, block: number) => void;
@@ -42,29 +43,24 @@ export function bindNative(code: NativeCode, memory: { readonly buffer: SharedAr
   const koffi = createRequire(import.meta.url)(code.koffi) as Koffi;
   // shared memory grows in place
   const base = Number(koffi.address(new Uint8Array(memory.buffer)));
-  const bind = (address: bigint): ((block: number) => void) => {
-    const call = koffi.decode(address, koffi.proto(code.signature)) as NativeFunction;
+  return forAll((name) => {
+    const call = koffi.decode(code.functions[name], koffi.proto(code.signature)) as NativeFunction;
     return (block) => call(base, block);
-  };
-  return {
-    products: bind(code.products),
-    attend: bind(code.attend),
-    attendBackward: bind(code.attendBackward),
-    packRows: bind(code.packRows),
-    rows: bind(code.rows),
-  };
+  });
 }
 
 /** The same in a worker's own words, as a function body of `require`, `native` and `memory`. */
 export const bindSource = `
+  const imports = Object.fromEntries(${JSON.stringify(names)}.map((name) => [name, () => {}]));
+  if (native === null) return imports;
   const koffi = require(native.koffi);
   koffi.load(native.library);
   const base = Number(koffi.address(new Uint8Array(memory.buffer)));
-  const bind = (address) => {
+  for (const [name, address] of Object.entries(native.functions)) {
     const call = koffi.decode(address, koffi.proto(native.signature));
-    return (block) => call(base, block);
-  };
-  return { products: bind(native.products), attend: bind(native.attend), attendBackward: bind(native.attendBackward), packRows: bind(native.packRows), rows: bind(native.rows) };
+    imports[name] = (block) => call(base, block);
+  }
+  return imports;
 `;
 
 /** The code to call, or why there is none. */
@@ -134,11 +130,14 @@ function codeFor({ koffi, path, products, made }: Choice, set: VectorSet): Nativ
   if (own === undefined) return undefined;
   const code = made.get(set) ?? {
     set,
-    products: own,
-    attend: executable(koffi, attendCode(set, abi)),
-    attendBackward: executable(koffi, attendBackwardCode(set, abi)),
-    packRows: executable(koffi, packCode(abi)),
-    rows: executable(koffi, rowCode(abi)),
+    functions: {
+      products: own,
+      attend: executable(koffi, attendCode(set, abi)),
+      attendBackward: executable(koffi, attendBackwardCode(set, abi)),
+      packRows: executable(koffi, packCode(abi)),
+      packColumns: executable(koffi, packColumnsCode(abi)),
+      rows: executable(koffi, rowCode(abi)),
+    },
     koffi: path,
     library: windows ? "kernel32.dll" : null,
     signature: SIGNATURE,

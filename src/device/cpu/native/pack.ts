@@ -1,9 +1,13 @@
 /**
- * Machine code for packing a matrix that is stored by the rows of its panels: `packRows` of kernels/wasm/lib/pack.ts. Eight rows become a
- * panel, floats side by side; f16 and bf16 are widened on the way, so that weights are read from memory as they are.
+ * Machine code for packing: `packNative` and `packColumnsNative` of kernels/wasm/lib/pack.ts.
+ *
+ * Rows       A matrix that is stored by the rows of its panels. Eight rows become a panel, floats side by side; f16 and bf16 are widened on
+ *            the way, so that weights are read from memory as they are.
+ * Columns    A matrix whose rows hold the lanes of many panels, floats. A row is often a page further, where the processor looks no row
+ *            ahead by itself, so the code asks for one.
  */
 import { Assembler, Label, Reg } from "./assembler.ts";
-import { enter, leave, type Abi } from "./calling.ts";
+import { enter, leave, loadAddresses, type Abi } from "./calling.ts";
 
 /** The call block. `kc`, a multiple of 4, elements of every row; `panels` panels, `panelBytes` apart, of 8 rows each, `pitch` bytes apart. */
 const block = { dst: 0, src: 4, pitch: 8, kc: 12, dtype: 16, panels: 20, panelBytes: 24 };
@@ -28,13 +32,10 @@ export function packCode(abi: Abi): Uint8Array {
   const x = new Assembler();
   const end = new Label();
   enter(x, abi);
-  for (const [register, at] of [
-    [dstPanel, block.dst],
-    [srcPanel, block.src],
-  ] as const) {
-    x.load32(register, { base: args, at });
-    x.add(register, memory);
-  }
+  loadAddresses(x, memory, [
+    [dstPanel, { base: args, at: block.dst }],
+    [srcPanel, { base: args, at: block.src }],
+  ]);
   x.load32(pitch, { base: args, at: block.pitch });
   x.lea(pitch3, { base: pitch, index: pitch, scale: 2 });
   x.move(pitch8, pitch);
@@ -109,4 +110,57 @@ function pack(x: Assembler, dtype: number): void {
   x.sub(panels, { value: 1 });
   x.jump(panel);
   x.place(done);
+}
+
+/** Panels of `lanes` floats, 5 or 8, `panelBytes` apart: `kc` rows of all of them, rows of the source `pitch` bytes apart. */
+const columns = { dst: 0, src: 4, pitch: 8, kc: 12, lanes: 16, panels: 20, panelBytes: 24 };
+/** Rows that are asked for before they are read. */
+const AHEAD = 16;
+
+export function packColumnsCode(abi: Abi): Uint8Array {
+  const [ahead, dstRow, srcRow, panelBytes] = [Reg.r8, Reg.r11, Reg.r12, Reg.r13];
+  const x = new Assembler();
+  const end = new Label();
+  enter(x, abi);
+  loadAddresses(x, memory, [
+    [dstRow, { base: args, at: columns.dst }],
+    [srcRow, { base: args, at: columns.src }],
+  ]);
+  x.load32(pitch, { base: args, at: columns.pitch });
+  x.move(ahead, pitch);
+  x.shiftLeft(ahead, Math.log2(AHEAD));
+  x.load32(panelBytes, { base: args, at: columns.panelBytes });
+  x.load32(left, { base: args, at: columns.kc });
+  for (const lanes of [5, 8]) {
+    const not = new Label(),
+      row = new Label(),
+      panel = new Label();
+    x.load32(panels, { base: args, at: columns.lanes });
+    x.compare(panels, { value: lanes });
+    x.jumpIf("notEqual", not);
+    x.place(row);
+    x.move(low, srcRow);
+    x.move(dst, dstRow);
+    x.load32(panels, { base: args, at: columns.panels });
+    x.align(16);
+    x.place(panel);
+    x.prefetch({ base: low, index: ahead });
+    x.load(lanes === 8 ? 256 : 128, 0, { base: low });
+    if (lanes === 5) x.loadFloat(1, { base: low, at: 16 });
+    x.store(lanes === 8 ? 256 : 128, { base: dst }, 0);
+    if (lanes === 5) x.storeFloat({ base: dst, at: 16 }, 1);
+    x.add(low, { value: 4 * lanes });
+    x.add(dst, panelBytes);
+    x.sub(panels, { value: 1 });
+    x.jumpIf("notEqual", panel);
+    x.add(srcRow, pitch);
+    x.add(dstRow, { value: 4 * lanes });
+    x.sub(left, { value: 1 });
+    x.jumpIf("notEqual", row);
+    x.jump(end);
+    x.place(not);
+  }
+  x.place(end);
+  leave(x, abi);
+  return x.code();
 }

@@ -6,8 +6,8 @@
  * AVX-512   10 rows by 4 panels: 20 sums of 512 bits, each over 2 panels. Panels lie apart, so that a vector of B is loaded in halves.
  * Fewer rows take more panels at once, so that at least 8 sums (AVX2) or what the loads allow are under way.
  */
-import { Assembler, Label, Reg, type Memory } from "./assembler.ts";
-import { enter, leave, type Abi } from "./calling.ts";
+import { Assembler, Label, Reg, multipleOf, type Memory } from "./assembler.ts";
+import { enter, leave, loadAddresses, type Abi } from "./calling.ts";
 
 export type VectorSet = "AVX2" | "AVX-512";
 
@@ -48,14 +48,11 @@ export function productCode(set: VectorSet, abi: Abi): Uint8Array {
   const end = new Label(),
     few = new Label();
   enter(x, abi);
-  for (const [register, at] of [
-    [aStart, block.a],
-    [bStart, block.b],
-    [cStart, block.c],
-  ] as const) {
-    x.load32(register, { base: args, at });
-    x.add(register, Reg.rdi);
-  }
+  loadAddresses(x, Reg.rdi, [
+    [aStart, { base: args, at: block.a }],
+    [bStart, { base: args, at: block.b }],
+    [cStart, { base: args, at: block.c }],
+  ]);
   x.load32(ldc, { base: args, at: block.ldc });
   x.load32(stride, { base: args, at: block.stride });
   x.lea(stride3, { base: stride, index: stride, scale: 2 });
@@ -227,17 +224,5 @@ function micro(x: Assembler, { set, h, w }: { readonly set: VectorSet; readonly 
 
 /** Where panel j lies, counted from that at `base`. */
 function panel(base: Reg, j: number, at = 0): Memory {
-  const by: readonly (readonly [Reg, 1 | 2 | 4 | 8] | undefined)[] = [
-    undefined,
-    [stride, 1],
-    [stride, 2],
-    [stride3, 1],
-    [stride, 4],
-    [stride5, 1],
-    [stride3, 2],
-    [stride7, 1],
-    [stride, 8],
-  ];
-  const found = by[j];
-  return found === undefined ? { base, at } : { base, index: found[0], scale: found[1], at };
+  return multipleOf({ one: stride, three: stride3, five: stride5, seven: stride7 }, j, base, at);
 }
