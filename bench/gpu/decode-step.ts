@@ -92,9 +92,11 @@ export class DecodeStep {
   /** A function that asks for one step, as the generator does: from what was captured, where the device captures. */
   repeated(): () => void {
     this.step(); // makes what is made once
+    const goByRow = Object.entries(this.tensors).filter(([name]) => name !== "transitions" && name !== "accepts");
+    const byRow = { rows: this.options.batch, storages: goByRow.map(([, { storage }]) => storage) };
     const replay = this.device.capture?.(() => {
       this.step();
-    });
+    }, byRow);
     if (replay === undefined) return () => this.step();
     this.replays.push(replay);
     return () => replay.run();

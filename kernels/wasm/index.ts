@@ -140,6 +140,25 @@ export function replay(control: usize, list: usize, count: i32, scratch: usize, 
   return 0;
 }
 
+// What `replayApart` gives the threads: lists of calls as items, each run from end to end by one of them.
+const LISTS: i32 = 63;
+define(LISTS, lists_items.index, lists_work.index);
+
+function lists_items(args: usize, phase: i32): i32 { return phase == 0 ? load<i32>(args) : -1; }
+
+function lists_work(args: usize, phase: i32, item: i32, scratch: usize): void {
+  const at = args + 8 + (<usize>item << 3);
+  replay(0, load<u32>(at), load<i32>(at, 4), scratch, 0, 0);
+}
+
+/**
+ * Runs lists of calls side by side, each by one thread alone, which nobody waits for in between. `lists` holds their number, a word that is
+ * free, and for each the address and the number of its calls. 1 if a worker failed.
+ */
+export function replayApart(control: usize, lists: usize, scratch: usize, workers: i32, spin: i32): i32 {
+  return run(control, LISTS, lists, scratch, workers, spin);
+}
+
 // Waits until workers have done `count` items; true if one failed.
 function join(control: usize, count: i32, spin: i32): bool {
   for (let n = 0; atomic.load<i32>(control, DONE) < count; n++) {

@@ -3,7 +3,7 @@ import { createDryCpuDevice } from "../../src/device/cpu/cpu-device.ts";
 import type { Device, HostArray, Storage } from "../../src/device/device.ts";
 import { makeDevice, withDevice } from "../helpers/device.ts";
 
-const [M, K, N] = [5, 24, 16];
+const [K, N] = [24, 16];
 
 /** y = rmsNorm(x W^T + x2) W2^T in memory of its own, with what lies in between made and freed inside. */
 interface Program {
@@ -14,7 +14,7 @@ interface Program {
   readonly work: () => void;
 }
 
-function program(device: Device): Program {
+function program(device: Device, M = 5): Program {
   const [x, bias, y] = [M, M, M].map((rows, i) => device.allocate(rows, [K, N, K][i]!, "f32", "activation", "given"));
   const [weight, second] = [device.allocate(N, K, "f32", "parameter", "weight"), device.allocate(K, N, "f32", "parameter", "second")];
   const norm = device.allocate(1, N, "f32", "parameter", "norm");
@@ -51,9 +51,9 @@ function write(device: Device, storage: Storage, seed: number): void {
 }
 
 /** What the work gives when it is asked for call by call on a device of its own, with x and the weight written from these seeds. */
-async function expected([x, weight]: readonly [number, number]): Promise<HostArray> {
+async function expected([x, weight]: readonly [number, number], M?: number): Promise<HostArray> {
   return withDevice(async (device) => {
-    const fresh = program(device);
+    const fresh = program(device, M);
     write(device, fresh.x, x);
     write(device, fresh.weight, weight);
     fresh.work();
@@ -89,18 +89,44 @@ describe("captured calls of the CPU", () => {
     },
   );
 
-  it("that go by row compute the first rows only, as many as each run asks for", async () => {
+  it.each([
+    [5, { threads: 1 }],
+    [5, { threads: 2 }],
+    [23, { threads: 1 }],
+    [23, { threads: 2 }],
+    [23, { threads: 3 }],
+    [23, { threads: 2, maxShardBytes: 256 }],
+  ])("that go by row compute the first rows only, as many as each run asks for: %d rows, %j", async (M, options) => {
     await withDevice(async (device) => {
-      const { x, bias, y, work } = program(device);
+      const { x, bias, weight, y, work } = program(device, M);
       const replay = device.capture!(work, { rows: M, storages: [x, bias, y] });
-      const whole = (await device.read(y)) as Float32Array;
-      for (const rows of [3, 1, 5, 4]) {
-        device.write(y, new Float32Array(M * K));
-        replay.run(rows);
-        const expected = whole.map((value, i) => (i < rows * K ? value : 0));
-        expect(await device.read(y)).toEqual(expected);
+      for (const seed of [3, 9]) {
+        write(device, weight, seed);
+        const whole = await expected([1, seed], M);
+        for (const rows of [3, 1, 23, 8, 12, 5, 4, 22]) {
+          device.write(y, new Float32Array(M * K));
+          replay.run(rows);
+          expect(await device.read(y), `${rows} rows`).toEqual(whole.map((value, i) => (i < rows * K ? value : 0)));
+        }
       }
-    });
+      replay.dispose();
+    }, options);
+  });
+
+  it("that go by row are held once for every thread that can do them alone: at least 4 rows each", async () => {
+    const held = async (threads: number, rows: number): Promise<number> => {
+      const device = await makeDevice({ threads });
+      const { x, bias, y, work } = program(device, rows);
+      work();
+      const before = device.memory().inUse;
+      device.capture!(work, { rows, storages: [x, bias, y] });
+      const after = device.memory().inUse;
+      await device.destroy();
+      return after - before;
+    };
+    const [one, two, three] = await Promise.all([held(1, 13), held(2, 13), held(3, 13)]);
+    expect([two, three].map((bytes) => Math.floor(bytes / one))).toEqual([2, 3]);
+    expect([await held(4, 13), await held(2, 7)]).toEqual([three, await held(1, 7)]);
   });
 
   it("hold call blocks only, and run in the memory that the calls one by one need", async () => {
@@ -182,12 +208,12 @@ describe("captured calls of the CPU", () => {
     });
   });
 
-  it("take the same of a device that only counts", async () => {
-    const dry = await createDryCpuDevice({ threads: 1 });
-    const real = await makeDevice({ threads: 1, poison: false });
+  it.each([1, 2])("take the same of a device that only counts, %d threads", async (threads) => {
+    const dry = await createDryCpuDevice({ threads });
+    const real = await makeDevice({ threads, poison: false });
     const reports = [dry, real].map((device) => {
-      const { work } = program(device);
-      const replay = device.capture!(work);
+      const { x, bias, y, work } = program(device, 8);
+      const replay = device.capture!(work, { rows: 8, storages: [x, bias, y] });
       replay.run();
       const { inUse, peak } = device.memory();
       replay.dispose();

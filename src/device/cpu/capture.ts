@@ -87,6 +87,8 @@ class Layout {
 /** What replays ask of the device. */
 export interface ReplayKernels {
   run(list: number, count: number): void;
+  /** Runs lists side by side, each by one thread: `lists` is a call block of their number, then the address and the calls of each. */
+  runApart(lists: number): void;
   scratchBytes(id: number, args: number): number;
 }
 
@@ -95,6 +97,11 @@ const rowWise: ReadonlySet<KernelName> = new Set<KernelName>([
   ...(["matmul", "add", "accumulate", "fill", "round", "embedding", "rms_norm", "rope"] as const),
   ...(["kv_write", "attention_paged", "swiglu", "sample", "advance"] as const),
 ]);
+
+/** A thread of its own is worth it for so many rows, */
+const FEWEST_ROWS = 4;
+/** and for weights that a core reads from caches: each thread reads all of them then, instead of its share. */
+const MOST_WEIGHT_BYTES = 64 * 2 ** 20;
 
 interface KeptOperand {
   readonly operand: PackedOperand;
@@ -105,36 +112,25 @@ interface KeptOperand {
 export class CapturedCalls {
   readonly #memory: CpuMemory;
   readonly #bytes: number;
-  readonly #calls: readonly RecordedCall[];
-  /** The list of calls, their blocks and descriptors. */
+  /** The lists of calls, their blocks and descriptors. */
   readonly #block: number;
+  /** The call block that names the lists. */
+  readonly #apart: number;
   /** What was there before, and must be yet. */
   readonly #outside: readonly CpuStorage[];
   readonly #written: readonly CpuStorage[];
   readonly #operands: readonly KeptOperand[];
-  /** Words that hold an address in the range, and how far into it each is. */
-  readonly #words: number[] = [];
-  readonly #offsets: number[] = [];
-  #base = -1;
   /** Rows that the calls were captured with; 0 where they cannot run on fewer. */
   readonly #most: number;
-  /** Those that they are cut to now. */
-  #rows: number;
-  /** Words that say how many rows there are, and how many more than `#rows` each counts. */
-  readonly #rowWords: number[] = [];
-  readonly #rowExtras: number[] = [];
-  /** Floats that do, in call blocks. */
-  readonly #rowFloats: number[] = [];
-  readonly #floats: Float64Array;
-  /** Call blocks. */
-  readonly #args: number[] = [];
+  /** The same calls several times, so that each of as many threads can run all of them on its share of the rows; the first for all rows too. */
+  readonly #lists: readonly CallList[];
+  /** Of them; where nothing is computed none is made. */
+  readonly #count: number;
+  #base = -1;
 
-  private constructor(memory: CpuMemory, recording: Recording, byRow: ByRow | undefined) {
-    const { calls, places, bytes } = recording;
+  private constructor(memory: CpuMemory, { calls, places, bytes, scratch }: Recording, byRow: ByRow | undefined, threads: number) {
     this.#memory = memory;
     this.#bytes = bytes;
-    this.#calls = calls;
-    this.#floats = new Float64Array(memory.memory.buffer);
     const isOutside = (storage: CpuStorage): boolean => !(places.has(storage) && storage.released);
     const named = new Set(calls.flatMap(({ storages }) => storages.filter((storage) => storage !== null)));
     const inside = [...named].filter((storage) => !isOutside(storage));
@@ -144,49 +140,30 @@ export class CapturedCalls {
     for (const { operand, kept } of calls) if (operand !== undefined) operands.set(operand.parameter, { operand, kept });
     this.#operands = [...operands.values()];
     const going = byRow === undefined ? null : rowsOf(calls, inside, byRow);
-    this.#most = this.#rows = going === null ? 0 : byRow!.rows;
+    this.#most = going === null ? 0 : byRow!.rows;
 
-    // the list, then for each call a word for its scratch and its block, then descriptors
-    const blockBytes = calls.map(({ dims, storages }) => 8 + 8 * dims.length + 8 * Math.ceil(storages.length / 2));
-    const listBytes = 8 * calls.length;
-    const firstDescriptor = Math.ceil((listBytes + blockBytes.reduce((sum, one) => sum + one, 0)) / 64) * 64;
+    const count = going === null ? 1 : this.#listsFor(going, threads);
+    this.#count = count;
+    // each list, then for each call a word for its scratch and its block, then descriptors
     const described = [...new Set([...inside, ...(going ?? [])])];
-    this.#block = memory.take(firstDescriptor + DESCRIPTOR_BYTES * described.length, {
-      kind: "scratch",
-      label: "reserved for captured calls",
-    });
-    if (memory.hollow) return;
+    const listBytes = bytesOf(calls) + DESCRIPTOR_BYTES * described.length;
+    const apartBytes = count === 1 ? 0 : Math.ceil((8 + 8 * count) / 64) * 64;
+    this.#block = memory.take(count * listBytes + apartBytes, { kind: "scratch", label: "reserved for captured calls" });
+    this.#apart = this.#block + count * listBytes;
+    this.#lists = memory.hollow
+      ? []
+      : Array.from({ length: count }, (_, i) => {
+          const at = this.#block + i * listBytes;
+          return new CallList({ memory, calls, scratch, at, places, described, going, rows: this.#most, isOutside });
+        });
+    if (count === 1 || memory.hollow) return;
     const { words } = memory;
-    const descriptors = new Map(described.map((storage, i) => [storage, this.#block + firstDescriptor + i * DESCRIPTOR_BYTES]));
-    for (const [storage, descriptor] of descriptors) {
-      const { table, addresses } = storage;
-      const made = !isOutside(storage);
-      storage.describe(words, { descriptor, table, addresses: made || table !== 0 ? [] : addresses });
-      if (made) places.get(storage)?.forEach((offset, shard) => this.#place((descriptor + 32) / 4 + shard, offset));
-      if (going?.has(storage) !== true) continue;
-      const vector = storage.rows === 1;
-      this.#rowWords.push(descriptor / 4 + (vector ? 5 : 4));
-      this.#rowExtras.push((vector ? storage.cols : storage.rows) - this.#most);
-    }
-    let at = this.#block + listBytes;
-    for (const [i, { id, kernel, dims, storages, scratchBytes }] of calls.entries()) {
-      const args = at + 8;
-      this.#args.push(args);
-      words[this.#block / 4 + 2 * i] = id;
-      words[this.#block / 4 + 2 * i + 1] = args;
-      if (scratchBytes === 0) words[args / 4 - 1] = 0;
-      else this.#place(args / 4 - 1, recording.scratch[i] ?? 0);
-      this.#floats.set(dims, args / 8);
-      if (going !== null && kernel === "matmul") this.#rowFloats.push(args / 8);
-      storages.forEach((storage, j) => {
-        words[args / 4 + 2 * dims.length + j] = storage === null ? 0 : (descriptors.get(storage) ?? storage.descriptor);
-      });
-      at += blockBytes[i] ?? 0;
-    }
+    words[this.#apart / 4] = count;
+    for (const [i, { at }] of this.#lists.entries()) words.set([at, calls.length], this.#apart / 4 + 2 + 2 * i);
   }
 
   /** Null for what a list cannot repeat: panels of one parameter in two orientations, or of one that is written. */
-  static of(memory: CpuMemory, recording: Recording, byRow: ByRow | undefined): CapturedCalls | null {
+  static of(memory: CpuMemory, recording: Recording, byRow: ByRow | undefined, threads: number): CapturedCalls | null {
     if (recording.unrepeatable || recording.calls.length === 0) return null;
     const orientations = new Map<CpuStorage, 0 | 1>();
     for (const { operand } of recording.calls) {
@@ -196,14 +173,15 @@ export class CapturedCalls {
       orientations.set(parameter, orientation);
     }
     if (recording.calls.some(({ outputs }) => outputs.some((output) => output !== null && orientations.has(output)))) return null;
-    return new CapturedCalls(memory, recording, byRow);
+    return new CapturedCalls(memory, recording, byRow, threads);
   }
 
   /** Runs the calls; false, and nothing has run, where a storage or panels have gone or come since, so that the calls must be captured anew. */
   run(kernels: ReplayKernels, rows: number): boolean {
     for (const storage of this.#outside) if (storage.released) return false;
     const memory = this.#memory;
-    const base = memory.take(this.#bytes, { kind: "scratch", label: "reserved for captured calls, while they run" });
+    const count = this.#count;
+    const base = memory.take(count * this.#bytes, { kind: "scratch", label: "reserved for captured calls, while they run" });
     try {
       const used: Panels[] = [];
       for (const { operand, kept } of this.#operands) {
@@ -212,11 +190,17 @@ export class CapturedCalls {
         if (panels !== undefined) used.push(panels);
       }
       if (memory.hollow) return true;
-      if (base !== this.#base) this.#rebase(base);
+      if (base !== this.#base) for (const [i, list] of this.#lists.entries()) list.rebase(base + i * this.#bytes);
+      this.#base = base;
+      memory.poison(base, count * this.#bytes);
       const wanted = Math.min(rows, this.#most);
-      if (wanted !== this.#rows && !this.#cut(kernels, wanted)) this.#cut(kernels, this.#most);
-      memory.poison(base, this.#bytes);
-      kernels.run(this.#block, this.#calls.length);
+      // panels that are not ready yet are packed by all threads together
+      if (used.every(({ ready }) => ready) && this.#share(kernels, wanted)) kernels.runApart(this.#apart);
+      else {
+        const [first] = this.#lists;
+        if (first?.cut(kernels, 0, wanted) === false) first.cut(kernels, 0, this.#most);
+        kernels.run(this.#block, first?.length ?? 0);
+      }
       for (const panels of used) panels.ready = true;
       for (const storage of this.#written) storage.written();
     } finally {
@@ -229,25 +213,134 @@ export class CapturedCalls {
     this.#memory.free(this.#block);
   }
 
-  #place(word: number, offset: number): void {
-    this.#words.push(word);
-    this.#offsets.push(offset);
+  /** How many threads may run all calls on some of the rows each. */
+  #listsFor(going: ReadonlySet<CpuStorage>, threads: number): number {
+    const weights = this.#operands.reduce((sum, { operand: { parameter } }) => sum + parameter.rows * parameter.cols * 4, 0);
+    if (weights > MOST_WEIGHT_BYTES || [...going].some(({ shards }) => shards > 1)) return 1;
+    return Math.max(1, Math.min(threads, Math.floor(this.#most / FEWEST_ROWS)));
   }
 
-  #rebase(base: number): void {
-    this.#base = base;
-    const { words } = this.#memory;
-    for (let i = 0; i < this.#words.length; i++) words[this.#words[i]!] = base + this.#offsets[i]!;
+  /** Gives each list its share of so many rows; false where that is not worth it, or one would need more scratch than it has. */
+  #share(kernels: ReplayKernels, rows: number): boolean {
+    const count = this.#lists.length;
+    if (count < 2 || rows < count * FEWEST_ROWS) return false;
+    const start = (i: number): number => Math.round((i * rows) / count);
+    return this.#lists.every((list, i) => list.cut(kernels, start(i), start(i + 1) - start(i)));
+  }
+}
+
+interface ListParts {
+  readonly memory: CpuMemory;
+  readonly calls: readonly RecordedCall[];
+  /** As of `Recording`. */
+  readonly scratch: readonly number[];
+  readonly places: ReadonlyMap<CpuStorage, readonly number[]>;
+  /** Where the list lies. */
+  readonly at: number;
+  /** Storages with a descriptor of their own here: those made inside, and those that go by row. */
+  readonly described: readonly CpuStorage[];
+  readonly going: ReadonlySet<CpuStorage> | null;
+  /** Rows that the calls were captured with; 0 where they cannot run on fewer. */
+  readonly rows: number;
+  readonly isOutside: (storage: CpuStorage) => boolean;
+}
+
+/** One list of calls, with call blocks and descriptors of its own. */
+class CallList {
+  readonly at: number;
+  readonly length: number;
+  readonly #words: Uint32Array;
+  readonly #floats: Float64Array;
+  readonly #calls: readonly RecordedCall[];
+  /** Call blocks. */
+  readonly #args: number[] = [];
+  /** Words that hold an address in the range, and how far into it each is. */
+  readonly #places: number[] = [];
+  readonly #offsets: number[] = [];
+  /** The rows that the calls are cut to now. */
+  #first = 0;
+  #rows: number;
+  readonly #captured: number;
+  /** Words that say how many rows there are, and how many more than `#rows` each counts. */
+  readonly #rowWords: number[] = [];
+  readonly #rowExtras: number[] = [];
+  /** Floats that do, in call blocks. */
+  readonly #rowFloats: number[] = [];
+  /** Words that hold the address of the first row, that of row 0, and the bytes of a row. */
+  readonly #rowPlaces: { readonly word: number; readonly address: number; readonly bytes: number }[] = [];
+
+  constructor({ memory, calls, scratch, places, at: start, described, going, rows, isOutside }: ListParts) {
+    const { words } = memory;
+    this.at = start;
+    this.length = calls.length;
+    this.#words = words;
+    this.#floats = new Float64Array(memory.memory.buffer);
+    this.#calls = calls;
+    this.#captured = this.#rows = rows;
+    const firstDescriptor = start + bytesOf(calls);
+    const descriptors = new Map(described.map((storage, i) => [storage, firstDescriptor + i * DESCRIPTOR_BYTES]));
+    for (const [storage, descriptor] of descriptors) {
+      const { table, addresses } = storage;
+      const made = !isOutside(storage);
+      storage.describe(words, { descriptor, table, addresses: made || table !== 0 ? [] : addresses });
+      if (made) places.get(storage)?.forEach((offset, shard) => this.#place((descriptor + 32) / 4 + shard, offset));
+      if (going?.has(storage) !== true) continue;
+      const vector = storage.rows === 1;
+      const extra = (vector ? storage.cols : storage.rows) - rows;
+      this.#rowWords.push(descriptor / 4 + (vector ? 5 : 4));
+      this.#rowExtras.push(extra);
+      const bytes = vector ? storage.rowBytes / storage.cols : storage.rowBytes;
+      if (!made && extra === 0) this.#rowPlaces.push({ word: (descriptor + 32) / 4, address: addresses[0] ?? 0, bytes });
+    }
+    let at = start + 8 * calls.length;
+    for (const [i, call] of calls.entries()) {
+      const { id, kernel, dims, storages, scratchBytes } = call;
+      const args = at + 8;
+      this.#args.push(args);
+      words.set([id, args], start / 4 + 2 * i);
+      if (scratchBytes === 0) words[args / 4 - 1] = 0;
+      else this.#place(args / 4 - 1, scratch[i] ?? 0);
+      this.#floats.set(dims, args / 8);
+      if (going !== null && kernel === "matmul") this.#rowFloats.push(args / 8);
+      storages.forEach((storage, j) => {
+        words[args / 4 + 2 * dims.length + j] = storage === null ? 0 : (descriptors.get(storage) ?? storage.descriptor);
+      });
+      at += blockBytes(call);
+    }
   }
 
-  /** Tells the calls of so many rows; false where one would need more scratch than it has. */
-  #cut(kernels: ReplayKernels, rows: number): boolean {
+  /** The range begins at `base` now. */
+  rebase(base: number): void {
+    for (let i = 0; i < this.#places.length; i++) this.#words[this.#places[i]!] = base + this.#offsets[i]!;
+  }
+
+  /** Tells the calls of so many rows from `first` on; false where one would need more scratch than it has. */
+  cut(kernels: ReplayKernels, first: number, rows: number): boolean {
+    if (this.#captured === 0 || (rows === this.#rows && first === this.#first)) return true;
+    const words = this.#words;
+    if (first !== this.#first) for (const { word, address, bytes } of this.#rowPlaces) words[word] = address + first * bytes;
+    this.#first = first;
+    if (rows === this.#rows) return true;
     this.#rows = rows;
-    const { words } = this.#memory;
     for (let i = 0; i < this.#rowWords.length; i++) words[this.#rowWords[i]!] = rows + this.#rowExtras[i]!;
     for (const at of this.#rowFloats) this.#floats[at] = rows;
     return this.#calls.every(({ id, scratchBytes }, i) => kernels.scratchBytes(id, this.#args[i]!) <= scratchBytes);
   }
+
+  #place(word: number, offset: number): void {
+    this.#places.push(word);
+    this.#offsets.push(offset);
+  }
+}
+
+/** A word for the scratch, then dims and storages. */
+function blockBytes({ dims, storages }: RecordedCall): number {
+  return 8 + 8 * dims.length + 8 * Math.ceil(storages.length / 2);
+}
+
+/** The list and the call blocks. */
+function bytesOf(calls: readonly RecordedCall[]): number {
+  return Math.ceil((8 * calls.length + calls.reduce((sum, call) => sum + blockBytes(call), 0)) / 64) * 64;
 }
 
 /** Those storages that go by row, all of the ones made inside among them; null where the calls cannot be cut to fewer rows. */

@@ -209,6 +209,11 @@ class CpuDevice implements DryDevice {
     let disposed = false;
     const { control, places } = this.#memory;
     const kernels: ReplayKernels = {
+      runApart: (lists) => {
+        this.#compute("a replayed kernel", (workers) =>
+          this.#kernels.replayApart(control, lists, places[0]?.scratch ?? 0, workers, this.#spin),
+        );
+      },
       run: (list, count) => {
         this.#compute("a replayed kernel", (workers) =>
           this.#kernels.replay(control, list, count, places[0]?.scratch ?? 0, workers, this.#spin),
@@ -243,7 +248,7 @@ class CpuDevice implements DryDevice {
     } finally {
       this.#recording = null;
     }
-    return CapturedCalls.of(this.#memory, recording, byRow);
+    return CapturedCalls.of(this.#memory, recording, byRow, this.#memory.places.length);
   }
 
   synchronize(): Promise<void> {

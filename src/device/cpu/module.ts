@@ -10,6 +10,7 @@ export interface KernelExports {
   scratchBytes(kernel: number, args: number): number;
   run(control: number, kernel: number, args: number, scratch: number, workers: number, spin: number): number;
   replay(control: number, list: number, count: number, scratch: number, workers: number, spin: number): number;
+  replayApart(control: number, lists: number, scratch: number, workers: number, spin: number): number;
   serve(control: number, scratch: number, spin: number): void;
   /** 1 if a multiply-add rounds once. */
   isFused(): number;
