@@ -3,15 +3,16 @@
 //
 // Source    Dao et al. 2022, arXiv:2205.14135, algorithm 4; weights are recomputed from lse, never a T x T matrix
 // Shapes    q, out, dout, dq [N, H*D]   k, v, dk, dv [N, K*D]   offsets u32 [1, B+1]   lse [N, H]
-// Items     phase 0: (sequence, key/value head) with everything for it, where the sequence has at most LONG tokens; else (sequence, block
-//           of 64 keys, head) for dk and dv. Phase 1: (tile of queries, head) for dq of the long ones, at the price of computing s and ds
-//           twice. Both ways add in one order: the same bits.
+// Items     phase 0: (sequence, key/value head) with everything for it, where the sequence has at most LONG tokens, or there are enough of
+//           such items for the threads; else (sequence, block of 64 keys, head) for dk and dv. Phase 1: (tile of queries, head) for dq of
+//           the latter, at the price of computing s and ds twice. Both ways add in one order: the same bits.
 // Numerics  f32. dk, dv: one chain over the rows (token, query head of the group) from the first that sees the key; dq: one chain over
 //           the keys from 0
 // Limits    D a multiple of 4, at most 128; sequences of any length, 0 included
 import { dim, dimI, tensor, colsOf, rowPtr } from "./lib/call";
 import { madd, hsum, exp4 } from "./lib/math";
 import { nativeBlock, inMemory, nativeAttendBackward } from "./lib/native";
+import { threads } from "./lib/threads";
 import { KEYS, STRIDE, KT_STRIDE, tileRows, multiply, scaleRow } from "./lib/attention_tile";
 import { tileTokens, tileBytes, KT_BYTES, BLOCK_BYTES, loadKeys, loadBlock, loadTile } from "./lib/attention_items";
 
@@ -186,33 +187,45 @@ function queryTile(start: i32, first: i32, stop: i32): void {
   storeQueries(first, stop, scale);
 }
 
-// Work items of one sequence of T tokens, per head.
+// Work items of one sequence of T tokens, per head; `whole`: with everything for it in one.
 // @ts-ignore: decorator
-@inline function parts(T: i32, phase: i32, tokens: i32): i32 {
-  if (T <= LONG) return phase == 0 && T > 0 ? 1 : 0;
+@inline function parts(T: i32, whole: i32, phase: i32, tokens: i32): i32 {
+  if (T <= whole) return phase == 0 && T > 0 ? 1 : 0;
   return phase == 0 ? (T + KEYS - 1) / KEYS : (T + tokens - 1) / tokens;
+}
+
+// Tokens up to which a sequence is one item of each head: where its work, which grows as their square, is no more than one thread's share of all.
+function wholeTokens(args: usize): i32 {
+  const t = tensor(args, 3, 3), offsets = rowPtr(t, 0), B = colsOf(t) - 1;
+  let work: f64 = 0;
+  for (let b = 0; b < B; b++) {
+    const T = <f64>(load<i32>(offsets + (<usize>b << 2), 4) - load<i32>(offsets + (<usize>b << 2)));
+    work += T * T;
+  }
+  return max(LONG, <i32>sqrt<f64>(work * dim(args, 1) / <f64>threads));
 }
 
 export function attention_backward_items(args: usize, phase: i32): i32 {
   if (phase > 1) return -1;
   const K = dimI(args, 1), t = tensor(args, 3, 3), offsets = rowPtr(t, 0), B = colsOf(t) - 1, tokens = tileTokens(dimI(args, 0) / K);
+  const whole = wholeTokens(args);
   let items = 0;
-  for (let b = 0; b < B; b++) items += parts(load<i32>(offsets + (<usize>b << 2), 4) - load<i32>(offsets + (<usize>b << 2)), phase, tokens);
+  for (let b = 0; b < B; b++) items += parts(load<i32>(offsets + (<usize>b << 2), 4) - load<i32>(offsets + (<usize>b << 2)), whole, phase, tokens);
   return items * K;
 }
 
 export function attention_backward_work(args: usize, phase: i32, item: i32, scratch: usize): void {
   prepare(args, scratch);
-  const K = dimI(args, 1), tokens = tileTokens(G);
+  const K = dimI(args, 1), tokens = tileTokens(G), whole = wholeTokens(args);
   head = item % K; at = <usize>(head * D) << 2;
   let part = item / K, offsets = rowPtr(tensor(args, 3, 3), 0);
   for (;;) {
-    const n = parts(load<i32>(offsets, 4) - load<i32>(offsets), phase, tokens);
+    const n = parts(load<i32>(offsets, 4) - load<i32>(offsets), whole, phase, tokens);
     if (part < n) break;
     part -= n; offsets += 4;
   }
   const start = load<i32>(offsets), end = load<i32>(offsets, 4);
-  if (end - start <= LONG) for (let key = start; key < end; key += KEYS) keyBlock(start, end, key, true);
+  if (end - start <= whole) for (let key = start; key < end; key += KEYS) keyBlock(start, end, key, true);
   else if (phase == 0) keyBlock(start, end, start + part * KEYS, false);
   else {
     const tile = (end - start - 1) / tokens - part; // the later a tile, the more keys it sees

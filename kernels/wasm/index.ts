@@ -36,6 +36,7 @@ import { sample_items, sample_work } from "./sample";
 import { advance_items, advance_work } from "./advance";
 
 export { useNative, isFused } from "./lib/native";
+export { useThreads } from "./lib/threads";
 
 const STATE: usize = 0, SEQUENCE: usize = 4, SLEEPERS: usize = 64, DONE: usize = 128, CALLER_SLEEPS: usize = 132;
 const KERNEL: usize = 192, ARGS: usize = 196, PHASE: usize = 200, ITEMS: usize = 204, STOP: usize = 256, FAILED: usize = 260;

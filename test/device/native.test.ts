@@ -313,7 +313,7 @@ here("attention in machine code", () => {
       [{ H: 2, K: 2, D: 128 }, [100, 33]],
       [{ H: 7, K: 1, D: 20 }, [81, 5]],
       [{ H: 14, K: 2, D: 96 }, [68]],
-      // longer than 512: dq in a pass of its own
+      // longer than 512: dq in a pass of its own where two threads share one head
       [{ H: 2, K: 1, D: 64 }, [530, 20]],
       [{ H: 1, K: 1, D: 8 }, [601]],
       [{ H: 2, K: 1, D: 16 }, [0, 9, 0, 66]],

@@ -73,6 +73,7 @@ async function instantiate(module: WebAssembly.Module, { memory, places }: CpuMe
   const imports = "why" in wanted ? noNative : bindNative(wanted.code, memory);
   const { exports } = await WebAssembly.instantiate(module, { env: { memory, abort, ...imports } });
   const kernels = exports as unknown as KernelExports;
+  kernels.useThreads(places.length);
   const without = (why: string) => ({ kernels, native: null, detail: `no machine code: ${why}` });
   if ("why" in wanted) return without(wanted.why);
   if (kernels.isFused() === 0) return without("these kernels round every product");

@@ -14,6 +14,8 @@ export interface KernelExports {
   serve(control: number, scratch: number, spin: number): void;
   /** 1 if a multiply-add rounds once. */
   isFused(): number;
+  /** From now on so many threads take items of a kernel. */
+  useThreads(count: number): void;
   /** From now on the imports of machine code are called, with a call block at this address. */
   useNative(block: number): void;
 }

@@ -15,7 +15,7 @@ export const CONTROL_BYTES = 512;
 // A worker sleeps inside WASM, deaf to messages, so a failure travels through the control block.
 const workerSource = `
 const { workerData, parentPort } = require("node:worker_threads");
-const { module, memory, control, scratch, block, spin, native } = workerData;
+const { module, memory, control, scratch, block, spin, threads, native } = workerData;
 const fail = (error) => {
   const text = new TextEncoder().encode(String(error && error.message || error)).subarray(0, ${MESSAGE_BYTES - 1});
   const bytes = new Uint8Array(memory.buffer, control + ${MESSAGE_BYTE}, ${MESSAGE_BYTES});
@@ -28,6 +28,7 @@ const fail = (error) => {
 function bindNative() {${bindSource}}
 try {
   const instance = new WebAssembly.Instance(module, { env: { memory, ...bindNative(), abort() { throw new Error("abort"); } } });
+  instance.exports.useThreads(threads);
   if (native !== null) instance.exports.useNative(block);
   parentPort.postMessage("ready");
   instance.exports.serve(control, scratch, spin);
@@ -67,7 +68,7 @@ export class ThreadPool {
   /** One worker for each of the places. Resolves when all are ready; they never keep the process alive. */
   static async start(options: WorkerOptions, places: readonly WorkerPlace[]): Promise<ThreadPool> {
     const workers = places.map((place) => {
-      const workerData = { ...options, ...place };
+      const workerData = { ...options, ...place, threads: places.length + 1 };
       return new Worker(workerSource, { eval: true, name: "zerosearch-cpu", execArgv: [], env: {}, workerData });
     });
     const pool = new ThreadPool(options, workers);
