@@ -38,6 +38,7 @@ const args = Reg.rsi,
 // and inside a column of blocks; `a2` is the row panel after `a`
 const a = Reg.rax,
   a2 = Reg.rdi,
+  bNext = Reg.rdi, // of few rows, which have no a2
   b = Reg.rbx,
   bEnd = Reg.rbp,
   c = Reg.rdx,
@@ -66,25 +67,33 @@ export function productCode(set: VectorSet, abi: Abi): Uint8Array {
     onRest(x, (h) => micro(x, { set, h, w }));
   });
   x.place(few);
-  onRest(x, (h) => columns(x, widths[set][h] ?? [1], end, (w) => micro(x, { set, h, w })));
+  onRest(x, (h) => columns(x, widths[set][h] ?? [1], end, (w) => micro(x, { set, h, w, ask: true })));
   x.place(end);
   leave(x, abi);
   return x.code();
 }
 
-/** All whole row panels by w panels: with AVX-512 two at a time. */
+/** All whole row panels by w panels: with AVX-512 two at a time. The first asks for the panels that come next. */
 function rowPanels(x: Assembler, set: VectorSet, w: number): void {
   const next = new Label(),
     one = new Label(),
     done = new Label();
   x.load32(count, { base: args, at: block.full });
   if (set === "AVX2") {
+    micro(x, { set, h: MR, w, ask: true });
+    x.sub(count, { value: 1 });
+    x.jumpIf("equal", done);
     x.place(next);
     micro(x, { set, h: MR, w });
     x.sub(count, { value: 1 });
     x.jumpIf("notEqual", next);
+    x.place(done);
     return;
   }
+  x.compare(count, { value: 2 });
+  x.jumpIf("below", one);
+  micro(x, { set, h: 2 * MR, w, ask: true });
+  x.sub(count, { value: 2 });
   x.place(next);
   x.compare(count, { value: 2 });
   x.jumpIf("below", one);
@@ -135,8 +144,16 @@ function columns(x: Assembler, list: readonly number[], end: Label, body: (w: nu
   x.jump(end);
 }
 
+interface Micro {
+  readonly set: VectorSet;
+  readonly h: number;
+  readonly w: number;
+  /** Whether the panels after these are asked for, which lie too far off for the processor to see them coming. */
+  readonly ask?: boolean;
+}
+
 /** h rows of C by w panels, from a, bStart and c; a and c move on to the next rows. */
-function micro(x: Assembler, { set, h, w }: { readonly set: VectorSet; readonly h: number; readonly w: number }): void {
+function micro(x: Assembler, { set, h, w, ask = false }: Micro): void {
   const wide = set === "AVX-512" && w > 1;
   const bits = wide ? 512 : 256,
     bytes = bits / 8,
@@ -151,6 +168,7 @@ function micro(x: Assembler, { set, h, w }: { readonly set: VectorSet; readonly 
     x.lea(a2, { base: a, index: a2, scale: 4 });
   }
   x.move(b, bStart);
+  if (ask && w > 4) x.lea(bNext, panel(bStart, w));
   x.load32(bEnd, { base: args, at: block.kc });
   x.and(bEnd, -UNROLL);
   steps(UNROLL);
@@ -183,10 +201,14 @@ function micro(x: Assembler, { set, h, w }: { readonly set: VectorSet; readonly 
     x.jumpIf("aboveOrEqual", done);
     x.align(32);
     x.place(loop);
-    for (let i = 0; i < k; i++) one(i);
+    for (let i = 0; i < k; i++) {
+      if (ask && i % 2 === 1) for (let j = 0; j < w; j++) askFor(j, i - 1);
+      one(i);
+    }
     x.add(a, { value: 4 * Math.min(h, MR) * k });
     if (h > MR) x.add(a2, { value: 4 * MR * k });
     x.add(b, { value: PANEL * k });
+    if (ask && w > 4) x.add(bNext, { value: PANEL * k });
     x.compare(b, bEnd);
     x.jumpIf("below", loop);
     x.place(done);
@@ -210,6 +232,12 @@ function micro(x: Assembler, { set, h, w }: { readonly set: VectorSet; readonly 
         for (let i = 0; i < h; i++) x.multiplyAdd(bits, sum(i, j), free + i, free + h);
       }
     }
+  }
+
+  // a line of the panel w after panel j
+  function askFor(j: number, k: number): void {
+    if (w <= 4) x.prefetch(panel(b, w + j, PANEL * k));
+    else x.prefetch(panel(bNext, j, PANEL * k));
   }
 
   function vectorOfB(to: number, j: number, k: number): void {
