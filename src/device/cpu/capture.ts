@@ -98,10 +98,9 @@ const rowWise: ReadonlySet<KernelName> = new Set<KernelName>([
   ...(["kv_write", "attention_paged", "swiglu", "sample", "advance"] as const),
 ]);
 
-/** A thread of its own is worth it for so many rows, */
+/** A thread of its own is worth it for so many rows, and one for so many bytes of weights: each thread reads all of them then, not its share. */
 const FEWEST_ROWS = 4;
-/** and for weights that a core reads from caches: each thread reads all of them then, instead of its share. */
-const MOST_WEIGHT_BYTES = 64 * 2 ** 20;
+const BYTES_A_ROW = 2 ** 21;
 
 interface KeptOperand {
   readonly operand: PackedOperand;
@@ -126,6 +125,8 @@ export class CapturedCalls {
   readonly #lists: readonly CallList[];
   /** Of them; where nothing is computed none is made. */
   readonly #count: number;
+  /** Rows of a list that runs beside others. */
+  #fewest = FEWEST_ROWS;
   #base = -1;
 
   private constructor(memory: CpuMemory, { calls, places, bytes, scratch }: Recording, byRow: ByRow | undefined, threads: number) {
@@ -216,14 +217,15 @@ export class CapturedCalls {
   /** How many threads may run all calls on some of the rows each. */
   #listsFor(going: ReadonlySet<CpuStorage>, threads: number): number {
     const weights = this.#operands.reduce((sum, { operand: { parameter } }) => sum + parameter.rows * parameter.cols * 4, 0);
-    if (weights > MOST_WEIGHT_BYTES || [...going].some(({ shards }) => shards > 1)) return 1;
-    return Math.max(1, Math.min(threads, Math.floor(this.#most / FEWEST_ROWS)));
+    if ([...going].some(({ shards }) => shards > 1)) return 1;
+    this.#fewest = Math.max(FEWEST_ROWS, Math.ceil(weights / BYTES_A_ROW));
+    return Math.max(1, Math.min(threads, Math.floor(this.#most / this.#fewest)));
   }
 
   /** Gives each list its share of so many rows; false where that is not worth it, or one would need more scratch than it has. */
   #share(kernels: ReplayKernels, rows: number): boolean {
     const count = this.#lists.length;
-    if (count < 2 || rows < count * FEWEST_ROWS) return false;
+    if (count < 2 || rows < count * this.#fewest) return false;
     const start = (i: number): number => Math.round((i * rows) / count);
     return this.#lists.every((list, i) => list.cut(kernels, start(i), start(i + 1) - start(i)));
   }
