@@ -12,7 +12,7 @@
 // Limits    D a multiple of 4, at most 128. A token of position 0xffffffff is not written and gets an output of zeros. Positions never
 //           written hold any bits, NaN included, and have no effect. Pairs of one call: no block is both source and target
 import { dim, dimI, tensor, rowsOf, colsOf, dtypeOf, rowPtr, F32 } from "./lib/call";
-import { toF32, fromF32, elementBytes } from "./lib/convert";
+import { toF32, fromF32, store4, elementBytes } from "./lib/convert";
 import { KEYS, STRIDE, KT_STRIDE, attendBlock, finishRow } from "./lib/attention_tile";
 import { tileTokens, countTiles, findTile, tileSequence, tileFirst, tileEnd, tileBytes, KT_BYTES, loadTile } from "./lib/attention_items";
 
@@ -20,6 +20,27 @@ const NONE: u32 = 0xffffffff;
 const TOKENS: i32 = 32;
 
 export function kv_write_items(args: usize, phase: i32): i32 { return phase == 0 ? (rowsOf(tensor(args, 1, 0)) + TOKENS - 1) / TOKENS : -1; }
+
+// Whether the three tokens after one have the positions after its.
+// @ts-ignore: decorator
+@inline function follow(positions: usize, first: u32): bool {
+  return load<u32>(positions, 4) == first + 1 && load<u32>(positions, 8) == first + 2 && load<u32>(positions, 12) == first + 3;
+}
+
+// D numbers of each of four rows of k, from byte `at` on, into D rows of positions. D is a multiple of 4.
+function fourKeys(k: usize, n: i32, at: usize, D: i32, dtype: i32, to: usize): void {
+  const p0 = rowPtr(k, n) + at, p1 = rowPtr(k, n + 1) + at, p2 = rowPtr(k, n + 2) + at, p3 = rowPtr(k, n + 3) + at;
+  const step = <usize>KEYS * elementBytes(dtype);
+  for (let d: usize = 0; d < <usize>D << 2; d += 16) {
+    const r0 = v128.load(p0 + d), r1 = v128.load(p1 + d), r2 = v128.load(p2 + d), r3 = v128.load(p3 + d);
+    const a0 = v128.shuffle<f32>(r0, r1, 0, 4, 1, 5), a1 = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7);
+    const b0 = v128.shuffle<f32>(r2, r3, 0, 4, 1, 5), b1 = v128.shuffle<f32>(r2, r3, 2, 6, 3, 7);
+    store4(dtype, to, v128.shuffle<f64>(a0, b0, 0, 2)); to += step;
+    store4(dtype, to, v128.shuffle<f64>(a0, b0, 1, 3)); to += step;
+    store4(dtype, to, v128.shuffle<f64>(a1, b1, 0, 2)); to += step;
+    store4(dtype, to, v128.shuffle<f64>(a1, b1, 1, 3)); to += step;
+  }
+}
 
 export function kv_write_work(args: usize, phase: i32, item: i32, scratch: usize): void {
   const K = dimI(args, 0), k = tensor(args, 1, 0), v = tensor(args, 1, 1), kCache = tensor(args, 1, 5), vCache = tensor(args, 1, 6);
@@ -32,6 +53,16 @@ export function kv_write_work(args: usize, phase: i32, item: i32, scratch: usize
     const position = load<u32>(positions + (<usize>n << 2));
     if (position == NONE) continue;
     const block = load<u32>(rowPtr(blockTable, b) + (<usize>(position / KEYS) << 2)), slot = <usize>(position % KEYS);
+    // four tokens side by side, as in a prompt: groups of four numbers are written together
+    if (slot + 4 <= <usize>KEYS && n + 4 <= min(end, load<i32>(offsets + (<usize>b << 2), 4)) && follow(positions + (<usize>n << 2), position)) {
+      for (let head = 0; head < K; head++) {
+        const at = <usize>(head * D) << 2;
+        fourKeys(k, n, at, D, kType, rowPtr(kCache, block) + (<usize>(head * D * KEYS) + slot) * kBytes);
+        for (let i = 0; i < 4; i++) fromF32(vType, rowPtr(v, n + i) + at, rowPtr(vCache, block) + (<usize>(head * KEYS + i) + slot) * <usize>D * vBytes, D);
+      }
+      n += 3;
+      continue;
+    }
     for (let head = 0; head < K; head++) {
       const at = <usize>(head * D) << 2;
       let to = rowPtr(kCache, block) + (<usize>(head * D * KEYS) + slot) * kBytes, from = rowPtr(k, n) + at;
