@@ -271,11 +271,23 @@ describe("kv_write and kv_copy", () => {
         v = randomTensor(2, N, K * D),
         table = tensor(3, 2, [5, 0, 1, 4, 3, 2], "u32");
       for (const [positions, offsets] of [
-        [[62, 63, 64, 65, 7, 0, 1, INACTIVE, 127], [0, 4, 5, 9]],
+        [
+          [62, 63, 64, 65, 7, 0, 1, INACTIVE, 127],
+          [0, 4, 5, 9],
+        ],
         // runs of four and more, up to the end of a block, past it, and on in the next sequence
-        [[60, 61, 62, 63, 64, 65, 66, 67, 68], [0, 9, 9, 9]],
-        [[64, 65, 66, 67, 68, 69, 70, 71, 72], [0, 5, 9, 9]],
-        [[61, 62, 63, 64, 65, 3, 4, 5, 6], [0, 5, 5, 9]],
+        [
+          [60, 61, 62, 63, 64, 65, 66, 67, 68],
+          [0, 9, 9, 9],
+        ],
+        [
+          [64, 65, 66, 67, 68, 69, 70, 71, 72],
+          [0, 5, 9, 9],
+        ],
+        [
+          [61, 62, 63, 64, 65, 3, 4, 5, 6],
+          [0, 5, 5, 9],
+        ],
       ] as const) {
         const inputs = [k, v, ids(positions), ids(offsets), table];
         const caches = [randomTensor(3, 6, K * D * 64, cache), randomTensor(4, 6, K * D * 64, cache)];
