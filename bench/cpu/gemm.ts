@@ -1,6 +1,6 @@
 /** Matrix products on the CPU, one square and those of the 8.7 M-parameter model's steps; and the memory's rate. Peer: OpenBLAS. */
 import { createDevice, empty, keep, Parameter, type Device, type Tensor } from "zerosearch";
-import type { Bench } from "../bench.js";
+import type { Bench, Peer } from "../bench.js";
 import type { Product } from "../gpu/gemm.js";
 import { RandomRows } from "../gpu/weights.js";
 import { timed } from "../gpu/world.js";
@@ -91,9 +91,30 @@ export function copyBench(): Bench {
   };
 }
 
+/** A copy that moves as many bytes, read and written: what a step that is bound by memory takes turns with. */
+export function copyPeer(bytes: number): Peer {
+  const passes = 2;
+  return {
+    name: "copy",
+    async open() {
+      const device = await createDevice();
+      const [x, y] = copyOperands(device, bytes / (2 * passes));
+      const rows = x.rows;
+      return {
+        description: "a copy of as many bytes, read and written",
+        run: (count) =>
+          timed(device, passes * count, () => {
+            device.run("copy", { fromRow: 0, toRow: 0, rows }, [x.storage], [y.storage]);
+          }),
+        close: () => device.destroy(),
+      };
+    },
+  };
+}
+
 function copyOperands(device: Device, bytes: number): [Tensor, Tensor] {
   const cols = 4096;
-  const make = (): Tensor => keep(empty(device, [bytes / (4 * cols), cols], { label: "copy" }));
+  const make = (): Tensor => keep(empty(device, [Math.round(bytes / (4 * cols)), cols], { label: "copy" }));
   const [x, y] = [make(), make()];
   const random = new RandomRows(device);
   random.fill(x, 1);

@@ -6,6 +6,7 @@ import { DecodeStep } from "../gpu/decode-step.js";
 import { randomDecoder, someIds } from "../gpu/weights.js";
 import { timed } from "../gpu/world.js";
 import { decodeWork, modelShape, productWeights } from "../shapes.js";
+import { copyPeer } from "./gemm.js";
 import type { CpuWorld } from "./world.js";
 
 const maxPositions = 512;
@@ -21,19 +22,21 @@ function sizesOf({ options }: CpuWorld): "small" | "full" {
 /** One decode step of one sequence: bound by reading the weights once, so that its bytes per second stand beside the memory's. */
 function decodeReal(world: CpuWorld): Bench {
   const shape = modelShape("0.5B", sizesOf(world), maxPositions);
-  const [context, steps] = [64, 8];
+  const [context, steps] = [64, 24];
   const numbers = { model: torchShape(shape), batch: 1, context, steps };
+  const work = decodeWork(shape.config, 1, context + steps / 2, 2, 4);
   return {
     name: `decode/${shape.name}/b1`,
     unit: "tokens/s",
     amount: 1,
-    rounds: 3,
+    rounds: 5,
     seconds: 1,
-    work: decodeWork(shape.config, 1, context + steps / 2, 2, 4),
+    work,
     note: `bf16 weights, sampling included, ${context} to ${context + steps} tokens in the cache`,
     peers: world.peers(
       world.torchModel("decode", "static cache", { ...numbers, dtype: "bf16" }),
       world.torchModel("decode", "static cache", numbers),
+      copyPeer(work.bytes ?? 0),
     ),
     async open() {
       const device = await createDevice();

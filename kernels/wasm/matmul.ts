@@ -10,6 +10,7 @@ import { dimI, tensor, sharedScratch, rowPtr, dtypeOf, contiguousRows, BF16 } fr
 import { load1, elementBytes } from "./lib/convert";
 import { NR, KC, PACK_PANELS, K_SPAN, GEMM_TMP_BYTES, align64, panelCount, packSpans, packA, packB } from "./lib/pack";
 import { gemmChunk } from "./lib/gemm";
+import { threads } from "./lib/threads";
 import { nativeBlock, inMemory, nativeRows } from "./lib/native";
 
 const B_BLOCK_BYTES: i32 = 32 << 20;
@@ -62,7 +63,8 @@ function tilePanels(M: i32, K: i32, panels: i32): i32 {
   }
   // reading a panel costs about as much as two rows of arithmetic; an item is then 10 us or more, and there is an even number of them
   const cost = <f64>(M + 2) * <f64>K * <f64>(panels * NR);
-  const parts = min(16, max(1, <i32>(cost / 250000) + 1 & ~1));
+  // of few rows, which wait for the memory, two items a thread: each starts with weights that nobody has asked for
+  const parts = min(M <= MOST_ROWS ? 2 * threads : 16, max(1, <i32>(cost / 250000) + 1 & ~1));
   // groups of four panels, for the micro-kernel of one row
   return max(4, ((panels + parts - 1) / parts + 3) & ~3);
 }
