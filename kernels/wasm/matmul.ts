@@ -16,7 +16,7 @@ import { nativeBlock, inMemory, nativeRows } from "./lib/native";
 const B_BLOCK_BYTES: i32 = 32 << 20;
 // up to this M, A is packed once for all threads, and C is split by columns only
 const SMALL_M: i32 = 256;
-// up to this M, machine code multiplies with bf16 weights as they lie: mostRows of src/device/cpu/native/rows.ts
+// up to this M, machine code multiplies with bf16 weights as they lie: what src/device/cpu/native/rows.ts has widths for
 const MOST_ROWS: i32 = 4;
 const ROW_BLOCK: i32 = 120;
 const COLUMN_BLOCK: i32 = 64; // panels

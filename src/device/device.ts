@@ -71,8 +71,8 @@ export type HostArray = Float32Array | Uint32Array | Uint16Array;
 export interface ByRow {
   readonly rows: number;
   /**
-   * Storages of others with a row, or a vector's element, for each of these rows; or one more: 0, 1, 2, ..., where each row's only token
-   * begins. What is made inside has as many rows too.
+   * All storages of others that are read or written row by row: with a row, or a vector's element, for each of these rows; or one more: 0,
+   * 1, 2, ..., where each row's only token begins. What is made inside has as many rows too.
    */
   readonly storages: readonly Storage[];
 }

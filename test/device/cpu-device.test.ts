@@ -239,15 +239,19 @@ describe("threads", () => {
   });
 
   it("that fail say why through the control block", async () => {
-    // (module (import "env" "memory" (memory 1 2 shared)) (func (export "serve") (param i32 i32 i32) unreachable))
+    // (module (import "env" "memory" (memory 1 2 shared))
+    //   (func (export "serve") (param i32 i32 i32) unreachable) (func (export "useThreads") (param i32)))
     const bytes = Uint8Array.from([
-      0, 97, 115, 109, 1, 0, 0, 0, 1, 7, 1, 96, 3, 127, 127, 127, 0, 2, 16, 1, 3, 101, 110, 118, 6, 109, 101, 109, 111, 114, 121, 2, 3, 1,
-      2, 3, 2, 1, 0, 7, 9, 1, 5, 115, 101, 114, 118, 101, 0, 0, 10, 5, 1, 3, 0, 0, 11,
+      ...[0, 97, 115, 109, 1, 0, 0, 0, 1, 11, 2, 96, 3, 127, 127, 127, 0, 96, 1, 127, 0],
+      ...[2, 16, 1, 3, 101, 110, 118, 6, 109, 101, 109, 111, 114, 121, 2, 3, 1, 2, 3, 3, 2, 0, 1],
+      ...[7, 22, 2, 5, 115, 101, 114, 118, 101, 0, 0, 10, 117, 115, 101, 84, 104, 114, 101, 97, 100, 115, 0, 1],
+      ...[10, 8, 2, 3, 0, 0, 11, 2, 0, 11],
     ]);
     const memory = new WebAssembly.Memory({ initial: 1, maximum: 2, shared: true });
-    const pool = await ThreadPool.start({ module: await WebAssembly.compile(bytes), memory, control: 0, spin: 0, native: null }, [
-      { scratch: 4096, block: 0 },
-    ]);
+    const pool = await ThreadPool.start(
+      { module: await WebAssembly.compile(bytes), memory, control: 0, threads: 2, spin: 0, native: null },
+      [{ scratch: 4096, block: 0 }],
+    );
     for (let i = 0; i < 200 && pool.failure() === undefined; i++)
       await new Promise((resolve) => {
         setTimeout(resolve, 10);

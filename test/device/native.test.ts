@@ -403,7 +403,7 @@ describe("machine code", () => {
         "sysv products AVX2 0e07987547a2b07c",
         "sysv attend AVX2 29c8207ebfa2dca7",
         "sysv attendBackward AVX2 b50d9592f181740e",
-        "sysv products AVX-512 46b538c8a1384a27",
+        "sysv products AVX-512 e7064da3d189c27a",
         "sysv attend AVX-512 c7be1e8e901b9e3b",
         "sysv attendBackward AVX-512 fe2a8830765418a8",
         "win64 features fdb44e1745f8a472",
@@ -413,7 +413,7 @@ describe("machine code", () => {
         "win64 products AVX2 d6156fa29aeb2bb0",
         "win64 attend AVX2 999cf4b79a040ff4",
         "win64 attendBackward AVX2 941003c9c9285e81",
-        "win64 products AVX-512 b4f1376ea29d0215",
+        "win64 products AVX-512 bf095c96758b202f",
         "win64 attend AVX-512 3bca92fde2e34f78",
         "win64 attendBackward AVX-512 b1c2bfd6fecd2b25",
       ]

@@ -98,9 +98,12 @@ const rowWise: ReadonlySet<KernelName> = new Set<KernelName>([
   ...(["kv_write", "attention_paged", "swiglu", "sample", "advance"] as const),
 ]);
 
-/** A thread of its own is worth it for so many rows, and one for so many bytes of weights: each thread reads all of them then, not its share. */
-const FEWEST_ROWS = 4;
-const BYTES_A_ROW = 2 ** 21;
+/**
+ * A thread that runs all calls alone reads all weights instead of its share of them, which is worth it for so many rows: 4, and one for
+ * every 2 MiB of weights as panels of floats.
+ */
+const FEWEST_ALONE = 4;
+const WEIGHT_BYTES_A_ROW = 2 ** 21;
 
 interface KeptOperand {
   readonly operand: PackedOperand;
@@ -126,7 +129,7 @@ export class CapturedCalls {
   /** Of them; where nothing is computed none is made. */
   readonly #count: number;
   /** Rows of a list that runs beside others. */
-  #fewest = FEWEST_ROWS;
+  #fewest = FEWEST_ALONE;
   #base = -1;
 
   private constructor(memory: CpuMemory, { calls, places, bytes, scratch }: Recording, byRow: ByRow | undefined, threads: number) {
@@ -159,7 +162,6 @@ export class CapturedCalls {
         });
     if (count === 1 || memory.hollow) return;
     const { words } = memory;
-    words[this.#apart / 4] = count;
     for (const [i, { at }] of this.#lists.entries()) words.set([at, calls.length], this.#apart / 4 + 2 + 2 * i);
   }
 
@@ -218,16 +220,17 @@ export class CapturedCalls {
   #listsFor(going: ReadonlySet<CpuStorage>, threads: number): number {
     const weights = this.#operands.reduce((sum, { operand: { parameter } }) => sum + parameter.rows * parameter.cols * 4, 0);
     if ([...going].some(({ shards }) => shards > 1)) return 1;
-    this.#fewest = Math.max(FEWEST_ROWS, Math.ceil(weights / BYTES_A_ROW));
+    this.#fewest = Math.max(FEWEST_ALONE, Math.ceil(weights / WEIGHT_BYTES_A_ROW));
     return Math.max(1, Math.min(threads, Math.floor(this.#most / this.#fewest)));
   }
 
-  /** Gives each list its share of so many rows; false where that is not worth it, or one would need more scratch than it has. */
+  /** Gives lists their shares of so many rows; false where two are not worth it, or one would need more scratch than it has. */
   #share(kernels: ReplayKernels, rows: number): boolean {
-    const count = this.#lists.length;
-    if (count < 2 || rows < count * this.#fewest) return false;
+    const count = Math.min(this.#lists.length, Math.floor(rows / this.#fewest));
+    if (count < 2) return false;
+    this.#memory.words[this.#apart / 4] = count;
     const start = (i: number): number => Math.round((i * rows) / count);
-    return this.#lists.every((list, i) => list.cut(kernels, start(i), start(i + 1) - start(i)));
+    return this.#lists.slice(0, count).every((list, i) => list.cut(kernels, start(i), start(i + 1) - start(i)));
   }
 }
 
@@ -262,6 +265,8 @@ class CallList {
   /** The rows that the calls are cut to now. */
   #first = 0;
   #rows: number;
+  /** Whether their scratch suffices for so many: a product of fewer rows may want more. */
+  #fits = true;
   readonly #captured: number;
   /** Words that say how many rows there are, and how many more than `#rows` each counts. */
   readonly #rowWords: number[] = [];
@@ -318,15 +323,16 @@ class CallList {
 
   /** Tells the calls of so many rows from `first` on; false where one would need more scratch than it has. */
   cut(kernels: ReplayKernels, first: number, rows: number): boolean {
-    if (this.#captured === 0 || (rows === this.#rows && first === this.#first)) return true;
+    if (this.#captured === 0) return true;
     const words = this.#words;
     if (first !== this.#first) for (const { word, address, bytes } of this.#rowPlaces) words[word] = address + first * bytes;
     this.#first = first;
-    if (rows === this.#rows) return true;
+    if (rows === this.#rows) return this.#fits;
     this.#rows = rows;
     for (let i = 0; i < this.#rowWords.length; i++) words[this.#rowWords[i]!] = rows + this.#rowExtras[i]!;
     for (const at of this.#rowFloats) this.#floats[at] = rows;
-    return this.#calls.every(({ id, scratchBytes }, i) => kernels.scratchBytes(id, this.#args[i]!) <= scratchBytes);
+    this.#fits = this.#calls.every(({ id, scratchBytes }, i) => kernels.scratchBytes(id, this.#args[i]!) <= scratchBytes);
+    return this.#fits;
   }
 
   #place(word: number, offset: number): void {
@@ -349,7 +355,8 @@ function bytesOf(calls: readonly RecordedCall[]): number {
 function rowsOf(calls: readonly RecordedCall[], inside: readonly CpuStorage[], { rows, storages }: ByRow): ReadonlySet<CpuStorage> | null {
   const going = new Set([...inside, ...storages.filter((storage) => storage instanceof CpuStorage)]);
   const goes = (storage: CpuStorage | null | undefined): boolean => storage !== null && storage !== undefined && going.has(storage);
-  const fits = (storage: CpuStorage): boolean => storage.rows === rows || (storage.rows === 1 && storage.cols >= rows);
+  const fits = (storage: CpuStorage): boolean =>
+    storage.rows === rows || (storage.rows === 1 && (storage.cols === rows || storage.cols === rows + 1));
   const cuts = ({ kernel, dims, storages: [first], outputs }: RecordedCall): boolean =>
     rowWise.has(kernel) &&
     (kernel === "kv_write" || outputs.every(goes)) &&

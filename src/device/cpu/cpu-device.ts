@@ -58,9 +58,10 @@ async function open(options: CpuDeviceOptions, dry: { readonly observer: MemoryO
   const { poison = false } = options;
   const memory = new CpuMemory({ threads, maxShardBytes, maxMemoryBytes, poison, hollow: dry !== null, observer: dry?.observer });
   const { kernels, native, detail } = await instantiate(module, memory, nativeFor(options.native));
+  kernels.useThreads(threads);
   memory.readsHalves = native !== null;
   const { control } = memory;
-  const shared = { module, memory: memory.memory, control, spin, native };
+  const shared = { module, memory: memory.memory, control, spin, threads, native };
   const pool = dry === null ? await ThreadPool.start(shared, memory.places.slice(1)) : null;
   return new CpuDevice({ memory, kernels, pool, description: describe(threads, build), detail, spin });
 }
@@ -73,7 +74,6 @@ async function instantiate(module: WebAssembly.Module, { memory, places }: CpuMe
   const imports = "why" in wanted ? noNative : bindNative(wanted.code, memory);
   const { exports } = await WebAssembly.instantiate(module, { env: { memory, abort, ...imports } });
   const kernels = exports as unknown as KernelExports;
-  kernels.useThreads(places.length);
   const without = (why: string) => ({ kernels, native: null, detail: `no machine code: ${why}` });
   if ("why" in wanted) return without(wanted.why);
   if (kernels.isFused() === 0) return without("these kernels round every product");

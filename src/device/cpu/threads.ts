@@ -43,6 +43,8 @@ interface WorkerOptions {
   readonly memory: WebAssembly.Memory;
   readonly control: number;
   readonly spin: number;
+  /** All of them, the calling one too. */
+  readonly threads: number;
   readonly native: NativeCode | null;
 }
 
@@ -68,7 +70,7 @@ export class ThreadPool {
   /** One worker for each of the places. Resolves when all are ready; they never keep the process alive. */
   static async start(options: WorkerOptions, places: readonly WorkerPlace[]): Promise<ThreadPool> {
     const workers = places.map((place) => {
-      const workerData = { ...options, ...place, threads: places.length + 1 };
+      const workerData = { ...options, ...place };
       return new Worker(workerSource, { eval: true, name: "zerosearch-cpu", execArgv: [], env: {}, workerData });
     });
     const pool = new ThreadPool(options, workers);

@@ -183,12 +183,12 @@ export class Assembler {
     this.#bytes.push(0x0f, 0x80 + conditionCode[condition]);
     this.#target(to);
   }
-  /** Asks for the line at `at`, wherever that is: into all caches, or into all but the first level's. */
-  prefetch(at: Memory, level: 1 | 2 = 1): void {
+  /** Asks for the line at `at`, into all caches. It may lie anywhere. */
+  prefetch(at: Memory): void {
     const { x, b } = extension(at);
     if ((x | b) !== 0) this.#bytes.push(0x40 | (x << 1) | b);
     this.#bytes.push(0x0f, 0x18);
-    this.#operand(level, at, 1);
+    this.#operand(1, at, 1);
   }
   cpuid(): void {
     this.#bytes.push(0x0f, 0xa2);

@@ -3,8 +3,8 @@
  *
  * Rows       A matrix that is stored by the rows of its panels. Eight rows become a panel, floats side by side; f16 and bf16 are widened on
  *            the way, so that weights are read from memory as they are.
- * Columns    A matrix whose rows hold the lanes of many panels, floats. A row is often a page further, where the processor looks no row
- *            ahead by itself, so the code asks for one.
+ * Columns    A matrix whose rows hold the lanes of many panels, floats. A row is often a page further, where the processor looks for no
+ *            row by itself, so the code asks for those that come.
  */
 import { Assembler, Label, Reg } from "./assembler.ts";
 import { enter, leave, loadAddresses, type Abi } from "./calling.ts";

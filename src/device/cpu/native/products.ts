@@ -103,7 +103,7 @@ function rowPanels(x: Assembler, set: VectorSet, w: number): void {
   x.place(one);
   x.compare(count, { value: 0 });
   x.jumpIf("equal", done);
-  micro(x, { set, h: MR, w });
+  micro(x, { set, h: MR, w, ask: true }); // often the only one
   x.place(done);
 }
 
