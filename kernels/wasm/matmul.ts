@@ -44,7 +44,7 @@ function blockPanels(args: usize): i32 {
 @inline function sharedABytes(args: usize): usize { return mOf(args) <= SMALL_M ? align64(<usize>mOf(args) * <usize>kOf(args) << 2) : 0; }
 // K chunks of A packed by one item
 // @ts-ignore: decorator
-@inline function aChunks(M: i32): i32 { return max(1, 65536 / (M * KC)); }
+@inline function aChunks(M: i32): i32 { return max(1, 65536 / (max(1, M) * KC)); }
 // @ts-ignore: decorator
 @inline function chunks(K: i32): i32 { return (K + KC - 1) / KC; }
 function aItems(M: i32, K: i32): i32 { return M <= SMALL_M ? (chunks(K) + aChunks(M) - 1) / aChunks(M) : 0; }

@@ -81,7 +81,7 @@ export interface ByRow {
 export interface Replay {
   /** Holds next to nothing while it does not run. */
   readonly light: boolean;
-  /** `rows`: nobody asks for more than the first ones of what goes by row. */
+  /** `rows`: nobody asks for more than the first ones of what goes by row; what becomes of the others is not said. @throws DeviceError unless it is a whole number. */
   run(rows?: number): void;
   /** Frees what was reserved; whoever captured calls it once. */
   dispose(): void;

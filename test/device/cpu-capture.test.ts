@@ -113,6 +113,21 @@ describe("captured calls of the CPU", () => {
     }, options);
   });
 
+  it("that go by row do nothing for no rows, and refuse what is no number of rows", async () => {
+    await withDevice(async (device) => {
+      const { x, bias, y, work } = program(device);
+      const replay = device.capture!(work, { rows: 5, storages: [x, bias, y] });
+      const whole = await device.read(y);
+      replay.run(0);
+      for (const rows of [-1, 2.5, NaN])
+        expect(() => {
+          replay.run(rows);
+        }).toThrow(`replay: wrong number of rows; expected a whole number, 0 or more, got ${String(rows)}`);
+      replay.run(5);
+      expect(await device.read(y)).toEqual(whole);
+    });
+  });
+
   it("that go by row are held once for every thread that can do them alone: at least 4 rows each", async () => {
     const held = async (threads: number, rows: number): Promise<number> => {
       const device = await makeDevice({ threads });

@@ -225,6 +225,9 @@ class CpuDevice implements DryDevice {
     const again = (rows = byRow?.rows ?? 0): void => {
       this.#checkAlive("replay");
       if (disposed) throw new DeviceError({ where: "replay", what: "it has been disposed of" });
+      if (!Number.isInteger(rows) || rows < 0)
+        throw new DeviceError({ where: "replay", what: "wrong number of rows", expected: "a whole number, 0 or more", got: String(rows) });
+      if (rows === 0 && byRow !== undefined) return;
       if (captured === null) fn();
       else if (!captured.run(kernels, rows)) {
         captured.free();
