@@ -62,18 +62,24 @@ function loraReal(world: CpuWorld): Bench {
   const shape = modelShape("0.5B", sizesOf(world), maxPositions);
   const tokens = 256;
   const P = productWeights(shape.config);
+  const [rank, alpha] = [16, 32];
+  const numbers = { model: torchShape(shape), tokens, rank, alpha };
   return {
     name: `lora/${shape.name}`,
     unit: "tokens/s",
     amount: tokens,
     rounds: 2,
     work: { flops: 4 * P * tokens, flopsFormula: `4 P T, P = ${P} frozen weights in products: forward, and the gradient of what goes in` },
-    note: `1 x ${tokens} tokens, rank 16 on all linear layers, bf16 base, activations recomputed (which is not counted), AdamW`,
+    note: `1 x ${tokens} tokens, rank ${rank} on all linear layers, bf16 base, activations recomputed (which is not counted), AdamW`,
+    peers: world.peers(
+      world.torchModel("lora", "", { ...numbers, dtype: "bf16" }),
+      world.torchModel("lora", "", { ...numbers, dtype: "f32" }),
+    ),
     async open() {
       const device = await createDevice();
       const decoder = randomDecoder(shape.config, device, { dtype: "bf16", maxPositions });
       const adapter = "bench";
-      const optimizer = new AdamW(decayGroups(decoder.addAdapter(adapter, { rank: 16, alpha: 32, seed: 1 }), 0));
+      const optimizer = new AdamW(decayGroups(decoder.addAdapter(adapter, { rank, alpha, seed: 1 }), 0));
       const example: Example = { ids: someIds(tokens, shape.config.vocabulary, 1), weights: new Array<number>(tokens).fill(1) };
       return {
         description: device.description,

@@ -395,6 +395,43 @@ def train(n, variant):
     return {"run": repeated(call), "what": f"{'bf16 autocast over f32 masters, fused AdamW' if CUDA else 'f32, AdamW'}{', checkpointed' if recompute else ''}"}
 
 
+class Lora(nn.Module):
+    """A frozen linear layer and what is added to it, in f32 as PEFT keeps it: y += scale (x a^T) b^T."""
+
+    def __init__(self, base, rank, scale):
+        super().__init__()
+        self.base, self.scale = base, scale
+        self.a = nn.Parameter(torch.randn(rank, base.in_features, device=DEVICE) * base.in_features**-0.5)
+        self.b = nn.Parameter(torch.zeros(base.out_features, rank, device=DEVICE))
+
+    def forward(self, x):
+        y = self.base(x)
+        return y + ((x.float() @ self.a.t()) @ self.b.t() * self.scale).to(y.dtype)
+
+
+def lora(n, variant):
+    m, T, rank = n["model"], n["tokens"], n["rank"]
+    dtype = torch.bfloat16 if n["dtype"] == "bf16" else torch.float32
+    model = build(m, dtype).requires_grad_(False)
+    for block in model.blocks:
+        for name in ("q", "k", "v", "o", "gate", "up", "down"):
+            setattr(block, name, Lora(getattr(block, name), rank, n["alpha"] / rank))
+    adapter = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(adapter, lr=1e-4, weight_decay=0)
+    ids = torch.randint(0, m["V"], (1, T), device=DEVICE)
+    plain = lambda i: lambda q, k, v: attend(q, k, v, True)
+
+    def call():
+        optimizer.zero_grad(set_to_none=False)
+        hidden = model.hidden(ids, slice(0, T), plain, True)[:, :-1]
+        loss = F.cross_entropy(model.logits(hidden).reshape(-1, m["V"]).float(), ids[:, 1:].reshape(-1))
+        loss.backward()
+        nn.utils.clip_grad_norm_(adapter, 1.0)
+        optimizer.step()
+
+    return {"run": repeated(call), "most": 1, "what": "adapter in f32, AdamW, checkpointed", "dtype": dtype}
+
+
 def best_threads(run):
     """The fastest of 1, 2, 4 ... threads, each by the better of two runs; None on CUDA."""
     if CUDA:
@@ -409,7 +446,7 @@ def best_threads(run):
     return min(taken, key=taken.get)
 
 
-kinds = {f.__name__: f for f in (gemm, copy, attention, attention_decode, decode, generate, prefill, train)}
+kinds = {f.__name__: f for f in (gemm, copy, attention, attention_decode, decode, generate, prefill, train, lora)}
 prepared = {}
 
 

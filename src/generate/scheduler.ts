@@ -12,6 +12,7 @@ import type { Device, Dtype } from "../device/device.ts";
 import type { Decoder } from "../nn/decoder.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import { ConfigError, RequestError } from "../util/errors.ts";
+import { nextTask } from "../util/next-task.ts";
 import type { Harvest } from "./harvest.ts";
 import { ModelPool } from "./model-pool.ts";
 import type { Lane } from "./pool-settings.ts";
@@ -251,21 +252,4 @@ export class BatchGenerator implements Generator {
     const all = pools.flatMap((pool) => [...pool.lanes.values()].map((lane) => ({ pool, lane })));
     return all.filter(({ lane }) => lane.waiting.length > 0 || lane.rows.wantsSteps).sort((a, b) => rank(b) - rank(a));
   }
-}
-
-/** Lets timers, input and those who wait for results have their turn. */
-function nextTask(): Promise<void> {
-  if (typeof setImmediate === "function")
-    return new Promise((resolve) => {
-      setImmediate(resolve);
-    });
-  return new Promise((resolve) => {
-    // A browser's timers may wait 4 ms; a message does not.
-    const { port1, port2 } = new MessageChannel();
-    (port1 as { onmessage?: () => void }).onmessage = (): void => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
 }
