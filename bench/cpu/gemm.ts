@@ -1,6 +1,6 @@
 /** Matrix products on the CPU, one square and those of the 8.7 M-parameter model's steps; and the memory's rate. Peer: OpenBLAS. */
 import { createDevice, empty, keep, Parameter, type Device, type Tensor } from "zerosearch";
-import type { Bench, Peer } from "../bench.js";
+import type { Bench, Peer, Prepared } from "../bench.js";
 import type { Product } from "../gpu/gemm.js";
 import { RandomRows } from "../gpu/weights.js";
 import { timed } from "../gpu/world.js";
@@ -75,19 +75,7 @@ export function copyBench(): Bench {
     amount: (2 * bytes) / 1e9,
     yardstick: "copy",
     note: `the kernel "copy", f32 to f32, ${copyMiB} MiB; read and written`,
-    async open() {
-      const device = await createDevice();
-      const [x, y] = copyOperands(device, bytes);
-      const rows = x.rows;
-      return {
-        description: device.description,
-        run: (count) =>
-          timed(device, count, () => {
-            device.run("copy", { fromRow: 0, toRow: 0, rows }, [x.storage], [y.storage]);
-          }),
-        close: () => device.destroy(),
-      };
-    },
+    open: () => openCopy(bytes, 1),
   };
 }
 
@@ -96,19 +84,22 @@ export function copyPeer(bytes: number): Peer {
   const passes = 2;
   return {
     name: "copy",
-    async open() {
-      const device = await createDevice();
-      const [x, y] = copyOperands(device, bytes / (2 * passes));
-      const rows = x.rows;
-      return {
-        description: "a copy of as many bytes, read and written",
-        run: (count) =>
-          timed(device, passes * count, () => {
-            device.run("copy", { fromRow: 0, toRow: 0, rows }, [x.storage], [y.storage]);
-          }),
-        close: () => device.destroy(),
-      };
-    },
+    open: async () => ({ ...(await openCopy(bytes / (2 * passes), passes)), description: "a copy of as many bytes, read and written" }),
+  };
+}
+
+/** One repetition copies `bytes` so many times. */
+async function openCopy(bytes: number, passes: number): Promise<Prepared> {
+  const device = await createDevice();
+  const [x, y] = copyOperands(device, bytes);
+  const rows = x.rows;
+  return {
+    description: device.description,
+    run: (count) =>
+      timed(device, passes * count, () => {
+        device.run("copy", { fromRow: 0, toRow: 0, rows }, [x.storage], [y.storage]);
+      }),
+    close: () => device.destroy(),
   };
 }
 

@@ -10,6 +10,7 @@ import type { LossScaler, LossScalerState } from "../optim/loss-scaler.ts";
 import { BatchStream, fineTuneStep, type Example } from "../sft/fine-tune.ts";
 import { abortReason } from "../util/abort.ts";
 import { ZeroSearchError } from "../util/errors.ts";
+import { nextTask } from "../util/next-task.ts";
 
 /** One update, the `step`-th. */
 export interface TuningRow {
@@ -109,7 +110,7 @@ export async function tune(options: TuningOptions): Promise<{ readonly loss: num
   };
   for (; tokens < options.tokens; updates++) {
     // A device that computes at once never lets Node look at its signals.
-    if (updates >= resumeAt) await new Promise((resolve) => setImmediate(resolve));
+    if (updates >= resumeAt) await nextTask();
     if (signal?.aborted === true && updates >= resumeAt) {
       await save(updates);
       throw abortReason(signal);

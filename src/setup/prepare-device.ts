@@ -14,6 +14,7 @@ import { KvCache } from "../nn/kv-cache.ts";
 import type { Trajectory } from "../rl/trajectory.ts";
 import { tokenLogProbs, update } from "../rl/update.ts";
 import { DeviceError } from "../util/errors.ts";
+import { nextTask } from "../util/next-task.ts";
 import { Closing } from "./closing.ts";
 import { decodeRows } from "./open-agents.ts";
 import { openLearner } from "./open-learner.ts";
@@ -192,10 +193,7 @@ export async function decodeUntil(sequences: readonly Sequence[], request: Gener
     sequence.generate(request).catch((error: unknown) => {
       if (waiting) failure ??= error as Error;
     });
-  while (failure === null && first !== undefined && first.ids.length < tokens)
-    await new Promise((resolve) => {
-      setImmediate(resolve);
-    });
+  while (failure === null && first !== undefined && first.ids.length < tokens) await nextTask();
   waiting = false;
   if (failure !== null) throw failure as Error;
 }

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { createDryCpuDevice } from "../../src/device/cpu/cpu-device.ts";
+import { CapturedCalls, Recording } from "../../src/device/cpu/capture.ts";
+import { CpuMemory } from "../../src/device/cpu/memory.ts";
 import type { Device, HostArray, Storage } from "../../src/device/device.ts";
 import { makeDevice, withDevice } from "../helpers/device.ts";
 
@@ -111,6 +113,30 @@ describe("captured calls of the CPU", () => {
       }
       replay.dispose();
     }, options);
+  });
+
+  // 193 rows are 64, 65 and 64 for three threads.
+  it("that go by row are run together each time that one share would want more scratch than was captured", () => {
+    const memory = new CpuMemory({ threads: 3, maxShardBytes: 2 ** 30, maxMemoryBytes: 2 ** 28, poison: false });
+    const shape = { rows: 260, cols: 4, dtype: "f32", usage: "activation", label: "x" } as const;
+    const [x, y] = [memory.allocate(shape), memory.allocate(shape)];
+    const recording = new Recording();
+    const dims = [260, 4, 4, 0, 0, 0];
+    const call = { id: 5, kernel: "matmul", dims, storages: [x, x, null, y], outputs: [y], operand: undefined, kept: false } as const;
+    recording.called({ ...call, scratchBytes: 64 });
+    const calls = CapturedCalls.of(memory, recording, { rows: 260, storages: [x, y] }, 3);
+    const ran: string[] = [];
+    const kernels = {
+      run: () => void ran.push("together"),
+      runApart: () => void ran.push("apart"),
+      // as many bytes as a share has rows; none for all of them
+      scratchBytes: (_: number, args: number) => {
+        const rows = new Float64Array(memory.memory.buffer, args, 1)[0]!;
+        return rows > 100 ? 0 : rows;
+      },
+    };
+    for (const rows of [193, 193, 192, 193]) calls?.run(kernels, rows);
+    expect(ran).toEqual(["together", "together", "apart", "together"]);
   });
 
   it("that go by row do nothing for no rows, and refuse what is no number of rows", async () => {

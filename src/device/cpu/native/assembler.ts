@@ -190,6 +190,19 @@ export class Assembler {
     this.#bytes.push(0x0f, 0x18);
     this.#operand(1, at, 1);
   }
+  /** `body` for the value that `r` has, and nothing where it has none of these. `body` may use `r`. */
+  select(r: Reg, values: readonly number[], body: (value: number) => void): void {
+    const end = new Label();
+    for (const value of values) {
+      const other = new Label();
+      this.compare(r, { value });
+      this.jumpIf("notEqual", other);
+      body(value);
+      this.jump(end);
+      this.place(other);
+    }
+    this.place(end);
+  }
   cpuid(): void {
     this.#bytes.push(0x0f, 0xa2);
   }

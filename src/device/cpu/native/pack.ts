@@ -6,7 +6,7 @@
  * Columns    A matrix whose rows hold the lanes of many panels, floats. A row is often a page further, where the processor looks for no
  *            row by itself, so the code asks for those that come.
  */
-import { Assembler, Label, Reg } from "./assembler.ts";
+import { Assembler, Label, Reg, type Memory } from "./assembler.ts";
 import { enter, leave, loadAddresses, type Abi } from "./calling.ts";
 
 /** The call block. `kc`, a multiple of 4, elements of every row; `panels` panels, `panelBytes` apart, of 8 rows each, `pitch` bytes apart. */
@@ -30,7 +30,6 @@ const memory = Reg.rdi,
 
 export function packCode(abi: Abi): Uint8Array {
   const x = new Assembler();
-  const end = new Label();
   enter(x, abi);
   loadAddresses(x, memory, [
     [dstPanel, { base: args, at: block.dst }],
@@ -42,15 +41,7 @@ export function packCode(abi: Abi): Uint8Array {
   x.shiftLeft(pitch8, 3);
   x.load32(panels, { base: args, at: block.panels });
   x.load32(left, { base: args, at: block.dtype });
-  for (const dtype of [F32, F16, BF16]) {
-    const not = new Label();
-    x.compare(left, { value: dtype });
-    x.jumpIf("notEqual", not);
-    pack(x, dtype);
-    x.jump(end);
-    x.place(not);
-  }
-  x.place(end);
+  x.select(left, [F32, F16, BF16], (dtype) => pack(x, dtype));
   leave(x, abi);
   return x.code();
 }
@@ -70,9 +61,7 @@ function pack(x: Assembler, dtype: number): void {
   x.place(four);
   // four elements of rows i and i + 4 side by side
   for (let i = 0; i < 4; i++) {
-    const [from, too] = [low, high].map((base) =>
-      i === 0 ? { base } : i === 3 ? { base, index: pitch3 } : { base, index: pitch, scale: i as 1 | 2 },
-    ) as [{ base: Reg }, { base: Reg }];
+    const [from, too] = [rowFrom(low, i), rowFrom(high, i)];
     if (dtype === F32) {
       x.load(128, i, from);
       x.insertUpper(i, i, too);
@@ -112,6 +101,11 @@ function pack(x: Assembler, dtype: number): void {
   x.place(done);
 }
 
+/** Row i, of 4. */
+function rowFrom(base: Reg, i: number): Memory {
+  return i === 0 ? { base } : i === 3 ? { base, index: pitch3 } : { base, index: pitch, scale: i as 1 | 2 };
+}
+
 /** Panels of `lanes` floats, 5 or 8, `panelBytes` apart: `kc` rows of all of them, rows of the source `pitch` bytes apart. */
 const columns = { dst: 0, src: 4, pitch: 8, kc: 12, lanes: 16, panels: 20, panelBytes: 24 };
 /** Rows that are asked for before they are read. */
@@ -120,7 +114,6 @@ const AHEAD = 16;
 export function packColumnsCode(abi: Abi): Uint8Array {
   const [ahead, dstRow, srcRow, panelBytes] = [Reg.r8, Reg.r11, Reg.r12, Reg.r13];
   const x = new Assembler();
-  const end = new Label();
   enter(x, abi);
   loadAddresses(x, memory, [
     [dstRow, { base: args, at: columns.dst }],
@@ -131,13 +124,10 @@ export function packColumnsCode(abi: Abi): Uint8Array {
   x.shiftLeft(ahead, Math.log2(AHEAD));
   x.load32(panelBytes, { base: args, at: columns.panelBytes });
   x.load32(left, { base: args, at: columns.kc });
-  for (const lanes of [5, 8]) {
-    const not = new Label(),
-      row = new Label(),
+  x.load32(panels, { base: args, at: columns.lanes });
+  x.select(panels, [5, 8], (lanes) => {
+    const row = new Label(),
       panel = new Label();
-    x.load32(panels, { base: args, at: columns.lanes });
-    x.compare(panels, { value: lanes });
-    x.jumpIf("notEqual", not);
     x.place(row);
     x.move(low, srcRow);
     x.move(dst, dstRow);
@@ -157,10 +147,7 @@ export function packColumnsCode(abi: Abi): Uint8Array {
     x.add(dstRow, { value: 4 * lanes });
     x.sub(left, { value: 1 });
     x.jumpIf("notEqual", row);
-    x.jump(end);
-    x.place(not);
-  }
-  x.place(end);
+  });
   leave(x, abi);
   return x.code();
 }

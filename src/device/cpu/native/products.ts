@@ -109,17 +109,8 @@ function rowPanels(x: Assembler, set: VectorSet, w: number): void {
 
 /** `body` for as many rows as are left after row panels of 5, if any. */
 function onRest(x: Assembler, body: (rows: number) => void): void {
-  const done = new Label();
   x.load32(count, { base: args, at: block.rest });
-  for (let h = 1; h < MR; h++) {
-    const other = new Label();
-    x.compare(count, { value: h });
-    x.jumpIf("notEqual", other);
-    body(h);
-    x.jump(done);
-    x.place(other);
-  }
-  x.place(done);
+  x.select(count, [1, 2, 3, 4], body);
 }
 
 /** All panels, as many at a time as `list` says, then to `end`. `body` leaves a and c as it likes. */

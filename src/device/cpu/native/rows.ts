@@ -45,7 +45,6 @@ const mask = 15;
 
 export function rowCode(abi: Abi): Uint8Array {
   const x = new Assembler();
-  const end = new Label();
   enter(x, abi);
   loadAddresses(x, Reg.rdi, [
     [a, { base: args, at: block.a }],
@@ -60,15 +59,9 @@ export function rowCode(abi: Abi): Uint8Array {
   x.store32({ base: args, at: kept.mask }, left);
   x.broadcast(256, mask, { base: args, at: kept.mask });
   x.load32(left, { base: args, at: block.rows });
-  for (const [i, list] of widths.entries()) {
-    const not = new Label();
-    x.compare(left, { value: i + 1 });
-    x.jumpIf("notEqual", not);
-    for (const together of list) panelsOf(x, i + 1, together);
-    x.jump(end);
-    x.place(not);
-  }
-  x.place(end);
+  x.select(left, [1, 2, 3, 4], (rows) => {
+    for (const together of widths[rows - 1] ?? []) panelsOf(x, rows, together);
+  });
   leave(x, abi);
   return x.code();
 }
