@@ -68,6 +68,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   const { vocabulary } = policy.decoder.config;
   const watching = { signal: run.signal, onFinished: options.onRollout, vocabulary };
   const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, watching);
+  await run.generator.rest(); // the update needs the memory
 
   // Reward, and the advantage of each trajectory over its group.
   const rewards = await payAll(reward, trajectories, run.context.rules);

@@ -144,6 +144,14 @@ export class BatchGenerator implements Generator {
     return new Map([...this.#pools].map(([name, pool]) => [name, pool.takeCounts()]));
   }
 
+  /**
+   * Resolves when no request is left and nothing is under way; what only speeds up a next batch has been given back then. Before other work
+   * takes much memory: else it depends on the device's speed what is still held.
+   */
+  async rest(): Promise<void> {
+    await this.#loop;
+  }
+
   /** Ends all requests, closes all sequences and frees the caches. A second call does nothing. */
   async dispose(): Promise<void> {
     this.#disposed = true;

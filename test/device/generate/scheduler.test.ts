@@ -438,6 +438,30 @@ describe("BatchGenerator: blocks and counts", () => {
     expect(() => generator.open({ ...open, prompt: [1] })).toThrow(/disposed/);
   });
 
+  test("it rests when nothing is under way, even where a request was given up: then it holds what it held before it captured steps", async () => {
+    const generator = new BatchGenerator({ device, models: { tiny: { decoder } }, readInterval: 4 });
+    await generator.rest();
+    // one step at a time: nothing is captured, and the tensors of four rows are there
+    await Promise.all([1, 2, 3].map((i) => generator.open({ ...open, prompt: idsOf(i, 20) }).generate({ ...request, maxNewTokens: 1 })));
+    await generator.rest();
+    const before = device.memory().inUse;
+    const sequences = [1, 2, 3].map((i) => generator.open({ ...open, prompt: idsOf(i, 20) }));
+    const ends = sequences.map((sequence) =>
+      sequence.generate({ ...request, maxNewTokens: 100 }).then(
+        () => "done",
+        () => "given up",
+      ),
+    );
+    while (sequences[0]!.ids.length < 50) await new Promise((resolve) => setImmediate(resolve));
+    sequences[0]!.close();
+    await generator.rest();
+    const soon = new Promise<string>((resolve) => setImmediate(resolve, "under way"));
+    expect(await Promise.all(ends.map((end) => Promise.race([end, soon])))).toEqual(["given up", "done", "done"]);
+    for (const sequence of sequences) sequence.close();
+    if (device.kind !== "cpu") expect(device.memory().inUse).toBe(before);
+    await generator.dispose();
+  });
+
   test("disposing rejects what is under way", async () => {
     const generator = new BatchGenerator({ device, models: { tiny: { decoder } } });
     const sequence = generator.open({ ...open, prompt: idsOf(1, 20) });
