@@ -1,6 +1,6 @@
 // policy_loss, entropy stage: dEntropy[n] = -scale w entropyCoef, and the sums of entropy and of w entropy over tokens of weight w != 0
 //
-// Shapes    entropy, weight, d_entropy [1, N]   sums: slots 5 and 8 of policy_loss's
+// Shapes    entropy, weight, d_entropy [1, N]   sums: slots 5 and 9 of policy_loss's
 // Dispatch  one workgroup per chunk of CHUNK tokens, 4 an invocation
 // Numerics  sums in pairs of f32 (value, rest)
 // Limits    a token of weight 0 gets a gradient of 0 and adds to no sum, whatever its entropy
@@ -13,7 +13,7 @@ struct Params { tokens: u32, zero: u32, slope: f32 } // slope = -scale entropyCo
 @group(0) @binding(4) var<uniform> p: Params;
 
 const CHUNK: u32 = 256u;
-const SLOTS: u32 = 9u;
+const SLOTS: u32 = 10u;
 var<workgroup> parts: array<vec2<f32>, 128>;
 
 // x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
@@ -47,5 +47,5 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   if (t >= 2u) { return; }
   var sum = parts[t * 64u];
   for (var k = 1u; k < 64u; k++) { sum = add_pairs(sum, parts[t * 64u + k]); }
-  sums[chunk * SLOTS + select(5u, 8u, t == 1u)] = sum;
+  sums[chunk * SLOTS + select(5u, 9u, t == 1u)] = sum;
 }

@@ -1,8 +1,8 @@
 // policy_loss, last stage: stats += the sums of all chunks
 //
-// Shapes    sums: SLOTS pairs (value, rest) per chunk, as policy_loss and policy_loss_entropy write them   stats [1, 8]
+// Shapes    sums: SLOTS pairs (value, rest) per chunk, as policy_loss and policy_loss_entropy write them   stats [1, 9]
 // Stats     += 0 scale (w loss - entropyCoef w entropy)   1 clipped below   2 clipped above   3 old - logProb (k1)   4 k3 to the reference
-//           5 entropy   7 tokens; 6 is the running maximum of |logProb - old|
+//           5 entropy   7 tokens   8 held by dualClip; 6 is the running maximum of |logProb - old|
 // Dispatch  one workgroup; invocation (strip, slot) takes every STRIPS-th chunk, in order
 // Numerics  pairs, rounded once with the old value. The order depends on N only
 struct Params { chunks: u32, zero: u32, scale: f32, entropy_coef: f32 }
@@ -11,10 +11,10 @@ struct Params { chunks: u32, zero: u32, scale: f32, entropy_coef: f32 }
 @group(0) @binding(1) var<storage, read_write> stats: array<f32>;
 @group(0) @binding(2) var<uniform> p: Params;
 
-const SLOTS: u32 = 9u;
-const STRIPS: u32 = 28u;
+const SLOTS: u32 = 10u;
+const STRIPS: u32 = 25u;
 const LARGEST: u32 = 6u;
-var<workgroup> parts: array<vec2<f32>, 252>; // STRIPS x SLOTS
+var<workgroup> parts: array<vec2<f32>, 250>; // STRIPS x SLOTS
 
 // x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
 fn sealed(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | p.zero); }
@@ -52,7 +52,7 @@ fn main(@builtin(local_invocation_index) t: u32) {
     parts[t] = sum;
   }
   workgroupBarrier();
-  if (t >= 8u) { return; }
+  if (t >= 9u) { return; }
   let old = stats[t];
   var sum = total(t);
   if (t == LARGEST) {
@@ -61,6 +61,6 @@ fn main(@builtin(local_invocation_index) t: u32) {
     stats[t] = bitcast<f32>(max(bitcast<u32>(sum.x), select(bits & 0x7fffffffu, 0u, (bits >> 31u) == 1u && !nan)));
     return;
   }
-  if (t == 0u) { sum = vec2<f32>(p.scale * (value_of(sum) - p.entropy_coef * value_of(total(8u))), 0.0); }
+  if (t == 0u) { sum = vec2<f32>(p.scale * (value_of(sum) - p.entropy_coef * value_of(total(9u))), 0.0); }
   stats[t] = value_of(add_pairs(vec2<f32>(old, 0.0), sum));
 }

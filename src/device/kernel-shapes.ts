@@ -68,7 +68,7 @@ const table: Readonly<Record<Exclude<KernelName, "matmul">, ShapeRow>> = {
   scatter_rows: { shapes: ["N C", "1 N", "_ C"] },
   log_prob: { shapes: ["N C", "V C", "1 N", "1 N", "1 N", "1 N"] },
   log_prob_backward: { shapes: ["N C", "V C", "1 N", "1 N", "1 N", "1 N", "1 N", "N C", "V C"] },
-  policy_loss: { shapes: [...repeat("1 N", 8), "1 8"] },
+  policy_loss: { shapes: [...repeat("1 N", 8), "1 9"] },
   weighted_nll: { shapes: [...repeat("1 N", 3), "1 2"] },
   sum_squares: { shapes: ["_ _", "1 S"], check: rule((n) => n["slot"]! < n["S"]!, "a slot that acc has") },
   clip_scale: { shapes: ["1 S", "1 2"], check: rule((n) => n["count"]! <= n["S"]!, "as many sums as acc has") },

@@ -88,13 +88,14 @@ export const kernels = {
     outputs: ["dhidden =", "dweight? +="],
   },
   /**
-   * Clipped policy loss (PPO), k3 KL to a reference and entropy bonus over N policy tokens; a token of weight 0 has no say,
-   * whatever its other values (NaN included). stats (1 x 8, +=): sums over tokens of other weights of loss, clip-low hits, clip-high hits,
-   * k1 old-to-new, k3 to reference, entropy, |logProb - oldLogProb| maximum (max, not sum), token count.
-   * loss = scale * sum_n weight * (-min(ratio A, clip(ratio) A) + klCoef k3 - entropyCoef H). Gradients are those of the loss.
+   * Policy loss, KL to a reference and entropy bonus over N policy tokens; a token of weight 0 has no say, whatever its other values (NaN
+   * included). stats (1 x 9, +=): sums over tokens of other weights of loss, clip-low hits, clip-high hits, k1 old-to-new, k3 to reference,
+   * entropy, |logProb - oldLogProb| maximum (max, not sum), token count, dual-clip hits.
+   * loss = scale * sum_n weight * (policy + klCoef KL - entropyCoef H), policy by form: 0 -min(ratio A, clip(ratio) A), where A < 0 at most
+   * -dualClip A if dualClip > 0; 1 -sg(clip(ratio)) A logProb; 2 -A logProb; KL by kl: k1, k2, k3. Gradients are those of the loss.
    */
   policy_loss: {
-    dims: ["clipLow", "clipHigh", "klCoef", "entropyCoef", "scale"],
+    dims: ["clipLow", "clipHigh", "klCoef", "entropyCoef", "scale", "dualClip", "form", "kl"],
     inputs: ["logProb", "oldLogProb", "referenceLogProb?", "entropy", "advantage", "weight"],
     outputs: ["dLogProb =", "dEntropy =", "stats +="],
   },

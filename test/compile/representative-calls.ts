@@ -183,9 +183,9 @@ function others(device: Device): void {
     const outputs = [make(N, C), codes(), codes(), make(N, 2 * Math.ceil(C / 256))];
     device.run("adamw_8bit", random, [x, make(1, 2), make(3, 256)], outputs);
     const vector = (): Storage => make(1, N);
-    const policy = { clipLow: 0.2, clipHigh: 0.2, klCoef: 0.1, entropyCoef: 0.1, scale: 1 };
+    const policy = { clipLow: 0.2, clipHigh: 0.2, klCoef: 0.1, entropyCoef: 0.1, scale: 1, dualClip: 0, form: 0, kl: 3 };
     for (const reference of [null, vector()])
-      device.run("policy_loss", policy, [vector(), vector(), reference, vector(), vector(), vector()], [vector(), vector(), make(1, 8)]);
+      device.run("policy_loss", policy, [vector(), vector(), reference, vector(), vector(), vector()], [vector(), vector(), make(1, 9)]);
     device.run("weighted_nll", { scale: 1 }, [vector(), vector()], [vector(), make(1, 2)]);
     const words = (): Storage => make(1, N, "u32");
     device.run("sample", {}, [make(N, C), make(N, 4), make(N, 5, "u32"), words()], [words(), vector()]);

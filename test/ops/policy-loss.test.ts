@@ -77,7 +77,7 @@ describe.each(deviceVariants)("policyLoss on $name", ({ options }) => {
       mask: n % 4 === 0 ? 0 : 1,
     }));
     const whole = await run(device, rows, { ...clip, scale: 1 / 6, entropyCoef: 0.01 });
-    const stats = fromHost(device, new Float32Array(8), [1, 8]);
+    const stats = fromHost(device, new Float32Array(9), [1, 9]);
     const parts: number[] = [];
     for (const part of [rows.slice(0, 4), rows.slice(4)]) {
       const vector = (pick: (row: Row) => number) => fromHost(device, part.map(pick), [part.length]);

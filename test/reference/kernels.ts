@@ -188,13 +188,24 @@ export const referenceKernels: Record<KernelName, ReferenceKernel> = {
       const ratio = Math.exp(logRatio);
       const held = Math.min(1 + high, Math.max(1 - low, ratio));
       const clipped = held * A < ratio * A;
+      const form = dim(dims, "form"),
+        dual = dim(dims, "dualClip");
+      const factor = form === 1 ? held : 1;
+      const bounded = form === 0 && dual > 0 && A < 0 && -Math.min(ratio * A, held * A) > -dual * A;
+      const policy = form !== 0 ? -factor * A * value : bounded ? -dual * A : -Math.min(ratio * A, held * A);
+      const slope = form !== 0 ? -factor * A : bounded || clipped ? 0 : -ratio * A;
       const toReference = reference === null || reference === undefined ? 0 : reference.values[n]! - value;
       const k3 = Math.exp(toReference) - 1 - toReference;
-      need(dLogProb).values[n] = scale * ((clipped ? 0 : -ratio * A) + klCoef * (1 - Math.exp(toReference)));
+      const kind = dim(dims, "kl");
+      const kl = kind === 1 ? -toReference : kind === 2 ? toReference ** 2 / 2 : k3;
+      const klSlope = kind === 1 ? (reference ? 1 : 0) : kind === 2 ? -toReference : 1 - Math.exp(toReference);
+      need(dLogProb).values[n] = scale * (slope + klCoef * klSlope);
       need(dEntropy).values[n] = -scale * entropyCoef;
-      s[0]! += scale * (-Math.min(ratio * A, held * A) + klCoef * k3 - entropyCoef * H);
-      s[1]! += clipped && ratio < 1 ? 1 : 0;
-      s[2]! += clipped && ratio > 1 ? 1 : 0;
+      s[0]! += scale * (policy + klCoef * kl - entropyCoef * H);
+      const [below, above] = form === 1 ? [ratio < 1 - low, ratio > 1 + high] : form === 0 ? [clipped && ratio < 1, clipped && ratio > 1] : [];
+      s[1]! += below === true ? 1 : 0;
+      s[2]! += above === true ? 1 : 0;
+      s[8]! += bounded ? 1 : 0;
       s[3]! += -logRatio;
       s[4]! += k3;
       s[5]! += H;

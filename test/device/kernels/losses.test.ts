@@ -13,8 +13,8 @@ import {
 } from "./harness.ts";
 
 useDevices();
-const plain = { clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0, scale: 1 };
-const outputs = (n: number): Values[] => [zeros(1, n), zeros(1, n), zeros(1, 8)];
+const plain = { clipLow: 0.2, clipHigh: 0.2, klCoef: 0, entropyCoef: 0, scale: 1, dualClip: 0, form: 0, kl: 3 };
+const outputs = (n: number): Values[] => [zeros(1, n), zeros(1, n), zeros(1, 9)];
 const ones = (n: number): Values => vector(new Array<number>(n).fill(1));
 
 describe("policy_loss", () => {
@@ -42,6 +42,42 @@ describe("policy_loss", () => {
       expect([stats![1], stats![2]]).toEqual([loss === 0.8 ? 1 : 0, loss === -1.2 ? 1 : 0]);
     }
   });
+  it("with a dual clip of 3 holds (A -1, ratio 5) at 3 and passes no gradient, and leaves all else", async () => {
+    for (const [A, ratio, loss, slope, hits] of [
+      [-1, 5, 3, 0, 1],
+      [-1, 1.5, 1.5, 1.5, 0],
+      [-1, 0.5, 0.8, 0, 0],
+      [1, 5, -1.2, 0, 0],
+    ] as const) {
+      const inputs = [vector([Math.log(ratio) - 1]), vector([-1]), null, vector([0]), vector([A]), ones(1)];
+      const [dLogProb, , stats] = await check("policy_loss", { ...plain, dualClip: 3 }, inputs, outputs(1), { tolerance: 1e-6 });
+      expectClose([stats![0]!, dLogProb![0]!], [loss, slope], 1e-6, `A ${A}, ratio ${ratio}`);
+      expect(stats![8]).toBe(hits);
+    }
+  });
+  it("as cispo weighs log-probabilities with the ratio held between its bounds, as reinforce with nothing", async () => {
+    const lp = Math.log(5) - 1;
+    const at = async (form: number, A: number): Promise<number[]> => {
+      const inputs = [vector([lp]), vector([-1]), null, vector([0]), vector([A]), ones(1)];
+      const [dLogProb, , stats] = await check("policy_loss", { ...plain, form }, inputs, outputs(1), { tolerance: 1e-6 });
+      return [stats![0]!, dLogProb![0]!, stats![1]!, stats![2]!];
+    };
+    expectClose(await at(1, 1), [-1.2 * lp, -1.2, 0, 1], 1e-6, "cispo");
+    expectClose(await at(1, -1), [1.2 * lp, 1.2, 0, 1], 1e-6, "cispo, negative");
+    expectClose(await at(2, 1), [-lp, -1, 0, 0], 1e-6, "reinforce");
+  });
+  it("estimates KL as k1, k2 or k3: .40546511, .08220098, .07213177 at policy .3, reference .2", async () => {
+    for (const [kl, value, slope] of [
+      [1, 0.40546511, 1],
+      [2, 0.08220098, 0.40546511],
+      [3, 0.07213177, 1 / 3],
+    ] as const) {
+      const lp = Math.log(0.3);
+      const inputs = [vector([lp]), vector([lp]), vector([Math.log(0.2)]), vector([0]), vector([0]), ones(1)];
+      const [dLogProb, , stats] = await check("policy_loss", { ...plain, klCoef: 1, kl }, inputs, outputs(1), { tolerance: 1e-6 });
+      expectClose([stats![0]!, dLogProb![0]!, stats![4]!], [value, slope, 0.07213177], 1e-6, `k${kl}`);
+    }
+  });
   it("gives k3 0.07213177 and slope 1/3 at policy 0.3, reference 0.2", async () => {
     const lp = Math.log(0.3),
       [dLogProb, , stats] = await check(
@@ -54,7 +90,13 @@ describe("policy_loss", () => {
     expectClose([stats![4]!, stats![0]!, dLogProb![0]!], [0.07213177, 0.07213177, 1 / 3], 1e-6, "k3");
   });
   it("matches the reference for many tokens and adds to the stats it finds", async () => {
-    for (const n of [1, 7, 1023, 1025, 3000])
+    const kinds = [
+      { dualClip: 0, form: 0, kl: 3 },
+      { dualClip: 1.5, form: 0, kl: 2 },
+      { dualClip: 0, form: 1, kl: 1 },
+      { dualClip: 0, form: 2, kl: 3 },
+    ];
+    for (const [i, n] of [1, 7, 1023, 1025, 3000].entries())
       for (const withReference of [true, false]) {
         const next = random(n),
           mask = vector(Array.from({ length: n }, () => (next() > 0.3 ? 0 : 1)));
@@ -68,16 +110,16 @@ describe("policy_loss", () => {
         ];
         await check(
           "policy_loss",
-          { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.05, entropyCoef: 0.01, scale: 0.125 },
+          { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.05, entropyCoef: 0.01, scale: 0.125, ...kinds[i % 4]! },
           inputs,
-          [zeros(1, n), zeros(1, n), vector([1, 2, 3, 4, 5, 6, 0.5, 8])],
+          [zeros(1, n), zeros(1, n), vector([1, 2, 3, 4, 5, 6, 0.5, 8, 9])],
           { tolerance: 2e-6 },
         );
       }
   });
   it("has the gradients of its loss", async () => {
     const n = 40,
-      dims = { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.1, entropyCoef: 0.02, scale: 0.5 };
+      dims = { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.1, entropyCoef: 0.02, scale: 0.5, dualClip: 0, form: 0, kl: 3 };
     const lp = randomTensor(1, 1, n, "f32", -2, 0),
       rest = [randomTensor(2, 1, n, "f32", -2, 0), randomTensor(3, 1, n, "f32", -2, 0)],
       entropy = randomTensor(4, 1, n, "f32", 0, 2),

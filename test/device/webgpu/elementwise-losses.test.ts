@@ -16,8 +16,8 @@ import {
 
 useDevices();
 
-const dims = { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.1, entropyCoef: 0.01, scale: 0.5 };
-const outputs = (n: number): Values[] => [zeros(1, n), zeros(1, n), zeros(1, 8)];
+const dims = { clipLow: 0.2, clipHigh: 0.28, klCoef: 0.1, entropyCoef: 0.01, scale: 0.5, dualClip: 0, form: 0, kl: 3 };
+const outputs = (n: number): Values[] => [zeros(1, n), zeros(1, n), zeros(1, 9)];
 const names = ["logProb", "oldLogProb", "referenceLogProb", "entropy", "advantage"] as const;
 
 describe("policy_loss", () => {
@@ -74,7 +74,7 @@ describe("policy_loss", () => {
         "policy_loss",
         dims,
         [...inputs, vector([mask])],
-        [zeros(1, 1), zeros(1, 1), vector([0, 0, 0, 0, 0, 0, before, 0])],
+        [zeros(1, 1), zeros(1, 1), vector([0, 0, 0, 0, 0, 0, before, 0, 0])],
       );
       expect(stats![6]).toBe(after);
     }

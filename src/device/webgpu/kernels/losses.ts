@@ -5,22 +5,22 @@ import { zero } from "./elementwise.ts";
 
 /** Tokens of one workgroup, and sums it writes: CHUNK and SLOTS of the WGSL files. */
 const chunkTokens = 256;
-const policySlots = 9;
+const policySlots = 10;
 const pairBytes = 8;
 
 export const policyLoss: KernelHost = (context, { dims, inputs, outputs: [dLogProb, dEntropy, stats] }) => {
   const [logProb, oldLogProb, reference, entropy, advantage, weight] = inputs;
   const tokens = logProb!.cols;
   const chunks = Math.ceil(tokens / chunkTokens);
-  const { clipLow, clipHigh, klCoef, entropyCoef, scale } = dims as KernelDims<"policy_loss">;
+  const { clipLow, clipHigh, klCoef, entropyCoef, scale, dualClip, form, kl } = dims as KernelDims<"policy_loss">;
   const sums = context.scratch(Math.max(1, chunks) * policySlots * pairBytes);
   const grid = fold(chunks);
   context.dispatch({
     kernel: "policy_loss",
-    constants: { REFERENCE: reference !== null },
+    constants: { REFERENCE: reference !== null, FORM: form, KL: kl },
     buffers: [...[logProb, oldLogProb, reference ?? oldLogProb, advantage, weight, dLogProb].map((one) => one!.buffers[0]!), sums],
     uints: [tokens, zero],
-    floats: [1 - clipLow, 1 + clipHigh, klCoef, scale],
+    floats: [1 - clipLow, 1 + clipHigh, klCoef, scale, dualClip],
     grid,
   });
   context.dispatch({
