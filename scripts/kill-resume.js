@@ -82,7 +82,9 @@ export function compareRuns(folder, name, other) {
   const weights = readdirSync(inFolder(name, "checkpoints", "policy")).filter((file) => file.endsWith(".safetensors"));
   if (weights.length === 0) differ("policy/: it has no weights");
   for (const file of weights) compareFile(stepName(last), "policy", file);
-  compareFile(stepName(last), "optimizer.safetensors");
+  // With a critic there is more: its head, its own weights and their moments.
+  const more = readdirSync(inFolder(name, "checkpoints", stepName(last)), { recursive: true, encoding: "utf8" });
+  for (const file of more.filter((one) => /^(critic|optimizer).*\.safetensors$/.test(one))) compareFile(stepName(last), file);
   // A run without test questions has no evaluation.
   const text = (run, file) => (existsSync(inFolder(run, "runs", file)) ? readFileSync(inFolder(run, "runs", file), "utf8") : "");
   for (const file of ["metrics.jsonl", "rollouts.jsonl", "judged.jsonl"]) {

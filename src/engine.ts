@@ -22,6 +22,9 @@ export { gatherRows } from "./ops/gather-rows.ts";
 export { logProb, type LogProb } from "./ops/log-prob.ts";
 export { matmul, type MatmulOptions } from "./ops/matmul.ts";
 export { policyLoss, policyLossStats, type PolicyLossInputs, type PolicyLossOptions } from "./ops/policy-loss.ts";
+export type { KlEstimator, PolicyLossForm } from "./ops/policy-loss.ts";
+export { sequenceOldLogProb } from "./ops/sequence-ratio.ts";
+export { valueLoss, valueLossStats, type ValueLossInputs, type ValueLossOptions } from "./ops/value-loss.ts";
 
 // The decoder
 export { packBatch, type PackedBatch } from "./nn/batch.ts";
@@ -30,6 +33,7 @@ export { fromHuggingFace, parameterShapes } from "./nn/config.ts";
 export type { Architecture, DecoderConfig, ParameterShape, RopeScaling } from "./nn/config.ts";
 export { Decoder } from "./nn/decoder.ts";
 export type { AdapterOptions, AdapterShape, DecoderOptions, ForwardOptions, PagedBatch, PairShape } from "./nn/decoder.ts";
+export { ValueHead } from "./nn/value-head.ts";
 export { KvCache } from "./nn/kv-cache.ts";
 export type { PagedPlaces } from "./ops/kv-write.ts";
 

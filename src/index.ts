@@ -9,7 +9,7 @@ export { openTraining, trainStep } from "./train.ts";
 export type { OpenTrainingOptions, StepOptions, StepReport, Training } from "./train.ts";
 export type { OpenRunOptions } from "./run/open-run.ts";
 export type { Run, StepCosts, StepParts, StepResult, StepRun } from "./run/run.ts";
-export type { LearnerParts } from "./setup/open-learner.ts";
+export type { Critic, Learner, LearnerParts } from "./setup/open-learner.ts";
 export type { Journal, JournalOptions, Recorded, RunHistory, Validation } from "./run/journal.ts";
 export type { ValidationPoint } from "./run/parting-note.ts";
 export type { Saved, States } from "./run/states.ts";
@@ -29,11 +29,24 @@ export type { QuestionSampler, SampledQuestion } from "./data/question-sampler.t
 export type { DocumentKind, Question, Scored, SearchRecord, SearchTrajectory, Trajectory, TrajectoryStatus } from "./rl/trajectory.ts";
 export { reward, rewardNames, scoreAnswer, usualRules, type RewardName, type ScoreRules, type Scores } from "./rl/reward.ts";
 export type { Normalizer } from "./util/normalise-answer.ts";
-export { advantageNames, groupAdvantages, scoreTrajectories, type AdvantageName, type AdvantageSettings } from "./rl/advantage.ts";
+export {
+  advantageNames,
+  groupAdvantages,
+  scoreTrajectories,
+  type AdvantageName,
+  type AdvantageSettings,
+  type TokenRewards,
+} from "./rl/advantage.ts";
+export { generalizedAdvantages, whiten, type Estimates, type GaeSettings, type ValuedTokens } from "./rl/gae.ts";
 export { constantLength, sequenceMeanTokenMean, sequenceMeanTokenSum, tokenMean } from "./rl/loss-weights.ts";
 export type { LossWeights, TokenWeights } from "./rl/loss-weights.ts";
 export { hasGradient, lossTokens, microBatches, splitUpdates } from "./rl/mini-batches.ts";
-export { tokenLogProbs, update, type ForwardSettings, type UpdateOptimizer, type UpdateSettings } from "./rl/update.ts";
+export type { DocumentRule, LossName } from "./rl/settings.ts";
+export { tokenLogProbs, update, type SharedCritic, type UpdateOptimizer, type UpdateSettings } from "./rl/update.ts";
+export { tokenValues, updateCritic, type CriticModel, type CriticStats, type CriticUpdateSettings } from "./rl/critic.ts";
+export type { TokenValues, ValueMeans, ValueTargets } from "./rl/value-targets.ts";
+export type { ForwardSettings } from "./rl/forward.ts";
+export type { KlWeight } from "./rl/kl.ts";
 export type { UpdateStats } from "./rl/update-stats.ts";
 export type { TokenLogProbs } from "./rl/packing.ts";
 export { rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";

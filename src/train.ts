@@ -7,23 +7,39 @@
  *     roll out G trajectories of each: the policy thinks, searches, reads, answers; a simulator model writes the documents,
  *       useful with probability 1 - p, noisy with probability p, p rising with the step
  *     reward: F1 of the answer the policy wrote
- *     advantage: reward against its group of G
+ *     advantage: reward against its group of G, or return against a critic's value
  *     loss: clipped ratio x advantage (+ KL, - entropy) over the tokens the policy sampled, no others
- *     update: gradient clipping, AdamW
+ *     update: gradient clipping, AdamW; the critic's too
  *     log, validate, save
  */
 import { groupTasks, rolloutAll, type RolloutAllOptions } from "./agent/rollout-all.ts";
 import { trainCommand, type TrainCommand } from "./config/index.ts";
+import type { SampledQuestion } from "./data/question-sampler.ts";
 import { steadyClock } from "./log/progress.ts";
 import { learningRate } from "./optim/schedule.ts";
 import { refuseWhatCannotFit } from "./plan/dry-run.ts";
 import { scoreTrajectories } from "./rl/advantage.ts";
-import { rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
-import { splitUpdates } from "./rl/mini-batches.ts";
+import { tokenValues, updateCritic, type CriticStats } from "./rl/critic.ts";
+import type { ForwardSettings } from "./rl/forward.ts";
+import { criticMetrics, rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
+import { groupIndices, splitUpdates } from "./rl/mini-batches.ts";
 import type { TokenLogProbs } from "./rl/packing.ts";
-import type { Scored } from "./rl/trajectory.ts";
-import { tokenLogProbs, update, type ForwardSettings } from "./rl/update.ts";
+import type { Question, SearchTrajectory } from "./rl/trajectory.ts";
+import { tokenLogProbs, update } from "./rl/update.ts";
 import type { UpdateStats } from "./rl/update-stats.ts";
+import type { TokenValues } from "./rl/value-targets.ts";
+import {
+  advantageSettings,
+  allEqual,
+  forwardSettings,
+  klMetrics,
+  klPenalties,
+  learntFrom,
+  lossSettings,
+  lossWeights,
+  shapingOf,
+  stepKl,
+} from "./run/algorithm.ts";
 import type { InputHashes } from "./run/inputs.ts";
 import { Journal, type JournalOptions, type Validation } from "./run/journal.ts";
 import { validate } from "./run/judge.ts";
@@ -37,6 +53,7 @@ import type { Engine } from "./search/search-engine.ts";
 import { checkFields, checkShape, type Shape } from "./setup/user-module.ts";
 import { ConfigError, ZeroSearchError } from "./util/errors.ts";
 import { callOwn } from "./util/own-code.ts";
+import { mean } from "./util/stats.ts";
 
 /** One's own in place of what the run was opened with. */
 export interface StepOptions extends Partial<StepParts> {
@@ -52,9 +69,9 @@ export interface StepOptions extends Partial<StepParts> {
 export async function trainStep(run: StepRun, step: number, options: StepOptions = {}): Promise<StepResult> {
   checkShape("trainStep", run, runShape, "its first argument is no run");
   checkFields("trainStep", options, stepShapes);
-  const { config, policy, optimizer, clock } = run;
+  const { config, policy, optimizer, critic, clock } = run;
   const { method = run.method, engine = run.engine, reward = run.reward } = options;
-  const { train, algorithm } = config;
+  const { train } = config;
   if (!Number.isInteger(step) || step < 1)
     throw new ConfigError({ where: "trainStep", what: "wrong step", expected: "an integer from 1", got: String(step) });
 
@@ -64,30 +81,52 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   // Roll out G trajectories of each. All run at once in one batch; every query draws useful or noisy with probability p(step).
   clock.start("rollout");
   const noise = await curriculumMetrics(engine, step);
-  const tasks = groupTasks(asked, train.groupSize, step);
   const { vocabulary } = policy.decoder.config;
   const watching = { signal: run.signal, onFinished: options.onRollout, vocabulary };
-  const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, watching);
+  const sampled = await sampleGroups(run, step, asked, async (questions) => {
+    const tasks = groupTasks(questions, train.groupSize, step);
+    const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, watching);
+    // Reward.
+    return { trajectories, rewards: await payAll(reward, trajectories, run.context.rules) };
+  });
+  const { trajectories, rewards } = sampled;
   await run.generator.rest(); // the update needs the memory
 
-  // Reward, and the advantage of each trajectory over its group.
-  const rewards = await payAll(reward, trajectories, run.context.rules);
-  const scored = scoreTrajectories(trajectories, rewards, { estimator: algorithm.name, normalizeByStd: algorithm.normalizeByStd });
+  // Under the weights that sampled: KL to the reference policy, and what a critic expects from each token on.
+  const forward = forwardSettings(config);
+  const reference = await referenceLogProbs(run, trajectories, forward);
+  const kl = stepKl(config, trajectories, reference);
+  const values = await criticValues(run, trajectories, forward);
 
-  // Update the policy, mini-batch by mini-batch, on the tokens it sampled itself. The loss is a mean over the tokens of a mini-batch.
-  const { clipLow, clipHigh, klCoef, entropyCoef } = algorithm;
-  const forward = {
-    microBatchTokens: train.microBatchTokens,
-    cacheDtype: config.model.cacheDtype,
-    recompute: train.recompute,
-    adapter: policy.adapter,
-  };
+  // The advantage of each trajectory over its group, or of each token over the critic's value.
+  const penalties = klPenalties(config, kl, run.klWeight.coef);
+  const shaping = shapingOf(config, trajectories);
+  const scored = scoreTrajectories(trajectories, rewards, advantageSettings(config), {
+    ...(shaping === undefined ? {} : { shaping }),
+    ...(penalties === undefined ? {} : { penalties }),
+    ...(values === null ? {} : { values }),
+  });
+
+  // Update the policy, mini-batch by mini-batch, on the tokens it sampled itself; and its critic, which may have a head start.
+  const learnt = learntFrom(config, scored, sampled.dropped);
+  const loss = { ...forward, ...lossSettings(config), adapter: policy.adapter };
   const updates: UpdateStats[] = [];
-  for (const batch of splitUpdates(scored, train.updatesPerStep)) {
-    const reference = await referenceLogProbs(run, batch, forward);
+  const criticUpdates: CriticStats[] = [];
+  for (const batch of splitUpdates(learnt, Math.min(train.updatesPerStep, learnt.length))) {
     clock.start("update");
+    if (critic?.own && values !== null) {
+      const { clip } = config.critic;
+      const rate = learningRate(run.criticSchedule, critic.own.optimizer.step);
+      const settings = { ...forward, values, clip, lossWeights: lossWeights(config) };
+      const stats = await updateCritic(critic, critic.own.optimizer, batch, settings, rate);
+      if (!Number.isFinite(stats.gradNorm) && !stats.overflowed) throw diverged(step, stats, "the critic's");
+      criticUpdates.push(stats);
+    }
+    if (critic !== null && step <= config.critic.headStartSteps) continue;
     const rate = learningRate(run.schedule, optimizer.step);
-    const stats = await update(policy.decoder, optimizer, batch, { ...forward, clipLow, clipHigh, klCoef, entropyCoef }, rate, reference);
+    const { coef, clip } = config.critic;
+    const shared = critic !== null && critic.own === null && values !== null ? { critic: { head: critic.head, coef, clip, values } } : {};
+    const stats = await update(policy.decoder, optimizer, batch, { ...loss, ...shared }, rate, loss.klCoef === 0 ? null : reference);
     if (!Number.isFinite(stats.gradNorm) && !stats.overflowed) throw diverged(step, stats);
     updates.push(stats);
   }
@@ -96,9 +135,51 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
     ...rolloutMetrics(scored),
     ...searchMetrics(trajectories),
     ...noise,
+    ...sampled.metrics,
     ...updateMetrics(updates),
+    ...(shaping === undefined ? {} : { "reward/overlong": mean(shaping) }),
+    ...(kl === null ? {} : klMetrics(config, kl, run.klWeight.coef)),
+    ...(values === null ? {} : criticMetrics(scored, values, updates, criticUpdates)),
   };
+  if (kl !== null) run.klWeight.update(kl.mean, trajectories.length);
   return { step, scored, updates, metrics, costs: stepCosts(run), made: madeOf({ method, engine, reward }) };
+}
+
+/** Rollouts of questions, in order, and what each earned. */
+interface Sampled {
+  readonly trajectories: readonly SearchTrajectory[];
+  readonly rewards: readonly number[];
+}
+
+/**
+ * Rolls out the questions of a step. With `algorithm.dynamicSampling`, groups whose rewards are all equal are dropped, and other questions asked
+ * in their place, round after round (DAPO, arXiv 2503.14476, 3.2).
+ */
+async function sampleGroups(
+  { config: { algorithm, train }, questions }: StepRun,
+  step: number,
+  asked: readonly SampledQuestion<Question>[],
+  sample: (questions: readonly SampledQuestion<Question>[]) => Promise<Sampled>,
+): Promise<Sampled & { readonly dropped: ReadonlySet<SearchTrajectory>; readonly metrics: Metrics }> {
+  const first = await sample(asked);
+  const dropped = new Set<SearchTrajectory>();
+  if (algorithm.dynamicSampling === 0) return { ...first, dropped, metrics: {} };
+  const seen = new Set(asked.map(({ index }) => index));
+  const all = { trajectories: [...first.trajectories], rewards: [...first.rewards] };
+  let [latest, round] = [first, 0];
+  for (;;) {
+    for (const members of groupIndices(latest.trajectories).values())
+      if (allEqual(members.map((i) => latest.rewards[i] as number)))
+        for (const i of members) dropped.add(latest.trajectories[i] as SearchTrajectory);
+    const missing = asked.length - (all.trajectories.length - dropped.size) / train.groupSize;
+    const others = missing > 0 && round < algorithm.dynamicSampling ? questions.others(step, ++round, missing, seen) : [];
+    if (others.length === 0) break;
+    for (const { index } of others) seen.add(index);
+    latest = await sample(others);
+    all.trajectories.push(...latest.trajectories);
+    all.rewards.push(...latest.rewards);
+  }
+  return { ...all, dropped, metrics: { "sampling/rounds": round, "sampling/dropped_groups": dropped.size / train.groupSize } };
 }
 
 /** The probability of noise at this step, where the engine is a simulator. */
@@ -111,16 +192,26 @@ async function curriculumMetrics(engine: Engine, step: number): Promise<Metrics>
   return { "curriculum/noise_probability": noise };
 }
 
-/** Log-probabilities under the reference policy, where the loss has a KL term: with its own adapter, or with none. */
+/** Log-probabilities under the reference policy, where there is a KL term: with its own adapter, or with none. */
 async function referenceLogProbs(
   { reference, clock }: StepRun,
-  batch: readonly Scored[],
+  trajectories: readonly SearchTrajectory[],
   settings: ForwardSettings,
 ): Promise<TokenLogProbs | null> {
   if (reference === null) return null;
   clock.start("reference");
-  const trajectories = batch.map(({ trajectory }) => trajectory);
   return tokenLogProbs(reference.decoder, trajectories, { ...settings, adapter: reference.adapter });
+}
+
+/** The critic's values, where there is one. */
+async function criticValues(
+  { critic, clock, config }: StepRun,
+  trajectories: readonly SearchTrajectory[],
+  settings: ForwardSettings,
+): Promise<TokenValues | null> {
+  if (critic === null) return null;
+  clock.start("values");
+  return tokenValues(critic, trajectories, settings, config.algorithm.documents === "plain");
 }
 
 /**

@@ -25,7 +25,9 @@ import { swiglu_items, swiglu_work, swiglu_backward_items, swiglu_backward_work 
 import { gather_rows_items, gather_rows_work, scatter_rows_items, scatter_rows_work } from "./gather_rows";
 import { log_prob_items, log_prob_work, log_prob_scratch } from "./log_prob";
 import { log_prob_backward_items, log_prob_backward_work, log_prob_backward_scratch } from "./log_prob_backward";
+import { sequence_ratio_items, sequence_ratio_work } from "./sequence_ratio";
 import { policy_loss_items, policy_loss_work, policy_loss_scratch } from "./policy_loss";
+import { value_loss_items, value_loss_work, value_loss_scratch } from "./value_loss";
 import { weighted_nll_items, weighted_nll_work, weighted_nll_scratch } from "./weighted_nll";
 import { sum_squares_items, sum_squares_work, sum_squares_scratch } from "./sum_squares";
 import { clip_scale_items, clip_scale_work } from "./clip_scale";
@@ -76,15 +78,17 @@ define(19, gather_rows_items.index, gather_rows_work.index);
 define(20, scatter_rows_items.index, scatter_rows_work.index);
 define(21, log_prob_items.index, log_prob_work.index, log_prob_scratch.index);
 define(22, log_prob_backward_items.index, log_prob_backward_work.index, log_prob_backward_scratch.index);
-define(23, policy_loss_items.index, policy_loss_work.index, policy_loss_scratch.index);
-define(24, weighted_nll_items.index, weighted_nll_work.index, weighted_nll_scratch.index);
-define(25, sum_squares_items.index, sum_squares_work.index, sum_squares_scratch.index);
-define(26, clip_scale_items.index, clip_scale_work.index);
-define(27, adamw_items.index, adamw_work.index);
-define(28, adamw_bf16_items.index, adamw_bf16_work.index);
-define(29, adamw_8bit_items.index, adamw_8bit_work.index);
-define(30, sample_items.index, sample_work.index);
-define(31, advance_items.index, advance_work.index);
+define(23, sequence_ratio_items.index, sequence_ratio_work.index);
+define(24, policy_loss_items.index, policy_loss_work.index, policy_loss_scratch.index);
+define(25, value_loss_items.index, value_loss_work.index, value_loss_scratch.index);
+define(26, weighted_nll_items.index, weighted_nll_work.index, weighted_nll_scratch.index);
+define(27, sum_squares_items.index, sum_squares_work.index, sum_squares_scratch.index);
+define(28, clip_scale_items.index, clip_scale_work.index);
+define(29, adamw_items.index, adamw_work.index);
+define(30, adamw_bf16_items.index, adamw_bf16_work.index);
+define(31, adamw_8bit_items.index, adamw_8bit_work.index);
+define(32, sample_items.index, sample_work.index);
+define(33, advance_items.index, advance_work.index);
 
 export function hasKernel(kernel: i32): bool { return kernel >= 0 && kernel < MAX_KERNELS && load<u32>(table + (<usize>kernel << 4), 12) == 1; }
 /** Bytes of shared scratch that a call asks for. */

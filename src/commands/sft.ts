@@ -180,7 +180,7 @@ function tuningConfig(config: Config): Config {
   return {
     ...config,
     rollout: { ...rollout, maxContextTokens: sft.maxTokens },
-    algorithm: { ...algorithm, klCoef: 0 },
+    algorithm: { ...algorithm, klCoef: 0, advantage: "grpo" },
     model: { ...model, referencePolicy: null },
   };
 }

@@ -70,10 +70,10 @@ function leaveUntrained({ run: { config }, checkpoint }: OpenedRun): Promise<str
 
 /** The facts that come first. */
 function introduction({ run, notes }: OpenedRun): string[] {
-  const { config, policy, simulatorModel } = run;
+  const { config, policy, simulatorModel, critic } = run;
   const { seed, name, simulator, rollout } = config;
   return [
-    `${describeModels(policy, simulatorModel, simulator.endpoint)} | seed ${seed} | run ${name}`,
+    `${describeModels(policy, simulatorModel, simulator.endpoint, critic)} | seed ${seed} | run ${name}`,
     ...(rollout.prompt !== "quickstart" ? [describePrompts(policy)] : []),
     ...contextNotes(run),
     ...notes,

@@ -3,6 +3,7 @@ import { methods } from "../agent/methods/index.ts";
 import type { Method } from "../agent/methods/method.ts";
 import { deviceUses } from "../device/options.ts";
 import { ConfigError } from "../util/errors.ts";
+import { checkAlgorithm } from "./check-algorithm.ts";
 import { findKey, valueAt } from "./keys.ts";
 import type { Config } from "./schema.ts";
 
@@ -61,8 +62,7 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
     "asks for more updates than there are rollouts in a step",
     `at most train.questionsPerStep x train.groupSize (${rollouts})`,
   );
-  const grouped = judging || algorithm.name === "reinforce" || train.groupSize >= 2;
-  need(grouped, "train.groupSize", `leaves ${algorithm.name} without a baseline`, "at least 2 (algorithm.name=reinforce needs none)");
+  if (!judging) checkAlgorithm(config, need);
   const turn = maxNewTokens + (maxTurns > 0 ? maxObservationTokens : 0);
   const room = `more than rollout.maxNewTokens + rollout.maxObservationTokens (${turn})`;
   need(turn < maxContextTokens, "rollout.maxContextTokens", "has no room for one turn", room);

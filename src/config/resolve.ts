@@ -6,6 +6,7 @@ import { checkTogether, type Purpose } from "./check-together.ts";
 import { findKey, keys, type Key } from "./keys.ts";
 import { nearest } from "./nearest.ts";
 import { inPackage } from "./package-folder.ts";
+import { withPresets } from "./presets.ts";
 import { newValue } from "./renames.ts";
 import { configSchema, type Config } from "./schema.ts";
 import type { Source } from "./source.ts";
@@ -18,7 +19,8 @@ import { unknownKey } from "./unknown-key.ts";
  * @param purpose - what must be there: judging needs neither training questions nor a simulator
  * @throws ConfigError with all mistakes: the first one in full, the others below it.
  */
-export function resolveConfig(sources: readonly Source[], purpose: Purpose = "train"): Config {
+export function resolveConfig(given: readonly Source[], purpose: Purpose = "train"): Config {
+  const sources = withPresets(given);
   const tree = mergeTrees(sources.map((source) => source.tree));
   const locate = (path: readonly string[]) =>
     sources

@@ -7,6 +7,7 @@ import { z } from "zod";
 import { methods } from "../agent/methods/index.ts";
 import { deviceNames } from "../device/options.ts";
 import { rewardNames } from "../rl/reward.ts";
+import { algorithmSettings, criticSettings } from "../rl/settings.ts";
 import {
   choice,
   flag,
@@ -234,17 +235,9 @@ export const configSchema = z.strictObject({
     maxGradNorm: real(1, {}, "Gradients are scaled down to this norm; 0 never."),
   }),
 
-  algorithm: section("From rewards to the loss.", {
-    name: choice(
-      ["grpo", "rloo", "reinforce"],
-      "Where advantages come from; grpo: the reward minus its group's mean (arXiv 2402.03300); rloo: minus the mean of the others (2402.14740); reinforce: the reward itself.",
-    ),
-    normalizeByStd: rare(flag(true, "Divide grpo's advantages by the standard deviation of the group's rewards.")),
-    clipLow: real(0.2, { max: 1 }, "The ratio has no further effect below 1 - clipLow where the advantage is negative."),
-    clipHigh: real(0.2, {}, "The ratio has no further effect above 1 + clipHigh where the advantage is positive."),
-    klCoef: real(0.001, {}, "Weight of the k3 estimate of KL to the reference policy in the loss; 0 holds no reference policy."),
-    entropyCoef: real(0.001, {}, "Weight of the entropy bonus in the loss."),
-  }),
+  algorithm: algorithmSettings,
+
+  critic: criticSettings,
 
   curriculum: section("The share of searches answered with noise: start + (base^(i/m) - 1)/(base - 1) (end - start) at step i of m.", {
     start: real(0, { max: 1 }, "Probability of noise at the start."),

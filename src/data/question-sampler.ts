@@ -48,6 +48,16 @@ export class QuestionSampler<T> {
     return taken;
   }
 
+  /**
+   * Other questions for a step, in its `round`-th try (from 1) to replace some: `count` at random of those whose index is not in `asked`, or as
+   * many as there are.
+   */
+  others(step: number, round: number, count: number, asked: ReadonlySet<number>): SampledQuestion<T>[] {
+    const left = [...this.#questions.keys()].filter((index) => !asked.has(index));
+    const order = makeRandom(`${this.#seed}/questions/step ${step}/round ${round}`).shuffle(left);
+    return order.slice(0, count).map((index) => ({ index, question: this.#questions[index] as T }));
+  }
+
   #at(i: number): number {
     const epoch = Math.floor(i / this.#questions.length);
     if (epoch !== this.#epoch) {

@@ -88,6 +88,11 @@ export const kernels = {
     outputs: ["dhidden =", "dweight? +="],
   },
   /**
+   * y[n] = logProb[n] - mean of (logProb - oldLogProb) over n's sequence: exp(logProb - y) is the geometric mean of its ratios. Vectors of N,
+   * offsets [1, B+1]. Differences that are all 0 give the bits of logProb. Tokens of no sequence are undefined.
+   */
+  sequence_ratio: { dims: [], inputs: ["logProb", "oldLogProb", "offsets u32"], outputs: ["y ="] },
+  /**
    * Policy loss, KL to a reference and entropy bonus over N policy tokens; a token of weight 0 has no say, whatever its other values (NaN
    * included). stats (1 x 9, +=): sums over tokens of other weights of loss, clip-low hits, clip-high hits, k1 old-to-new, k3 to reference,
    * entropy, |logProb - oldLogProb| maximum (max, not sum), token count, dual-clip hits.
@@ -99,6 +104,12 @@ export const kernels = {
     inputs: ["logProb", "oldLogProb", "referenceLogProb?", "entropy", "advantage", "weight"],
     outputs: ["dLogProb =", "dEntropy =", "stats +="],
   },
+  /**
+   * Loss of values, value and dValue [N, 1], the others vectors of N: loss = scale * sum_n weight * max(a^2, b^2) / 2, a = value - return,
+   * b = clamp(value, oldValue - clip, oldValue + clip) - return, or a where clip is 0; dValue = scale * weight * a, 0 where b^2 is the larger.
+   * Tokens of weight 0 have no say. stats (1 x 3, +=): loss, tokens whose b^2 is the larger, tokens.
+   */
+  value_loss: { dims: ["clip", "scale"], inputs: ["value", "oldValue", "returns", "weight"], outputs: ["dValue =", "stats +="] },
   /** loss = scale * sum_n weight[n] * -logProb[n]; tokens of weight 0 have no say. stats (1 x 2, +=): weighted loss sum, weight sum. */
   weighted_nll: { dims: ["scale"], inputs: ["logProb", "weights"], outputs: ["dLogProb =", "stats +="] },
   /** acc[slot] = sum x^2, in an order that depends on the shape only */

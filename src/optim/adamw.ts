@@ -11,6 +11,8 @@ import { momentKind, momentKinds, StoredMoments, type MomentKind } from "./momen
 export interface ParameterGroup {
   readonly parameters: ReadonlyMap<string, Parameter>;
   readonly weightDecay: number;
+  /** Factor on the learning rate of an update; 1 unless told. */
+  readonly rate?: number;
 }
 
 export interface AdamWOptions {
@@ -59,6 +61,7 @@ interface Slot {
   /** Its place among all, for random numbers. */
   readonly number: number;
   readonly weightDecay: number;
+  readonly rate: number;
 }
 
 export class AdamW {
@@ -89,7 +92,7 @@ export class AdamW {
     this.#options = { beta1, beta2, eps, maxGradNorm };
     this.#reduce = options.reduceGradients;
     this.#scaler = options.lossScaler ?? null;
-    for (const { parameters, weightDecay } of groups) {
+    for (const { parameters, weightDecay, rate = 1 } of groups) {
       for (const [name, parameter] of parameters) {
         if (this.#slots.has(name))
           throw new ConfigError({ where: "AdamW", what: `parameter "${name}" is in two groups`, expected: "each once" });
@@ -101,7 +104,7 @@ export class AdamW {
             got: parameter.dtype,
           });
         const number = this.#slots.size;
-        this.#slots.set(name, { parameter, moments: new StoredMoments(parameter, moments), number, weightDecay });
+        this.#slots.set(name, { parameter, moments: new StoredMoments(parameter, moments), number, weightDecay, rate });
       }
     }
     const all = [...this.#slots.values()].map(({ parameter }) => parameter);
@@ -148,9 +151,9 @@ export class AdamW {
     this.#clip = keep(clipGradNorm([...gradients.values()], this.#options.maxGradNorm, this.lossScale));
     const { beta1, beta2, eps } = this.#options;
     const step = this.#steps + 1;
-    for (const [, { moments, number, weightDecay }] of active) {
+    for (const [, { moments, number, weightDecay, rate }] of active) {
       const [key0, key1] = philox(this.#randomKey, [number, step, 0, 0]);
-      moments.update(this.#clip, this.#tables, { lr, beta1, beta2, eps, weightDecay, step }, [key0, key1]);
+      moments.update(this.#clip, this.#tables, { lr: lr * rate, beta1, beta2, eps, weightDecay, step }, [key0, key1]);
     }
     this.#unsettled = true;
     return this.#clip;

@@ -13,12 +13,14 @@ import { compileTextStops } from "../generate/stop-automaton.ts";
 import type { Sequence, StopTable } from "../generate/types.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
 import { KvCache } from "../nn/kv-cache.ts";
+import { KlWeight } from "../rl/kl.ts";
 import type { StepRun } from "../run/run.ts";
 import { simulatorStop } from "../search/simulation.ts";
 import { keep } from "../tensor/scope.ts";
 import { full } from "../tensor/tensor.ts";
 import { Closing } from "../setup/closing.ts";
 import { cacheBytes, decodeRows, policyName, simulatorName, trainingContext, usualSimulatorTokens } from "../setup/open-agents.ts";
+import { hasCritic } from "../setup/model-roles.ts";
 import { learningParameters, type Model } from "../setup/open-model.ts";
 import { Engines, idleEngine } from "../setup/open-engines.ts";
 import { openLearner } from "../setup/open-learner.ts";
@@ -44,7 +46,13 @@ export const parts = {
   rollout: "rollout: rows, logits, stop tables",
 } as const;
 
-export const phases = { loading: "loading", rollout: "rollout, validation", reference: "reference policy", update: "update" } as const;
+export const phases = {
+  loading: "loading",
+  rollout: "rollout, validation",
+  reference: "reference policy",
+  values: "critic",
+  update: "update",
+} as const;
 
 /** What one forward and backward holds at most. */
 export interface WorstBatch {
@@ -82,11 +90,13 @@ export async function rehearse(
   const closing = new Closing();
   // What a few steps record holds as much as what many do.
   const readInterval = Math.min(2, asked.device.readInterval === 0 ? device.readInterval : asked.device.readInterval);
-  // Advantages that are rewards: no group is left out.
+  // Advantages that are rewards: no rollout is left out. From the first step on the policy learns.
+  const critic = hasCritic(asked);
   const config: Config = {
     ...asked,
     device: { ...asked.device, readInterval },
-    algorithm: { ...asked.algorithm, name: "reinforce" },
+    algorithm: { ...asked.algorithm, advantage: critic ? "gae" : "reinforce", whiten: false, dynamicSampling: 0, maskTruncated: false },
+    critic: { ...asked.critic, headStartSteps: 0 },
   };
   const book = (part: string): void => {
     ledger.classify = (use) => kernelPart(use) ?? part;
@@ -96,13 +106,14 @@ export async function rehearse(
     const copies = planned.map(({ copy }) => copy);
     const models = await openOn(device, config, copies, closing, shapesOnly(planned, book));
     opened?.(models);
-    const { policy, reference, generator } = models;
+    const { policy, reference, generator, criticModel } = models;
     book(parts.moments);
-    const { optimizer } = openLearner(config, { device, policy }, closing);
+    const learner = openLearner(config, { device, policy, criticModel }, closing);
     // They stay from the first update on.
     ledger.begin(phases.rollout);
     book(parts.gradients);
-    for (const weight of learningParameters(policy).values())
+    const learning = [policy, ...(criticModel === null ? [] : [criticModel])].flatMap((one) => [...learningParameters(one).values()]);
+    for (const weight of learning)
       weight.grad = keep(full(device, weight.shape, 0, { usage: "parameter", label: `gradient of ${weight.label}` }));
 
     const { questionsPerStep } = config.train;
@@ -119,13 +130,16 @@ export async function rehearse(
     // Nobody searches: the simulator's sequences are opened besides.
     const engines = new Engines();
     const engine = idleEngine("none");
+    const still = { kind: "constant", peak: 0, warmupSteps: 0, finalFraction: 1, totalSteps: 1 } as const;
     const context = trainingContext(config, generator, policy, engine);
     const run: StepRun = {
-      ...{ config, device, generator, policy, reference, optimizer, context, clock, engine, engines },
+      ...{ config, device, generator, policy, reference, context, clock, engine, engines, ...learner },
       method: worst(config, generator, models, context.stops(methods.zerosearch.dialect.stops)),
       reward: () => 1,
       questions: new QuestionSampler(questions, questionsPerStep, config.seed),
-      schedule: { kind: "constant", peak: 0, warmupSteps: 0, finalFraction: 1, totalSteps: 1 },
+      schedule: still,
+      criticSchedule: still,
+      klWeight: new KlWeight(config.algorithm.klCoef, { target: 0, horizon: 1 }),
       signal: new AbortController().signal,
     };
     await step(run, 1);
@@ -134,16 +148,18 @@ export async function rehearse(
   }
 }
 
+type StepPhase = Exclude<keyof typeof phases, "loading">;
+
 /** Tells which phase of a step begins. */
 class Phases extends PhaseClock {
-  readonly #begin: (phase: "rollout" | "reference" | "update") => void;
+  readonly #begin: (phase: StepPhase) => void;
 
-  constructor(begin: (phase: "rollout" | "reference" | "update") => void) {
+  constructor(begin: (phase: StepPhase) => void) {
     super();
     this.#begin = begin;
   }
 
-  override start(phase: "rollout" | "reference" | "update"): void {
+  override start(phase: StepPhase): void {
     super.start(phase);
     this.#begin(phase);
   }

@@ -9,7 +9,7 @@ import { dtypeBytes, type Dtype } from "../device/device.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import type { DecoderConfig } from "../nn/config.ts";
 import { cacheBytes, decodeRows, usualSimulatorTokens } from "../setup/open-agents.ts";
-import { usesLora, type Role } from "../setup/model-roles.ts";
+import { hasCritic, usesLora, type Role } from "../setup/model-roles.ts";
 import type { PlannedWeights } from "./models.ts";
 import type { Rates } from "./rates.ts";
 
@@ -74,7 +74,12 @@ export function stepTime(config: Config, models: readonly PlannedWeights[], rate
   const judge = play("reference");
   const reference = judge === null || algorithm.klCoef === 0 ? 0 : (rollouts * tokens * forward(judge, seen)) / rates.prefillFlops;
   const passes = (usesLora(config) ? 2 : 3) + (train.recompute ? 1 : 0);
-  const update = (rollouts * tokens * passes * forward(policy, seen)) / rates.trainFlops;
+  // A critic has no LM head; its values are a forward more, of its own weights or the policy's.
+  const own = play("critic");
+  const critic = hasCritic(config) ? (own ?? policy) : null;
+  const valued = critic === null ? 0 : rollouts * tokens * (forward(critic, seen) - 2 * headWeights(critic.config));
+  const learnt = own === null ? 0 : passes * valued;
+  const update = valued / rates.prefillFlops + (rollouts * tokens * passes * forward(policy, seen) + learnt) / rates.trainFlops;
   return { prefill, decode, reference, update, total: prefill + decode + reference + update };
 }
 

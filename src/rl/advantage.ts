@@ -1,43 +1,61 @@
 /**
- * From rewards to advantages: one number per rollout, for all of its policy tokens.
+ * From rewards to advantages: one number for each rollout, or one for each token that the policy sampled. docs/algorithms.md has them side by side.
  *
  * Sources: GRPO, Shao et al. 2024 (arXiv 2402.03300); without the division by std, Liu et al. 2025 (Dr. GRPO, arXiv 2503.20783);
- * RLOO, Ahmadian et al. 2024 (arXiv 2402.14740); REINFORCE as ZeroSearch uses it: the reward itself, no baseline.
+ * RLOO, Ahmadian et al. 2024 (arXiv 2402.14740); REINFORCE as ZeroSearch uses it: the reward itself, no baseline; REINFORCE++, Hu 2025
+ * (arXiv 2501.03262): the return from each token, whitened; GAE, Schulman et al. 2016 (arXiv 1506.02438).
  */
 import { ConfigError, ShapeError } from "../util/errors.ts";
-import { refuseTwins } from "./check-batch.ts";
+import { nameOf, refuseTwins } from "./check-batch.ts";
+import { generalizedAdvantages, whiten, type GaeSettings } from "./gae.ts";
+import { advantageAt, groupIndices } from "./mini-batches.ts";
+import { advantageNames, type AdvantageName } from "./settings.ts";
 import type { Scored, Trajectory } from "./trajectory.ts";
 
-export const advantageNames = ["grpo", "rloo", "reinforce"] as const;
-export type AdvantageName = (typeof advantageNames)[number];
+export { advantageNames, type AdvantageName };
 
-export interface AdvantageSettings {
+export interface AdvantageSettings extends Partial<GaeSettings> {
   readonly estimator: AdvantageName;
-  /** GRPO only: divide by (std + 1e-6), std with n - 1. */
-  readonly normalizeByStd: boolean;
+  /** grpo only: divide by (std + 1e-6), std with n - 1. True unless told. */
+  readonly normalizeByStd?: boolean;
+  /** All policy tokens that are scored together, to mean 0 and deviation 1; reinforce_plus_plus does so always. */
+  readonly whiten?: boolean;
+}
+
+/** What the reward of a rollout is not alone in. */
+export interface TokenRewards {
+  /** Added to the reward of each rollout, by its place: the reward that is logged is without it. */
+  readonly shaping?: readonly number[];
+  /** Taken from the reward of each token that the policy sampled, in order: KL to a reference, weighted. */
+  readonly penalties?: ReadonlyMap<Trajectory, ArrayLike<number>>;
+  /** The critic's values, aligned with `ids`: gae needs them. */
+  readonly values?: ReadonlyMap<Trajectory, ArrayLike<number>>;
 }
 
 const STD_EPS = 1e-6;
 
 /**
- * Advantages of one group of rollouts of one question. A group whose rewards are all equal gets exactly 0 from grpo and rloo.
- * @throws ConfigError for a group of one with grpo or rloo: it has no baseline.
+ * Advantages of one group of rollouts of one question. A group whose rewards are all equal gets exactly 0 from grpo, dr_grpo and rloo.
+ * @throws ConfigError for a group of one with these: it has no baseline; for an estimator that is not one of a whole rollout.
  */
-export function groupAdvantages(rewards: readonly number[], settings: AdvantageSettings): number[] {
-  if (!advantageNames.includes(settings.estimator)) {
+export function groupAdvantages(
+  rewards: readonly number[],
+  { estimator, normalizeByStd = true }: Pick<AdvantageSettings, "estimator" | "normalizeByStd">,
+): number[] {
+  if (!advantageNames.includes(estimator) || ofTokens(estimator)) {
     throw new ConfigError({
       where: "advantage",
       what: "unknown estimator",
-      expected: advantageNames.join(", "),
-      got: JSON.stringify(settings.estimator),
+      expected: advantageNames.filter((name) => !ofTokens(name)).join(", "),
+      got: JSON.stringify(estimator),
     });
   }
-  if (settings.estimator === "reinforce") return [...rewards];
+  if (estimator === "reinforce") return [...rewards];
   const size = rewards.length;
   if (size === 1) {
     throw new ConfigError({
       where: "advantage",
-      what: `${settings.estimator} needs several rollouts of each question`,
+      what: `${estimator} needs several rollouts of each question`,
       expected: "a group of 2 or more",
       got: "1",
       hint: "Raise train.groupSize, or use the estimator reinforce.",
@@ -46,8 +64,8 @@ export function groupAdvantages(rewards: readonly number[], settings: AdvantageS
   // Equal rewards are told apart from the rounding of their mean, which would be blown up by 1 / 1e-6.
   if (rewards.every((value) => value === rewards[0])) return rewards.map(() => 0);
   const mean = rewards.reduce((sum, value) => sum + value, 0) / size;
-  if (settings.estimator === "rloo") return rewards.map((value) => (size / (size - 1)) * (value - mean));
-  if (!settings.normalizeByStd) return rewards.map((value) => value - mean);
+  if (estimator === "rloo") return rewards.map((value) => (size / (size - 1)) * (value - mean));
+  if (estimator === "dr_grpo" || !normalizeByStd) return rewards.map((value) => value - mean);
   const std = Math.sqrt(rewards.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (size - 1));
   return rewards.map((value) => (value - mean) / (std + STD_EPS));
 }
@@ -55,42 +73,106 @@ export function groupAdvantages(rewards: readonly number[], settings: AdvantageS
 /**
  * Scores trajectories in their order. Groups are keyed by (step, question) of their keys, never by a field of the data set: two rows may
  * share an id, and one row may be asked twice.
- * @throws ShapeError when the two lists differ in length, two trajectories have one key, or a reward is not finite.
+ * @throws ShapeError when the lists differ in length, two trajectories have one key, a reward, a penalty or a value is not finite, or values are missing.
  */
 export function scoreTrajectories<T extends Trajectory>(
   trajectories: readonly T[],
   rewards: readonly number[],
   settings: AdvantageSettings,
+  { shaping, penalties, values }: TokenRewards = {},
 ): Scored<T>[] {
-  if (trajectories.length !== rewards.length) {
-    throw new ShapeError({
-      where: "advantage",
-      what: "rewards do not fit trajectories",
-      expected: `${trajectories.length} rewards`,
-      got: `${rewards.length}`,
-    });
-  }
+  for (const [name, list] of Object.entries({ rewards, shaping }))
+    if (list !== undefined && list.length !== trajectories.length)
+      throw new ShapeError({
+        where: "advantage",
+        what: `${name} do not fit trajectories`,
+        expected: `${trajectories.length} ${name}`,
+        got: `${list.length}`,
+      });
   refuseTwins(trajectories);
-  const advantages = new Array<number>(rewards.length);
+  const paid = rewards.map((reward, i) => finite(reward, i) + (shaping?.[i] ?? 0));
+  const penaltiesOf = (trajectory: T): number[] => (penalties === undefined ? [] : penaltyList(trajectory, penalties.get(trajectory)));
+  const reward = (i: number): number => rewards[i] as number;
+  const scored = ofTokens(settings.estimator)
+    ? trajectories.map((trajectory, i) => {
+        const tokens = tokenRewards(trajectory, paid[i] as number, penaltiesOf(trajectory));
+        return { trajectory, reward: reward(i), ...ahead(trajectory, tokens, settings, values) };
+      })
+    : byGroup(
+        trajectories,
+        trajectories.map((one, i) => (paid[i] as number) - penaltiesOf(one).reduce((sum, value) => sum + value, 0)),
+        settings,
+      ).map((advantage, i) => ({ trajectory: trajectories[i] as T, reward: reward(i), advantage }));
+  return settings.whiten === true || settings.estimator === "reinforce_plus_plus" ? whitened(scored) : scored;
+}
+
+/** Whether the estimator gives every token an advantage of its own. */
+function ofTokens(estimator: AdvantageName): boolean {
+  return estimator === "gae" || estimator === "reinforce_plus_plus";
+}
+
+function byGroup(trajectories: readonly Trajectory[], scores: readonly number[], settings: AdvantageSettings): number[] {
+  const advantages = new Array<number>(scores.length);
   for (const members of groupIndices(trajectories).values()) {
-    const group = members.map((index) => finite(rewards[index], index));
+    const group = members.map((index) => scores[index] as number);
     groupAdvantages(group, settings).forEach((value, i) => {
       advantages[members[i] as number] = value;
     });
   }
-  return trajectories.map((trajectory, i) => ({ trajectory, reward: rewards[i] as number, advantage: advantages[i] as number }));
+  return advantages;
 }
 
-/** Indices of the members of each group, by (step, question), in order of first appearance. */
-export function groupIndices(trajectories: readonly Trajectory[]): Map<string, number[]> {
-  const groups = new Map<string, number[]>();
-  trajectories.forEach(({ key: { step, question } }, index) => {
-    const name = `${step}/${question}`;
-    const members = groups.get(name);
-    if (members === undefined) groups.set(name, [index]);
-    else members.push(index);
+/** Advantages and returns of the tokens of one rollout. */
+function ahead(
+  trajectory: Trajectory,
+  rewards: Float64Array,
+  { estimator, gamma = 1, lambda = 1, documents = "skip" }: AdvantageSettings,
+  values: TokenRewards["values"],
+): Pick<Scored, "advantage" | "returns"> {
+  const { lossMask, key } = trajectory;
+  if (estimator === "reinforce_plus_plus") {
+    const nothing = new Float64Array(lossMask.length);
+    const { advantages } = generalizedAdvantages({ lossMask, rewards, values: nothing }, { gamma, lambda: 1, documents });
+    return { advantage: advantages };
+  }
+  const own = values?.get(trajectory);
+  if (own === undefined)
+    throw new ShapeError({ where: nameOf(key), what: "gae needs the critic's values", expected: `${lossMask.length}`, got: "none" });
+  const { advantages, returns } = generalizedAdvantages({ lossMask, rewards, values: own }, { gamma, lambda, documents });
+  return { advantage: advantages, returns };
+}
+
+/** What each token of `ids` earns: the reward at the last that the policy sampled, less the penalties. */
+function tokenRewards({ lossMask }: Trajectory, reward: number, penalties: readonly number[]): Float64Array {
+  const rewards = new Float64Array(lossMask.length);
+  const last = lossMask.lastIndexOf(1);
+  if (last >= 0) rewards[last] = reward;
+  let at = 0;
+  lossMask.forEach((mask, t) => {
+    if (mask === 1 && penalties.length > 0) rewards[t] = (rewards[t] as number) - (penalties[at++] as number);
   });
-  return groups;
+  return rewards;
+}
+
+function penaltyList({ key, lossMask }: Trajectory, own: ArrayLike<number> | undefined): number[] {
+  const count = lossMask.reduce((sum, mask) => sum + mask, 0);
+  const list = Array.from(own ?? []);
+  if (list.length !== count || !list.every(Number.isFinite))
+    throw new ShapeError({
+      where: nameOf(key),
+      what: "penalties do not fit the policy tokens",
+      expected: `${count} finite numbers`,
+      got: own === undefined ? "none" : list.length === count ? String(list.find((value) => !Number.isFinite(value))) : `${list.length}`,
+    });
+  return list;
+}
+
+function whitened<T extends Trajectory>(scored: readonly Scored<T>[]): Scored<T>[] {
+  const rows = scored.map((row) => ({
+    lossMask: row.trajectory.lossMask,
+    advantages: row.trajectory.lossMask.map((mask, t) => (mask === 1 ? advantageAt(row, t) : 0)),
+  }));
+  return whiten(rows).map((advantage, i) => ({ ...(scored[i] as Scored<T>), advantage }));
 }
 
 function finite(value: number | undefined, index: number): number {

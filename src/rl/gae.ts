@@ -7,16 +7,7 @@
  * Source: Schulman et al. 2016 (arXiv 1506.02438), equations 11 to 16.
  */
 import { ConfigError, ShapeError } from "../util/errors.ts";
-
-/**
- * What becomes of tokens that the policy did not sample.
- * - `skip`: they are not there. verl, AReaL.
- * - `plain`: as if the policy had sampled them, values and decay included. The code of ZeroSearch and Search-R1.
- * - `zero`: stepped through with value and reward 0, so that only the decay remains. OpenRLHF.
- * - `reset`: nothing flows back past them: what follows a document is another episode. The running return of verl's REINFORCE++.
- */
-export const documentRules = ["skip", "plain", "zero", "reset"] as const;
-export type DocumentRule = (typeof documentRules)[number];
+import { documentRules, type DocumentRule } from "./settings.ts";
 
 export interface GaeSettings {
   /** Discount of a token, 0 to 1. */
@@ -52,7 +43,7 @@ export function generalizedAdvantages({ lossMask, values, rewards }: ValuedToken
     if (!(value >= 0 && value <= 1))
       throw new ConfigError({ where: "gae", what: `wrong ${name}`, expected: "a number from 0 to 1", got: String(value) });
   if (!documentRules.includes(documents))
-    throw new ConfigError({ where: "gae", what: "unknown rule for documents", expected: documentRules.join(", "), got: String(documents) });
+    throw new ConfigError({ where: "gae", what: "unknown rule for documents", expected: documentRules.join(", "), got: documents });
   const length = lossMask.length;
   if (values.length !== length || rewards.length !== length)
     throw new ShapeError({

@@ -7,6 +7,7 @@
  */
 import { ConfigError } from "../util/errors.ts";
 import { lossTokens, policyTokens } from "./mini-batches.ts";
+import type { AggregationName } from "./settings.ts";
 import type { Scored } from "./trajectory.ts";
 
 export interface TokenWeights {
@@ -42,6 +43,23 @@ export const constantLength = (tokens: number): LossWeights => {
     throw new ConfigError({ where: "constantLength", what: "nothing to divide by", expected: "tokens above 0", got: String(tokens) });
   return (batch) => ({ scale: 1 / (Math.max(1, batch.length) * tokens), weight: one });
 };
+
+/**
+ * By the names of the configuration.
+ * @param tokens - the constant of `constant`
+ */
+export function lossWeightsOf(name: AggregationName, tokens: number): LossWeights {
+  switch (name) {
+    case "token-mean":
+      return tokenMean;
+    case "seq-mean-token-sum":
+      return sequenceMeanTokenSum;
+    case "seq-mean-token-mean":
+      return sequenceMeanTokenMean;
+    case "constant":
+      return constantLength(tokens);
+  }
+}
 
 /** Rollouts with a policy token. */
 function speaking(batch: readonly Scored[]): number {

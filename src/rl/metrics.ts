@@ -1,9 +1,10 @@
 /** The numbers of a training step, by name. A mean over nothing is left out rather than reported as 0. */
 import { mean as meanOf, standardDeviation } from "../util/stats.ts";
-import { groupIndices } from "./advantage.ts";
-import { policyTokens } from "./mini-batches.ts";
+import { groupIndices, policyTokens } from "./mini-batches.ts";
 import type { Scored, SearchRecord, SearchTrajectory } from "./trajectory.ts";
+import type { CriticStats } from "./critic.ts";
 import type { UpdateStats } from "./update-stats.ts";
+import { valueFit, type TokenValues } from "./value-targets.ts";
 
 export type Metrics = Record<string, number>;
 
@@ -107,6 +108,7 @@ export function updateMetrics(updates: readonly UpdateStats[]): Metrics {
     "policy/ratio_max": Math.max(...updates.map(({ ratioMax }) => ratioMax)),
     "policy/clip_low": weighted(({ clipLow }) => clipLow),
     "policy/clip_high": weighted(({ clipHigh }) => clipHigh),
+    "policy/clip_dual": weighted(({ clipDual }) => clipDual),
     "policy/kl_old_new": weighted(({ klOldNew }) => klOldNew),
     "policy/kl_reference": weighted(({ klReference }) => klReference),
     "policy/entropy": weighted(({ entropy }) => entropy),
@@ -118,6 +120,29 @@ export function updateMetrics(updates: readonly UpdateStats[]): Metrics {
     "train/loss_scale": last.lossScale,
     "train/overflow_steps": last.overflows,
   };
+}
+
+/**
+ * Of a critic: how well its values foretold the returns of a step's policy tokens, before it learnt from them, and its updates, as means over
+ * them. One that shares the policy's weights is updated with it.
+ */
+export function criticMetrics(
+  scored: readonly Scored[],
+  values: TokenValues,
+  updates: readonly UpdateStats[],
+  own: readonly CriticStats[],
+): Metrics {
+  const fit = valueFit(scored, values);
+  const losses = own.length > 0 ? own : updates.flatMap((update) => (update.values === undefined ? [] : [update.values]));
+  return present({
+    "critic/value_mean": fit?.valueMean,
+    "critic/return_mean": fit?.returnMean,
+    "critic/explained_variance": fit?.explainedVariance,
+    "critic/loss": mean(losses.map(({ loss }) => loss)),
+    "critic/clipped": mean(losses.map(({ clipped }) => clipped)),
+    "critic/grad_norm": mean(own.filter(({ overflowed }) => !overflowed).map(({ gradNorm }) => gradNorm)),
+    "critic/lr": own.at(-1)?.learningRate,
+  });
 }
 
 function present(metrics: Readonly<Record<string, number | undefined>>): Metrics {

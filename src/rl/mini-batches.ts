@@ -4,7 +4,6 @@
  * (`loss-weights.ts`).
  */
 import { ConfigError } from "../util/errors.ts";
-import { groupIndices } from "./advantage.ts";
 import type { Scored, Trajectory } from "./trajectory.ts";
 
 /**
@@ -29,6 +28,18 @@ export function splitUpdates<T extends Trajectory>(rows: readonly Scored<T>[], u
       .flat()
       .map((index) => rows[index] as Scored<T>),
   );
+}
+
+/** Indices of the members of each group, by (step, question), in order of first appearance. */
+export function groupIndices(trajectories: readonly Trajectory[]): Map<string, number[]> {
+  const groups = new Map<string, number[]>();
+  trajectories.forEach(({ key: { step, question } }, index) => {
+    const name = `${step}/${question}`;
+    const members = groups.get(name);
+    if (members === undefined) groups.set(name, [index]);
+    else members.push(index);
+  });
+  return groups;
 }
 
 /** How many tokens the policy sampled. */

@@ -24,6 +24,8 @@ export interface MicroBatch {
   readonly advantage: Float32Array;
   /** [M]: lossMask x the weight in the loss. */
   readonly weight: Float32Array;
+  /** [B + 1]: where the scored tokens of each rollout begin among the M, and their end. */
+  readonly offsets: Uint32Array;
 }
 
 /** Log-probabilities of a rollout's policy tokens, in order, under another model than the one that sampled. */
@@ -47,7 +49,8 @@ export function packMicroBatch(batch: readonly Scored[], { reference = null, wei
     old: number[] = [],
     advantages: number[] = [],
     weights: number[] = [],
-    referenced: number[] = [];
+    referenced: number[] = [],
+    offsets = [0];
   const sequences: number[][] = [];
   const temperature = batch[0]?.trajectory.sampling.temperature as number;
   let first = 0;
@@ -66,6 +69,7 @@ export function packMicroBatch(batch: readonly Scored[], { reference = null, wei
       weights.push((lossMask[t] as number) * weight(row, t));
     }
     if (reference !== null) referenced.push(...referenceOf(trajectory, reference, rows.length - before));
+    offsets.push(rows.length);
     sequences.push(ids.slice(0, length));
     first += length;
   }
@@ -78,6 +82,7 @@ export function packMicroBatch(batch: readonly Scored[], { reference = null, wei
     referenceLogProb: reference === null ? null : Float32Array.from(referenced),
     advantage: Float32Array.from(advantages),
     weight: Float32Array.from(weights),
+    offsets: Uint32Array.from(offsets),
   };
 }
 

@@ -82,4 +82,6 @@ export interface Scored<T extends Trajectory = Trajectory> {
   readonly reward: number;
   /** One for all tokens the policy sampled, or one per token of `ids`, read where lossMask is 1. */
   readonly advantage: number | ArrayLike<number>;
+  /** With a critic: what its value before each token of `ids` should have been, read where lossMask is 1. */
+  readonly returns?: ArrayLike<number>;
 }

@@ -1,6 +1,7 @@
 /** The numbers of one update. */
 import { policyLossStats } from "../ops/policy-loss.ts";
 import type { MicroBatch } from "./packing.ts";
+import type { ValueMeans } from "./value-targets.ts";
 
 /** Means are over the policy tokens that were trained on: rollouts without gradient are left out (`hasGradient`). */
 export interface UpdateStats {
@@ -15,6 +16,7 @@ export interface UpdateStats {
   /** Share of tokens held at each bound. */
   readonly clipLow: number;
   readonly clipHigh: number;
+  readonly clipDual: number;
   /** k1 of old to new. */
   readonly klOldNew: number;
   /** k3 to the reference; 0 without one. */
@@ -31,10 +33,12 @@ export interface UpdateStats {
   readonly lossScale: number;
   readonly overflows: number;
   readonly learningRate: number;
+  /** Of a critic on the policy's own weights. */
+  readonly values?: ValueMeans;
 }
 
 /** What the loss kernel summed. */
-export type LossMeans = Pick<UpdateStats, "loss" | "clipLow" | "clipHigh" | "klOldNew" | "klReference" | "entropy">;
+export type LossMeans = Pick<UpdateStats, "loss" | "clipLow" | "clipHigh" | "clipDual" | "klOldNew" | "klReference" | "entropy">;
 
 /** Means over tokens from the statistics of `policyLoss`, whose loss was multiplied by `lossScale`. */
 export function lossMeans(stats: Float32Array, lossScale = 1): LossMeans {
@@ -44,6 +48,7 @@ export function lossMeans(stats: Float32Array, lossScale = 1): LossMeans {
     loss: at("loss") / lossScale,
     clipLow: mean("clippedLow"),
     clipHigh: mean("clippedHigh"),
+    clipDual: mean("clippedDual"),
     klOldNew: mean("k1"),
     klReference: mean("k3"),
     entropy: mean("entropy"),

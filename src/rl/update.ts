@@ -1,46 +1,59 @@
 /**
- * One update of the policy on one optimiser batch: for each micro-batch a forward, the clipped policy loss (PPO's, with GRPO's
- * advantages) and a backward; then one clipped AdamW step.
+ * One update of the policy on one optimiser batch: for each micro-batch a forward, the policy loss and a backward; then one clipped AdamW step.
  *
- * Sources: Schulman et al. 2017 (arXiv 1707.06347) equation 7; Shao et al. 2024 (arXiv 2402.03300).
+ * Sources: Schulman et al. 2017 (arXiv 1707.06347) equation 7; Shao et al. 2024 (arXiv 2402.03300); the loss of a shared critic beside it,
+ * equation 9 of the first.
  */
-import type { Device, Dtype } from "../device/device.ts";
-import { packBatch } from "../nn/batch.ts";
+import type { Device } from "../device/device.ts";
 import type { Decoder } from "../nn/decoder.ts";
-import { gatherRows } from "../ops/gather-rows.ts";
 import { logProb } from "../ops/log-prob.ts";
-import { policyLoss, policyLossStats } from "../ops/policy-loss.ts";
+import type { ValueHead } from "../nn/value-head.ts";
+import { policyLoss, policyLossStats, type KlEstimator } from "../ops/policy-loss.ts";
+import { sequenceOldLogProb } from "../ops/sequence-ratio.ts";
+import { valueLossStats } from "../ops/value-loss.ts";
 import { backward } from "../tensor/backward.ts";
 import { keep, withScope } from "../tensor/scope.ts";
 import { withoutTape, withTape } from "../tensor/tape.ts";
-import { fromHost, full, type Tensor } from "../tensor/tensor.ts";
+import { fromHost, full, type Parameter, type Tensor } from "../tensor/tensor.ts";
 import { ConfigError } from "../util/errors.ts";
 import { checkTrajectories, checkUpdate } from "./check-batch.ts";
+import { hiddenRows, vectorsOn, zeroGradients, type ForwardSettings } from "./forward.ts";
 import { tokenMean, type LossWeights } from "./loss-weights.ts";
 import { hasGradient, lossTokens, microBatches, policyTokens } from "./mini-batches.ts";
 import { packMicroBatch, type MicroBatch, type TokenLogProbs } from "./packing.ts";
+import type { LossName } from "./settings.ts";
 import type { Scored, Trajectory } from "./trajectory.ts";
 import { lossMeans, ratioStats, type UpdateStats } from "./update-stats.ts";
-
-/** How log-probabilities are computed: as the sampler did, at the temperature of each trajectory. */
-export interface ForwardSettings {
-  /** Tokens in one forward. */
-  readonly microBatchTokens: number;
-  /** Type of the cache that sampling used; f32 unless told. */
-  readonly cacheDtype?: Dtype;
-  /** The LoRA adapter that sampled, if one did. */
-  readonly adapter?: string | undefined;
-  /** Keep only each block's input for the backward. */
-  readonly recompute?: boolean;
-}
+import { lossOfValues, packTargets, valueMeans, type ValueTargets } from "./value-targets.ts";
 
 export interface UpdateSettings extends ForwardSettings {
   readonly clipLow: number;
   readonly clipHigh: number;
+  /** `ppo_clip` unless told. */
+  readonly loss?: LossName;
+  /** `ppo_clip` only; 0, unless told, is none. */
+  readonly dualClip?: number;
+  /** Of the KL term in the loss. */
   readonly klCoef: number;
+  /** `k3` unless told. */
+  readonly klEstimator?: KlEstimator;
   readonly entropyCoef: number;
   /** What each token weighs in the loss; `tokenMean` unless told. */
   readonly lossWeights?: LossWeights;
+  /** A critic that stands on the policy's weights, which learn from both losses. */
+  readonly critic?: SharedCritic;
+}
+
+/** A value head on the policy's hidden states. */
+export interface SharedCritic extends ValueTargets {
+  readonly head: ValueHead;
+  /** Weight of the value loss. */
+  readonly coef: number;
+}
+
+interface Packed {
+  readonly rows: readonly Scored[];
+  readonly micro: MicroBatch;
 }
 
 /** `AdamW` of `src/optim/`: clips and steps; then tells how it went. */
@@ -83,30 +96,37 @@ export async function update(
   );
   const { scale, weight } = (settings.lossWeights ?? tokenMean)(batch);
   const trained = batch.filter((row) => hasGradient(row, settings));
-  const micros = microBatches(trained, settings.microBatchTokens).map((rows) =>
-    packMicroBatch(rows, { reference: settings.klCoef === 0 ? null : reference, weight }),
-  );
-  if (micros.length === 0) return stepOnly(policy, optimizer, batch, settings, learningRate);
-  const stats = keep(full(device, [1, policyLossStats.length], 0, { label: "policy loss statistics" }));
-  const kept: Tensor[] = [stats];
+  const packed = microBatches(trained, settings.microBatchTokens).map((rows) => ({
+    rows,
+    micro: packMicroBatch(rows, { reference: settings.klCoef === 0 ? null : reference, weight }),
+  }));
+  if (packed.length === 0) return stepOnly(policy, optimizer, batch, settings, learningRate);
+  const micros = packed.map(({ micro }) => micro);
+  const sums: Sums = {
+    policy: keep(full(device, [1, policyLossStats.length], 0, { label: "policy loss statistics" })),
+    values: settings.critic === undefined ? null : keep(full(device, [1, valueLossStats.length], 0, { label: "value loss statistics" })),
+  };
+  const kept: Tensor[] = [sums.policy, ...(sums.values === null ? [] : [sums.values])];
   try {
-    zeroGradients(policy, settings);
+    zeroGradients(learners(policy, settings));
     const { lossScale } = optimizer;
-    const logProbs = micros.map((micro) => {
-      const values = accumulate(policy, micro, settings, lossScale * scale, stats);
+    const logProbs = packed.map((part) => {
+      const values = accumulate(policy, part, settings, lossScale * scale, sums);
       kept.push(values);
       return values;
     });
     await optimizer.update(learningRate);
     // The one wait of an update.
-    const [outcome, sums, ...values] = await Promise.all([
+    const [outcome, stats, valueStats, ...values] = await Promise.all([
       optimizer.settle(),
-      stats.readFloats(),
+      sums.policy.readFloats(),
+      sums.values?.readFloats() ?? null,
       ...logProbs.map((tensor) => tensor.readFloats()),
     ]);
-    const means = lossMeans(sums, lossScale);
+    const means = lossMeans(stats, lossScale);
     return {
       ...means,
+      ...(valueStats === null || settings.critic === undefined ? {} : { values: valueMeans(valueStats, lossScale * settings.critic.coef) }),
       ...ratioStats(micros, values),
       ...scaleStats(optimizer, lossScale, outcome, means.loss),
       learningRate,
@@ -139,7 +159,7 @@ export async function tokenLogProbs(
   const batches = microBatches(sampled, settings.microBatchTokens);
   const kept: Tensor[] = [];
   try {
-    for (const rows of batches) kept.push(keep(withoutTape(() => withScope(() => score(model, packMicroBatch(rows), settings).logProb))));
+    for (const rows of batches) kept.push(keep(withoutTape(() => score(model, packMicroBatch(rows), settings))));
     const values = await Promise.all(kept.map((tensor) => tensor.readFloats()));
     for (const [i, rows] of batches.entries()) {
       let at = 0;
@@ -174,7 +194,7 @@ async function stepOnly(
     settings,
   );
   measuring.catch(() => undefined); // an error of the step comes first
-  zeroGradients(policy, settings);
+  zeroGradients(learners(policy, settings));
   const { lossScale } = optimizer;
   await optimizer.update(learningRate);
   const [outcome, measured] = await Promise.all([optimizer.settle(), measuring]);
@@ -182,6 +202,7 @@ async function stepOnly(
     loss: 0,
     clipLow: 0,
     clipHigh: 0,
+    clipDual: 0,
     klOldNew: 0,
     klReference: 0,
     entropy: 0,
@@ -208,60 +229,65 @@ function scaleStats(
   return { gradNorm, overflowed: overflowed && Number.isFinite(loss), lossScale, overflows: optimizer.overflows };
 }
 
-/** A parameter that no micro-batch reaches has a gradient of 0, too. */
-function zeroGradients(policy: Decoder, { adapter }: ForwardSettings): void {
+/** What learns: the policy's weights or its adapter, and the head of a critic that stands on them. */
+function learners(policy: Decoder, { adapter, critic }: UpdateSettings): Parameter[] {
   const adapters = adapter === undefined ? [] : policy.adapterParameters(adapter).values();
-  for (const parameter of [...policy.parameters().values(), ...adapters]) {
-    if (!parameter.requiresGrad) continue;
-    parameter.grad ??= keep(full(parameter.device, parameter.shape, 0, { usage: "parameter", label: `gradient of ${parameter.label}` }));
-    parameter.zeroGrad();
-  }
+  return [...policy.parameters().values(), ...adapters, ...(critic?.head.parameters().values() ?? [])];
 }
 
-/** Forward, loss and backward of one micro-batch -> its new log-probabilities [M], the caller's. Adds to gradients and `stats`. */
-function accumulate(policy: Decoder, micro: MicroBatch, settings: UpdateSettings, scale: number, stats: Tensor): Tensor {
-  const { clipLow, clipHigh, klCoef, entropyCoef } = settings;
+/** Where an update sums what it did, over micro-batches. */
+interface Sums {
+  readonly policy: Tensor;
+  /** With a critic that shares the weights. */
+  readonly values: Tensor | null;
+}
+
+/** Forward, loss and backward of one micro-batch -> its new log-probabilities [M], the caller's. Adds to gradients and `sums`. */
+function accumulate(policy: Decoder, { micro, rows }: Packed, settings: UpdateSettings, scale: number, sums: Sums): Tensor {
+  const { clipLow, clipHigh, loss = "ppo_clip", dualClip = 0, klCoef, klEstimator = "k3", entropyCoef, critic } = settings;
   return withScope(() => {
     const { tape, value } = withTape(() => {
-      const scored = score(policy, micro, settings);
+      const hidden = hiddenRows(policy, micro, settings);
       const vector = vectorsOn(policy.device, micro.targets.length);
-      const loss = policyLoss(
+      const scored = logProb(hidden, policy.headWeight, vector(micro.targets, "targets"), micro.temperature);
+      const sampled = vector(micro.oldLogProb, "oldLogProb");
+      const root = policyLoss(
         {
           ...scored,
-          oldLogProb: vector(micro.oldLogProb, "oldLogProb"),
+          oldLogProb: loss === "gspo" ? sequenceOldLogProb(scored.logProb, sampled, offsetsOn(policy.device, micro)) : sampled,
           referenceLogProb: micro.referenceLogProb === null ? null : vector(micro.referenceLogProb, "referenceLogProb"),
           advantage: vector(micro.advantage, "advantage"),
           weight: vector(micro.weight, "weight"),
         },
-        { clipLow, clipHigh, klCoef, entropyCoef, scale, stats },
+        {
+          ...{ clipLow, clipHigh, dualClip, klCoef, entropyCoef, scale },
+          form: loss === "gspo" ? "ppo_clip" : loss,
+          kl: klEstimator,
+          stats: sums.policy,
+        },
       );
-      return { loss, logProb: scored.logProb };
+      if (critic !== undefined && sums.values !== null) {
+        const targets = { ...packTargets(rows, critic.values), weight: micro.weight };
+        lossOfValues(critic.head.forward(hidden), targets, { clip: critic.clip, scale: critic.coef * scale, stats: sums.values });
+      }
+      return { loss: root, logProb: scored.logProb };
     });
-    backward(tape, value.loss);
     // The tape took the statistics over; they go on over all micro-batches.
-    keep(stats);
+    if (sums.values !== null) keep(sums.values);
+    backward(tape, value.loss);
+    keep(sums.policy);
     return keep(value.logProb);
   });
 }
 
-/** logProb and entropy [M] of the scored tokens. */
-function score(
-  model: Decoder,
-  micro: MicroBatch,
-  { cacheDtype, adapter, recompute }: ForwardSettings,
-): { readonly logProb: Tensor; readonly entropy: Tensor } {
-  const { device } = model;
-  const vector = vectorsOn(device, micro.targets.length);
-  return withScope(() => {
-    const hidden = model.forward(packBatch(device, micro.sequences), {
-      ...(recompute === undefined ? {} : { recompute }),
-      ...(cacheDtype === undefined ? {} : { cacheDtype }),
-      adapter,
-    });
-    return logProb(gatherRows(hidden, vector(micro.rows, "rows")), model.headWeight, vector(micro.targets, "targets"), micro.temperature);
-  });
+function offsetsOn(device: Device, { offsets }: MicroBatch): Tensor {
+  return fromHost(device, offsets, [offsets.length], { label: "offsets" });
 }
 
-function vectorsOn(device: Device, length: number): (values: Float32Array | Uint32Array, label: string) => Tensor {
-  return (values, label) => fromHost(device, values, [length], { label });
+/** logProb [M] of the scored tokens. */
+function score(model: Decoder, micro: MicroBatch, settings: ForwardSettings): Tensor {
+  const vector = vectorsOn(model.device, micro.targets.length);
+  return withScope(
+    () => logProb(hiddenRows(model, micro, settings), model.headWeight, vector(micro.targets, "targets"), micro.temperature).logProb,
+  );
 }

@@ -1,11 +1,20 @@
 /** What a run computes with, in words for its second line. */
 import type { Parameter } from "../tensor/tensor.ts";
+import type { Critic } from "../setup/open-learner.ts";
 import type { Model } from "../setup/open-model.ts";
 
 /** `policy 0.94 M parameters, simulator 0.94 M`; of LoRA, what learns and what is shared. `endpoint` is where a simulator outside runs, if there is one. */
-export function describeModels(policy: Model, simulator: Model | null, endpoint: string | null): string {
+export function describeModels(policy: Model, simulator: Model | null, endpoint: string | null, critic: Critic | null = null): string {
   const simulated = simulator !== null ? describeSimulator(simulator, policy) : endpoint === null ? null : `behind ${endpoint}`;
-  return `policy ${describePolicy(policy)}${simulated === null ? "" : `, simulator ${simulated}`}`;
+  const valued = critic === null ? "" : `, critic ${describeCritic(critic, policy)}`;
+  return `policy ${describePolicy(policy)}${simulated === null ? "" : `, simulator ${simulated}`}${valued}`;
+}
+
+function describeCritic({ decoder, adapter, own }: Critic, policy: Model): string {
+  if (own === null) return "on the policy's weights";
+  if (adapter === undefined) return millions(decoder.parameters());
+  const weights = decoder === policy.decoder ? "on the same weights" : millions(decoder.parameters());
+  return `${weights} with its own adapter of ${millions(decoder.adapterParameters(adapter))}`;
 }
 
 /** How prompts are put and what ends a rollout besides its tags: a tokenizer without its configuration beside it shows here. */

@@ -11,6 +11,7 @@ import { QuestionSampler } from "../data/question-sampler.ts";
 import type { Device } from "../device/device.ts";
 import { deviceKind } from "../device/devices.ts";
 import { PhaseClock } from "../log/phase-clock.ts";
+import { KlWeight } from "../rl/kl.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { ConfigError } from "../util/errors.ts";
 import { callOwn } from "../util/own-code.ts";
@@ -31,7 +32,10 @@ import type { Run, StepParts } from "./run.ts";
 import { checkInputs, checkMade, findState, States } from "./states.ts";
 
 /** What a run's rollouts need, and the configuration with every Hub id at the commit that is used, and with folders in place of Hub ids. */
-type RolloutParts = Pick<Run, "device" | "policy" | "simulatorModel" | "reference" | "generator" | "engines" | "context" | "data"> &
+type RolloutParts = Pick<
+  Run,
+  "device" | "policy" | "simulatorModel" | "criticModel" | "reference" | "generator" | "engines" | "context" | "data"
+> &
   Pick<OpenedPolicy, "pinned" | "opened">;
 
 /** A run that is open and has done nothing: its policy is the one that it starts from. */
@@ -99,8 +103,11 @@ export async function openParts(
   const method = options.method ?? (await openMethod(config.rollout.method));
   const { opened, ...parts } = await openRollouts(here.opened, data, { ...options, method }, closing, refuse);
   await refuseDamagedWeights(parts.policy);
-  const { schedule, learningRate, warmupSteps, finalFraction } = config.optimizer;
-  const totalSteps = config.train.steps * config.train.updatesPerStep;
+  const { algorithm, critic, optimizer, train } = config;
+  const { schedule: kind, finalFraction } = optimizer;
+  const ofSteps = (steps: number, { learningRate: peak, warmupSteps }: { learningRate: number; warmupSteps: number }) => {
+    return { kind, peak, warmupSteps, finalFraction, totalSteps: steps * train.updatesPerStep };
+  };
   return {
     ...parts,
     pinned: { ...parts.pinned, data: here.pinned.data },
@@ -109,7 +116,9 @@ export async function openParts(
     engine: parts.context.engine,
     reward: options.reward ?? (await openReward(config.reward.kind)),
     questions,
-    schedule: { kind: schedule, peak: learningRate, warmupSteps, finalFraction, totalSteps },
+    schedule: ofSteps(train.steps - critic.headStartSteps, optimizer),
+    criticSchedule: ofSteps(train.steps, critic),
+    klWeight: new KlWeight(algorithm.klCoef, { target: algorithm.klTarget, horizon: algorithm.klHorizon }),
     clock: new PhaseClock(),
     signal: options.signal ?? new AbortController().signal,
     build: await thisBuild(parts.device.kind),
@@ -118,8 +127,8 @@ export async function openParts(
 }
 
 /** Compiles what the models need of the device's kernels, where that is done ahead. */
-export async function prepareRun({ device, config, policy, simulatorModel, reference }: Run): Promise<void> {
-  await prepareDevice(device, config, { policy, simulator: simulatorModel, reference }, { trains: true });
+export async function prepareRun({ device, config, policy, simulatorModel, reference, criticModel }: Run): Promise<void> {
+  await prepareDevice(device, config, { policy, simulator: simulatorModel, reference, criticModel }, { trains: true });
 }
 
 /** Device, models, generator and engines. */

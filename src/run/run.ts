@@ -7,6 +7,7 @@ import type { MemoryReport } from "../device/device.ts";
 import type { GeneratorCounts } from "../generate/types.ts";
 import type { PhaseClock } from "../log/phase-clock.ts";
 import type { LearningRateSchedule } from "../optim/schedule.ts";
+import type { KlWeight } from "../rl/kl.ts";
 import type { Metrics } from "../rl/metrics.ts";
 import type { Question, Scored, SearchTrajectory } from "../rl/trajectory.ts";
 import type { UpdateStats } from "../rl/update-stats.ts";
@@ -37,10 +38,15 @@ export interface Run extends StepParts, LearnerParts, Pick<OpenedPolicy, "device
   readonly config: Config;
   /** Null where no simulator runs in this process. */
   readonly simulatorModel: Model | null;
+  /** What a critic of its own stands on. */
+  readonly criticModel: Model | null;
   /** Those that the configuration names. */
   readonly engines: Engines;
   readonly context: AgentContext;
   readonly schedule: LearningRateSchedule;
+  readonly criticSchedule: LearningRateSchedule;
+  /** Of KL in the reward, `algorithm.klCoef` at the start. */
+  readonly klWeight: KlWeight;
   readonly data: RunData;
   readonly questions: QuestionSampler<Question>;
   readonly clock: PhaseClock;
@@ -52,7 +58,7 @@ export interface Run extends StepParts, LearnerParts, Pick<OpenedPolicy, "device
 }
 
 /** What a step needs of a run. */
-export type StepRun = Omit<Run, "simulatorModel" | "lossScaler" | "data" | "build" | "inputs">;
+export type StepRun = Omit<Run, "simulatorModel" | "criticModel" | "lossScaler" | "data" | "build" | "inputs">;
 
 /** What one step made. */
 export interface StepResult {
@@ -106,10 +112,10 @@ export function statesFolder({ output, name }: Config): string {
 }
 
 /** The error that ends a run whose update was refused. Weights and moments are as they were before it. */
-export function diverged(step: number, { gradNorm }: UpdateStats): ZeroSearchError {
+export function diverged(step: number, { gradNorm }: Pick<UpdateStats, "gradNorm">, whose = "the"): ZeroSearchError {
   return new ZeroSearchError({
     where: `step ${step}`,
-    what: "the gradient norm is not finite: training has diverged",
+    what: `${whose} gradient norm is not finite: training has diverged`,
     expected: "a number",
     got: String(gradNorm),
     hint: "Nothing of this step was kept. Go on from the last saved state with a lower learning rate: --resume RUN optimizer.learningRate=...",

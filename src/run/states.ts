@@ -22,6 +22,7 @@ import type { LossScalerState } from "../optim/loss-scaler.ts";
 import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
 import { codeInputs, type InputHashes } from "./inputs.ts";
 import type { Recorded, RunHistory } from "./journal.ts";
+import { criticExtra, criticParts, restoreCritic, type CriticParts } from "./critic-files.ts";
 import { loadPolicy, savePolicy } from "./policy-files.ts";
 import { differingInputs, receiptFile } from "./receipt.ts";
 import { logFolder, statesFolder, type Run, type StepParts } from "./run.ts";
@@ -39,7 +40,10 @@ export interface Saved {
 }
 
 /** @internal What states are made of, and checked against. */
-export type StatesRun = Pick<Run, "config" | "device" | "policy" | "optimizer" | "lossScaler" | "build" | "inputs" | keyof StepParts>;
+export type StatesRun = Pick<
+  Run,
+  "config" | "device" | "policy" | "optimizer" | "lossScaler" | "klWeight" | "build" | "inputs" | keyof CriticParts | keyof StepParts
+>;
 
 export class States {
   readonly folder: string;
@@ -74,6 +78,9 @@ export class States {
     // Absent where the run was in f32 until now: the scale then starts as in a new run.
     const scale = state.extra["lossScale"];
     if (scale !== undefined) lossScaler?.resume(scale as unknown as LossScalerState);
+    const coef = state.extra["klCoef"];
+    if (typeof coef === "number") this.#run.klWeight.resume(coef);
+    await restoreCritic(this.#run, checkpoint);
     this.#newest = { step: state.step, folder };
     return { step: state.step, due: this.due({ step: state.step, history: state }), weights: await savedWeights(folder) };
   }
@@ -96,7 +103,7 @@ export class States {
    */
   async save(recorded: Recorded, place = this.folder): Promise<Saved | null> {
     const { step } = recorded;
-    const { config, device, policy, optimizer, lossScaler, build, inputs } = this.#run;
+    const { config, device, policy, optimizer, lossScaler, klWeight, build, inputs } = this.#run;
     if (recorded.updates !== optimizer.step)
       throw new ZeroSearchError({
         where: `saving step ${step}`,
@@ -126,6 +133,8 @@ export class States {
           made: plain(recorded.made),
           inputs: plain(inputs),
           moments: optimizer.moments,
+          ...criticExtra(this.#run),
+          ...(config.algorithm.klTarget === 0 ? {} : { klCoef: klWeight.coef }),
           ...(Object.keys(unwritten).length === 0 ? {} : { unwritten }),
           ...(lossScaler === null ? {} : { lossScale: { ...lossScaler.state() } }),
         },
@@ -133,6 +142,7 @@ export class States {
       parts: [
         { name: POLICY, write: (path) => savePolicy(policy, path, "f32") },
         { name: OPTIMIZER, write: (path) => saveTensors(path, optimizer.stateTensors()) },
+        ...criticParts(this.#run),
       ],
     });
     this.#newest = { step, folder };

@@ -50,7 +50,7 @@ export async function locateConfigModels(
   for (const { key, section, model } of keys) {
     const source = valueAt(config, key);
     if (!model || typeof source !== "string") continue;
-    if ((!simulates && section === "simulator") || (!trains && key === "model.referencePolicy")) {
+    if ((!simulates && section === "simulator") || (!trains && (key === "model.referencePolicy" || section === "critic"))) {
       opened = withValue(opened, key, null);
       continue;
     }
@@ -65,6 +65,7 @@ export async function locateConfigModels(
       policy: located.get("model.policy") as LocatedModel,
       simulator: located.get("simulator.path") ?? null,
       referencePolicy: located.get("model.referencePolicy") ?? null,
+      critic: located.get("critic.path") ?? null,
     },
     opened,
     pinned,

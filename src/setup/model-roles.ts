@@ -9,7 +9,7 @@ import { linearNames, type LinearName } from "../nn/block.ts";
 import type { AdapterOptions } from "../nn/decoder.ts";
 import { ConfigError } from "../util/errors.ts";
 
-export type Role = "policy" | "simulator" | "reference";
+export type Role = "policy" | "simulator" | "reference" | "critic";
 
 /** A LoRA adapter, which has the name of its role. */
 export interface AdapterPlan {
@@ -56,6 +56,8 @@ export interface LocatedModels {
   readonly simulator: LocatedModel | null;
   /** Null where the policy's own start is the reference. */
   readonly referencePolicy: LocatedModel | null;
+  /** Null where the critic starts as the policy does. */
+  readonly critic: LocatedModel | null;
 }
 
 export interface RoleOptions {
@@ -65,6 +67,16 @@ export interface RoleOptions {
   readonly trains: boolean;
 }
 
+/** Whether a run learns with a critic. */
+export function hasCritic({ algorithm }: Pick<Config, "algorithm">): boolean {
+  return algorithm.advantage === "gae";
+}
+
+/** Whether its critic stands on weights of its own, or an adapter of its own. */
+export function hasOwnCritic(config: Pick<Config, "algorithm" | "critic">): boolean {
+  return hasCritic(config) && config.critic.trunk === "own";
+}
+
 /** Whether the policy is a LoRA adapter on frozen weights. */
 export function usesLora({ lora }: Config): boolean {
   return lora.rank > 0 || lora.from !== null;
@@ -72,7 +84,7 @@ export function usesLora({ lora }: Config): boolean {
 
 /**
  * The roles of a run. With LoRA, the reference policy is the policy's own weights without its adapter, or with a second copy of the
- * adapter that it starts from.
+ * adapter that it starts from; a critic of its own is another adapter on them.
  * @throws ConfigError for wrong `lora.targets`, and when a policy that is judged only should have an adapter, and nothing says which.
  */
 function modelRoles(config: Config, located: LocatedModels, { simulatorPositions, trains }: RoleOptions): RolePlan[] {
@@ -114,6 +126,15 @@ function modelRoles(config: Config, located: LocatedModels, { simulatorPositions
       maxPositions: rollout.maxContextTokens,
       adapter: located.referencePolicy === null && lora.from !== null ? { from: lora.from, learns: false } : null,
     });
+  if (trains && hasOwnCritic(config))
+    roles.push({
+      role: "critic",
+      ...(located.critic ?? located.policy),
+      dtype: policy.dtype,
+      learns: policy.learns,
+      maxPositions: rollout.maxContextTokens,
+      adapter: policy.adapter === null ? null : { from: located.critic === null ? lora.from : null, learns: true },
+    });
   return roles;
 }
 
@@ -122,7 +143,7 @@ export function copiesOf(config: Config, located: LocatedModels, options: RoleOp
   const roles = modelRoles(config, located, options);
   const copies = new Map<string, RolePlan[]>();
   for (const role of roles) {
-    const key = JSON.stringify([role.folder, role.dtype, role.learns]);
+    const key = JSON.stringify([role.folder, role.dtype, role.learns && role.role]);
     copies.set(key, [...(copies.get(key) ?? []), role]);
   }
   return [...copies.values()].map((sharing) => {

@@ -14,6 +14,8 @@ export interface Models {
   readonly simulator: Model | null;
   /** Held only where the loss has a KL term. */
   readonly reference: Model | null;
+  /** What a critic of its own stands on. */
+  readonly criticModel: Model | null;
 }
 
 /**
@@ -45,7 +47,12 @@ export async function openCopies(
       });
     }
   }
-  return { policy: models.get("policy") as Model, simulator: models.get("simulator") ?? null, reference: models.get("reference") ?? null };
+  return {
+    policy: models.get("policy") as Model,
+    simulator: models.get("simulator") ?? null,
+    reference: models.get("reference") ?? null,
+    criticModel: models.get("critic") ?? null,
+  };
 }
 
 /** Adds the adapter of a role: read from its folder, or a new one as the configuration describes it. */

@@ -12,6 +12,7 @@ import { Progress, type TextStream } from "../log/progress.ts";
 import { Decoder } from "../nn/decoder.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import type { Trajectory } from "../rl/trajectory.ts";
+import { tokenValues, updateCritic } from "../rl/critic.ts";
 import { tokenLogProbs, update } from "../rl/update.ts";
 import { DeviceError } from "../util/errors.ts";
 import { nextTask } from "../util/next-task.ts";
@@ -39,6 +40,8 @@ interface PreparedModels {
   readonly policy: Copy;
   readonly simulator: Copy | null;
   readonly reference: Copy | null;
+  /** What a critic of its own stands on. */
+  readonly criticModel: Copy | null;
 }
 
 /** Returns at once on devices that have nothing to compile. @throws DeviceError when a kernel does not compile. */
@@ -61,7 +64,7 @@ export async function prepareDevice(
 /** Asks a device for all that these models do in a run: rollouts, the reference's log-probabilities and, where it `trains`, updates. */
 export function modelProgram(
   config: Config,
-  { policy, simulator, reference }: PreparedModels,
+  { policy, simulator, reference, criticModel }: PreparedModels,
   { trains }: { readonly trains: boolean },
 ): DeviceProgram {
   return async (device) => {
@@ -70,6 +73,7 @@ export function modelProgram(
       if (trains) await learn(config, copy);
     });
     if (simulator !== null) await eachCopy(device, simulator, false, (copy) => rollOut(config, copy));
+    if (criticModel !== null && trains) await eachCopy(device, criticModel, true, (copy) => learnValues(config, copy));
     if (reference !== null) await eachCopy(device, reference, false, (copy) => score(config, copy));
   };
 }
@@ -137,15 +141,35 @@ async function score(config: Config, { decoder, adapter }: Copy): Promise<void> 
     await unlessRefused(tokenLogProbs(decoder, rollouts, { ...settings, adapter }));
 }
 
+/** Values of a critic, and its updates. */
+async function learnValues(config: Config, copy: Copy): Promise<void> {
+  const closing = new Closing();
+  const { critic } = openLearner(config, { device: copy.decoder.device, policy: copy, criticModel: copy }, closing);
+  for (const { rollouts, settings } of microBatches(config)) {
+    if (critic === null || critic.own === null) break;
+    const batch = rollouts.map((trajectory) => ({ trajectory, reward: 1, advantage: 1, returns: trajectory.logProbs }));
+    const values = new Map(rollouts.map((one) => [one, new Float64Array(one.ids.length)]));
+    await unlessRefused(tokenValues(critic, rollouts, settings));
+    await unlessRefused(updateCritic(critic, critic.own.optimizer, batch, { ...settings, values, clip: config.critic.clip }, 0));
+  }
+  await closing.close();
+}
+
 /** Updates. */
 async function learn(config: Config, copy: Copy): Promise<void> {
-  const { clipLow, clipHigh, klCoef, entropyCoef } = config.algorithm;
+  const { loss, clipLow, clipHigh, dualClip, klIn, klEstimator, entropyCoef } = config.algorithm;
+  const klCoef = klIn === "loss" ? config.algorithm.klCoef : 0;
+  const { coef, clip, trunk } = config.critic;
   const closing = new Closing();
-  const { optimizer } = openLearner(config, { device: copy.decoder.device, policy: copy }, closing);
+  // A critic of its own is prepared by itself.
+  const alone = trunk === "own" ? copy : null;
+  const { optimizer, critic } = openLearner(config, { device: copy.decoder.device, policy: copy, criticModel: alone }, closing);
   for (const { rollouts, settings } of microBatches(config)) {
-    const batch = rollouts.map((trajectory) => ({ trajectory, reward: 1, advantage: 1 }));
+    const batch = rollouts.map((trajectory) => ({ trajectory, reward: 1, advantage: 1, returns: trajectory.logProbs }));
+    const values = new Map(rollouts.map((one) => [one, new Float64Array(one.ids.length)]));
+    const shared = critic?.own === null ? { critic: { head: critic.head, coef, clip, values } } : {};
     const known = klCoef === 0 ? null : new Map(rollouts.map((one) => [one, new Float32Array(one.ids.length - 1)]));
-    const all = { ...settings, adapter: copy.adapter, clipLow, clipHigh, klCoef, entropyCoef };
+    const all = { ...settings, adapter: copy.adapter, loss, clipLow, clipHigh, dualClip, klCoef, klEstimator, entropyCoef, ...shared };
     await unlessRefused(update(copy.decoder, optimizer, batch, all, 0, known));
   }
   await closing.close();

@@ -157,7 +157,11 @@ it("covers every rank of an adapter whose layers differ", async () => {
       onDispatch: ({ kernel, uints = [] }) => kernel === "matmul" && matmuls.push(uints[1]!, uints[2]!),
     });
     const config = resolveConfig(["data.train=none", "model.policy=none", "simulator.path=none"].map(readOverride));
-    await modelProgram(config, { policy: { decoder, adapter: "a" }, simulator: null, reference: null }, { trains: false })(noting);
+    await modelProgram(
+      config,
+      { policy: { decoder, adapter: "a" }, simulator: null, reference: null, criticModel: null },
+      { trains: false },
+    )(noting);
     return [3, 24].filter((rank) => matmuls.includes(rank)).join();
   };
   expect([await asked([3, 3]), await asked([3, 24]), await asked([24, 24])]).toEqual(["3", "3,24", "24"]);

@@ -186,6 +186,8 @@ function others(device: Device): void {
     const policy = { clipLow: 0.2, clipHigh: 0.2, klCoef: 0.1, entropyCoef: 0.1, scale: 1, dualClip: 0, form: 0, kl: 3 };
     for (const reference of [null, vector()])
       device.run("policy_loss", policy, [vector(), vector(), reference, vector(), vector(), vector()], [vector(), vector(), make(1, 9)]);
+    device.run("sequence_ratio", {}, [vector(), vector(), make(1, 3, "u32")], [vector()]);
+    device.run("value_loss", { clip: 0.2, scale: 1 }, [make(N, 1), vector(), vector(), vector()], [make(N, 1), make(1, 3)]);
     device.run("weighted_nll", { scale: 1 }, [vector(), vector()], [vector(), make(1, 2)]);
     const words = (): Storage => make(1, N, "u32");
     device.run("sample", {}, [make(N, C), make(N, 4), make(N, 5, "u32"), words()], [words(), vector()]);

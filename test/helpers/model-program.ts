@@ -29,5 +29,5 @@ export function programOf({ config, weights, trains, loraRank = 0, settings = []
   const model = { decoder, adapter };
   const run = resolveConfig([...needed, ...settings].map(readOverride));
   const learns = trains !== "nothing";
-  return modelProgram(run, { policy: model, simulator: null, reference: learns ? null : model }, { trains: learns });
+  return modelProgram(run, { policy: model, simulator: null, reference: learns ? null : model, criticModel: null }, { trains: learns });
 }

@@ -174,6 +174,14 @@ export const referenceKernels: Record<KernelName, ReferenceKernel> = {
       }
     }
   },
+  sequence_ratio: (_, [logProb, oldLogProb, offsets], [y]) => {
+    const [now, before, starts] = [need(logProb).values, need(oldLogProb).values, need(offsets).values];
+    for (let b = 0; b + 1 < starts.length; b++) {
+      const [start, end] = [starts[b]!, starts[b + 1]!];
+      const mean = now.subarray(start, end).reduce((sum, value, i) => sum + (value - before[start + i]!), 0) / (end - start);
+      for (let n = start; n < end; n++) need(y).values[n] = now[n]! - mean;
+    }
+  },
   policy_loss: (dims, [logProb, oldLogProb, reference, entropy, advantage, weight], [dLogProb, dEntropy, stats]) => {
     const [low, high, klCoef, entropyCoef, scale] = ["clipLow", "clipHigh", "klCoef", "entropyCoef", "scale"].map((name) =>
       dim(dims, name),
@@ -182,7 +190,8 @@ export const referenceKernels: Record<KernelName, ReferenceKernel> = {
     need(logProb).values.forEach((value, n) => {
       need(dLogProb).values[n] = 0;
       need(dEntropy).values[n] = 0;
-      if (need(weight).values[n] === 0) return;
+      const w = need(weight).values[n]!;
+      if (w === 0) return;
       const [A, H] = [need(advantage).values[n]!, need(entropy).values[n]!];
       const logRatio = value - need(oldLogProb).values[n]!;
       const ratio = Math.exp(logRatio);
@@ -199,10 +208,11 @@ export const referenceKernels: Record<KernelName, ReferenceKernel> = {
       const kind = dim(dims, "kl");
       const kl = kind === 1 ? -toReference : kind === 2 ? toReference ** 2 / 2 : k3;
       const klSlope = kind === 1 ? (reference ? 1 : 0) : kind === 2 ? -toReference : 1 - Math.exp(toReference);
-      need(dLogProb).values[n] = scale * (slope + klCoef * klSlope);
-      need(dEntropy).values[n] = -scale * entropyCoef;
-      s[0]! += scale * (policy + klCoef * kl - entropyCoef * H);
-      const [below, above] = form === 1 ? [ratio < 1 - low, ratio > 1 + high] : form === 0 ? [clipped && ratio < 1, clipped && ratio > 1] : [];
+      need(dLogProb).values[n] = scale * w * (slope + klCoef * klSlope);
+      need(dEntropy).values[n] = -scale * w * entropyCoef;
+      s[0]! += scale * w * (policy + klCoef * kl - entropyCoef * H);
+      const [below, above] =
+        form === 1 ? [ratio < 1 - low, ratio > 1 + high] : form === 0 ? [clipped && ratio < 1, clipped && ratio > 1] : [];
       s[1]! += below === true ? 1 : 0;
       s[2]! += above === true ? 1 : 0;
       s[8]! += bounded ? 1 : 0;
@@ -211,6 +221,21 @@ export const referenceKernels: Record<KernelName, ReferenceKernel> = {
       s[5]! += H;
       s[6] = Math.max(s[6]!, Math.abs(logRatio));
       s[7]! += 1;
+    });
+  },
+  value_loss: (dims, [value, oldValue, returns, weight], [dValue, stats]) => {
+    const [clip, scale] = [dim(dims, "clip"), dim(dims, "scale")];
+    need(value).values.forEach((v, n) => {
+      const [old, target, w] = [need(oldValue).values[n]!, need(returns).values[n]!, need(weight).values[n]!];
+      need(dValue).values[n] = 0;
+      if (w === 0) return;
+      const plain = (v - target) ** 2;
+      const bounded = clip === 0 ? plain : (Math.min(old + clip, Math.max(old - clip, v)) - target) ** 2;
+      const clipped = bounded > plain;
+      if (!clipped) need(dValue).values[n] = Number.isNaN(bounded) ? NaN : scale * w * (v - target);
+      need(stats).values[0]! += (scale * w * Math.max(plain, bounded)) / 2;
+      need(stats).values[1]! += clipped ? 1 : 0;
+      need(stats).values[2]! += 1;
     });
   },
   weighted_nll: (dims, [logProb, weights], [dLogProb, stats]) => {

@@ -12,7 +12,7 @@ import { resolveConfig } from "../../src/config/resolve.ts";
 import { claimRunName, newestRunName } from "../../src/config/run-name.ts";
 import { readOverride, readYaml, savedSource } from "../../src/config/source.ts";
 import { packagedConfig, readTrainCommand, type TrainCommand } from "../../src/config/train-command.ts";
-import { advantageNames } from "../../src/rl/advantage.ts";
+import { advantageNames, presetNames } from "../../src/rl/settings.ts";
 import { rewardNames } from "../../src/rl/reward.ts";
 import { ConfigError } from "../../src/util/errors.ts";
 
@@ -67,7 +67,8 @@ describe("a configuration", () => {
 
   it("offers exactly the advantages and rewards there are", () => {
     const offered = (name: string) => keys.find((key) => key.key === name)?.expected;
-    expect(offered("algorithm.name")).toBe(`one of ${advantageNames.join(", ")}`);
+    expect(offered("algorithm.name")).toBe(`one of ${presetNames.join(", ")}`);
+    expect(offered("algorithm.advantage")).toBe(`one of ${advantageNames.join(", ")}`);
     expect(offered("reward.kind")).toBe(`one of ${rewardNames.join(", ")}, or a module such as ./my-module.js`);
   });
 

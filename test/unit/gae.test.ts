@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { generalizedAdvantages, whiten, type DocumentRule } from "../../src/rl/gae.ts";
+import { generalizedAdvantages, whiten } from "../../src/rl/gae.ts";
+import type { DocumentRule } from "../../src/rl/settings.ts";
 
 // reference/rl-algorithms.md 1.3: two tokens, a document of two, two tokens, the reward at the end
 const lossMask = [1, 1, 0, 0, 1, 1];

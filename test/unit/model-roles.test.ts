@@ -24,6 +24,7 @@ const located = (policy: string, simulator: string | null, reference: string | n
   policy: at(policy),
   simulator: simulator === null ? null : at(simulator),
   referencePolicy: reference === null ? null : at(reference),
+  critic: null,
 });
 const plan = (config: Config, models: LocatedModels, trains = true) =>
   copiesOf(config, models, { simulatorPositions: 700, trains }).map(({ folder, dtype, learns, maxPositions, roles }) => ({

@@ -113,6 +113,7 @@ describe("metrics of updates", () => {
     ratioMax: 1,
     clipLow: 0,
     clipHigh: 0,
+    clipDual: 0,
     klOldNew: 0,
     klReference: 0,
     entropy: 0,

@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import type { DecoderConfig } from "../../../src/nn/config.ts";
 import { Decoder } from "../../../src/nn/decoder.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
-import { constantLength } from "../../../src/rl/loss-weights.ts";
+import { klEstimate } from "../../../src/rl/kl.ts";
+import { constantLength, sequenceMeanTokenMean } from "../../../src/rl/loss-weights.ts";
 import { microBatches } from "../../../src/rl/mini-batches.ts";
 import type { TokenLogProbs } from "../../../src/rl/packing.ts";
 import type { Scored, Trajectory } from "../../../src/rl/trajectory.ts";
@@ -309,6 +310,115 @@ describe("update", () => {
     const after = (await tokenLogProbs(policy, [trajectory], settings)).get(trajectory) as Float32Array;
     expect(after[0]).toBeGreaterThan(trajectory.logProbs[first] as number);
     expect(after.at(-1)).toBeLessThan(trajectory.logProbs.at(-1) as number);
+    dispose();
+  });
+
+  /** Two updates with a loss: what the second does, away from the weights that sampled. */
+  async function second(own: Partial<UpdateSettings>) {
+    const { policy, optimizer, dispose } = await setUp();
+    const batch = scored(await sampledBy(policy));
+    const all = { ...settings, ...own };
+    const first = await update(policy, optimizer, batch, all, 2e-3);
+    const now = await tokenLogProbs(
+      policy,
+      batch.map(({ trajectory }) => trajectory),
+      settings,
+    );
+    const stats = await update(policy, optimizer, batch, all, 0);
+    const gradients = await Promise.all([...policy.parameters().values()].map((one) => (one.grad as Tensor).readFloats()));
+    dispose();
+    const rows = batch.map(({ trajectory, advantage }) => {
+      const old = trajectory.logProbs.filter((_, t) => trajectory.lossMask[t] === 1);
+      return { A: advantage as number, old, now: [...(now.get(trajectory) as Float32Array)] };
+    });
+    return { first, stats, rows, gradients };
+  }
+  const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const hold = (ratio: number, low: number, high: number): number => Math.min(1 + high, Math.max(1 - low, ratio));
+
+  it("by gspo has the ratio of whole rollouts, clipped as such, and is the loss worked out by hand", async () => {
+    const clip = { clipLow: 3e-3, clipHigh: 4e-3 };
+    const { first, stats, rows } = await second({ loss: "gspo", lossWeights: sequenceMeanTokenMean, ...clip });
+    expect(first.loss).toBeCloseTo(-meanOf(advantages), 6);
+    const losses = rows.map(({ A, old, now }) => {
+      const ratio = Math.exp(meanOf(now.map((value, i) => value - (old[i] as number))));
+      return {
+        loss: -Math.min(ratio * A, hold(ratio, clip.clipLow, clip.clipHigh) * A),
+        held: hold(ratio, clip.clipLow, clip.clipHigh) * A < ratio * A,
+      };
+    });
+    expect(stats.loss).toBeCloseTo(meanOf(losses.map(({ loss }) => loss)), 5);
+    // Some are held and some are not: the clip is of use.
+    expect(new Set(losses.map(({ held }) => held)).size).toBe(2);
+    expect(stats.clipLow + stats.clipHigh).toBeGreaterThan(0);
+  });
+
+  it("by gspo has its gradient too: it is that of ppo_clip on rollouts of one token, to the bit", async () => {
+    const short = drawn.map((trajectory) => {
+      const last = trajectory.lossMask.lastIndexOf(1);
+      return { ...trajectory, lossMask: trajectory.lossMask.map((_, t) => (t === last ? 1 : 0)) };
+    });
+    const results: Float32Array[][] = [];
+    for (const loss of ["ppo_clip", "gspo"] as const) {
+      const { policy, optimizer, dispose } = await setUp();
+      const batch = scored(await sampledBy(policy, 0, short));
+      for (let i = 0; i < 3; i++) await update(policy, optimizer, batch, { ...settings, loss, lossWeights: sequenceMeanTokenMean }, 2e-3);
+      results.push(await weights(policy));
+      dispose();
+    }
+    expect(largest(results[1]!, results[0]!)).toBeLessThan(1e-5);
+  });
+
+  it("by cispo still learns from tokens beyond the bounds, by reinforce whatever the ratio; with a dual clip less than without", async () => {
+    const tight = { clipLow: 0.01, clipHigh: 0.01 };
+    const token = (rows: Awaited<ReturnType<typeof second>>["rows"], loss: (A: number, ratio: number, now: number) => number): number =>
+      meanOf(rows.flatMap(({ A, old, now }) => now.map((value, i) => loss(A, Math.exp(value - (old[i] as number)), value))));
+    const cispo = await second({ loss: "cispo", ...tight });
+    expect(cispo.stats.loss).toBeCloseTo(
+      token(cispo.rows, (A, ratio, now) => -hold(ratio, 0.01, 0.01) * A * now),
+      4,
+    );
+    const plain = await second({ loss: "reinforce" });
+    expect(plain.stats.loss).toBeCloseTo(
+      token(plain.rows, (A, _ratio, now) => -A * now),
+      4,
+    );
+    const dual = await second({ dualClip: 1.01 });
+    expect(dual.stats.loss).toBeCloseTo(
+      token(dual.rows, (A, ratio) => {
+        const clipped = -Math.min(ratio * A, hold(ratio, 0.2, 0.2) * A);
+        return A < 0 ? Math.min(clipped, -1.01 * A) : clipped;
+      }),
+      5,
+    );
+    expect(dual.stats.clipDual).toBeGreaterThan(0);
+    expect((await second({})).stats.clipDual).toBe(0);
+  });
+
+  it("at the weights that sampled, all losses have one gradient, to the bit", async () => {
+    const results: Float32Array[][] = [];
+    for (const loss of ["ppo_clip", "gspo", "cispo", "reinforce"] as const) {
+      const { policy, optimizer, dispose } = await setUp();
+      await update(policy, optimizer, scored(await sampledBy(policy)), { ...settings, loss, lossWeights: constantLength(10) }, 1e-3);
+      results.push(await weights(policy));
+      dispose();
+    }
+    for (const other of results.slice(1)) expect(other).toEqual(results[0]);
+  });
+
+  it.each(["k1", "k2", "k3"] as const)("by %s in the loss has the KL term worked out by hand", async (klEstimator) => {
+    const { policy, optimizer, dispose } = await setUp();
+    const reference = Decoder.initialise(config, cpu(), 4);
+    const batch = scored(await sampledBy(policy), Array<number>(8).fill(0));
+    const trajectories = batch.map(({ trajectory }) => trajectory);
+    const known = await tokenLogProbs(reference, trajectories, settings);
+    const stats = await update(policy, optimizer, batch, { ...settings, klCoef: 0.5, klEstimator }, 1e-3, known);
+    const estimates = trajectories.flatMap((trajectory) => {
+      const own = trajectory.logProbs.filter((_, t) => trajectory.lossMask[t] === 1);
+      return own.map((value, i) => klEstimate(value, known.get(trajectory)![i] as number, klEstimator));
+    });
+    expect(stats.loss / (0.5 * meanOf(estimates))).toBeCloseTo(1, 4);
+    reference.dispose();
     dispose();
   });
 

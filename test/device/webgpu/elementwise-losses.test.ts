@@ -81,6 +81,17 @@ describe("policy_loss", () => {
   });
 });
 
+describe("value_loss", () => {
+  it("sums 70000 tokens to float32 accuracy", async () => {
+    const n = 70000,
+      next = random(5);
+    const weight = vector(Array.from({ length: n }, () => (next() > 0 ? next(0.5, 2) : 0)));
+    const inputs = [randomTensor(1, n, 1), randomTensor(2, 1, n), randomTensor(3, 1, n), weight];
+    const [, stats] = await check("value_loss", { clip: 0.2, scale: 1 / 3 }, inputs, [zeros(n, 1), zeros(1, 3)], { tolerance: 2e-7 });
+    expect(stats![2]).toBe(weight.values.filter((w) => w !== 0).length);
+  });
+});
+
 describe("weighted_nll", () => {
   it("sums 30000 tokens to float32 accuracy, and shows NaN at a token that counts", async () => {
     const n = 30000,

@@ -8,13 +8,14 @@ import { accumulate, add, copy, fill, round } from "./elementwise.ts";
 import { embedding, embeddingBackward } from "./embedding.ts";
 import { kvCopy, kvWrite } from "./kv-cache.ts";
 import { logProb, logProbBackward } from "./log-prob.ts";
-import { policyLoss, weightedNll } from "./losses.ts";
+import { policyLoss, valueLoss, weightedNll } from "./losses.ts";
 import { matmul } from "./matmul.ts";
 import { adamw, adamw8bit, adamwBf16, clipScale, sumSquares } from "./optimizer.ts";
 import { rmsNorm, rmsNormBackward } from "./rms-norm.ts";
 import { rope } from "./rope.ts";
 import { gatherRows, scatterRows } from "./rows.ts";
 import { sample } from "./sample.ts";
+import { sequenceRatio } from "./sequence-ratio.ts";
 import { swiglu, swigluBackward } from "./swiglu.ts";
 
 export const kernelHosts: Readonly<Record<KernelName, KernelHost>> = {
@@ -41,7 +42,9 @@ export const kernelHosts: Readonly<Record<KernelName, KernelHost>> = {
   scatter_rows: scatterRows,
   log_prob: logProb,
   log_prob_backward: logProbBackward,
+  sequence_ratio: sequenceRatio,
   policy_loss: policyLoss,
+  value_loss: valueLoss,
   weighted_nll: weightedNll,
   sum_squares: sumSquares,
   clip_scale: clipScale,
