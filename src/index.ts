@@ -26,8 +26,19 @@ export { loadQuestions, type LoadQuestionsOptions } from "./data/questions.ts";
 export type { QuestionSampler, SampledQuestion } from "./data/question-sampler.ts";
 
 // RL
-export type { DocumentKind, Question, Scored, SearchRecord, SearchTrajectory, Trajectory, TrajectoryStatus } from "./rl/trajectory.ts";
+export type {
+  DocumentKind,
+  Question,
+  Scored,
+  SearchRecord,
+  SearchTrajectory,
+  Trajectory,
+  TrajectoryStatus,
+  Unpaid,
+} from "./rl/trajectory.ts";
 export { reward, rewardNames, scoreAnswer, usualRules, type RewardName, type ScoreRules, type Scores } from "./rl/reward.ts";
+export { keptFormat, retrieved, rewardTerm, searchR1Format, searchR1Scores, termNames } from "./rl/reward-terms.ts";
+export type { SearchR1Scores, TermName } from "./rl/reward-terms.ts";
 export type { Normalizer } from "./util/normalise-answer.ts";
 export {
   advantageNames,

@@ -45,7 +45,7 @@ import { Journal, type JournalOptions, type Validation } from "./run/journal.ts"
 import { validate } from "./run/judge.ts";
 import { leave } from "./run/leave.ts";
 import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/open-run.ts";
-import { payAll } from "./run/reward.ts";
+import { payAll, type Payments } from "./run/reward.ts";
 import { diverged, madeOf, partShapes, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
 import { checkHeld } from "./run/run-lock.ts";
 import type { States } from "./run/states.ts";
@@ -62,8 +62,9 @@ export interface StepOptions extends Partial<StepParts> {
 }
 
 /**
- * One step of training. Nothing in it depends on a clock, on the number of threads, or on what an earlier process did.
- * @throws ConfigError, ServerError, DataError naming the method, engine or reward that fails or gives something else; DeviceError;
+ * One step of training. Nothing in it depends on a clock, on the number of threads, or on what an earlier process did; but a reward of one's
+ * own may come too late. A rollout whose reward fails is left out of its group and of the updates.
+ * @throws ConfigError, ServerError, DataError naming the method or engine that fails or gives something else, or the reward where every one fails; DeviceError;
  *   ZeroSearchError where the update diverged, of which nothing is kept; the signal's reason when it fires.
  */
 export async function trainStep(run: StepRun, step: number, options: StepOptions = {}): Promise<StepResult> {
@@ -87,9 +88,10 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
     const tasks = groupTasks(questions, train.groupSize, step);
     const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, watching);
     // Reward.
-    return { trajectories, rewards: await payAll(reward, trajectories, run.context.rules) };
+    const paying = { rules: run.context.rules, timeoutSeconds: config.reward.timeoutSeconds, signal: run.signal };
+    return { trajectories, ...(await payAll(reward, trajectories, paying)) };
   });
-  const { trajectories, rewards } = sampled;
+  const { trajectories, rewards, unpaid } = sampled;
   await run.generator.rest(); // the update needs the memory
 
   // Under the weights that sampled: KL to the reference policy, and what a critic expects from each token on.
@@ -132,7 +134,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   }
 
   const metrics = {
-    ...rolloutMetrics(scored),
+    ...rolloutMetrics(scored, unpaid),
     ...searchMetrics(trajectories),
     ...noise,
     ...sampled.metrics,
@@ -142,13 +144,12 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
     ...(values === null ? {} : criticMetrics(scored, values, updates, criticUpdates)),
   };
   if (kl !== null) run.klWeight.update(kl.mean, trajectories.length);
-  return { step, scored, updates, metrics, costs: stepCosts(run), made: madeOf({ method, engine, reward }) };
+  return { step, scored, unpaid, updates, metrics, costs: stepCosts(run), made: madeOf({ method, engine, reward }) };
 }
 
 /** Rollouts of questions, in order, and what each earned. */
-interface Sampled {
+interface Sampled extends Payments {
   readonly trajectories: readonly SearchTrajectory[];
-  readonly rewards: readonly number[];
 }
 
 /**
@@ -165,11 +166,11 @@ async function sampleGroups(
   const dropped = new Set<SearchTrajectory>();
   if (algorithm.dynamicSampling === 0) return { ...first, dropped, metrics: {} };
   const seen = new Set(asked.map(({ index }) => index));
-  const all = { trajectories: [...first.trajectories], rewards: [...first.rewards] };
+  const all = { trajectories: [...first.trajectories], rewards: [...first.rewards], unpaid: [...first.unpaid] };
   let [latest, round] = [first, 0];
   for (;;) {
     for (const members of groupIndices(latest.trajectories).values())
-      if (allEqual(members.map((i) => latest.rewards[i] as number)))
+      if (allEqual(members.flatMap((i) => latest.rewards[i] ?? [])))
         for (const i of members) dropped.add(latest.trajectories[i] as SearchTrajectory);
     const missing = asked.length - (all.trajectories.length - dropped.size) / train.groupSize;
     const others = missing > 0 && round < algorithm.dynamicSampling ? questions.others(step, ++round, missing, seen) : [];
@@ -178,6 +179,7 @@ async function sampleGroups(
     latest = await sample(others);
     all.trajectories.push(...latest.trajectories);
     all.rewards.push(...latest.rewards);
+    all.unpaid.push(...latest.unpaid);
   }
   return { ...all, dropped, metrics: { "sampling/rounds": round, "sampling/dropped_groups": dropped.size / train.groupSize } };
 }

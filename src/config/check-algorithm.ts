@@ -1,11 +1,9 @@
 /** Choices of an algorithm that mean nothing together. */
+import { groupAdvantageNames } from "../rl/settings.ts";
 import type { Config } from "./schema.ts";
 
 /** Says that a key has a value that is wrong beside others, unless `right`. */
 export type Need = (right: boolean, key: string, what: string, expected: string, hint?: string) => void;
-
-/** Advantages that are taken inside a group. */
-export const groupAdvantageNames: readonly string[] = ["grpo", "dr_grpo", "rloo"];
 
 export function checkAlgorithm({ algorithm, critic, optimizer, train }: Config, need: Need): void {
   const { advantage, loss, aggregation, klCoef, klIn, klTarget, dualClip, documents, gamma, lambda } = algorithm;

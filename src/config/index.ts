@@ -5,6 +5,7 @@ export { changedKeys, keysHelp, printConfig, type ChangedKey } from "./print.ts"
 export { enginesUsed, type Purpose } from "./check-together.ts";
 export { packageFolder } from "./package-folder.ts";
 export { resolveConfig } from "./resolve.ts";
+export { parseReward, rewardText } from "./reward-sum.ts";
 export { claimRunName, isCalled, newestRunName, runConfigFile } from "./run-name.ts";
 export { type Config } from "./schema.ts";
 export { readOverride, readYaml, savedSource, type Source } from "./source.ts";

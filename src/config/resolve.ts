@@ -1,7 +1,7 @@
 /** From sources to a checked configuration. */
 import { isAbsolute, relative } from "node:path";
 import type { z } from "zod";
-import { ConfigError } from "../util/errors.ts";
+import { ConfigError, type Complaint } from "../util/errors.ts";
 import { checkTogether, type Purpose } from "./check-together.ts";
 import { findKey, keys, type Key } from "./keys.ts";
 import { nearest } from "./nearest.ts";
@@ -50,6 +50,8 @@ function explain(issue: z.core.$ZodIssue, tree: Tree, locate: (path: readonly st
     return [new ConfigError({ where: "configuration", what: `${name} is missing`, expected: key.expected, hint })];
   }
   const [what, got, hint] = [`wrong value for ${name}`, JSON.stringify(value), hintFor(key, value)];
+  const own = issue.code === "custom" ? (issue.params?.["complaint"] as Complaint | undefined) : undefined;
+  if (own !== undefined) return [new ConfigError({ ...own, where: locate(path), what: `${what}: ${own.what}`, hint: own.hint ?? key.doc })];
   return [new ConfigError({ where: locate(path), what, expected: key.expected, got, hint })];
 }
 

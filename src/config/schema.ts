@@ -6,7 +6,6 @@
 import { z } from "zod";
 import { methods } from "../agent/methods/index.ts";
 import { deviceNames } from "../device/options.ts";
-import { rewardNames } from "../rl/reward.ts";
 import { algorithmSettings, criticSettings } from "../rl/settings.ts";
 import {
   choice,
@@ -27,6 +26,7 @@ import {
 } from "../util/fields.ts";
 import { bm25Settings, engineNames, simulatorSettings } from "../search/settings.ts";
 import { normalizers } from "../util/normalise-answer.ts";
+import { rewardKind } from "./reward-sum.ts";
 
 export const configSchema = z.strictObject({
   name: z
@@ -246,10 +246,16 @@ export const configSchema = z.strictObject({
   }),
 
   reward: section("What a rollout is paid.", {
-    kind: nameOrFile(
-      rewardNames,
+    kind: rewardKind(
       "f1",
-      "Score of the policy's answer against the right ones: token F1, exact match, or containing one (easy to cheat by long answers); or a module that exports a reward.",
+      "Score of the policy's answer against the right ones: token F1, exact match, or containing one (easy to cheat by long answers); 1 for keeping to the format, or for finding a right answer; Search-R1's score of answer and format; a sum of these, each with its weight (docs/scores.md); or a module that exports a reward.",
+    ),
+    timeoutSeconds: rare(
+      real(
+        60,
+        { max: 86400 },
+        "Seconds that a reward of your own may take for a rollout; 0 is no limit. A rollout whose reward throws, is no number or comes too late is left out of its group and of the update, and counted (reward/failed).",
+      ),
     ),
     normalizer: rare(
       choice(

@@ -3,7 +3,7 @@
  * `time/`, at the end of the row: two runs with one seed agree in everything else, bit for bit. `rollouts.jsonl`: one row a rollout, what was
  * seen, what was sampled, what it earned.
  */
-import type { Scored, SearchTrajectory } from "../rl/trajectory.ts";
+import type { Scored, SearchTrajectory, Unpaid } from "../rl/trajectory.ts";
 
 export interface MetricRow {
   readonly step: number;
@@ -22,9 +22,17 @@ export function metricRow(
 /** A row: the trajectory, field for field, with the step by which the log is cut, and what it earned. */
 export interface RolloutRow extends SearchTrajectory {
   readonly step: number;
-  readonly reward: number;
+  /** Null where it failed. */
+  readonly reward: number | null;
+  /** Why, there. */
+  readonly rewardFailure?: string;
   /** One for all policy tokens, or one per token of `ids`, 0 where lossMask is 0. */
   readonly advantage: number | readonly number[];
+}
+
+/** A row of a rollout whose reward failed. */
+export function unpaidRow({ trajectory, failure }: Unpaid<SearchTrajectory>): RolloutRow {
+  return { ...rolloutRow({ trajectory, reward: 0, advantage: 0 }), reward: null, rewardFailure: failure };
 }
 
 export function rolloutRow({ trajectory, reward, advantage }: Scored<SearchTrajectory>): RolloutRow {

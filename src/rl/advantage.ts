@@ -73,11 +73,14 @@ export function groupAdvantages(
 /**
  * Scores trajectories in their order. Groups are keyed by (step, question) of their keys, never by a field of the data set: two rows may
  * share an id, and one row may be asked twice.
+ *
+ * A trajectory whose reward is null is left out, of the result and of its group: the others' advantages are those of a group without it. Where
+ * that leaves one, which nothing is left to be compared with, its advantage is 0.
  * @throws ShapeError when the lists differ in length, two trajectories have one key, a reward, a penalty or a value is not finite, or values are missing.
  */
 export function scoreTrajectories<T extends Trajectory>(
   trajectories: readonly T[],
-  rewards: readonly number[],
+  rewards: readonly (number | null)[],
   settings: AdvantageSettings,
   { shaping, penalties, values }: TokenRewards = {},
 ): Scored<T>[] {
@@ -90,19 +93,17 @@ export function scoreTrajectories<T extends Trajectory>(
         got: `${list.length}`,
       });
   refuseTwins(trajectories);
-  const paid = rewards.map((reward, i) => finite(reward, i) + (shaping?.[i] ?? 0));
-  const penaltiesOf = (trajectory: T): number[] => (penalties === undefined ? [] : penaltyList(trajectory, penalties.get(trajectory)));
-  const reward = (i: number): number => rewards[i] as number;
+  const paid = trajectories.flatMap((trajectory, i) => {
+    if (rewards[i] === null) return [];
+    const reward = finite(rewards[i], i);
+    const tokens = penalties === undefined ? [] : penaltyList(trajectory, penalties.get(trajectory));
+    return [{ trajectory, reward, total: reward + (shaping?.[i] ?? 0), tokens }];
+  });
   const scored = ofTokens(settings.estimator)
-    ? trajectories.map((trajectory, i) => {
-        const tokens = tokenRewards(trajectory, paid[i] as number, penaltiesOf(trajectory));
-        return { trajectory, reward: reward(i), ...ahead(trajectory, tokens, settings, values) };
+    ? paid.map(({ trajectory, reward, total, tokens }) => {
+        return { trajectory, reward, ...ahead(trajectory, tokenRewards(trajectory, total, tokens), settings, values) };
       })
-    : byGroup(
-        trajectories,
-        trajectories.map((one, i) => (paid[i] as number) - penaltiesOf(one).reduce((sum, value) => sum + value, 0)),
-        settings,
-      ).map((advantage, i) => ({ trajectory: trajectories[i] as T, reward: reward(i), advantage }));
+    : byGroup(trajectories, paid, settings);
   return settings.whiten === true || settings.estimator === "reinforce_plus_plus" ? whitened(scored) : scored;
 }
 
@@ -111,15 +112,29 @@ function ofTokens(estimator: AdvantageName): boolean {
   return estimator === "gae" || estimator === "reinforce_plus_plus";
 }
 
-function byGroup(trajectories: readonly Trajectory[], scores: readonly number[], settings: AdvantageSettings): number[] {
-  const advantages = new Array<number>(scores.length);
-  for (const members of groupIndices(trajectories).values()) {
-    const group = members.map((index) => scores[index] as number);
-    groupAdvantages(group, settings).forEach((value, i) => {
+/** A rollout with its reward, what that is with all that comes to it but KL, and KL token by token. */
+interface Paid<T extends Trajectory> {
+  readonly trajectory: T;
+  readonly reward: number;
+  readonly total: number;
+  readonly tokens: readonly number[];
+}
+
+/** @param all - those whose reward failed, too */
+function byGroup<T extends Trajectory>(all: readonly T[], paid: readonly Paid<T>[], settings: AdvantageSettings): Scored<T>[] {
+  const sizes = new Map([...groupIndices(all)].map(([name, members]) => [name, members.length]));
+  const advantages = new Array<number>(paid.length);
+  for (const [name, members] of groupIndices(paid.map(({ trajectory }) => trajectory))) {
+    const group = members.map((index) => {
+      const { total, tokens } = paid[index] as Paid<T>;
+      return total - tokens.reduce((sum, value) => sum + value, 0);
+    });
+    const alone = group.length === 1 && sizes.get(name) !== 1 && settings.estimator !== "reinforce";
+    (alone ? [0] : groupAdvantages(group, settings)).forEach((value, i) => {
       advantages[members[i] as number] = value;
     });
   }
-  return advantages;
+  return paid.map(({ trajectory, reward }, i) => ({ trajectory, reward, advantage: advantages[i] as number }));
 }
 
 /** Advantages and returns of the tokens of one rollout. */
@@ -175,7 +190,7 @@ function whitened<T extends Trajectory>(scored: readonly Scored<T>[]): Scored<T>
   return whiten(rows).map((advantage, i) => ({ ...(scored[i] as Scored<T>), advantage }));
 }
 
-function finite(value: number | undefined, index: number): number {
-  if (value !== undefined && Number.isFinite(value)) return value;
+function finite(value: number | null | undefined, index: number): number {
+  if (typeof value === "number" && Number.isFinite(value)) return value;
   throw new ShapeError({ where: "advantage", what: `reward ${index} is not a number`, expected: "a finite number", got: String(value) });
 }

@@ -1,18 +1,18 @@
 /** The numbers of a training step, by name. A mean over nothing is left out rather than reported as 0. */
 import { mean as meanOf, standardDeviation } from "../util/stats.ts";
-import { groupIndices, policyTokens } from "./mini-batches.ts";
-import type { Scored, SearchRecord, SearchTrajectory } from "./trajectory.ts";
 import type { CriticStats } from "./critic.ts";
+import { groupIndices, policyTokens } from "./mini-batches.ts";
+import type { Scored, SearchRecord, SearchTrajectory, Unpaid } from "./trajectory.ts";
 import type { UpdateStats } from "./update-stats.ts";
 import { valueFit, type TokenValues } from "./value-targets.ts";
 
 export type Metrics = Record<string, number>;
 
-/** Of the rollouts of one step, whatever their task. */
-export function rolloutMetrics(scored: readonly Scored[]): Metrics {
-  const trajectories = scored.map(({ trajectory }) => trajectory);
+/** Of the rollouts of one step, whatever their task; rewards and their groups are of those that were paid. */
+export function rolloutMetrics(scored: readonly Scored[], unpaid: readonly Unpaid[] = []): Metrics {
+  const trajectories = [...scored, ...unpaid].map(({ trajectory }) => trajectory);
   const rewards = scored.map(({ reward }) => reward);
-  const groups = [...groupIndices(trajectories).values()];
+  const groups = [...groupIndices(scored.map(({ trajectory }) => trajectory)).values()];
   const lengths = trajectories.map(({ ids }) => ids.length);
   return present({
     "reward/mean": mean(rewards),
@@ -20,11 +20,33 @@ export function rolloutMetrics(scored: readonly Scored[]): Metrics {
     "reward/min": rewards.length === 0 ? undefined : Math.min(...rewards),
     "reward/max": rewards.length === 0 ? undefined : Math.max(...rewards),
     "reward/zero_std_groups": share(groups, (group) => group.every((index) => rewards[index] === rewards[group[0] as number])),
+    "reward/failed": unpaid.length,
+    "reward/dropped_groups": droppedGroups(scored, unpaid),
     "rollout/tokens": mean(lengths),
     "rollout/tokens_max": lengths.length === 0 ? undefined : Math.max(...lengths),
     "rollout/prompt_tokens": mean(trajectories.map(({ promptLength }) => promptLength)),
     "rollout/policy_tokens": mean(trajectories.map(policyTokens)),
   });
+}
+
+/** Groups that failed rewards have left with one rollout at most, and with nothing to learn from. */
+function droppedGroups(scored: readonly Scored[], unpaid: readonly Unpaid[]): number {
+  const groups = [...groupIndices([...scored, ...unpaid].map(({ trajectory }) => trajectory)).values()];
+  return groups.filter((members) => {
+    const paid = members.flatMap((index) => scored[index] ?? []);
+    return paid.length < members.length && paid.length <= 1 && paid.every(({ advantage }) => advantage === 0);
+  }).length;
+}
+
+/** What a person should know of the rewards of a step: how many failed, and the first reason. */
+export function rewardWarnings(scored: readonly Scored[], unpaid: readonly Unpaid[]): string[] {
+  const [first] = unpaid;
+  if (first === undefined) return [];
+  const dropped = droppedGroups(scored, unpaid);
+  const alone = dropped === 0 ? "" : `, which leaves ${dropped === 1 ? "1 group" : `${dropped} groups`} without a comparison`;
+  return [
+    `${unpaid.length} of ${scored.length + unpaid.length} rewards failed, and their rollouts were left out${alone}: ${first.failure}`,
+  ];
 }
 
 /** Of rollouts of the search agent, besides. */

@@ -8,6 +8,9 @@ export const presetNames = ["grpo", "ppo", "reinforce", "dapo", "dr_grpo", "gspo
 export const advantageNames = ["grpo", "dr_grpo", "rloo", "reinforce", "reinforce_plus_plus", "gae"] as const;
 export type AdvantageName = (typeof advantageNames)[number];
 
+/** Advantages that are taken inside a group. */
+export const groupAdvantageNames: readonly AdvantageName[] = ["grpo", "dr_grpo", "rloo"];
+
 export const lossNames = ["ppo_clip", "gspo", "cispo", "reinforce"] as const;
 export type LossName = (typeof lossNames)[number];
 

@@ -85,3 +85,10 @@ export interface Scored<T extends Trajectory = Trajectory> {
   /** With a critic: what its value before each token of `ids` should have been, read where lossMask is 1. */
   readonly returns?: ArrayLike<number>;
 }
+
+/** A trajectory whose reward failed: it is in no group, no update and no mean of rewards. */
+export interface Unpaid<T extends Trajectory = Trajectory> {
+  readonly trajectory: T;
+  /** Why, in one line. */
+  readonly failure: string;
+}

@@ -5,9 +5,10 @@ import type { ForwardSettings } from "../rl/forward.ts";
 import { klEstimate } from "../rl/kl.ts";
 import { lossWeightsOf, type LossWeights } from "../rl/loss-weights.ts";
 import type { Metrics } from "../rl/metrics.ts";
-import { policyTokens } from "../rl/mini-batches.ts";
+import { groupIndices, policyTokens } from "../rl/mini-batches.ts";
 import { overlongShaping } from "../rl/overlong.ts";
 import type { TokenLogProbs } from "../rl/packing.ts";
+import { groupAdvantageNames } from "../rl/settings.ts";
 import type { Scored, SearchTrajectory, Trajectory } from "../rl/trajectory.ts";
 import type { UpdateSettings } from "../rl/update.ts";
 import { mean } from "../util/stats.ts";
@@ -88,15 +89,21 @@ export function allEqual(rewards: readonly number[]): boolean {
   return Math.max(...rewards) - Math.min(...rewards) <= EQUAL;
 }
 
-/** The rollouts of a step that its updates learn from: the others stay in their groups' baselines. */
+/**
+ * The rollouts of a step that its updates learn from. Those that ran out of room may be left out, though they stay in their groups' baselines; a
+ * rollout that is alone, as the rewards of its group failed, has nothing to be compared with.
+ */
 export function learntFrom<T extends SearchTrajectory>(
-  { algorithm }: Config,
+  { algorithm, train }: Config,
   scored: readonly Scored<T>[],
   dropped: ReadonlySet<Trajectory>,
 ): Scored<T>[] {
-  const kept = scored.filter(({ trajectory }) => {
+  const compares = train.groupSize > 1 && groupAdvantageNames.includes(algorithm.advantage);
+  const groups = [...groupIndices(scored.map(({ trajectory }) => trajectory)).values()];
+  const alone = new Set(compares ? groups.filter(({ length }) => length === 1).flat() : []);
+  const kept = scored.filter(({ trajectory }, i) => {
     const truncated = algorithm.maskTruncated && trajectory.status === "length";
-    return !truncated && !dropped.has(trajectory);
+    return !truncated && !dropped.has(trajectory) && !alone.has(i);
   });
   // The optimiser goes on all the same, without a gradient.
   return kept.length === 0 ? scored.map((row) => ({ ...row, advantage: 0 })) : kept;

@@ -3,9 +3,9 @@ import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import type { Checkpoint } from "../checkpoint/run-state.ts";
 import { Progress, type Fields } from "../log/progress.ts";
-import { metricRow, rolloutRow } from "../log/rows.ts";
+import { metricRow, rolloutRow, unpaidRow } from "../log/rows.ts";
 import type { ValidationPoint } from "./parting-note.ts";
-import { searchWarnings } from "../rl/metrics.ts";
+import { rewardWarnings, searchWarnings } from "../rl/metrics.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { collapseNote, collapseSteps, isDead } from "./collapse.ts";
 import { digestStep, makeReceipt, portable, receiptFile, receiptText, type ReceiptRows, type StepDigest } from "./receipt.ts";
@@ -114,7 +114,7 @@ export class Journal {
    * @throws FileError when the disk is full; ZeroSearchError for a step that is not the next one.
    */
   record(result: StepResult, validation: Validation | null = null): Recorded {
-    const { step, scored, updates, metrics, made } = result;
+    const { step, scored, unpaid, updates, metrics, made } = result;
     if (step !== this.#done + 1)
       throw new ZeroSearchError({
         where: "journal.record",
@@ -125,16 +125,18 @@ export class Journal {
     const judged = validation === null ? {} : { "validation/f1": validation.f1, "validation/searches": validation.searches };
     const { values, measured } = rowOf(result);
     const logs = this.#logs;
-    const fault = logs.append(metricRow(step, { ...metrics, ...values, ...judged }, measured), scored.map(rolloutRow));
+    const rows = [...scored.map(rolloutRow), ...unpaid.map(unpaidRow)];
+    const fault = logs.append(metricRow(step, { ...metrics, ...values, ...judged }, measured), rows);
     this.#steps.push(
       digestStep(
-        scored,
+        [...scored, ...unpaid.map(({ trajectory }) => ({ trajectory, reward: NaN }))],
         updates.map(({ gradNorm }) => gradNorm),
       ),
     );
     this.#history = remember(this.#history, result, validation);
     this.#done = step;
-    for (const line of searchWarnings(scored.map(({ trajectory }) => trajectory))) this.say(`warning: step ${step}: ${line}`);
+    const trajectories = [...scored, ...unpaid].map(({ trajectory }) => trajectory);
+    for (const line of [...rewardWarnings(scored, unpaid), ...searchWarnings(trajectories)]) this.say(`warning: step ${step}: ${line}`);
     const of = (name: string): number => metrics[name] ?? 0;
     this.#shown = {
       reward: of("reward/mean"),

@@ -3,7 +3,7 @@
  * step a digest of what came out. `zerosearch reproduce` runs it again and compares.
  *
  * A step's digests are the first 48 bits of SHA-256 over, in the order of the rollouts, little-endian: `ids`, for each rollout its key (3 u32),
- * its number of tokens (u32), its ids (u32) and its loss mask (u8); `rewards`, f64; `gradNorm`, that of each update, f64.
+ * its number of tokens (u32), its ids (u32) and its loss mask (u8); `rewards`, f64; rollouts whose reward failed come last, with NaN; `gradNorm`, that of each update, f64.
  */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";

@@ -1,8 +1,12 @@
-/** What a rollout is paid: a score by name, or a function of one's own. */
-import { reward as scored, rewardNames, usualRules, type ScoreRules } from "../rl/reward.ts";
-import type { SearchTrajectory } from "../rl/trajectory.ts";
+/** What a rollout is paid: a term by name, a weighted sum of terms, or a function of one's own. */
+import { parseReward, rewardText } from "../config/index.ts";
+import { rewardTerm } from "../rl/reward-terms.ts";
+import { usualRules, type ScoreRules } from "../rl/reward.ts";
+import type { SearchTrajectory, Unpaid } from "../rl/trajectory.ts";
 import { loadModule, type Shape } from "../setup/user-module.ts";
+import { abortReason, withTimeout } from "../util/abort.ts";
 import { ConfigError } from "../util/errors.ts";
+import { isModuleFile } from "../util/fields.ts";
 import { callOwn, kindOf } from "../util/own-code.ts";
 
 /**
@@ -16,25 +20,88 @@ export const rewardShape: Shape = {
   fits: (value) => typeof value === "function",
 };
 
-/** The reward that `reward.kind` names: a score, or a module of the user's own. @throws as `loadModule` */
+/**
+ * The reward that `reward.kind` names: a module of the user's own, or a sum of terms, which is called as it is written.
+ * @throws as `loadModule` and `parseReward`
+ */
 export async function openReward(kind: string): Promise<Reward> {
-  const known = rewardNames.find((name) => name === kind);
-  if (known === undefined) return loadModule(kind, "reward.kind", rewardShape);
-  return Object.defineProperty<Reward>((trajectory, rules) => scored(trajectory, known, rules), "name", { value: known });
+  if (isModuleFile(kind)) return loadModule(kind, "reward.kind", rewardShape);
+  const terms = parseReward(kind);
+  const sum: Reward = (trajectory, rules) =>
+    terms.reduce((total, { weight, term }) => total + weight * rewardTerm(trajectory, term, rules), 0);
+  return Object.defineProperty(sum, "name", { value: rewardText(terms) });
+}
+
+export interface PayOptions {
+  /** How the run compares answers; `usualRules` unless given. */
+  readonly rules?: ScoreRules | undefined;
+  /** Seconds that one reward may take; 0, as unless given, is no limit. All rollouts are paid at once. */
+  readonly timeoutSeconds?: number;
+  /** Fires when the run is to stop: rewards under way are given up. */
+  readonly signal?: AbortSignal;
+}
+
+/** What rollouts earned. */
+export interface Payments {
+  /** In the order of the rollouts; null where the reward failed. */
+  readonly rewards: readonly (number | null)[];
+  /** Those rollouts, in their order. */
+  readonly unpaid: readonly Unpaid<SearchTrajectory>[];
 }
 
 /**
- * The rewards of rollouts, in their order.
- * @throws ZeroSearchError where the reward throws or is no finite number, naming the rollout.
+ * Pays rollouts. A reward that throws, is no finite number or takes too long has failed: its rollout is not paid.
+ * @throws ZeroSearchError where every one fails, naming the first rollout; the signal's reason where it fires before all are paid.
  */
-export async function payAll(reward: Reward, trajectories: readonly SearchTrajectory[], rules: ScoreRules = usualRules): Promise<number[]> {
-  return Promise.all(
-    trajectories.map(async (trajectory) => {
-      const { step, question, rollout } = trajectory.key;
-      const where = `reward ${reward.name || "(a function without a name)"} of rollout ${step}/${question}/${rollout}`;
-      const paid: unknown = await callOwn(where, () => reward(trajectory, rules));
-      if (typeof paid === "number" && Number.isFinite(paid)) return paid;
-      throw new ConfigError({ where, what: "is not a number", expected: "a finite number", got: kindOf(paid) });
-    }),
+export async function payAll(
+  reward: Reward,
+  trajectories: readonly SearchTrajectory[],
+  { rules = usualRules, timeoutSeconds = 0, signal }: PayOptions = {},
+): Promise<Payments> {
+  const throwIfStopped = (): void => {
+    if (signal?.aborted === true) throw abortReason(signal);
+  };
+  throwIfStopped();
+  // One controller for each rollout: a signal warns about more than ten listeners.
+  const controllers = trajectories.map(() => new AbortController());
+  const onAbort = (): void => {
+    for (const controller of controllers) controller.abort(abortReason(signal as AbortSignal));
+  };
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const outcomes = await Promise.allSettled(
+    trajectories.map((trajectory, i) => pay(reward, trajectory, rules, timeoutSeconds, (controllers[i] as AbortController).signal)),
   );
+  signal?.removeEventListener("abort", onAbort);
+  const failed = outcomes.flatMap((outcome, i) =>
+    outcome.status === "fulfilled" ? [] : [{ trajectory: trajectories[i] as SearchTrajectory, error: outcome.reason as Error }],
+  );
+  const [first] = failed;
+  if (first !== undefined) throwIfStopped();
+  // Nothing can be learnt, and most likely never will: the reward itself is broken.
+  if (first !== undefined && failed.length === trajectories.length) throw first.error;
+  return {
+    rewards: outcomes.map((outcome) => (outcome.status === "fulfilled" ? outcome.value : null)),
+    unpaid: failed.map(({ trajectory, error }) => ({ trajectory, failure: error.message.split("\n")[0] as string })),
+  };
+}
+
+async function pay(
+  reward: Reward,
+  trajectory: SearchTrajectory,
+  rules: ScoreRules,
+  timeoutSeconds: number,
+  signal: AbortSignal,
+): Promise<number> {
+  const { step, question, rollout } = trajectory.key;
+  const where = `reward ${reward.name || "(a function without a name)"} of rollout ${step}/${question}/${rollout}`;
+  const call = (until: AbortSignal): Promise<unknown> => callOwn(where, () => reward(trajectory, rules), { signal: until });
+  const outcome = timeoutSeconds === 0 ? { value: await call(signal) } : await withTimeout(timeoutSeconds, signal, call);
+  if ("error" in outcome) {
+    if (!outcome.timedOut) throw outcome.error;
+    const hint = "reward.timeoutSeconds says how long it may take; 0 is no limit.";
+    throw new ConfigError({ where, what: "takes too long", expected: `a number within ${timeoutSeconds} s`, got: "none", hint });
+  }
+  const paid = outcome.value;
+  if (typeof paid === "number" && Number.isFinite(paid)) return paid;
+  throw new ConfigError({ where, what: "is not a number", expected: "a finite number", got: kindOf(paid) });
 }

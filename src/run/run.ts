@@ -9,7 +9,7 @@ import type { PhaseClock } from "../log/phase-clock.ts";
 import type { LearningRateSchedule } from "../optim/schedule.ts";
 import type { KlWeight } from "../rl/kl.ts";
 import type { Metrics } from "../rl/metrics.ts";
-import type { Question, Scored, SearchTrajectory } from "../rl/trajectory.ts";
+import type { Question, Scored, SearchTrajectory, Unpaid } from "../rl/trajectory.ts";
 import type { UpdateStats } from "../rl/update-stats.ts";
 import type { Engine } from "../search/search-engine.ts";
 import { engineShape, type Engines } from "../setup/open-engines.ts";
@@ -64,6 +64,8 @@ export type StepRun = Omit<Run, "simulatorModel" | "criticModel" | "lossScaler" 
 export interface StepResult {
   readonly step: number;
   readonly scored: readonly Scored<SearchTrajectory>[];
+  /** Those whose reward failed: nothing was learnt from them. */
+  readonly unpaid: readonly Unpaid<SearchTrajectory>[];
   readonly updates: readonly UpdateStats[];
   readonly metrics: Metrics;
   readonly costs: StepCosts;

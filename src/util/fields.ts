@@ -56,7 +56,7 @@ const tableEntry = (names: readonly string[]) => z.string().refine((value) => na
 const asPath = /^(\.{1,2}\/|\/|[A-Za-z]:[\\/]|\{package\})/;
 
 /** Whether a value names a module file, and no entry of a table. Which kinds are loaded is said where they are. */
-function isModuleFile(value: string): boolean {
+export function isModuleFile(value: string): boolean {
   return asPath.test(value) && /\.[cm]?[jt]sx?$/.test(value);
 }
 

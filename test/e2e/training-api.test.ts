@@ -8,6 +8,7 @@ import {
   methods,
   openTraining,
   packagedConfig,
+  rewardTerm,
   trainStep,
   type Method,
   type Reward,
@@ -110,7 +111,80 @@ describe("parts of one's own", () => {
     await resumed.close();
   });
 
-  it("are refused where a reward is no number, naming the rollout", async () => {
+  it("leave out the rollouts whose reward fails: counted, said, logged without a reward, and learnt nothing from", async () => {
+    /** Fails for all but one of the first question's rollouts, and for one of the second's. */
+    const fragile: Reward = async function fragile({ key: { step, rollout }, ids, question }) {
+      const at = first.get(step)?.indexOf(question.id) ?? -1;
+      if ((at === 0 && rollout > 0) || (at === 1 && rollout === 0)) throw new Error("no luck");
+      return Promise.resolve(1 / ids.length);
+    };
+    const first = new Map<number, readonly string[]>();
+    const said: string[] = [];
+    const training = await openTraining({ config, settings: [...settings, "name=fragile", "data.validation=null"], reward: fragile });
+    const saying = vi.spyOn(training.journal, "say").mockImplementation((text) => void said.push(text));
+    try {
+      for (const step of [1, 2])
+        first.set(
+          step,
+          training.run.questions.step(step).map(({ question }) => question.id),
+        );
+      const { questionsPerStep, groupSize } = training.run.config.train;
+      for await (const { step, scored, unpaid, metrics } of training.steps()) {
+        expect([scored.length, unpaid.length]).toEqual([questionsPerStep * groupSize - groupSize, groupSize]);
+        expect(metrics).toMatchObject({ "reward/failed": groupSize, "reward/dropped_groups": 1 });
+        expect(metrics["rollout/logprob_mismatch_max"]).toBe(0);
+        const groups = new Map<string, typeof scored>();
+        for (const row of scored) {
+          const { id } = row.trajectory.question;
+          groups.set(id, [...(groups.get(id) ?? []), row]);
+        }
+        for (const group of groups.values()) {
+          const mean = group.reduce((sum, { reward }) => sum + reward, 0) / group.length;
+          for (const { reward, advantage } of group)
+            if (Math.abs(reward - mean) > 1e-9) expect(Math.sign(advantage as number)).toBe(Math.sign(reward - mean));
+        }
+        expect(groups.get(first.get(step)?.[0] ?? "")?.map(({ advantage }) => advantage)).toEqual([0]);
+        expect(groups.get(first.get(step)?.[1] ?? "")).toHaveLength(groupSize - 1);
+        if (step === 2) break;
+      }
+      const warnings = said.filter((line) => line.includes("rewards failed"));
+      expect(warnings).toHaveLength(2);
+      const where = String.raw`reward fragile of rollout 1/\d+/\d: fails: no luck`;
+      const counts = `${groupSize} of ${questionsPerStep * groupSize} rewards failed, and their rollouts were left out`;
+      expect(warnings[0]).toMatch(new RegExp(`^warning: step 1: ${counts}, which leaves 1 group without a comparison: ${where}$`));
+      const failed = log("fragile", "rollouts.jsonl").filter(({ reward }) => reward === null);
+      expect(failed).toHaveLength(2 * groupSize);
+      expect(failed[0]).toMatchObject({
+        reward: null,
+        advantage: 0,
+        rewardFailure: expect.stringMatching(new RegExp(`^${where}$`)) as string,
+      });
+      expect(log("fragile", "rollouts.jsonl").filter((row) => "rewardFailure" in row)).toEqual(failed);
+    } finally {
+      saying.mockRestore();
+      await training.close();
+    }
+  });
+
+  it("are paid by a sum that a configuration names, which a resume keeps", async () => {
+    const own = [...settings, "name=summed", "data.validation=null", "reward.kind=f1+0.2*format-.1*retrieval"];
+    await finish(await openTraining({ config, settings: own }), ({ scored, step }) => {
+      for (const { trajectory, reward } of scored) {
+        const terms = (["f1", "format", "retrieval"] as const).map((name) => rewardTerm(trajectory, name));
+        expect(reward).toBeCloseTo((terms[0] ?? 0) + 0.2 * (terms[1] ?? 0) - 0.1 * (terms[2] ?? 0), 15);
+      }
+      return step === 1;
+    });
+    expect(receipt("summed")["made"]).toMatchObject({ reward: "f1 + 0.2*format - 0.1*retrieval" });
+    const again = { settings: settings.filter((one) => one.startsWith("output.")), resume: "summed" };
+    await (await openTraining(again)).close();
+    const other = openTraining({ ...again, settings: [...again.settings, "reward.kind=f1 + 0.3*format"] });
+    await expect(other).rejects.toThrow(
+      /trained with another reward; expected f1 \+ 0\.2\*format - 0\.1\*retrieval, got f1 \+ 0\.3\*format/,
+    );
+  });
+
+  it("are refused where a reward is no number for any rollout, naming the first", async () => {
     const training = await openTraining({ config, settings: [...settings, "name=broken"] });
     try {
       await expect(trainStep(training.run, 1, { reward: () => NaN })).rejects.toThrow(

@@ -61,6 +61,32 @@ describe("groups", () => {
     expect(scored.map(({ trajectory }) => trajectory)).toEqual(trajectories);
   });
 
+  it("without a failed one have the advantages of a group that never had it", () => {
+    const members = Array.from({ length: 5 }, (_, i) => at(1, 0, i));
+    const paid = [0.25, null, 1, 0.5, null];
+    for (const estimator of ["grpo", "rloo", "reinforce"] as const)
+      for (const normalizeByStd of [true, false]) {
+        const settings = { estimator, normalizeByStd };
+        const scored = scoreTrajectories(members, paid, settings);
+        expect(scored.map(({ trajectory }) => trajectory)).toEqual([members[0], members[2], members[3]]);
+        expect(scored.map(({ reward }) => reward)).toEqual([0.25, 1, 0.5]);
+        expect(scored.map(({ advantage }) => advantage)).toEqual(groupAdvantages([0.25, 1, 0.5], settings));
+      }
+  });
+
+  it("that failures leave with one have nothing to compare it with, those with none are gone, and the others are as they were", () => {
+    const pairs = [0, 1, 2].flatMap((question) => [at(1, question, 0), at(1, question, 1)]);
+    const rewards = [0.5, null, 1, 0, null, null];
+    const scored = scoreTrajectories(pairs, rewards, { ...grpo, normalizeByStd: false });
+    expect(scored.map(({ trajectory, advantage }) => [trajectory.key.question, advantage])).toEqual([
+      [0, 0],
+      [1, 0.5],
+      [1, -0.5],
+    ]);
+    expect(scoreTrajectories(pairs, rewards, { ...grpo, estimator: "reinforce" }).map(({ advantage }) => advantage)).toEqual([0.5, 1, 0]);
+    expect(() => scoreTrajectories([at(1, 0, 0)], [1], grpo)).toThrow("expected a group of 2 or more, got 1");
+  });
+
   it("need one finite reward for each trajectory", () => {
     expect(() => scoreTrajectories([at(1, 0, 0)], [], grpo)).toThrow("expected 1 rewards, got 0");
     expect(() => scoreTrajectories([at(1, 0, 0), at(1, 0, 1)], [1, NaN], grpo)).toThrow("reward 1 is not a number");

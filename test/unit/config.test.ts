@@ -13,7 +13,7 @@ import { claimRunName, newestRunName } from "../../src/config/run-name.ts";
 import { readOverride, readYaml, savedSource } from "../../src/config/source.ts";
 import { packagedConfig, readTrainCommand, type TrainCommand } from "../../src/config/train-command.ts";
 import { advantageNames, presetNames } from "../../src/rl/settings.ts";
-import { rewardNames } from "../../src/rl/reward.ts";
+import { termNames } from "../../src/rl/reward-terms.ts";
 import { ConfigError } from "../../src/util/errors.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -69,7 +69,9 @@ describe("a configuration", () => {
     const offered = (name: string) => keys.find((key) => key.key === name)?.expected;
     expect(offered("algorithm.name")).toBe(`one of ${presetNames.join(", ")}`);
     expect(offered("algorithm.advantage")).toBe(`one of ${advantageNames.join(", ")}`);
-    expect(offered("reward.kind")).toBe(`one of ${rewardNames.join(", ")}, or a module such as ./my-module.js`);
+    expect(offered("reward.kind")).toBe(
+      `one of ${termNames.join(", ")}, or a sum such as "f1 + 0.2*format", or a module such as ./my-module.js`,
+    );
   });
 
   it("takes later sources over earlier ones, key by key", () => {

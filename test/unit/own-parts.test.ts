@@ -2,13 +2,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { AgentContext, Method } from "../../src/agent/methods/method.ts";
 import { groupTasks, rolloutAll } from "../../src/agent/rollout-all.ts";
 import { untilInterrupted } from "../../src/commands/program.ts";
 import { readOverride, resolveConfig } from "../../src/config/index.ts";
 import type { SearchTrajectory } from "../../src/rl/trajectory.ts";
-import { openReward, payAll } from "../../src/run/reward.ts";
+import { openReward, payAll, type Reward } from "../../src/run/reward.ts";
 import { ask, type SearchEngine, type Simulator } from "../../src/search/search-engine.ts";
 import { Closing } from "../../src/setup/closing.ts";
 import { Engines } from "../../src/setup/open-engines.ts";
@@ -74,6 +74,82 @@ describe("code of the user's", () => {
     expect(giveUpOne()).toBe(true);
     expect((await outer).message).toMatch(/^search engine inner: never answers/);
     expect(giveUpOne()).toBe(false);
+  });
+});
+
+describe("a reward of the user's", () => {
+  const rollouts = (count: number) => Array.from({ length: count }, (_, rollout) => trajectoryOf({ ids: [1, 2], mask: "01", rollout }));
+  /** Pays 1, but the rollout of index 1 what is given. */
+  const mine = (second: () => unknown): Reward =>
+    Object.defineProperty<Reward>(({ key }) => (key.rollout === 1 ? (second() as number) : 1), "name", { value: "mine" });
+
+  it.each<[string, () => unknown, string]>([
+    [
+      "throws",
+      () => {
+        throw new Error("no luck\nat all");
+      },
+      "fails: no luck",
+    ],
+    ["rejects", () => Promise.reject(new Error("no luck")), "fails: no luck"],
+    ["gives NaN", () => NaN, "is not a number; expected a finite number, got NaN"],
+    ["gives a promise of infinity", async () => Infinity, "is not a number; expected a finite number, got Infinity"],
+    ["gives a text", () => "1", 'is not a number; expected a finite number, got "1"'],
+    ["comes too late", () => new Promise(() => undefined), "takes too long; expected a number within 0.05 s, got none"],
+  ])("that %s for one rollout leaves that one unpaid, and says why", async (_, second, failure) => {
+    const trajectories = rollouts(3);
+    const { rewards, unpaid } = await payAll(mine(second), trajectories, { timeoutSeconds: 0.05 });
+    expect(rewards).toEqual([1, null, 1]);
+    expect(unpaid).toEqual([{ trajectory: trajectories[1], failure: `reward mine of rollout 1/0/1: ${failure}` }]);
+  });
+
+  it("that fails for all is an error, that of the first rollout", async () => {
+    const error = await errorOf(() => payAll(() => NaN, rollouts(3)));
+    expect(error.message).toMatch(/^reward .* of rollout 1\/0\/0: is not a number; expected a finite number, got NaN$/);
+    const late = await errorOf(() => payAll(async () => new Promise(() => undefined), rollouts(2), { timeoutSeconds: 0.01 }));
+    expect(late.complaint).toMatchObject({ what: "takes too long", hint: expect.stringContaining("reward.timeoutSeconds") as string });
+  });
+
+  it("has its time, leaves no timer behind, and has no say once it is too late, not even by an error", async () => {
+    vi.useFakeTimers();
+    const stray = vi.fn();
+    process.on("unhandledRejection", stray);
+    try {
+      const after = (seconds: number, fails = false) =>
+        new Promise<number>((resolve, reject) => {
+          setTimeout(() => (fails ? reject(new Error("late")) : resolve(seconds)), 1000 * seconds);
+        });
+      const paying = payAll(({ key }) => after([1, 59, 61, 62][key.rollout] ?? 0, key.rollout === 3), rollouts(4), { timeoutSeconds: 60 });
+      await vi.advanceTimersByTimeAsync(60_000);
+      const { rewards, unpaid } = await paying;
+      expect([rewards, unpaid.length]).toEqual([[1, 59, null, null], 2]);
+      await vi.advanceTimersByTimeAsync(10_000);
+      expect(rewards).toEqual([1, 59, null, null]);
+      expect(vi.getTimerCount()).toBe(0);
+      await payAll(() => 1, rollouts(4), { timeoutSeconds: 60 });
+      expect(vi.getTimerCount()).toBe(0);
+      const unbounded = payAll(() => after(90_000), rollouts(1), { timeoutSeconds: 0 });
+      await vi.advanceTimersByTimeAsync(90_000_000);
+      expect((await unbounded).rewards).toEqual([90_000]);
+    } finally {
+      vi.useRealTimers();
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    process.off("unhandledRejection", stray);
+    expect(stray).not.toHaveBeenCalled();
+  });
+
+  it.each([0, 60])("is given up where the run is stopped, which is no failure of it, with %d s to answer", async (timeoutSeconds) => {
+    const stop = new AbortController();
+    const paying = payAll(
+      mine(() => new Promise(() => undefined)),
+      rollouts(2),
+      { timeoutSeconds, signal: stop.signal },
+    );
+    stop.abort(new Error("enough"));
+    await expect(paying).rejects.toThrow(/^enough$/);
+    await expect(payAll(() => 1, rollouts(2), { timeoutSeconds, signal: stop.signal })).rejects.toThrow(/^enough$/);
+    expect((await payAll(() => 1, rollouts(2), { timeoutSeconds })).rewards).toEqual([1, 1]);
   });
 });
 

@@ -85,10 +85,10 @@ describe("scores", () => {
   it("are paid by the rules of the run, which rewards of one's own are told", async () => {
     const rules: ScoreRules = { normalizer: "unicode", emptyAnswersAsSquad: true };
     const minus = answered("5", ["-5"]);
-    expect(await payAll(await openReward("em"), [minus])).toEqual([1]);
-    expect(await payAll(await openReward("em"), [minus], rules)).toEqual([0]);
+    expect(await payAll(await openReward("em"), [minus])).toEqual({ rewards: [1], unpaid: [] });
+    expect(await payAll(await openReward("em"), [minus], { rules })).toEqual({ rewards: [0], unpaid: [] });
     const told: ScoreRules[] = [];
-    await payAll((_, ownRules) => told.push(ownRules), [minus], rules);
+    await payAll((_, ownRules) => told.push(ownRules), [minus], { rules });
     expect(told).toEqual([rules]);
     const config = (...settings: string[]) =>
       resolveConfig(["model.policy=p", "simulator.path=s", "data.train=t", ...settings].map(readOverride));

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { rolloutMetrics, searchMetrics, searchWarnings, updateMetrics } from "../../src/rl/metrics.ts";
+import { rewardWarnings, rolloutMetrics, searchMetrics, searchWarnings, updateMetrics } from "../../src/rl/metrics.ts";
 import type { SearchRecord } from "../../src/rl/trajectory.ts";
 import type { UpdateStats } from "../../src/rl/update-stats.ts";
-import { scoredOf } from "../helpers/trajectories.ts";
+import { scoredOf, trajectoryOf } from "../helpers/trajectories.ts";
 
 const search = (kind: SearchRecord["kind"], containsGold: boolean, turn = 0): SearchRecord => ({
   turn,
@@ -36,6 +36,8 @@ describe("metrics of rollouts", () => {
       "reward/min": 0,
       "reward/max": 1,
       "reward/zero_std_groups": 0.5,
+      "reward/failed": 0,
+      "reward/dropped_groups": 0,
       "rollout/searches": 1,
       "rollout/turns": 2,
       "rollout/valid": 0.5,
@@ -67,6 +69,52 @@ describe("metrics of rollouts", () => {
     for (const name of ["reward/std", "simulator/noise_share", "simulator/leak_useful", "rollout/again_without_gold"])
       expect(metrics).not.toHaveProperty(name);
     expect(Object.values(metrics).every(Number.isFinite)).toBe(true);
+  });
+});
+
+describe("rewards that failed", () => {
+  const at = (question: number, rollout: number, tokens = 2) => ({
+    ids: Array.from({ length: tokens }, (_, i) => i),
+    mask: "1".padStart(tokens, "0"),
+    question,
+    rollout,
+  });
+  const unpaid = (question: number, rollout: number, tokens = 2) => ({
+    trajectory: trajectoryOf(at(question, rollout, tokens)),
+    failure: `reward mine of rollout 1/${question}/${rollout}: fails: no luck`,
+  });
+  const pair = [scoredOf(at(0, 0), 1, 1), scoredOf(at(0, 1), -1, 0)];
+
+  it("are counted, and are in no mean of rewards; their rollouts are rollouts", () => {
+    const metrics = rolloutMetrics(pair, [unpaid(0, 2, 8)]);
+    expect(metrics).toMatchObject({
+      "reward/mean": 0.5,
+      "reward/min": 0,
+      "reward/zero_std_groups": 0,
+      "reward/failed": 1,
+      "reward/dropped_groups": 0,
+      "rollout/tokens": 4,
+      "rollout/tokens_max": 8,
+    });
+    expect(metrics["reward/std"]).toBe(rolloutMetrics(pair)["reward/std"]);
+  });
+
+  it("drop a group that they leave with one rollout or none, unless that one teaches", () => {
+    const dropped = (advantage: number) =>
+      rolloutMetrics([...pair, scoredOf(at(1, 0), advantage, 1)], [unpaid(1, 1), unpaid(2, 0), unpaid(2, 1)]);
+    expect(dropped(0)).toMatchObject({ "reward/failed": 3, "reward/dropped_groups": 2 });
+    expect(dropped(1)).toMatchObject({ "reward/failed": 3, "reward/dropped_groups": 1 });
+    expect(rolloutMetrics([scoredOf(at(1, 0), 0, 1)])["reward/dropped_groups"]).toBe(0);
+  });
+
+  it("are told of, with the first reason", () => {
+    expect(rewardWarnings(pair, [])).toEqual([]);
+    expect(rewardWarnings(pair, [unpaid(0, 2), unpaid(0, 3)])).toEqual([
+      "2 of 4 rewards failed, and their rollouts were left out: reward mine of rollout 1/0/2: fails: no luck",
+    ]);
+    expect(rewardWarnings(pair, [unpaid(1, 0)])).toEqual([
+      "1 of 3 rewards failed, and their rollouts were left out, which leaves 1 group without a comparison: reward mine of rollout 1/1/0: fails: no luck",
+    ]);
   });
 });
 

@@ -152,7 +152,7 @@ const commonTypes = [
   "src/device/kernels.ts",
 ];
 /** Pure functions of answers and trajectories that any room may call, and what the configuration says of search engines. */
-const commonValues = ["src/rl/reward.ts", "src/rl/metrics.ts", "src/rl/settings.ts", "src/search/settings.ts"];
+const commonValues = ["src/rl/reward.ts", "src/rl/reward-terms.ts", "src/rl/metrics.ts", "src/rl/settings.ts", "src/search/settings.ts"];
 /** What nobody touches unless the table says so. */
 const guarded = ["fetch", "Math.random", "WebAssembly", "navigator", ...clock];
 
