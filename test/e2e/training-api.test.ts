@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import {
+  lossTokens,
   methods,
   openTraining,
   packagedConfig,
@@ -129,10 +130,11 @@ describe("parts of one's own", () => {
           training.run.questions.step(step).map(({ question }) => question.id),
         );
       const { questionsPerStep, groupSize } = training.run.config.train;
-      for await (const { step, scored, unpaid, metrics } of training.steps()) {
+      for await (const { step, scored, unpaid, updates, metrics } of training.steps()) {
         expect([scored.length, unpaid.length]).toEqual([questionsPerStep * groupSize - groupSize, groupSize]);
         expect(metrics).toMatchObject({ "reward/failed": groupSize, "reward/dropped_groups": 1 });
         expect(metrics["rollout/logprob_mismatch_max"]).toBe(0);
+        expect(updates.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(lossTokens(scored));
         const groups = new Map<string, typeof scored>();
         for (const row of scored) {
           const { id } = row.trajectory.question;
@@ -162,6 +164,19 @@ describe("parts of one's own", () => {
       expect(log("fragile", "rollouts.jsonl").filter((row) => "rewardFailure" in row)).toEqual(failed);
     } finally {
       saying.mockRestore();
+      await training.close();
+    }
+  });
+
+  it("train on where one rollout of a step is paid, which teaches nothing", async () => {
+    const training = await openTraining({ config, settings: [...settings, "name=lonely"] });
+    try {
+      let paid = 0;
+      const once: Reward = () => (paid++ === 0 ? 1 : NaN);
+      const { scored, updates, metrics } = await trainStep(training.run, 1, { reward: once });
+      expect([scored.length, scored[0]?.advantage, updates.length, updates[0]?.gradNorm]).toEqual([1, 0, 1, 0]);
+      expect(metrics).toMatchObject({ "reward/mean": 1, "reward/failed": 15, "reward/dropped_groups": 4 });
+    } finally {
       await training.close();
     }
   });

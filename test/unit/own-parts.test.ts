@@ -139,6 +139,16 @@ describe("a reward of the user's", () => {
     expect(stray).not.toHaveBeenCalled();
   });
 
+  it("is told of a stop without a warning about listeners, however many there are", async () => {
+    const warned = vi.fn();
+    process.on("warning", warned);
+    for (const timeoutSeconds of [0, 60])
+      await payAll(async () => 1, rollouts(20), { timeoutSeconds, signal: new AbortController().signal });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    process.off("warning", warned);
+    expect(warned).not.toHaveBeenCalled();
+  });
+
   it.each([0, 60])("is given up where the run is stopped, which is no failure of it, with %d s to answer", async (timeoutSeconds) => {
     const stop = new AbortController();
     const paying = payAll(

@@ -4,11 +4,12 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { JsonLines, truncateAfterStep } from "../../src/log/json-lines.ts";
 import { evaluationJson, evaluationText, type EvaluationRow } from "../../src/evaluation/report.ts";
-import { metricRow, rolloutRow } from "../../src/log/rows.ts";
+import { metricRow, rolloutRow, unpaidRow } from "../../src/log/rows.ts";
 import { partingNote } from "../../src/run/parting-note.ts";
 import { formatTable } from "../../src/log/table.ts";
 import type { SearchTrajectory } from "../../src/rl/trajectory.ts";
 import { FileError } from "../../src/util/errors.ts";
+import { scoredOf } from "../helpers/trajectories.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -95,6 +96,24 @@ describe("a JSONL log", () => {
     expect(() => log.append([{ step: 1 }])).toThrow(FileError);
     log.close();
   });
+});
+
+it("a rollout whose reward failed is a row without a reward, which says why; all others are as ever", () => {
+  const scored = scoredOf({ ids: [1, 2, 3], mask: "011" }, 0.5, 1);
+  const { trajectory } = scored;
+  const { ids, lossMask, logProbs, ...rest } = trajectory;
+  const row = unpaidRow({ trajectory, failure: "no luck" });
+  expect(JSON.parse(JSON.stringify(row))).toEqual({
+    step: 1,
+    reward: null,
+    advantage: 0,
+    rewardFailure: "no luck",
+    ...rest,
+    ids,
+    lossMask,
+    logProbs,
+  });
+  expect(rolloutRow(scored)).toEqual({ step: 1, reward: 1, advantage: 0.5, ...rest, ids, lossMask, logProbs });
 });
 
 describe("the metrics of two runs", () => {
