@@ -21,7 +21,7 @@ export const rewardKind = (value: string, doc: string) =>
       }
     })
     .default(value)
-    .meta({ description: doc, path: true, names: termNames, own: `${sums}, or a module such as ./my-module.js` });
+    .meta({ description: doc, path: true, names: termNames });
 
 /**
  * Reads a term or a sum of terms: `[weight*]term` with + or - between; white space counts nowhere but inside a word. A term without a weight

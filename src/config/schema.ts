@@ -248,7 +248,7 @@ export const configSchema = z.strictObject({
   reward: section("What a rollout is paid.", {
     kind: rewardKind(
       "f1",
-      "Score of the policy's answer against the right ones: token F1, exact match, or containing one (easy to cheat by long answers); 1 for keeping to the format, or for finding a right answer; Search-R1's score of answer and format; a sum of these, each with its weight (docs/scores.md); or a module that exports a reward.",
+      "Score of the policy's answer against the right ones: token F1, exact match, or containing one (easy to cheat by long answers); 1 for keeping to the format, or for finding a right answer; Search-R1's score of answer and format; a weighted sum of these, such as f1 + 0.2*format (docs/scores.md); or a module that exports a reward.",
     ),
     timeoutSeconds: rare(
       real(

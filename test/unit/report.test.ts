@@ -99,7 +99,7 @@ describe("a JSONL log", () => {
 });
 
 it("a rollout whose reward failed is a row without a reward, which says why; all others are as ever", () => {
-  const scored = scoredOf({ ids: [1, 2, 3], mask: "011" }, 0.5, 1);
+  const scored = scoredOf({ ids: [1, 2, 3], mask: "011", logProbs: [0, -1, -2] }, 0.5, 1);
   const { trajectory } = scored;
   const { ids, lossMask, logProbs, ...rest } = trajectory;
   const row = unpaidRow({ trajectory, failure: "no luck" });
