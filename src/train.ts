@@ -26,6 +26,7 @@ import { groupIndices, splitUpdates } from "./rl/mini-batches.ts";
 import type { TokenLogProbs } from "./rl/packing.ts";
 import type { Question, SearchTrajectory } from "./rl/trajectory.ts";
 import { tokenLogProbs, update } from "./rl/update.ts";
+import { rewardedLogProbs } from "./rl/watch.ts";
 import type { UpdateStats } from "./rl/update-stats.ts";
 import type { TokenValues } from "./rl/value-targets.ts";
 import {
@@ -133,12 +134,17 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
     updates.push(stats);
   }
 
+  // What the updates did to the step's own right answers: that falls before the reward does.
+  clock.start("watch");
+  const watched = await rewardedLogProbs(policy.decoder, learnt, { ...forward, adapter: policy.adapter });
+
   const metrics = {
     ...rolloutMetrics(scored, unpaid),
     ...searchMetrics(trajectories),
     ...noise,
     ...sampled.metrics,
     ...updateMetrics(updates),
+    ...watched,
     ...(shaping === undefined ? {} : { "reward/overlong": mean(shaping) }),
     ...(kl === null ? {} : klMetrics(config, kl, run.klWeight.coef)),
     ...(values === null ? {} : criticMetrics(scored, values, updates, criticUpdates)),

@@ -52,6 +52,7 @@ export const phases = {
   reference: "reference policy",
   values: "critic",
   update: "update",
+  watch: "a look at what was learnt",
 } as const;
 
 /** What one forward and backward holds at most. */

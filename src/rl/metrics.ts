@@ -2,6 +2,7 @@
 import { mean as meanOf, standardDeviation } from "../util/stats.ts";
 import type { CriticStats } from "./critic.ts";
 import { groupIndices, policyTokens } from "./mini-batches.ts";
+import { repeatsItself } from "./repetition.ts";
 import type { Scored, SearchRecord, SearchTrajectory, Unpaid } from "./trajectory.ts";
 import type { UpdateStats } from "./update-stats.ts";
 import { valueFit, type TokenValues } from "./value-targets.ts";
@@ -26,6 +27,7 @@ export function rolloutMetrics(scored: readonly Scored[], unpaid: readonly Unpai
     "rollout/tokens_max": lengths.length === 0 ? undefined : Math.max(...lengths),
     "rollout/prompt_tokens": mean(trajectories.map(({ promptLength }) => promptLength)),
     "rollout/policy_tokens": mean(trajectories.map(policyTokens)),
+    "rollout/repeated": share(trajectories, repeatsItself),
   });
 }
 

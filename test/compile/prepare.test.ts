@@ -22,7 +22,12 @@ import { withScope } from "../../src/tensor/scope.ts";
 import { withTape } from "../../src/tensor/tape.ts";
 import { fromHost, full } from "../../src/tensor/tensor.ts";
 import { readOverride, resolveConfig } from "../../src/config/index.ts";
-import { modelProgram } from "../../src/setup/prepare-device.ts";
+import { tokenValues, updateCritic } from "../../src/rl/critic.ts";
+import { update } from "../../src/rl/update.ts";
+import { forwardSettings, lossSettings } from "../../src/run/algorithm.ts";
+import { Closing } from "../../src/setup/closing.ts";
+import { openLearner } from "../../src/setup/open-learner.ts";
+import { blankRollout, modelProgram } from "../../src/setup/prepare-device.ts";
 import { programOf } from "../helpers/model-program.ts";
 import { feed } from "../helpers/paged.ts";
 import { randomIds, tinyConfigs, tinyDecoder } from "../helpers/tiny-model.ts";
@@ -142,6 +147,49 @@ describe.each(targets.filter(({ name }) => name === "no tier" || name === "a lar
     );
   },
 );
+
+it.each([
+  ["a critic of its own", ["algorithm.name=ppo"]],
+  ["a critic on the policy's weights", ["algorithm.name=ppo", "critic.trunk=policy"]],
+  ["gspo", ["algorithm.name=gspo"]],
+  ["cispo with k2", ["algorithm.loss=cispo", "algorithm.klEstimator=k2"]],
+])("covers the updates of %s", async (_, settings) => {
+  const options = { capabilities: targets[0]!.capabilities, precision: "f32" } as const;
+  const config = resolveConfig(["data.train=none", "model.policy=none", "simulator.path=none", ...settings].map(readOverride));
+  const own = config.algorithm.advantage === "gae" && config.critic.trunk === "own";
+  const shell = new DryWebGpuDevice(options);
+  const copy = () => ({ decoder: tinyDecoder(configs["larger qwen2"]!, shell), adapter: undefined });
+  const models = { policy: copy(), simulator: null, reference: null, criticModel: own ? copy() : null };
+  const prepared = await collect(options, modelProgram(config, models, { trains: true }));
+
+  // The updates of a step, on rollouts of other lengths than those that are prepared.
+  const device = new DryWebGpuDevice(options);
+  const [decoder, other] = [1, 2].map(() => tinyDecoder(configs["larger qwen2"]!, device)) as [Decoder, Decoder];
+  for (const one of [decoder, other]) one.setTrainable(true);
+  const closing = new Closing();
+  const learner = openLearner(
+    config,
+    { device, policy: { decoder, adapter: undefined }, criticModel: own ? { decoder: other, adapter: undefined } : null },
+    closing,
+  );
+  const rows = [37, 61].map((length, question) =>
+    blankRollout(length, 9, { step: 1, question, rollout: 0 }, { temperature: 1, topK: 0, topP: 1 }),
+  );
+  const batch = rows.map((trajectory) => ({ trajectory, reward: 1, advantage: 1, returns: trajectory.logProbs }));
+  const values = new Map(rows.map((row) => [row, new Float64Array(row.ids.length)]));
+  const forward = forwardSettings(config);
+  const reference = new Map(rows.map((row) => [row, new Float32Array(9)]));
+  const { critic, optimizer } = learner;
+  if (critic !== null && critic.own !== null) {
+    await tokenValues(critic, rows, forward);
+    await updateCritic(critic, critic.own.optimizer, batch, { ...forward, values, clip: 0.5 }, 1e-3);
+  }
+  const shared = critic !== null && critic.own === null ? { critic: { head: critic.head, values, clip: 0.5, coef: 0.5 } } : {};
+  await update(decoder, optimizer, batch, { ...forward, ...lossSettings(config), ...shared }, 1e-3, reference);
+  await closing.close();
+  expect(device.specialisations.size).toBeGreaterThan(15);
+  expect([...device.specialisations.keys()].filter((key) => !prepared.has(key))).toEqual([]);
+});
 
 it("covers every rank of an adapter whose layers differ", async () => {
   const { capabilities } = targets[0]!;

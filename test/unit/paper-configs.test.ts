@@ -109,6 +109,7 @@ describe("the paper's runs", () => {
       ["qwen2.5-3b-grpo.yaml", "Qwen/Qwen2.5-3B"],
       ["qwen2.5-3b-instruct.yaml", "Qwen/Qwen2.5-3B-Instruct"],
       ["qwen2.5-3b-lora-24gib.yaml", "Qwen/Qwen2.5-3B"],
+      ["qwen2.5-3b-ppo.yaml", "Qwen/Qwen2.5-3B"],
       ["qwen2.5-3b.yaml", "Qwen/Qwen2.5-3B"],
       ["qwen2.5-7b-instruct.yaml", "Qwen/Qwen2.5-7B-Instruct"],
       ["qwen2.5-7b-lora-80gib.yaml", "Qwen/Qwen2.5-7B"],
@@ -123,7 +124,7 @@ describe("the paper's runs", () => {
       if (lora && key === "optimizer.learningRate") expect(config.optimizer.learningRate).toBe(1e-5);
       else expect(valueOf(config, key), key).toEqual(value);
     }
-    expect(config.algorithm.name).toBe(file.endsWith("grpo.yaml") ? "grpo" : "reinforce");
+    expect(config.algorithm.name).toBe(/-(grpo|ppo)\.yaml$/.exec(file)?.[1] ?? "reinforce");
     expect(config.curriculum.start).toBe(file.includes("llama") ? 0.25 : 0);
     expect(config.rollout.topP).toBe(1);
     expect(config.model.referencePolicy).toBeNull();
@@ -144,6 +145,22 @@ describe("the paper's runs", () => {
     expect(learningRate(schedule, steps * 2)).toBe(1e-6);
     expect(learningRate(schedule, schedule.totalSteps - 1)).toBe(1e-6);
     expect(learningRate(schedule, steps)).toBeCloseTo(0.5e-6, 8);
+  });
+
+  it("of PPO are the third script's: KL as k1 in the reward, gamma and lambda 1, a critic of its own with its rate and clip", () => {
+    const { algorithm, critic, optimizer, train } = resolve("paper/qwen2.5-3b-ppo.yaml");
+    expect(algorithm).toMatchObject({
+      advantage: "gae",
+      gamma: 1,
+      lambda: 1,
+      whiten: true,
+      klIn: "reward",
+      klEstimator: "k1",
+      klTarget: 0,
+    });
+    expect(critic).toMatchObject({ trunk: "own", path: null, learningRate: 1e-5, clip: 0.5, headStartSteps: 0 });
+    expect(optimizer.warmupSteps).toBe(Math.floor(0.285 * 203) * train.updatesPerStep);
+    expect(critic.warmupSteps).toBe(Math.floor(0.015 * 203) * train.updatesPerStep);
   });
 
   it.each(paper)("%s takes the overrides that configs/README.md names", (file) => {

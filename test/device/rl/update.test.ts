@@ -353,7 +353,7 @@ describe("update", () => {
     expect(stats.clipLow + stats.clipHigh).toBeGreaterThan(0);
   });
 
-  it("by gspo has its gradient too: it is that of ppo_clip on rollouts of one token, to the bit", async () => {
+  it("by gspo has its gradient too: on rollouts of one token it learns what ppo_clip does, but for rounding", async () => {
     const short = drawn.map((trajectory) => {
       const last = trajectory.lossMask.lastIndexOf(1);
       return { ...trajectory, lossMask: trajectory.lossMask.map((_, t) => (t === last ? 1 : 0)) };
