@@ -40,6 +40,7 @@ import {
   lossWeights,
   shapingOf,
   stepKl,
+  valuesDocuments,
 } from "./run/algorithm.ts";
 import type { InputHashes } from "./run/inputs.ts";
 import { Journal, type JournalOptions, type Validation } from "./run/journal.ts";
@@ -87,7 +88,8 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   const watching = { signal: run.signal, onFinished: options.onRollout, vocabulary };
   const sampled = await sampleGroups(run, step, asked, async (questions) => {
     const tasks = groupTasks(questions, train.groupSize, step);
-    const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, watching);
+    const misaligned = config.compat.misalignedContext;
+    const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, { ...watching, misaligned });
     // Reward.
     const paying = { rules: run.context.rules, timeoutSeconds: config.reward.timeoutSeconds, signal: run.signal };
     return { trajectories, ...(await payAll(reward, trajectories, paying)) };
@@ -120,7 +122,8 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
     if (critic?.own && values !== null) {
       const { clip } = config.critic;
       const rate = learningRate(run.criticSchedule, critic.own.optimizer.step);
-      const settings = { ...forward, values, clip, lossWeights: lossWeights(config) };
+      const { documentsAsActions } = config.compat;
+      const settings = { ...forward, values, clip, lossWeights: lossWeights(config), documentsAsActions };
       const stats = await updateCritic(critic, critic.own.optimizer, batch, settings, rate);
       if (!Number.isFinite(stats.gradNorm) && !stats.overflowed) throw diverged(step, stats, "the critic's");
       criticUpdates.push(stats);
@@ -219,7 +222,7 @@ async function criticValues(
 ): Promise<TokenValues | null> {
   if (critic === null) return null;
   clock.start("values");
-  return tokenValues(critic, trajectories, settings, config.algorithm.documents === "plain");
+  return tokenValues(critic, trajectories, settings, valuesDocuments(config));
 }
 
 /**

@@ -4,6 +4,8 @@ import { abortReason } from "../util/abort.ts";
 import { DataError } from "../util/errors.ts";
 import { callOwn, kindOf } from "../util/own-code.ts";
 import type { TrajectoryKey } from "../generate/types.ts";
+import { lastAnswer } from "./dialects/zerosearch.ts";
+import { LockStep } from "./lock-step.ts";
 import type { AgentContext, Method } from "./methods/method.ts";
 
 export interface RolloutTask {
@@ -18,6 +20,8 @@ export interface RolloutAllOptions {
   readonly onFinished?: ((trajectory: SearchTrajectory, finished: number) => void) | undefined;
   /** Token ids that there are, 0 to this: others are refused. */
   readonly vocabulary?: number;
+  /** compat: simulators are told the questions of other rollouts (`LockStep`). False unless told. */
+  readonly misaligned?: boolean;
 }
 
 /** The tasks of one training step: `groupSize` rollouts of each question, in order. `index` names the question for its random numbers. */
@@ -60,12 +64,16 @@ export async function rolloutAll(
   if (signal?.aborted === true) throw abortReason(signal);
   signal?.addEventListener("abort", onAbort, { once: true });
   let finished = 0;
+  const lockStep = options.misaligned === true ? new LockStep(tasks.map(({ question }) => question)) : null;
   const runs = tasks.map(async ({ question, key }, index): Promise<SearchTrajectory> => {
     const own = (controllers[index] as AbortController).signal;
     if (own.aborted) throw abortReason(own);
     const where = `method ${method.name} of rollout ${named(key)}`;
-    const made = await callOwn(where, () => method.run(question, { ...context, key, signal: own }), { signal: own });
-    const trajectory = checked(where, made, { question, key }, options.vocabulary);
+    const told = lockStep === null ? {} : { toldQuestion: (turn: number) => lockStep.question(index, turn) };
+    const made = await callOwn(where, () => method.run(question, { ...context, key, signal: own, ...told }), { signal: own }).finally(() =>
+      lockStep?.finish(index),
+    );
+    const trajectory = withLastAnswer(checked(where, made, { question, key }, options.vocabulary), context);
     options.onFinished?.(trajectory, ++finished);
     return trajectory;
   });
@@ -77,6 +85,12 @@ export async function rolloutAll(
   } finally {
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+/** With what the released code would take for its answer, where that is asked for. */
+function withLastAnswer(trajectory: SearchTrajectory, { settings, tokenizer }: AgentContext): SearchTrajectory {
+  const last = settings.faults?.promptAnswers === true ? lastAnswer(tokenizer.decode(trajectory.ids)) : undefined;
+  return last === undefined ? trajectory : { ...trajectory, lastAnswer: last };
 }
 
 function named({ step, question, rollout }: TrajectoryKey): string {

@@ -10,8 +10,10 @@ import { generateUnlessAborted } from "../generate/sequence.ts";
 import { boundResult, renderDocuments } from "../search/documents.ts";
 import { ask, type SearchResult } from "../search/search-engine.ts";
 import type { TextCodec } from "../text/prompt.ts";
+import { abortReason } from "../util/abort.ts";
 import { ConfigError, RequestError, ServerError, TooLongError } from "../util/errors.ts";
 import { containsAnswer } from "../util/normalise-answer.ts";
+import { cutTurn } from "./cut-turn.ts";
 import { neutralise, type Action, type Dialect, type PromptValues } from "./dialects/dialect.ts";
 import type { AgentSettings, MethodContext } from "./methods/method.ts";
 import { promptIds } from "./prompts.ts";
@@ -25,17 +27,23 @@ import { Transcript } from "./transcript.ts";
  */
 export async function rollout(question: Question, dialect: Dialect, context: MethodContext): Promise<SearchTrajectory> {
   const { settings, tokenizer, key } = context;
-  const sequence = open(dialect, { question: question.question }, context);
+  let sequence = open(dialect, { question: question.question }, context);
   try {
     const transcript = new Transcript(sequence.ids.length, key, settings.sampling);
     const finish = (status: TrajectoryStatus, answer: string | null = null): SearchTrajectory =>
       transcript.finish(sequence, question, status, answer);
     for (let turn = 0; ; turn++) {
       if (roomOf(sequence, settings) < 1) return finish("length");
-      const { action, outOfTokens } = await takeTurn(sequence, transcript, dialect, context);
+      const { action, outOfTokens, kept } = await takeTurn(sequence, transcript, dialect, context);
+      sequence = kept;
       if (action.kind === "answer") return finish("answered", action.text);
       if (action.kind === "invalid") transcript.invalidActions++;
-      if (turn === settings.maxTurns) return finish(outOfTokens ? "length" : "noAnswer");
+      if (turn === settings.maxTurns) {
+        // A fault of the released code: nobody reads the result.
+        if (action.kind === "search" && settings.faults?.lastSearch === true)
+          await askEngine(action.query, turn, question, dialect, context);
+        return finish(outOfTokens ? "length" : "noAnswer");
+      }
       const reply = await respond(action, turn, roomOf(sequence, settings), question, transcript, dialect, context);
       if (reply === null) return finish("length");
       sequence.append(reply);
@@ -53,12 +61,13 @@ export async function answerOnce(
   context: MethodContext,
   { documents, searches = [] }: { readonly documents?: string; readonly searches?: readonly SearchRecord[] } = {},
 ): Promise<SearchTrajectory> {
-  const sequence = open(dialect, { question: question.question, ...(documents === undefined ? {} : { documents }) }, context);
+  let sequence = open(dialect, { question: question.question, ...(documents === undefined ? {} : { documents }) }, context);
   try {
     const transcript = new Transcript(sequence.ids.length, context.key, context.settings.sampling);
     transcript.searches.push(...searches);
     if (roomOf(sequence, context.settings) < 1) return transcript.finish(sequence, question, "length", null);
-    const { action, outOfTokens } = await takeTurn(sequence, transcript, dialect, context);
+    const { action, outOfTokens, kept } = await takeTurn(sequence, transcript, dialect, context);
+    sequence = kept;
     if (action.kind === "answer") return transcript.finish(sequence, question, "answered", action.text);
     transcript.invalidActions++;
     return transcript.finish(sequence, question, outOfTokens ? "length" : "noAnswer", null);
@@ -74,7 +83,7 @@ export async function answerOnce(
 const charactersPerToken = 32;
 
 /**
- * Searches for one rollout, with that rollout's own question and answers, and records it. Its text comes back neutralised. A search that is too
+ * Searches for one rollout, with that rollout's own question and answers (but for compat.misalignedContext), and records it. Its text comes back neutralised. A search that is too
  * long for its engine, or fails for good where `onSearchFailure` is "void", is recorded with its failure, and without documents.
  * @throws as `ask`
  */
@@ -83,12 +92,14 @@ export async function askEngine(
   turn: number,
   question: Question,
   dialect: Pick<Dialect, "tags">,
-  { engine, key, signal, settings, rules, onSearchFailure = "end" }: MethodContext,
+  { engine, key, signal, settings, rules, toldQuestion, onSearchFailure = "end" }: MethodContext,
 ): Promise<SearchRecord> {
+  const told = toldQuestion !== undefined && "simulate" in engine ? await toldQuestion(turn) : question;
+  if (signal?.aborted === true) throw abortReason(signal);
   const request = {
     query,
-    question: question.question,
-    goldenAnswers: question.goldenAnswers,
+    question: told.question,
+    goldenAnswers: told.goldenAnswers,
     key,
     turn,
     ...(signal === undefined ? {} : { signal }),
@@ -112,6 +123,7 @@ export async function askEngine(
     documents,
     text,
     containsGold: containsAnswer(text, question.goldenAnswers, rules),
+    ...(told === question ? {} : { toldQuestion: told.id }),
     ...(failure === undefined ? {} : { failure }),
     ...(leftOut === 0 ? {} : { leftOut }),
   };
@@ -157,8 +169,9 @@ function frameOf(dialect: Dialect, tokenizer: TextCodec): number {
   return tokenizer.encodePrompt(parts.slice(0, at)).length + tokenizer.encodePrompt(parts.slice(at + 1)).length;
 }
 
-function open(dialect: Dialect, values: PromptValues, { generator, tokenizer, settings, prompts, key }: MethodContext): Sequence {
-  const { model, adapter, seed, purpose, maxContextTokens = Infinity } = settings;
+function open(dialect: Dialect, values: PromptValues, context: MethodContext): Sequence {
+  const { tokenizer, settings, prompts, key } = context;
+  const { maxContextTokens = Infinity } = settings;
   const ids = promptIds(dialect, values, prompts, tokenizer);
   if (ids.length >= maxContextTokens) {
     throw new RequestError({
@@ -169,6 +182,12 @@ function open(dialect: Dialect, values: PromptValues, { generator, tokenizer, se
       hint: "Raise rollout.maxContextTokens.",
     });
   }
+  return sequenceOf(ids, context);
+}
+
+/** A sequence that goes on from these ids: what it samples is a function of them, of seed and key alone. */
+function sequenceOf(ids: readonly number[], { generator, settings, key }: MethodContext): Sequence {
+  const { model, adapter, seed, purpose } = settings;
   return generator.open({ model, adapter, key, seed, purpose, turn: 0, prompt: ids });
 }
 
@@ -181,20 +200,34 @@ interface Turn {
   readonly action: Action;
   /** The turn ended because its budget or the context did. */
   readonly outOfTokens: boolean;
+  /** What goes on: the sequence that was given, or another in its place, where its last tokens were cut off. */
+  readonly kept: Sequence;
 }
 
-async function takeTurn(
-  sequence: Sequence,
-  transcript: Transcript,
-  dialect: Dialect,
-  { settings, stops, tokenizer, signal }: MethodContext,
-): Promise<Turn> {
-  const stop = stops(dialect.stops);
+async function takeTurn(sequence: Sequence, transcript: Transcript, dialect: Dialect, context: MethodContext): Promise<Turn> {
+  const { settings, stops, tokenizer, signal } = context;
+  const { noStops = false, dropEos = false } = settings.faults ?? {};
+  const stop = stops(noStops ? [] : dialect.stops);
   const maxNewTokens = Math.min(settings.maxNewTokens, roomOf(sequence, settings));
-  const generated = await generateUnlessAborted(sequence, { stop, maxNewTokens, sampling: settings.sampling }, signal);
+  const sampled = await generateUnlessAborted(sequence, { stop, maxNewTokens, sampling: settings.sampling }, signal);
+  const generated = noStops
+    ? cutTurn(
+        sampled,
+        dialect.stops.map((text) => stops([text])),
+      )
+    : sampled;
   const text = tokenizer.decode(generated.ids, { continuation: true });
-  transcript.sampled(generated, text);
-  return { action: dialect.parse(text), outOfTokens: generated.reason === "length" };
+  transcript.sampled(generated, text, generated.ids.length - (dropEos && generated.reason === "eos" ? 1 : 0));
+  const kept = withoutLast(sequence, sampled.ids.length - generated.ids.length, context);
+  return { action: dialect.parse(text), outOfTokens: generated.reason === "length", kept };
+}
+
+/** The sequence without its last `count` ids: another one, which shares its cache, where there are any. */
+function withoutLast(sequence: Sequence, count: number, context: MethodContext): Sequence {
+  if (count === 0) return sequence;
+  const shorter = sequenceOf(sequence.ids.slice(0, -count), context);
+  sequence.close();
+  return shorter;
 }
 
 /** What is appended after a turn that did not answer, or null when it would leave no room for a token of the policy. */

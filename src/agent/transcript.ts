@@ -25,13 +25,16 @@ export class Transcript {
     this.#logProbs = new Array<number>(promptLength).fill(0);
   }
 
-  /** Tokens the policy sampled: one turn. */
-  sampled({ ids, logProbs }: Generated, text: string): void {
+  /**
+   * Tokens the policy sampled: one turn.
+   * @param learnt - of them, from the first on; the others get lossMask 0
+   */
+  sampled({ ids, logProbs }: Generated, text: string, learnt = ids.length): void {
     this.turns++;
     this.text += text;
     ids.forEach((_, i) => {
-      this.#lossMask.push(1);
-      this.#logProbs.push(logProbs[i] as number);
+      this.#lossMask.push(i < learnt ? 1 : 0);
+      this.#logProbs.push(i < learnt ? (logProbs[i] as number) : 0);
     });
   }
 

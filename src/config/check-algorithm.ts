@@ -5,7 +5,7 @@ import type { Config } from "./schema.ts";
 /** Says that a key has a value that is wrong beside others, unless `right`. */
 export type Need = (right: boolean, key: string, what: string, expected: string, hint?: string) => void;
 
-export function checkAlgorithm({ algorithm, critic, optimizer, train }: Config, need: Need): void {
+export function checkAlgorithm({ algorithm, compat, critic, optimizer, train }: Config, need: Need): void {
   const { advantage, loss, aggregation, klCoef, klIn, klTarget, dualClip, documents, gamma, lambda } = algorithm;
   const grouped = groupAdvantageNames.includes(advantage);
   const others = `or algorithm.advantage=${["reinforce", "reinforce_plus_plus", "gae"].join(", ")}, which need none`;
@@ -66,6 +66,12 @@ export function checkAlgorithm({ algorithm, critic, optimizer, train }: Config, 
   const starts = headStartSteps === 0 || (judged && trunk === "own");
   need(starts, "critic.headStartSteps", "is for a critic with weights of its own", "0, or algorithm.advantage=gae and critic.trunk=own");
   need(headStartSteps < train.steps, "critic.headStartSteps", "leaves the policy no step", `below train.steps (${train.steps})`);
+  const taken = !compat.documentsAsActions || documents === "skip" || documents === "plain";
+  need(taken, "algorithm.documents", "is another rule than that of compat.documentsAsActions", "skip or plain beside it");
+  const alone = !compat.documentsAsActions || !judged || trunk === "own";
+  need(alone, "critic.trunk", "has no values of documents to learn", "own with compat.documentsAsActions");
+  const meant = !compat.microBatchMean || aggregation === "token-mean";
+  need(meant, "algorithm.aggregation", "is another mean than that of compat.microBatchMean", "token-mean beside it");
   const moves = optimizer.learningRate > 0 || trunk === "own" || !judged;
   need(moves, "optimizer.learningRate", "is 0, and a critic stands on the policy's weights", "above 0, or critic.trunk=own");
 }

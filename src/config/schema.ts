@@ -26,6 +26,7 @@ import {
 } from "../util/fields.ts";
 import { bm25Settings, engineNames, simulatorSettings } from "../search/settings.ts";
 import { normalizers } from "../util/normalise-answer.ts";
+import { compatSettings } from "./compat.ts";
 import { rewardKind } from "./reward-sum.ts";
 
 export const configSchema = z.strictObject({
@@ -228,6 +229,15 @@ export const configSchema = z.strictObject({
     ),
     finalFraction: rare(real(0, { max: 1 }, "Share of the learning rate left at the last update, with the cosine schedule.")),
     warmupSteps: whole(10, {}, "Optimiser updates over which the learning rate rises from 0 in a straight line."),
+    warmupShare: rare(
+      z
+        .number()
+        .min(0)
+        .max(1)
+        .nullable()
+        .default(null)
+        .describe("Share of all updates of the run over which it rises, in place of warmupSteps; null takes warmupSteps."),
+    ),
     beta1: rare(real(0.9, { max: 0.999999 }, "Decay of the mean of gradients.")),
     beta2: rare(real(0.999, { max: 0.999999 }, "Decay of the mean of squared gradients.")),
     eps: rare(z.number().gt(0).max(1).default(1e-8).describe("Added to the root of the second moment.")),
@@ -265,14 +275,7 @@ export const configSchema = z.strictObject({
     ),
   }),
 
-  compat: section("Faults of SQuAD's script and the released code, by name; none unless asked for.", {
-    emptyAnswers: rare(
-      flag(
-        false,
-        'Where nothing of a right answer is left in normal form ("A", "+"), F1 pays nothing and exact match pays an empty answer; false compares such answers as they are written.',
-      ),
-    ),
-  }),
+  compat: compatSettings,
 
   data: section(
     "Question files: rows {question, golden_answers, id, data_source}; corpus: rows {id, text}. JSON Lines, a JSON list or parquet, also gz or zst; a path, or hf://datasets/OWNER/NAME/FILE. See docs/data.md.",

@@ -2,7 +2,7 @@
 import type { AgentContext, Method } from "../agent/methods/method.ts";
 import { evaluationTasks, rolloutAll, type RolloutAllOptions } from "../agent/rollout-all.ts";
 import { isValid } from "../rl/metrics.ts";
-import { scoreAnswer, type Scores } from "../rl/reward.ts";
+import { scoreAnswer, scoredAnswer, type Scores } from "../rl/reward.ts";
 import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import { bootstrapInterval, mean } from "../util/stats.ts";
 
@@ -40,7 +40,7 @@ export async function evaluate(
   const judged: JudgedTrajectory[] = [];
   let told = 0;
   const onFinished: RolloutAllOptions["onFinished"] = (trajectory, finished) => {
-    const scores = scoreAnswer(trajectory.answer, trajectory.question.goldenAnswers, context.rules);
+    const scores = scoreAnswer(scoredAnswer(trajectory), trajectory.question.goldenAnswers, context.rules);
     judged[trajectory.key.question] = { trajectory, scores };
     for (let next = judged[told]; next !== undefined; next = judged[++told]) onJudged?.(next);
     options.onFinished?.(trajectory, finished);

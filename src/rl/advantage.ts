@@ -7,6 +7,7 @@
  */
 import { ConfigError, ShapeError } from "../util/errors.ts";
 import { nameOf, refuseTwins } from "./check-batch.ts";
+import { withDocuments } from "./documents-as-actions.ts";
 import { generalizedAdvantages, whiten, type GaeSettings } from "./gae.ts";
 import { advantageAt, groupIndices } from "./mini-batches.ts";
 import { advantageNames, type AdvantageName } from "./settings.ts";
@@ -20,6 +21,8 @@ export interface AdvantageSettings extends Partial<GaeSettings> {
   readonly normalizeByStd?: boolean;
   /** All policy tokens that are scored together, to mean 0 and deviation 1; reinforce_plus_plus does so always. */
   readonly whiten?: boolean;
+  /** compat: tokens between those that the policy sampled count as its own, in sums that run back and in whitening. False unless told. */
+  readonly documentsAsActions?: boolean;
 }
 
 /** What the reward of a rollout is not alone in. */
@@ -104,7 +107,7 @@ export function scoreTrajectories<T extends Trajectory>(
         return { trajectory, reward, ...ahead(trajectory, tokenRewards(trajectory, total, tokens), settings, values) };
       })
     : byGroup(trajectories, paid, settings);
-  return settings.whiten === true || settings.estimator === "reinforce_plus_plus" ? whitened(scored) : scored;
+  return settings.whiten === true || settings.estimator === "reinforce_plus_plus" ? whitened(scored, settings) : scored;
 }
 
 /** Whether the estimator gives every token an advantage of its own. */
@@ -141,10 +144,11 @@ function byGroup<T extends Trajectory>(all: readonly T[], paid: readonly Paid<T>
 function ahead(
   trajectory: Trajectory,
   rewards: Float64Array,
-  { estimator, gamma = 1, lambda = 1, documents = "skip" }: AdvantageSettings,
+  { estimator, gamma = 1, lambda = 1, documents = "skip", documentsAsActions = false }: AdvantageSettings,
   values: TokenRewards["values"],
 ): Pick<Scored, "advantage" | "returns"> {
-  const { lossMask, key } = trajectory;
+  const { key } = trajectory;
+  const lossMask = documentsAsActions ? withDocuments(trajectory.lossMask) : trajectory.lossMask;
   if (estimator === "reinforce_plus_plus") {
     const nothing = new Float64Array(lossMask.length);
     const { advantages } = generalizedAdvantages({ lossMask, rewards, values: nothing }, { gamma, lambda: 1, documents });
@@ -182,11 +186,15 @@ function penaltyList({ key, lossMask }: Trajectory, own: ArrayLike<number> | und
   return list;
 }
 
-function whitened<T extends Trajectory>(scored: readonly Scored<T>[]): Scored<T>[] {
-  const rows = scored.map((row) => ({
-    lossMask: row.trajectory.lossMask,
-    advantages: row.trajectory.lossMask.map((mask, t) => (mask === 1 ? advantageAt(row, t) : 0)),
-  }));
+function whitened<T extends Trajectory>(
+  scored: readonly Scored<T>[],
+  { documentsAsActions = false }: Pick<AdvantageSettings, "documentsAsActions">,
+): Scored<T>[] {
+  const rows = scored.map((row) => {
+    const { lossMask: own } = row.trajectory;
+    const lossMask = documentsAsActions ? withDocuments(own) : own;
+    return { lossMask, advantages: lossMask.map((mask, t) => (mask === 1 ? advantageAt(row, t) : 0)) };
+  });
   return whiten(rows).map((advantage, i) => ({ ...(scored[i] as Scored<T>), advantage }));
 }
 

@@ -11,6 +11,7 @@ import { keep, withScope } from "../tensor/scope.ts";
 import { withoutTape, withTape } from "../tensor/tape.ts";
 import { full, type Parameter, type Tensor } from "../tensor/tensor.ts";
 import { checkTrajectories } from "./check-batch.ts";
+import { asActions } from "./documents-as-actions.ts";
 import { hiddenRows, zeroGradients, type ForwardSettings } from "./forward.ts";
 import { tokenMean, type LossWeights } from "./loss-weights.ts";
 import { forwardTokens, microBatches } from "./mini-batches.ts";
@@ -29,6 +30,8 @@ export interface CriticModel {
 export interface CriticUpdateSettings extends Omit<ForwardSettings, "adapter">, ValueTargets {
   /** What each token weighs in the loss; `tokenMean` unless told. */
   readonly lossWeights?: LossWeights;
+  /** compat: learns the values of tokens between those that the policy sampled as well. False unless told. */
+  readonly documentsAsActions?: boolean;
 }
 
 export interface CriticStats extends ValueMeans {
@@ -95,18 +98,19 @@ function trunk({ decoder, adapter }: CriticModel): ReadonlyMap<string, Parameter
 }
 
 /**
- * Updates a critic with a trunk of its own once on `batch`, on the tokens that the policy sampled and no others.
+ * Updates a critic with a trunk of its own once on the batch `given`, on the tokens that the policy sampled and, without `documentsAsActions`, no others.
  * @throws ShapeError for rows without values or returns, ConfigError as `packMicroBatch`
  */
 export async function updateCritic(
   critic: CriticModel,
   optimizer: UpdateOptimizer,
-  batch: readonly Scored[],
+  given: readonly Scored[],
   settings: CriticUpdateSettings,
   learningRate: number,
 ): Promise<CriticStats> {
   const { decoder, adapter, head } = critic;
-  const { values, clip } = settings;
+  const { clip, documentsAsActions = false } = settings;
+  const { batch, values } = documentsAsActions ? asActions(given, settings.values) : { batch: given, values: settings.values };
   const { scale, weight } = (settings.lossWeights ?? tokenMean)(batch);
   const rows = batch.filter(({ trajectory }) => trajectory.lossMask.includes(1));
   const stats = keep(full(decoder.device, [1, valueLossStats.length], 0, { label: "value loss statistics" }));

@@ -1,12 +1,12 @@
 /**
  * What each token weighs in the loss of one update: scale * sum over policy tokens of weight * loss. The four ways in use differ in
- * nothing else. All look at the whole optimiser batch, so that no cut into micro-batches changes the loss.
+ * nothing else. All look at the whole optimiser batch, so that no cut into micro-batches changes the loss. (`microBatchMean` is a fault of others.)
  *
  * Sources: token mean, Yu et al. 2025 (DAPO, arXiv 2503.14476); mean over rollouts of the token mean, Shao et al. 2024 (GRPO, arXiv
  * 2402.03300); a constant, Liu et al. 2025 (Dr. GRPO, arXiv 2503.20783).
  */
 import { ConfigError } from "../util/errors.ts";
-import { lossTokens, policyTokens } from "./mini-batches.ts";
+import { lossTokens, microBatches, policyTokens } from "./mini-batches.ts";
 import type { AggregationName } from "./settings.ts";
 import type { Scored } from "./trajectory.ts";
 
@@ -43,6 +43,20 @@ export const constantLength = (tokens: number): LossWeights => {
     throw new ConfigError({ where: "constantLength", what: "nothing to divide by", expected: "tokens above 0", got: String(tokens) });
   return (batch) => ({ scale: 1 / (Math.max(1, batch.length) * tokens), weight: one });
 };
+
+/**
+ * compat: the mean over micro-batches of the mean over their policy tokens, as the released code has it (`dp_actor.py` 275): a token in a
+ * micro-batch of few weighs more, and the cut changes the loss. Rollouts without a policy token do not count.
+ * @param maxTokens - of a micro-batch, as the update cuts them
+ */
+export const microBatchMean =
+  (maxTokens: number): LossWeights =>
+  (batch) => {
+    const speak = batch.filter(({ trajectory }) => trajectory.lossMask.includes(1));
+    const parts = microBatches(speak, maxTokens);
+    const weights = new Map(parts.flatMap((rows) => rows.map(({ trajectory }) => [trajectory, 1 / lossTokens(rows)])));
+    return { scale: 1 / Math.max(1, parts.length), weight: ({ trajectory }) => weights.get(trajectory) as number };
+  };
 
 /**
  * By the names of the configuration.

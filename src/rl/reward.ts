@@ -5,7 +5,8 @@
  * Two texts are compared in their normal form (`ScoreRules.normalizer`). Where the golden answer's is empty ("A", "+"), lower case and white
  * space are all that is normalised; SQuAD's script compares nothing then: its F1 never pays "A", and its exact match pays an empty answer.
  *
- * Source: ZeroSearch (arXiv 2505.04588) 3.4; Rajpurkar et al. 2016. The released ZeroSearch code calls containment "EM".
+ * Source: ZeroSearch (arXiv 2505.04588) 3.4; Rajpurkar et al. 2016. The released ZeroSearch code calls containment "EM"
+ * (`ScoreRules.containmentAsEm`), and reads answers in the prompt (`SearchTrajectory.lastAnswer`).
  */
 import { ConfigError, DataError } from "../util/errors.ts";
 import { normaliseAnswer, plainAnswer, usualRules, type ScoreRules } from "../util/normalise-answer.ts";
@@ -87,16 +88,22 @@ export function scoreAnswer(answer: string | null, goldenAnswers: readonly strin
   if (goldenAnswers.length === 0)
     throw new DataError({ where: "reward", what: "a question has no golden answer", expected: "at least one", got: "none" });
   if (answer === null) return { f1: 0, em: 0, subem: 0 };
+  const subem = goldenAnswers.some((golden) => subExactMatch(answer, golden, rules)) ? 1 : 0;
   return {
     f1: Math.max(...goldenAnswers.map((golden) => f1(answer, golden, rules))),
-    em: goldenAnswers.some((golden) => exactMatch(answer, golden, rules)) ? 1 : 0,
-    subem: goldenAnswers.some((golden) => subExactMatch(answer, golden, rules)) ? 1 : 0,
+    em: rules.containmentAsEm === true ? subem : goldenAnswers.some((golden) => exactMatch(answer, golden, rules)) ? 1 : 0,
+    subem,
   };
+}
+
+/** The answer of a rollout that is scored: its own, unless the run reads answers as the released code does. */
+export function scoredAnswer({ answer, lastAnswer }: Pick<SearchTrajectory, "answer" | "lastAnswer">): string | null {
+  return lastAnswer ?? answer;
 }
 
 /** The reward of one rollout. @throws ConfigError for an unknown name, DataError without golden answers. */
 export function reward(trajectory: SearchTrajectory, name: RewardName = "f1", rules: ScoreRules = usualRules): number {
   if (!rewardNames.includes(name))
     throw new ConfigError({ where: "reward", what: "unknown reward", expected: rewardNames.join(", "), got: JSON.stringify(name) });
-  return scoreAnswer(trajectory.answer, trajectory.question.goldenAnswers, rules)[name];
+  return scoreAnswer(scoredAnswer(trajectory), trajectory.question.goldenAnswers, rules)[name];
 }

@@ -3,7 +3,7 @@ import type { z } from "zod";
 import { choice, flag, optionalModel, rare, real, section, whole } from "../util/fields.ts";
 
 /** `configs/algorithms/<name>.yaml`. */
-export const presetNames = ["grpo", "ppo", "reinforce", "dapo", "dr_grpo", "gspo", "rloo"] as const;
+export const presetNames = ["grpo", "ppo", "reinforce", "dapo", "dr_grpo", "gspo", "rloo", "zerosearch-compat"] as const;
 
 export const advantageNames = ["grpo", "dr_grpo", "rloo", "reinforce", "reinforce_plus_plus", "gae"] as const;
 export type AdvantageName = (typeof advantageNames)[number];
@@ -30,7 +30,7 @@ export type DocumentRule = (typeof documentRules)[number];
 export const algorithmSettings = section("From rewards to the loss. docs/algorithms.md has the formulas.", {
   name: choice(
     presetNames,
-    "A preset: sets the keys of this section that make the algorithm (configs/algorithms/); what is given beside it, or later, wins.",
+    "A preset: sets the keys of this section that make the algorithm (configs/algorithms/); what is given beside it, or later, wins. zerosearch-compat is the code released with the paper, with its faults, and sets keys of other sections too (docs/compat.md).",
   ),
   advantage: rare(
     choice(

@@ -35,6 +35,8 @@ export interface SearchRecord {
   readonly text: string;
   /** Whether a gold answer occurs in the text (normalised): the leak meter. */
   readonly containsGold: boolean;
+  /** With compat.misalignedContext: id of the question that the simulator was told in place of the rollout's own. */
+  readonly toldQuestion?: string;
   /** Why it failed for good, where it did: the policy was shown that there are no results. */
   readonly failure?: string;
   /** Characters left out of what the engine returned, where it was more than an observation could ever show. */
@@ -55,7 +57,10 @@ export interface Trajectory {
   readonly key: TrajectoryKey;
   readonly promptLength: number;
   readonly ids: readonly number[];
-  /** 1 on tokens the policy sampled, 0 on all that was put in: prompt, observations, corrections. The only mask there is. */
+  /**
+   * 1 on tokens the policy sampled, 0 on all that was put in: prompt, observations, corrections. The only mask there is. (With compat.dropEos 0
+   * on end-of-sequence tokens, too.)
+   */
   readonly lossMask: readonly number[];
   /** Log-probability under the sampling policy at `sampling.temperature`; not read where lossMask is 0. */
   readonly logProbs: readonly number[];
@@ -69,6 +74,8 @@ export interface SearchTrajectory extends Trajectory {
   readonly status: TrajectoryStatus;
   /** The text inside the answer tag that the policy itself wrote, or null. */
   readonly answer: string | null;
+  /** With compat.promptAnswers: the text in the last answer tag of the prompt and the rollout, which is scored in place of `answer`. */
+  readonly lastAnswer?: string;
   readonly searches: readonly SearchRecord[];
   readonly invalidActions: number;
   readonly turns: number;

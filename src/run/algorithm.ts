@@ -1,9 +1,10 @@
 /** What a configuration's `algorithm` and `critic` say, as the settings of what computes. */
 import type { Config } from "../config/index.ts";
+import type { LearningRateSchedule } from "../optim/schedule.ts";
 import type { AdvantageSettings, TokenRewards } from "../rl/advantage.ts";
 import type { ForwardSettings } from "../rl/forward.ts";
 import { klEstimate } from "../rl/kl.ts";
-import { lossWeightsOf, type LossWeights } from "../rl/loss-weights.ts";
+import { lossWeightsOf, microBatchMean, type LossWeights } from "../rl/loss-weights.ts";
 import type { Metrics } from "../rl/metrics.ts";
 import { groupIndices, policyTokens } from "../rl/mini-batches.ts";
 import { overlongShaping } from "../rl/overlong.ts";
@@ -18,21 +19,44 @@ export function forwardSettings({ train, model }: Config): Omit<ForwardSettings,
   return { microBatchTokens: train.microBatchTokens, cacheDtype: model.cacheDtype, recompute: train.recompute };
 }
 
-export function advantageSettings({ algorithm }: Config): AdvantageSettings {
+export function advantageSettings({ algorithm, compat: { documentsAsActions } }: Config): AdvantageSettings {
   const { advantage, normalizeByStd, whiten, gamma, lambda, documents } = algorithm;
-  return { estimator: advantage, normalizeByStd, whiten, gamma, lambda, documents };
+  return { estimator: advantage, normalizeByStd, whiten, gamma, lambda, documents, documentsAsActions };
+}
+
+/** Whether a critic is asked for the values of documents. */
+export function valuesDocuments({ algorithm, compat }: Config): boolean {
+  return algorithm.documents === "plain" || compat.documentsAsActions;
 }
 
 /** Those of the loss; a KL term that is part of the reward is none of it. */
 export function lossSettings(config: Config): Omit<UpdateSettings, keyof ForwardSettings> {
   const { loss, clipLow, clipHigh, dualClip, klCoef, klIn, klEstimator, entropyCoef } = config.algorithm;
-  const inLoss = klIn === "loss" ? klCoef : 0;
+  const inLoss = klIn === "loss" ? (config.compat.klSign ? -klCoef : klCoef) : 0;
   return { loss, clipLow, clipHigh, dualClip, klCoef: inLoss, klEstimator, entropyCoef, lossWeights: lossWeights(config) };
 }
 
 export function lossWeights(config: Config): LossWeights {
   const { aggregation, aggregationTokens } = config.algorithm;
+  if (config.compat.microBatchMean) return microBatchMean(config.train.microBatchTokens);
   return lossWeightsOf(aggregation, aggregationTokens === 0 ? mostPolicyTokens(config) : aggregationTokens);
+}
+
+/** Learning rates over the updates of a run: the policy's, which begin after a critic's head start, and the critic's. */
+export function schedules({ optimizer, critic, train }: Config): {
+  readonly schedule: LearningRateSchedule;
+  readonly criticSchedule: LearningRateSchedule;
+} {
+  const { schedule: kind, finalFraction, warmupShare } = optimizer;
+  const [updates, all] = [train.steps - critic.headStartSteps, train.steps].map((steps) => steps * train.updatesPerStep) as [
+    number,
+    number,
+  ];
+  const warmupSteps = warmupShare === null ? optimizer.warmupSteps : Math.floor(warmupShare * updates);
+  return {
+    schedule: { kind, peak: optimizer.learningRate, warmupSteps, finalFraction, totalSteps: updates },
+    criticSchedule: { kind, peak: critic.learningRate, warmupSteps: critic.warmupSteps, finalFraction, totalSteps: all },
+  };
 }
 
 /** Tokens that the policy may write in a rollout. */

@@ -82,9 +82,14 @@ export async function validate({ run, journal }: Omit<TrainingParts, "states">, 
   const { validateEvery, steps } = run.config.train;
   const { validation } = run.data;
   if (validation.length === 0 || (step % validateEvery !== 0 && step !== steps)) return null;
-  const judged = await evaluate(validation, run.method, evaluationContext(run.context, run.engines.get(run.config.evaluation.engine)), {
-    onFinished: journal.showing("validation", validation.length),
-  });
+  const judged = await evaluate(
+    validation,
+    run.method,
+    evaluationContext(run.config, run.context, run.engines.get(run.config.evaluation.engine)),
+    {
+      onFinished: journal.showing("validation", validation.length),
+    },
+  );
   run.generator.takeCounts();
   run.engines.takeCounts();
   const trajectories = judged.map(({ trajectory }) => trajectory);
@@ -124,7 +129,7 @@ async function judgeRun(run: Run, when: When, step: number): Promise<Evaluation 
     const evaluation = await judge({
       ...judgeSettings(config, run),
       questions: data.test,
-      context: evaluationContext(context, engines.get(config.evaluation.engine)),
+      context: evaluationContext(config, context, engines.get(config.evaluation.engine)),
       when,
       step,
       onJudged: (row) => log.append([row]),

@@ -24,6 +24,7 @@ import { openLearner } from "../setup/open-learner.ts";
 import { checkMethodFits, openMethod } from "../setup/open-method.ts";
 import { openPolicy, type OpenedPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
+import { schedules } from "./algorithm.ts";
 import { hashInputs, type InputHashes } from "./inputs.ts";
 import { openData, type RunData } from "./run-data.ts";
 import { openReward } from "./reward.ts";
@@ -103,11 +104,7 @@ export async function openParts(
   const method = options.method ?? (await openMethod(config.rollout.method));
   const { opened, ...parts } = await openRollouts(here.opened, data, { ...options, method }, closing, refuse);
   await refuseDamagedWeights(parts.policy);
-  const { algorithm, critic, optimizer, train } = config;
-  const { schedule: kind, finalFraction } = optimizer;
-  const ofSteps = (steps: number, { learningRate: peak, warmupSteps }: { learningRate: number; warmupSteps: number }) => {
-    return { kind, peak, warmupSteps, finalFraction, totalSteps: steps * train.updatesPerStep };
-  };
+  const { algorithm } = config;
   return {
     ...parts,
     pinned: { ...parts.pinned, data: here.pinned.data },
@@ -116,8 +113,7 @@ export async function openParts(
     engine: parts.context.engine,
     reward: options.reward ?? (await openReward(config.reward.kind)),
     questions,
-    schedule: ofSteps(train.steps - critic.headStartSteps, optimizer),
-    criticSchedule: ofSteps(train.steps, critic),
+    ...schedules(config),
     klWeight: new KlWeight(algorithm.klCoef, { target: algorithm.klTarget, horizon: algorithm.klHorizon }),
     clock: new PhaseClock(),
     signal: options.signal ?? new AbortController().signal,

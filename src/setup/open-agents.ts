@@ -108,6 +108,7 @@ export function promptSettings(
 /** What training rollouts share. */
 export function trainingContext(config: Config, generator: BatchGenerator, policy: Model, engine: Engine): AgentContext {
   const { maxTurns, maxNewTokens, maxObservationTokens, maxContextTokens, temperature, topK, topP } = config.rollout;
+  const { noStops, dropEos, lastSearch, promptAnswers } = config.compat;
   return {
     generator,
     tokenizer: policy.tokenizer,
@@ -126,18 +127,25 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
       seed: config.seed,
       purpose: "policySample",
       sampling: { temperature, topK, topP },
+      faults: { noStops, dropEos, lastSearch, promptAnswers },
     },
   };
 }
 
 /** How a configuration compares answers. */
 export function scoreRules({ reward, compat }: Pick<Config, "reward" | "compat">): ScoreRules {
-  return { normalizer: reward.normalizer, emptyAnswersAsSquad: compat.emptyAnswers };
+  const { emptyAnswers, containmentAsEm } = compat;
+  return { normalizer: reward.normalizer, emptyAnswersAsSquad: emptyAnswers, ...(containmentAsEm ? { containmentAsEm } : {}) };
 }
 
-/** The same for an evaluation with a search engine: greedy. The stop tables are the same ones, of which the device keeps one copy each. */
-export function evaluationContext(training: AgentContext, engine: Engine): AgentContext {
-  return { ...training, engine, settings: { ...training.settings, purpose: "evaluation", sampling: { temperature: 0, topK: 0, topP: 1 } } };
+/**
+ * The same for an evaluation with a search engine: greedy, but for compat.sampledEvaluation. The stop tables are the same ones, of which the
+ * device keeps one copy each.
+ */
+export function evaluationContext({ compat }: Pick<Config, "compat">, training: AgentContext, engine: Engine): AgentContext {
+  const { settings } = training;
+  const sampling = compat.sampledEvaluation ? settings.sampling : { temperature: 0, topK: 0, topP: 1 };
+  return { ...training, engine, settings: { ...settings, purpose: "evaluation", sampling } };
 }
 
 /** The configured rise of noise over the run. */

@@ -56,7 +56,7 @@ export async function openPolicy(config: Config, options: OpenPolicyOptions = {}
     const copies = copiesOf(opened, located, { simulatorPositions: simulatorPositions ?? 0, trains });
     const models = await openOn(device, opened, copies, closing);
     const judging = (engine: Engine): AgentContext =>
-      evaluationContext(trainingContext(config, models.generator, models.policy, engine), engine);
+      evaluationContext(config, trainingContext(config, models.generator, models.policy, engine), engine);
     return { ...models, pinned, opened, device, judging, close: () => closing.close() };
   } catch (error) {
     await closing.close();

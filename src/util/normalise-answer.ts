@@ -13,6 +13,8 @@ export interface ScoreRules {
   readonly normalizer: Normalizer;
   /** True compares answers whose normal form is empty as SQuAD's script does: in that form. */
   readonly emptyAnswersAsSquad: boolean;
+  /** True calls containment exact match, as the released code does. False unless told. */
+  readonly containmentAsEm?: boolean;
 }
 
 /** The paper's, but for golden answers whose normal form is empty. */

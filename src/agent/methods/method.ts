@@ -24,6 +24,17 @@ export interface AgentSettings {
   readonly seed: number;
   /** What the random numbers are for: `policySample` in training, `evaluation` otherwise. */
   readonly purpose: Purpose;
+  /** Faults of the released code, each false unless given (docs/compat.md). */
+  readonly faults?: {
+    /** A turn is sampled past its stops, and cut afterwards. */
+    readonly noStops?: boolean;
+    /** lossMask is 0 on end-of-sequence tokens. */
+    readonly dropEos?: boolean;
+    /** A search in the last generation is made, and its result thrown away. */
+    readonly lastSearch?: boolean;
+    /** Rollouts have a `lastAnswer`. */
+    readonly promptAnswers?: boolean;
+  };
 }
 
 /** All that rollouts share. */
@@ -44,6 +55,8 @@ export interface AgentContext {
 /** One rollout's own part. */
 export interface MethodContext extends AgentContext {
   readonly key: TrajectoryKey;
+  /** Whose question and answers a simulator is told in a turn (from 0); the rollout's own unless given (compat.misalignedContext). */
+  readonly toldQuestion?: (turn: number) => Promise<Question>;
   /** Fires when the rollout is no longer wanted: it closes its sequence and rejects. */
   readonly signal?: AbortSignal;
 }
