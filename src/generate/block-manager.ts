@@ -73,16 +73,22 @@ export class BlockManager {
    */
   acquire(cache: SequenceCache, target: number, reserve: number): AcquireResult {
     cache.begin(this.#rootOf(cache.variant), this.#sharing);
-    const { path, copy, gain } = this.#lookup(cache, target);
-    const matched = path.length * BLOCK_TOKENS + (copy?.tokens ?? 0);
+    const { path, copy: found, gain } = this.#lookup(cache, target);
+    let matched = path.length * BLOCK_TOKENS + (found?.tokens ?? 0);
     if (gain > matched && (gain === target || gain - matched >= leastWait)) return { kind: "wait" };
 
+    let copy = found;
     for (const node of path) this.#hold(node.block);
     if (copy !== null) this.#hold(copy.block);
     const wanted = blocksFor(target + 1) - path.length;
+    if (copy !== null && this.available < wanted + reserve) {
+      // The block that is copied from is needed itself: a sequence of the cache's size finds room only without the copy.
+      this.#release(copy.block);
+      matched -= copy.tokens;
+      copy = null;
+    }
     if (this.available < wanted + reserve) {
       const lacking = wanted + reserve - this.available;
-      if (copy !== null) this.#release(copy.block);
       for (let i = path.length - 1; i >= 0; i--) this.#release(path[i]!.block);
       return { kind: "full", lacking };
     }

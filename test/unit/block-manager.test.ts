@@ -41,6 +41,19 @@ describe("BlockManager", () => {
     expect(sibling.blocks[0]).toBe(leader.blocks[0]);
   });
 
+  test("a sequence that needs every block gets them, with no block held for a copy", () => {
+    const manager = new BlockManager(2, true);
+    const before = new SequenceCache(range(130), "");
+    fill(manager, before, 127);
+    manager.plan(before, 128);
+    manager.markIssued();
+    manager.drop(before);
+    // 40 tokens of the first block could be copied, from one of the two blocks there are.
+    const other = new SequenceCache([...range(40), ...range(70, 1000)], "");
+    expect(fill(manager, other, 109)).toBe(0);
+    expect(manager.inUse).toBe(2);
+  });
+
   test("a long common head is shared by full blocks and one copy, and only the rest is left", () => {
     const manager = new BlockManager(20, true);
     const head = range(150);
