@@ -70,9 +70,15 @@ export async function rolloutAll(
     if (own.aborted) throw abortReason(own);
     const where = `method ${method.name} of rollout ${named(key)}`;
     const told = lockStep === null ? {} : { toldQuestion: (turn: number) => lockStep.question(index, turn) };
-    const made = await callOwn(where, () => method.run(question, { ...context, key, signal: own, ...told }), { signal: own }).finally(() =>
-      lockStep?.finish(index),
-    );
+    let made: unknown;
+    try {
+      made = await callOwn(where, () => method.run(question, { ...context, key, signal: own, ...told }), { signal: own });
+    } catch (error) {
+      giveUp(error); // before those that wait for this one go on
+      throw error;
+    } finally {
+      lockStep?.finish(index);
+    }
     const trajectory = withLastAnswer(checked(where, made, { question, key }, options.vocabulary), context);
     options.onFinished?.(trajectory, ++finished);
     return trajectory;

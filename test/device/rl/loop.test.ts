@@ -1,8 +1,13 @@
 /** The loop on the real generator: a policy and a simulator, both tiny and random, on one device. */
 import { describe, expect, it } from "vitest";
+import { zerosearch as tags } from "../../../src/agent/dialects/zerosearch.ts";
+import type { AgentSettings, Method } from "../../../src/agent/methods/method.ts";
 import { zerosearch } from "../../../src/agent/methods/zerosearch.ts";
+import { rollout } from "../../../src/agent/rollout.ts";
 import { groupTasks, rolloutAll, type RolloutTask } from "../../../src/agent/rollout-all.ts";
 import { BatchGenerator } from "../../../src/generate/scheduler.ts";
+import type { GeneratorCounts } from "../../../src/generate/types.ts";
+import { KvCache } from "../../../src/nn/kv-cache.ts";
 import type { DecoderConfig } from "../../../src/nn/config.ts";
 import { Decoder } from "../../../src/nn/decoder.ts";
 import { AdamW, decayGroups } from "../../../src/optim/adamw.ts";
@@ -85,15 +90,29 @@ const asked = ["who is x", "what is y", "where is z"].map((question, index) => (
   question: { id: `${index}`, question, goldenAnswers: ["a"], dataSource: "t" },
 }));
 
+interface RollOutOptions {
+  readonly method?: Method;
+  readonly faults?: AgentSettings["faults"];
+  readonly misaligned?: boolean;
+  readonly cacheBytes?: number;
+  readonly onCounts?: (counts: GeneratorCounts) => void;
+}
+
 describe("the loop on a real generator", () => {
   const cpu = useDevice();
   const temperature = 1.1;
 
-  async function rollOut(policy: Decoder, simulator: Decoder, tasks: readonly RolloutTask[], maxRows: number): Promise<SearchTrajectory[]> {
+  async function rollOut(
+    policy: Decoder,
+    simulator: Decoder,
+    tasks: readonly RolloutTask[],
+    maxRows: number,
+    { method = zerosearch, faults = {}, misaligned = false, cacheBytes = 4 * 2 ** 20, onCounts }: RollOutOptions = {},
+  ): Promise<SearchTrajectory[]> {
     const generator = new BatchGenerator({
       device: cpu(),
       models: {
-        policy: { decoder: policy, cacheBytes: 4 * 2 ** 20 },
+        policy: { decoder: policy, cacheBytes },
         simulator: { decoder: simulator, frozen: true, cacheBytes: 4 * 2 ** 20 },
       },
       maxRows,
@@ -110,24 +129,21 @@ describe("the loop on a real generator", () => {
       template: simulatorTemplate("q {question} a {answer}\n{query} {kind}\n"),
     });
     try {
-      return await rolloutAll(tasks, zerosearch, {
-        generator,
-        engine,
-        tokenizer: codec,
-        stops,
-        prompts: { templates: { zerosearch: "{question}\n" } },
-        settings: {
-          model: "policy",
-          maxTurns: 3,
-          maxNewTokens: 40,
-          maxObservationTokens: 40,
-          maxContextTokens: 300,
-          sampling: { temperature, topK: 0, topP: 1 },
-          seed: 5,
-          purpose: "policySample",
-        },
-      });
+      const settings: AgentSettings = {
+        model: "policy",
+        maxTurns: 3,
+        maxNewTokens: 40,
+        maxObservationTokens: 40,
+        maxContextTokens: 300,
+        sampling: { temperature, topK: 0, topP: 1 },
+        seed: 5,
+        purpose: "policySample",
+        faults,
+      };
+      const prompts = { templates: { zerosearch: "{question}\n" } };
+      return await rolloutAll(tasks, method, { generator, engine, tokenizer: codec, stops, prompts, settings }, { misaligned });
     } finally {
+      onCounts?.(generator.takeCounts().get("policy") as GeneratorCounts);
       await generator.dispose();
     }
   }
@@ -162,6 +178,51 @@ describe("the loop on a real generator", () => {
     expect(stats[0]).toMatchObject({ logProbDifferenceMax: 0, ratioMax: 1, ratioMean: 1 });
     expect(stats[1]?.ratioMax).toBeGreaterThan(1);
     optimizer.dispose();
+    policy.dispose();
+    simulator.dispose();
+  });
+
+  it("with compat.noStops samples more tokens for the same rollouts", async () => {
+    const policy = Decoder.initialise(config, cpu(), 1),
+      simulator = Decoder.initialise(config, cpu(), 2);
+    // With one stop string, what is sampled after it never changes where the turn is cut.
+    const dialect = { ...tags, stops: ["</search>"] };
+    const method: Method = { name: "one stop", run: (question, context) => rollout(question, dialect, context) };
+    const tasks = groupTasks(asked, 4, 4);
+    const sampled: number[] = [];
+    const onCounts = ({ sampledTokens }: GeneratorCounts): void => void sampled.push(sampledTokens);
+    const [without, noStops] = [
+      await rollOut(policy, simulator, tasks, 64, { method, onCounts }),
+      await rollOut(policy, simulator, tasks, 5, { method, faults: { noStops: true }, onCounts }),
+    ];
+    expect(noStops).toEqual(without);
+    expect(without.flatMap(({ searches }) => searches).length).toBeGreaterThan(5);
+    const kept = without.reduce((sum, { lossMask }) => sum + lossMask.reduce((own, mask) => own + mask, 0), 0);
+    expect(sampled[0]).toBe(kept);
+    expect(sampled[1]).toBeGreaterThan(kept + 50);
+    policy.dispose();
+    simulator.dispose();
+  });
+
+  it("with compat.misalignedContext waits for others and ends, in a cache that holds one rollout, and in any order", async () => {
+    const policy = Decoder.initialise(config, cpu(), 1),
+      simulator = Decoder.initialise(config, cpu(), 2);
+    const tasks = groupTasks(asked, 4, 4);
+    const roomy = await rollOut(policy, simulator, tasks, 64, { misaligned: true });
+    const evictions: number[] = [];
+    const tight = {
+      misaligned: true,
+      cacheBytes: KvCache.bytesFor(config, 5, "f32"),
+      onCounts: ({ evictions: own }: GeneratorCounts): void => void evictions.push(own),
+    };
+    expect(await rollOut(policy, simulator, tasks, 2, tight)).toEqual(roomy);
+    expect(evictions[0]).toBeGreaterThan(0);
+    const own = await rollOut(policy, simulator, tasks, 64);
+    const told = roomy.flatMap(({ searches }) => searches.flatMap(({ toldQuestion }) => toldQuestion ?? []));
+    expect(told.length).toBeGreaterThan(2);
+    expect(own.flatMap(({ searches }) => searches.flatMap(({ toldQuestion }) => toldQuestion ?? []))).toEqual([]);
+    // What comes before the first document is the same.
+    expect(roomy.map(({ searches }) => searches[0]?.query)).toEqual(own.map(({ searches }) => searches[0]?.query));
     policy.dispose();
     simulator.dispose();
   });
