@@ -94,8 +94,8 @@ export async function rolloutAll(
 }
 
 /** With what the released code would take for its answer, where that is asked for. */
-function withLastAnswer(trajectory: SearchTrajectory, { settings, tokenizer }: AgentContext): SearchTrajectory {
-  const last = settings.faults?.promptAnswers === true ? lastAnswer(tokenizer.decode(trajectory.ids)) : undefined;
+function withLastAnswer(trajectory: SearchTrajectory, { promptAnswers, tokenizer }: AgentContext): SearchTrajectory {
+  const last = promptAnswers === true ? lastAnswer(tokenizer.decode(trajectory.ids)) : undefined;
   return last === undefined ? trajectory : { ...trajectory, lastAnswer: last };
 }
 

@@ -117,6 +117,7 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
     engine,
     rules: scoreRules(config),
     onSearchFailure: config.search.onFailure,
+    promptAnswers,
     settings: {
       model: policyName,
       adapter: policy.adapter,
@@ -127,7 +128,7 @@ export function trainingContext(config: Config, generator: BatchGenerator, polic
       seed: config.seed,
       purpose: "policySample",
       sampling: { temperature, topK, topP },
-      faults: { noStops, dropEos, lastSearch, promptAnswers },
+      faults: { noStops, dropEos, lastSearch },
     },
   };
 }

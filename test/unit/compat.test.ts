@@ -184,7 +184,7 @@ describe("compat.promptAnswers", () => {
     said: Script,
     promptAnswers: boolean,
   ): Promise<[number, SearchTrajectory["status"], string | null]> => {
-    const { context } = contextOf(said, { promptAnswers });
+    const context = { ...contextOf(said).context, promptAnswers };
     const [trajectory] = (await rolloutAll(task(question), methods.zerosearch, context)) as [SearchTrajectory];
     const [judged] = await evaluate([question], methods.zerosearch, context);
     expect(judged?.scores.f1).toBe(reward(trajectory));

@@ -32,8 +32,6 @@ export interface AgentSettings {
     readonly dropEos?: boolean;
     /** A search in the last generation is made, and its result thrown away. */
     readonly lastSearch?: boolean;
-    /** Rollouts have a `lastAnswer`. */
-    readonly promptAnswers?: boolean;
   };
 }
 
@@ -50,6 +48,8 @@ export interface AgentContext {
   readonly rules?: ScoreRules;
   /** Whether a search that fails for good ends its rollout with an error, as it does unless given, or shows no results. */
   readonly onSearchFailure?: "end" | "void";
+  /** compat: rollouts are given a `lastAnswer`. False unless given. */
+  readonly promptAnswers?: boolean;
 }
 
 /** One rollout's own part. */
