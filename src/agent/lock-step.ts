@@ -7,7 +7,7 @@
  * for smaller indices alone, and one that waits holds no row and no cache that others could not take, so none waits for ever; and nothing depends
  * on the order in which they come.
  *
- * Source: ZeroSearch's code, `llm_agent/generation.py` 502 and 592.
+ * Source: ZeroSearch's code, `llm_agent/generation.py` 503 and 592.
  */
 import type { Question } from "../rl/trajectory.ts";
 

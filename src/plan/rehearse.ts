@@ -91,13 +91,14 @@ export async function rehearse(
   const closing = new Closing();
   // What a few steps record holds as much as what many do.
   const readInterval = Math.min(2, asked.device.readInterval === 0 ? device.readInterval : asked.device.readInterval);
-  // Advantages that are rewards: no rollout is left out. From the first step on the policy learns.
+  // Advantages that are rewards: no rollout is left out. From the first step on the policy learns. Rollouts have no text to look for answers in.
   const critic = hasCritic(asked);
   const config: Config = {
     ...asked,
     device: { ...asked.device, readInterval },
     algorithm: { ...asked.algorithm, advantage: critic ? "gae" : "reinforce", whiten: false, dynamicSampling: 0, maskTruncated: false },
     critic: { ...asked.critic, headStartSteps: 0 },
+    compat: { ...asked.compat, promptAnswers: false },
   };
   const book = (part: string): void => {
     ledger.classify = (use) => kernelPart(use) ?? part;

@@ -14,7 +14,9 @@ import { microBatches } from "../../src/rl/mini-batches.ts";
 import { reward, scoreAnswer } from "../../src/rl/reward.ts";
 import type { Question, SearchTrajectory, Trajectory } from "../../src/rl/trajectory.ts";
 import { lossSettings, lossWeights, schedules, valuesDocuments } from "../../src/run/algorithm.ts";
-import { evaluationContext, scoreRules } from "../../src/setup/open-agents.ts";
+import type { BatchGenerator } from "../../src/generate/scheduler.ts";
+import { evaluationContext, scoreRules, trainingContext } from "../../src/setup/open-agents.ts";
+import type { Model } from "../../src/setup/open-model.ts";
 import type { Simulator, SimulatorRequest } from "../../src/search/search-engine.ts";
 import { byteCodec, eosId, ScriptedGenerator, tokenBytes, vocabulary, wideId, type Script } from "../helpers/scripted-generator.ts";
 import { scoredOf, trajectoryOf } from "../helpers/trajectories.ts";
@@ -55,6 +57,20 @@ describe("the flags", () => {
       expect(configOf("algorithm.name=zerosearch-compat", `algorithm.advantage=${advantage}`).compat.documentsAsActions).toBe(true);
     expect(configOf("algorithm.name=zerosearch-compat", "compat.klSign=false").compat).toMatchObject({ klSign: false, noStops: true });
     expect(configOf("algorithm.name=zerosearch-compat", "algorithm.name=grpo")).toEqual(configOf("algorithm.name=grpo"));
+  });
+
+  it("reach the rollouts of training, and those of an evaluation with the same policy", () => {
+    const policy = { tokenizer: byteCodec, decoder: { config: { vocabulary } }, chatTemplate: null } as unknown as Model;
+    const faultsOf = (...settings: string[]) => {
+      const config = configOf(...settings);
+      const training = trainingContext(config, new ScriptedGenerator({}) as unknown as BatchGenerator, policy, simulator());
+      const judging = evaluationContext(config, training, simulator());
+      expect([judging.settings.faults, judging.promptAnswers]).toEqual([training.settings.faults, training.promptAnswers]);
+      return { ...training.settings.faults, promptAnswers: training.promptAnswers };
+    };
+    const none = { noStops: false, dropEos: false, lastSearch: false, promptAnswers: false };
+    expect(faultsOf()).toEqual(none);
+    for (const name of Object.keys(none)) expect(faultsOf(`compat.${name}=true`)).toEqual({ ...none, [name]: true });
   });
 
   it("are refused beside what contradicts them", () => {
