@@ -48,10 +48,10 @@ const adaptersPart = "LoRA adapters";
 export function shapesOnly(planned: readonly PlannedWeights[], book: (part: string) => void): ModelReader {
   return {
     text: () => Promise.resolve({ tokenizer: wordless as unknown as Tokenizer, chatTemplate: null }),
-    weights: ({ folder, dtype, maxPositions, learns }, device) => {
-      const { copy, config } = planned.find(
-        ({ copy: one }) => one.folder === folder && one.dtype === dtype && one.learns === learns,
-      ) as PlannedWeights;
+    weights: (asked, device) => {
+      // What a policy and its critic start from is alike.
+      const { copy, config } = planned.find(({ copy: one }) => one === asked) as PlannedWeights;
+      const { dtype, maxPositions } = copy;
       book(weightsPart(copy));
       return Promise.resolve(new Decoder(config, device, { dtype, maxPositions }));
     },

@@ -52,7 +52,7 @@ export const phases = {
   reference: "reference policy",
   values: "critic",
   update: "update",
-  watch: "a look at what was learnt",
+  watch: "rewarded rollouts again",
 } as const;
 
 /** What one forward and backward holds at most. */

@@ -145,7 +145,30 @@ describe("a plan", () => {
     }
     for (const { total, parts: books } of all.values()) expect([...books.values()].reduce((a, b) => a + b, 0)).toBe(total);
     expect(peak.total).toBe(Math.max(...[...all.values()].map(({ total }) => total)));
-    expect([...all.keys()]).toEqual([phases.loading, phases.rollout, phases.update]);
+    expect([...all.keys()]).toEqual([phases.loading, phases.rollout, phases.update, phases.watch]);
+  });
+
+  it("of PPO holds a critic's weights, gradients and moments besides: of its own as many as the policy's, with LoRA an adapter's, on the policy none", async () => {
+    const P = 134_515_008;
+    const settings = ["train.recompute=true", "algorithm.klCoef=0"];
+    const heldBy = async (...more: string[]) => {
+      const { peak, phases: all } = await planOf(configOf(...settings, ...more));
+      return { held: (part: string): number => peak.parts.get(part) ?? 0, all: [...all.keys()], total: peak.total };
+    };
+    const own = await heldBy("algorithm.name=ppo");
+    expect(own.held("critic: weights that learn")).toBeGreaterThanOrEqual(4 * P);
+    expect(own.held(parts.gradients)).toBeGreaterThanOrEqual(8 * P);
+    expect(own.held(parts.moments)).toBeGreaterThanOrEqual(16 * P);
+    expect(own.all).toEqual([phases.loading, phases.rollout, phases.values, phases.update, phases.watch]);
+    const plain = await heldBy("algorithm.name=reinforce");
+    const shared = await heldBy("algorithm.name=ppo", "critic.trunk=policy");
+    expect(shared.held("critic: weights that learn")).toBe(0);
+    expect(shared.held(parts.gradients) - plain.held(parts.gradients)).toBeLessThan(1e6);
+    const [lora, loraCritic] = [await heldBy("algorithm.name=reinforce", "lora.rank=8"), await heldBy("algorithm.name=ppo", "lora.rank=8")];
+    expect(loraCritic.held("LoRA adapters")).toBeGreaterThan(1.9 * lora.held("LoRA adapters"));
+    expect(loraCritic.held(parts.gradients)).toBeGreaterThan(1.9 * lora.held(parts.gradients));
+    // One copy of the base serves both.
+    expect(loraCritic.total - lora.total).toBeLessThan(P);
   });
 
   it("keeps 4 N C L bytes of activations and one block's more with recomputation, and every block's without", async () => {
