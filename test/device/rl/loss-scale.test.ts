@@ -52,7 +52,7 @@ function stateParts(
   lossScaler: LossScaler,
 ): StatesRun {
   return {
-    config: { name: "run", seed: 1, output: { runs: folder, checkpoints: folder }, train: { keepCheckpoints: 1 } },
+    config: { name: "run", seed: 1, output: { runs: folder, checkpoints: folder }, train: { keepCheckpoints: 1 }, algorithm: { klTarget: 0 } },
     device: { description: "" },
     build: "",
     inputs: {},
@@ -60,6 +60,7 @@ function stateParts(
     policy: { decoder: policy, folder: from, adapter: undefined },
     optimizer,
     lossScaler,
+    ...{ critic: null, criticModel: null },
   } as unknown as StatesRun;
 }
 
