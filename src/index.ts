@@ -10,6 +10,7 @@ export type { OpenTrainingOptions, StepOptions, StepReport, Training } from "./t
 export type { OpenRunOptions } from "./run/open-run.ts";
 export type { Run, StepCosts, StepParts, StepResult, StepRun } from "./run/run.ts";
 export type { Critic, Learner, LearnerParts } from "./setup/open-learner.ts";
+export { DivergedError, type Divergence } from "./run/diverged.ts";
 export type { Journal, JournalOptions, Recorded, RunHistory, Validation } from "./run/journal.ts";
 export type { ValidationPoint } from "./run/parting-note.ts";
 export type { Saved, States } from "./run/states.ts";
@@ -55,6 +56,10 @@ export { hasGradient, lossTokens, microBatches, splitUpdates } from "./rl/mini-b
 export type { DocumentRule, LossName } from "./rl/settings.ts";
 export { tokenLogProbs, update, type SharedCritic, type UpdateOptimizer, type UpdateSettings } from "./rl/update.ts";
 export { tokenValues, updateCritic, type CriticModel, type CriticStats, type CriticUpdateSettings } from "./rl/critic.ts";
+export { explainCriticUpdate, explainUpdate, type ExplainOptions } from "./rl/explain-update.ts";
+export type { MicroBatchLoss, RefusalCause, RefusedUpdate, RolloutFault, Some, TokenFault } from "./rl/refused-update.ts";
+export type { TokenNumber, TokenNumbers } from "./rl/refusal-cause.ts";
+export type { TensorFault, TensorNorm } from "./rl/tensor-faults.ts";
 export type { TokenValues, ValueMeans, ValueTargets } from "./rl/value-targets.ts";
 export type { ForwardSettings } from "./rl/forward.ts";
 export type { KlWeight } from "./rl/kl.ts";

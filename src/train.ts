@@ -20,6 +20,7 @@ import { learningRate } from "./optim/schedule.ts";
 import { refuseWhatCannotFit } from "./plan/dry-run.ts";
 import { scoreTrajectories } from "./rl/advantage.ts";
 import { tokenValues, updateCritic, type CriticStats } from "./rl/critic.ts";
+import { explainCriticUpdate, explainUpdate } from "./rl/explain-update.ts";
 import type { ForwardSettings } from "./rl/forward.ts";
 import { criticMetrics, rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
 import { groupIndices, splitUpdates } from "./rl/mini-batches.ts";
@@ -42,13 +43,14 @@ import {
   stepKl,
   valuesDocuments,
 } from "./run/algorithm.ts";
+import { diverged, DivergedError, isRefused, type UpdateEnd } from "./run/diverged.ts";
 import type { InputHashes } from "./run/inputs.ts";
 import { Journal, type JournalOptions, type Validation } from "./run/journal.ts";
 import { validate } from "./run/judge.ts";
 import { leave } from "./run/leave.ts";
 import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/open-run.ts";
 import { payAll, type Payments } from "./run/reward.ts";
-import { diverged, madeOf, partShapes, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
+import { madeOf, partShapes, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
 import { checkHeld } from "./run/run-lock.ts";
 import type { States } from "./run/states.ts";
 import type { Engine } from "./search/search-engine.ts";
@@ -67,7 +69,7 @@ export interface StepOptions extends Partial<StepParts> {
  * One step of training. Nothing in it depends on a clock, on the number of threads, or on what an earlier process did; but a reward of one's
  * own may come too late. A rollout whose reward fails is left out of its group and of the updates.
  * @throws ConfigError, ServerError, DataError naming the method or engine that fails or gives something else, or the reward where every one fails; DeviceError;
- *   ZeroSearchError where the update diverged, of which nothing is kept; the signal's reason when it fires.
+ *   DivergedError where an update was refused, of which nothing is kept; the signal's reason when it fires.
  */
 export async function trainStep(run: StepRun, step: number, options: StepOptions = {}): Promise<StepResult> {
   checkShape("trainStep", run, runShape, "its first argument is no run");
@@ -117,7 +119,8 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   const loss = { ...forward, ...lossSettings(config), adapter: policy.adapter };
   const updates: UpdateStats[] = [];
   const criticUpdates: CriticStats[] = [];
-  for (const batch of splitUpdates(learnt, Math.min(train.updatesPerStep, learnt.length))) {
+  const explaining = ({ lossScale }: UpdateEnd) => ({ lossScale, decode: (ids: readonly number[]) => policy.tokenizer.decode(ids) });
+  for (const [i, batch] of splitUpdates(learnt, Math.min(train.updatesPerStep, learnt.length)).entries()) {
     clock.start("update");
     if (critic?.own && values !== null) {
       const { clip } = config.critic;
@@ -125,15 +128,23 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
       const { documentsAsActions } = config.compat;
       const settings = { ...forward, values, clip, lossWeights: lossWeights(config), documentsAsActions };
       const stats = await updateCritic(critic, critic.own.optimizer, batch, settings, rate);
-      if (!Number.isFinite(stats.gradNorm) && !stats.overflowed) throw diverged(step, stats, "the critic's");
+      if (isRefused(stats))
+        throw await diverged(run, step, { whose: "critic", update: i + 1, stats }, () =>
+          explainCriticUpdate(critic, batch, settings, explaining(stats)),
+        );
       criticUpdates.push(stats);
     }
     if (critic !== null && step <= config.critic.headStartSteps) continue;
     const rate = learningRate(run.schedule, optimizer.step);
     const { coef, clip } = config.critic;
     const shared = critic !== null && critic.own === null && values !== null ? { critic: { head: critic.head, coef, clip, values } } : {};
-    const stats = await update(policy.decoder, optimizer, batch, { ...loss, ...shared }, rate, loss.klCoef === 0 ? null : reference);
-    if (!Number.isFinite(stats.gradNorm) && !stats.overflowed) throw diverged(step, stats);
+    const settings = { ...loss, ...shared };
+    const known = loss.klCoef === 0 ? null : reference;
+    const stats = await update(policy.decoder, optimizer, batch, settings, rate, known);
+    if (isRefused(stats))
+      throw await diverged(run, step, { whose: "policy", update: i + 1, stats }, () =>
+        explainUpdate(policy.decoder, batch, settings, known, explaining(stats)),
+      );
     updates.push(stats);
   }
 
@@ -328,7 +339,7 @@ export class Training {
   /**
    * Trains the steps that are left, each logged, validated and saved as `node train.js` does. Leaving the loop leaves the run whole:
    * `save` keeps the last step.
-   * @throws what `trainStep` throws; the signal's reason when it fires; ZeroSearchError where another loop is under way.
+   * @throws what `trainStep` throws, a DivergedError once `divergence.json` is written; the signal's reason when it fires; ZeroSearchError where another loop is under way.
    */
   async *steps(options: Pick<StepOptions, "onRollout"> = {}): AsyncGenerator<StepReport> {
     const { run, journal } = this;
@@ -343,7 +354,9 @@ export class Training {
     this.#looping = true;
     try {
       while (journal.done < steps) {
-        const result = await trainStep(run, journal.done + 1, { ...options, onRollout });
+        const result = await trainStep(run, journal.done + 1, { ...options, onRollout }).catch(async (error: unknown) => {
+          throw error instanceof DivergedError ? await journal.noteDivergence(error) : error;
+        });
         const validation = await validate(this, result).catch((error: unknown) => {
           // The step is whole, and is kept.
           journal.record(result);

@@ -26,6 +26,7 @@ export const commands: readonly Command[] = [
   },
   { name: "ask", summary: "Answers a question of yours with the policy that was trained last.", load: () => import("./ask.ts") },
   { name: "runs", summary: "Lists the runs, compares them, removes one.", load: () => import("./runs.ts") },
+  { name: "explain", summary: "Says why a run diverged: which rollout, token and tensor.", load: () => import("./explain.ts") },
   {
     name: "sft",
     summary: "Fine-tunes a model on conversations or pairs of texts: a simulator, or where a policy starts.",

@@ -6,7 +6,7 @@ export { enginesUsed, type Purpose } from "./check-together.ts";
 export { packageFolder } from "./package-folder.ts";
 export { resolveConfig } from "./resolve.ts";
 export { parseReward, rewardText } from "./reward-sum.ts";
-export { claimRunName, isCalled, newestRunName, runConfigFile } from "./run-name.ts";
+export { claimRunName, isCalled, newestRunName, noSuchRun, runConfigFile } from "./run-name.ts";
 export { type Config } from "./schema.ts";
 export { readOverride, readYaml, savedSource, type Source } from "./source.ts";
 export { isTree, type Tree } from "./tree.ts";

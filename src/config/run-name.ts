@@ -50,9 +50,10 @@ export function isCalled(run: string, name: string): boolean {
   return run === name || (run.startsWith(`${name}-`) && /^\d+$/.test(run.slice(name.length + 1)));
 }
 
-export function noSuchRun(folder: string, name: string): ConfigError {
+/** `where` is what was given its name. */
+export function noSuchRun(folder: string, name: string, where = "--resume"): ConfigError {
   return new ConfigError({
-    where: "--resume",
+    where,
     what: `there is no run ${name}`,
     expected: join(folder, name, runConfigFile),
     hint: `the runs are the folders of ${folder}`,

@@ -12,6 +12,15 @@ export function sumOfSquares(x: Tensor, accumulator: Tensor, slot: number): void
   runKernel("sum_squares", { slot }, [x], [accumulator]);
 }
 
+/** Sums of x^2 of each of some f32 tensors of one device, at least one -> [count] f32, the caller's: infinity or NaN where one holds such. */
+export function sumsOfSquares(tensors: readonly [Tensor, ...Tensor[]]): Tensor {
+  const sums = keep(full(tensors[0].device, [tensors.length], 0, { label: "sums of squares" }));
+  tensors.forEach((tensor, slot) => {
+    sumOfSquares(tensor, sums, slot);
+  });
+  return sums;
+}
+
 /**
  * The norm over all `gradients` together and the factor on each of them: [1, 2] f32 = (norm, min(1, maxNorm / (norm + 1e-6))).
  * maxNorm 0 turns clipping off (factor 1). Where the norm is not finite both are NaN, and `adamw` leaves the weights as they were.
@@ -20,13 +29,10 @@ export function sumOfSquares(x: Tensor, accumulator: Tensor, slot: number): void
  * @throws ShapeError without gradients.
  */
 export function clipGradNorm(gradients: readonly Tensor[], maxNorm: number, gradScale = 1): Tensor {
-  const [first] = gradients;
+  const [first, ...others] = gradients;
   if (first === undefined)
     throw new ShapeError({ where: "clip_grad_norm", what: "no gradients", expected: "at least one tensor", got: "none" });
-  const sums = keep(full(first.device, [gradients.length], 0, { label: "sums of squares" }));
-  gradients.forEach((gradient, slot) => {
-    sumOfSquares(gradient, sums, slot);
-  });
+  const sums = sumsOfSquares([first, ...others]);
   const result = empty(first.device, [1, 2], { label: "gradient norm and clip" });
   runKernel("clip_scale", { count: gradients.length, maxNorm, gradScale }, [sums], [result]);
   sums.dispose();

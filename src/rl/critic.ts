@@ -13,7 +13,7 @@ import { full, type Parameter, type Tensor } from "../tensor/tensor.ts";
 import { checkTrajectories } from "./check-batch.ts";
 import { asActions } from "./documents-as-actions.ts";
 import { hiddenRows, zeroGradients, type ForwardSettings } from "./forward.ts";
-import { tokenMean, type LossWeights } from "./loss-weights.ts";
+import { tokenMean, type LossWeights, type TokenWeights } from "./loss-weights.ts";
 import { forwardTokens, microBatches } from "./mini-batches.ts";
 import { packMicroBatch } from "./packing.ts";
 import type { Scored, Trajectory } from "./trajectory.ts";
@@ -39,6 +39,8 @@ export interface CriticStats extends ValueMeans {
   readonly gradNorm: number;
   /** It was refused because of its loss scale. */
   readonly overflowed: boolean;
+  /** What the loss was multiplied by for its gradients, 1 in f32. */
+  readonly lossScale: number;
   readonly learningRate: number;
 }
 
@@ -93,7 +95,7 @@ function valuedPositions({ lossMask }: Trajectory, everyToken: boolean): number[
 }
 
 /** What of a critic learns beside its head. */
-function trunk({ decoder, adapter }: CriticModel): ReadonlyMap<string, Parameter> {
+export function trunk({ decoder, adapter }: CriticModel): ReadonlyMap<string, Parameter> {
   return adapter === undefined ? decoder.parameters() : decoder.adapterParameters(adapter);
 }
 
@@ -108,36 +110,48 @@ export async function updateCritic(
   settings: CriticUpdateSettings,
   learningRate: number,
 ): Promise<CriticStats> {
-  const { decoder, adapter, head } = critic;
-  const { clip, documentsAsActions = false } = settings;
-  const { batch, values } = documentsAsActions ? asActions(given, settings.values) : { batch: given, values: settings.values };
+  const { decoder, head } = critic;
+  const { batch, values } = learntBy(given, settings);
   const { scale, weight } = (settings.lossWeights ?? tokenMean)(batch);
   const rows = batch.filter(({ trajectory }) => trajectory.lossMask.includes(1));
   const stats = keep(full(decoder.device, [1, valueLossStats.length], 0, { label: "value loss statistics" }));
   try {
     zeroGradients([...trunk(critic).values(), ...head.parameters().values()]);
     const { lossScale } = optimizer;
-    for (const part of microBatches(rows, settings.microBatchTokens)) {
-      const micro = packMicroBatch(part, { weight });
-      const targets = { ...packTargets(part, values), weight: micro.weight };
-      withScope(() => {
-        const { tape, value } = withTape(() =>
-          lossOfValues(head.forward(hiddenRows(decoder, micro, { ...settings, adapter })), targets, {
-            clip,
-            scale: lossScale * scale,
-            stats,
-          }),
-        );
-        backward(tape, value);
-        // The tape took the statistics over; they go on over all micro-batches.
-        keep(stats);
-      });
-    }
+    for (const part of microBatches(rows, settings.microBatchTokens))
+      accumulateValues(critic, part, { ...settings, values }, { weight, scale: lossScale * scale, stats });
     await optimizer.update(learningRate);
     const [{ gradNorm, overflowed }, sums] = await Promise.all([optimizer.settle(), stats.readFloats()]);
     const means = valueMeans(sums, lossScale);
-    return { ...means, gradNorm, overflowed: overflowed && Number.isFinite(means.loss), learningRate };
+    return { ...means, gradNorm, overflowed: overflowed && Number.isFinite(means.loss), lossScale, learningRate };
   } finally {
     stats.dispose();
   }
+}
+
+/** The batch as the critic learns from it, with the values of its tokens. */
+export function learntBy(
+  given: readonly Scored[],
+  { values, documentsAsActions = false }: CriticUpdateSettings,
+): { readonly batch: readonly Scored[]; readonly values: TokenValues } {
+  return documentsAsActions ? asActions(given, values) : { batch: given, values };
+}
+
+/** Forward, value loss and backward of one micro-batch. Adds to gradients and `stats`. */
+export function accumulateValues(
+  { decoder, adapter, head }: CriticModel,
+  rows: readonly Scored[],
+  settings: CriticUpdateSettings,
+  { weight, scale, stats }: Pick<TokenWeights, "weight"> & { readonly scale: number; readonly stats: Tensor },
+): void {
+  const micro = packMicroBatch(rows, { weight });
+  const targets = { ...packTargets(rows, settings.values), weight: micro.weight };
+  withScope(() => {
+    const { tape, value } = withTape(() =>
+      lossOfValues(head.forward(hiddenRows(decoder, micro, { ...settings, adapter })), targets, { clip: settings.clip, scale, stats }),
+    );
+    backward(tape, value);
+    // The tape took the statistics over; they go on over all micro-batches.
+    keep(stats);
+  });
 }

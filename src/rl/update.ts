@@ -6,7 +6,7 @@
  */
 import type { Device } from "../device/device.ts";
 import type { Decoder } from "../nn/decoder.ts";
-import { logProb } from "../ops/log-prob.ts";
+import { logProb, type LogProb } from "../ops/log-prob.ts";
 import type { ValueHead } from "../nn/value-head.ts";
 import { policyLoss, policyLossStats, type KlEstimator } from "../ops/policy-loss.ts";
 import { sequenceOldLogProb } from "../ops/sequence-ratio.ts";
@@ -51,7 +51,8 @@ export interface SharedCritic extends ValueTargets {
   readonly coef: number;
 }
 
-interface Packed {
+/** Rollouts of one forward and backward. */
+export interface Packed {
   readonly rows: readonly Scored[];
   readonly micro: MicroBatch;
 }
@@ -229,43 +230,28 @@ function scaleStats(
   return { gradNorm, overflowed: overflowed && Number.isFinite(loss), lossScale, overflows: optimizer.overflows };
 }
 
-/** What learns: the policy's weights or its adapter, and the head of a critic that stands on them. */
-function learners(policy: Decoder, { adapter, critic }: UpdateSettings): Parameter[] {
+/** What learns, and the frozen weights under an adapter: the policy's, its adapter's, and those of the head of a critic that stands on them. */
+export function learners(policy: Decoder, { adapter, critic }: UpdateSettings): Parameter[] {
   const adapters = adapter === undefined ? [] : policy.adapterParameters(adapter).values();
   return [...policy.parameters().values(), ...adapters, ...(critic?.head.parameters().values() ?? [])];
 }
 
 /** Where an update sums what it did, over micro-batches. */
-interface Sums {
+export interface Sums {
   readonly policy: Tensor;
   /** With a critic that shares the weights. */
   readonly values: Tensor | null;
 }
 
 /** Forward, loss and backward of one micro-batch -> its new log-probabilities [M], the caller's. Adds to gradients and `sums`. */
-function accumulate(policy: Decoder, { micro, rows }: Packed, settings: UpdateSettings, scale: number, sums: Sums): Tensor {
-  const { clipLow, clipHigh, loss = "ppo_clip", dualClip = 0, klCoef, klEstimator = "k3", entropyCoef, critic } = settings;
+export function accumulate(policy: Decoder, { micro, rows }: Packed, settings: UpdateSettings, scale: number, sums: Sums): Tensor {
+  const { critic } = settings;
   return withScope(() => {
     const { tape, value } = withTape(() => {
       const hidden = hiddenRows(policy, micro, settings);
       const vector = vectorsOn(policy.device, micro.targets.length);
       const scored = logProb(hidden, policy.headWeight, vector(micro.targets, "targets"), micro.temperature);
-      const sampled = vector(micro.oldLogProb, "oldLogProb");
-      const root = policyLoss(
-        {
-          ...scored,
-          oldLogProb: loss === "gspo" ? sequenceOldLogProb(scored.logProb, sampled, offsetsOn(policy.device, micro)) : sampled,
-          referenceLogProb: micro.referenceLogProb === null ? null : vector(micro.referenceLogProb, "referenceLogProb"),
-          advantage: vector(micro.advantage, "advantage"),
-          weight: vector(micro.weight, "weight"),
-        },
-        {
-          ...{ clipLow, clipHigh, dualClip, klCoef, entropyCoef, scale },
-          form: loss === "gspo" ? "ppo_clip" : loss,
-          kl: klEstimator,
-          stats: sums.policy,
-        },
-      );
+      const root = lossOfTokens(scored, micro, settings, { scale, stats: sums.policy });
       if (critic !== undefined && sums.values !== null) {
         const targets = { ...packTargets(rows, critic.values), weight: micro.weight };
         lossOfValues(critic.head.forward(hidden), targets, { clip: critic.clip, scale: critic.coef * scale, stats: sums.values });
@@ -278,6 +264,32 @@ function accumulate(policy: Decoder, { micro, rows }: Packed, settings: UpdateSe
     keep(sums.policy);
     return keep(value.logProb);
   });
+}
+
+/** The policy loss of a micro-batch, recorded: its statistics are added to `stats`. */
+export function lossOfTokens(
+  scored: LogProb,
+  micro: MicroBatch,
+  { clipLow, clipHigh, loss = "ppo_clip", dualClip = 0, klCoef, klEstimator = "k3", entropyCoef }: UpdateSettings,
+  { scale, stats }: { readonly scale: number; readonly stats: Tensor },
+): Tensor {
+  const { device } = scored.logProb;
+  const vector = vectorsOn(device, micro.targets.length);
+  const sampled = vector(micro.oldLogProb, "oldLogProb");
+  return policyLoss(
+    {
+      ...scored,
+      oldLogProb: loss === "gspo" ? sequenceOldLogProb(scored.logProb, sampled, offsetsOn(device, micro)) : sampled,
+      referenceLogProb: micro.referenceLogProb === null ? null : vector(micro.referenceLogProb, "referenceLogProb"),
+      advantage: vector(micro.advantage, "advantage"),
+      weight: vector(micro.weight, "weight"),
+    },
+    {
+      ...{ clipLow, clipHigh, dualClip, klCoef, entropyCoef, scale, stats },
+      form: loss === "gspo" ? "ppo_clip" : loss,
+      kl: klEstimator,
+    },
+  );
 }
 
 function offsetsOn(device: Device, { offsets }: MicroBatch): Tensor {

@@ -1,4 +1,5 @@
 /** What a run says of itself: metrics, rollouts and receipt in files, progress for people, and what it remembers between validations. */
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import type { Checkpoint } from "../checkpoint/run-state.ts";
@@ -8,9 +9,10 @@ import type { ValidationPoint } from "./parting-note.ts";
 import { rewardWarnings, searchWarnings } from "../rl/metrics.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { collapseNote, collapseSteps, isDead } from "./collapse.ts";
+import { divergenceFile, leaveDump, readDump, type DivergedError } from "./diverged.ts";
 import { digestStep, makeReceipt, portable, receiptFile, receiptText, type ReceiptRows, type StepDigest } from "./receipt.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
-import { ZeroSearchError } from "../util/errors.ts";
+import { attempt, ZeroSearchError } from "../util/errors.ts";
 import { logFolder, madeOf, type Run, type StepResult } from "./run.ts";
 import type { Saved } from "./states.ts";
 
@@ -64,6 +66,8 @@ export class Journal {
   #scores: readonly object[] | undefined;
   #done: number;
   #last: Recorded | null = null;
+  /** The step in which the run once diverged, where its dump is there. */
+  #diverged: number | null = null;
   #progress: Progress | null;
   #shown: Fields = {};
 
@@ -86,6 +90,8 @@ export class Journal {
     const done = state?.step ?? 0;
     const journal = new Journal(run, await openRunLogs(run.config, done, state, say), done, progress);
     run.engines.say = (text) => journal.say(text);
+    // One that cannot be read goes with the first step.
+    if (existsSync(join(journal.folder, divergenceFile))) journal.#diverged = attempt(() => readDump(journal.folder)?.step ?? 0, 0);
     if (restored === null || state === undefined) return journal;
     journal.#history = state.extra["memory"] as unknown as RunHistory;
     const rows = state.extra["receipt"] as unknown as ReceiptRows | undefined;
@@ -135,6 +141,7 @@ export class Journal {
     );
     this.#history = remember(this.#history, result, validation);
     this.#done = step;
+    this.#passDivergence(step);
     const trajectories = [...scored, ...unpaid].map(({ trajectory }) => trajectory);
     for (const line of [...rewardWarnings(scored, unpaid), ...searchWarnings(trajectories)]) this.say(`warning: step ${step}: ${line}`);
     const of = (name: string): number => metrics[name] ?? 0;
@@ -164,6 +171,24 @@ export class Journal {
     // The step stands all the same: a state that is saved elsewhere takes its rows along.
     if (fault !== null) throw fault;
     return this.#last;
+  }
+
+  /** @internal Writes why the step after the last one diverged. @returns the error with where that is */
+  noteDivergence(error: DivergedError): Promise<DivergedError> {
+    this.#diverged = error.dump.step;
+    return leaveDump(this.#run.config, error);
+  }
+
+  /** A dump of a step that has gone well since would be taken for the run's end. */
+  #passDivergence(step: number): void {
+    if (this.#diverged === null || step < this.#diverged) return;
+    this.#diverged = null;
+    const file = join(this.folder, divergenceFile);
+    try {
+      rmSync(file, { force: true });
+    } catch (error) {
+      this.say(`warning: ${file} is of a step that has gone well since, and cannot be removed: ${(error as Error).message}`);
+    }
   }
 
   /** @internal What the receipt says of the steps so far. */

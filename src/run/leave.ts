@@ -2,6 +2,7 @@
 import { basename, join } from "node:path";
 import { stepName } from "../checkpoint/run-state.ts";
 import type { Config } from "../config/index.ts";
+import { logFolder } from "./run.ts";
 import type { States } from "./states.ts";
 
 /** A run that ends now. */
@@ -52,6 +53,11 @@ export function resumeCommand({ name, output }: Config, checkpoints = output.che
     ...(output.runs === "runs" ? [] : [quoted(`output.runs=${output.runs}`)]),
     ...(checkpoints === output.checkpoints ? [] : [quoted(`output.checkpoints=${checkpoints}`)]),
   ].join(" ");
+}
+
+/** What says in words why a run diverged. */
+export function explainCommand(config: Config): string {
+  return `npx zerosearch explain ${quoted(logFolder(config))}`;
 }
 
 function quoted(word: string): string {

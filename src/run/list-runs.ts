@@ -62,7 +62,7 @@ export async function readRun(runs: string, name: string, overrides: readonly So
   refusePaths(name);
   const config = runConfig({ runs, name }, overrides, "train");
   const folder = join(runs, name);
-  const metrics = readLines(join(folder, "metrics.jsonl"));
+  const metrics = readMetrics(join(folder, "metrics.jsonl"));
   const evaluation = await readEvaluation(join(folder, "evaluation.json"));
   const states = statesFolder(config);
   const steps = metrics.at(-1)?.step ?? 0;
@@ -189,8 +189,8 @@ function startOf(folder: string): string {
   return known.reduce((first, time) => (time < first ? time : first)).toISOString();
 }
 
-/** Rows of metrics; a line that a killed program left half written is none. */
-function readLines(file: string): MetricRow[] {
+/** Rows of metrics, none where there is no file; a line that a killed program left half written is none. */
+export function readMetrics(file: string): MetricRow[] {
   if (!existsSync(file)) return [];
   return readFileSync(file, "utf8")
     .split("\n")

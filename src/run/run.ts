@@ -18,7 +18,6 @@ import { methodShape } from "../setup/open-method.ts";
 import type { Model } from "../setup/open-model.ts";
 import type { OpenedPolicy } from "../setup/open-policy.ts";
 import { hasName, type Shape } from "../setup/user-module.ts";
-import { ZeroSearchError } from "../util/errors.ts";
 import type { InputHashes } from "./inputs.ts";
 import { rewardShape, type Reward } from "./reward.ts";
 import type { RunData } from "./run-data.ts";
@@ -111,15 +110,4 @@ export function logFolder({ output, name }: Config): string {
 /** Folder of a run's saved states. */
 export function statesFolder({ output, name }: Config): string {
   return join(output.checkpoints, name);
-}
-
-/** The error that ends a run whose update was refused. Weights and moments are as they were before it. */
-export function diverged(step: number, { gradNorm }: Pick<UpdateStats, "gradNorm">, whose = "the"): ZeroSearchError {
-  return new ZeroSearchError({
-    where: `step ${step}`,
-    what: `${whose} gradient norm is not finite: training has diverged`,
-    expected: "a number",
-    got: String(gradNorm),
-    hint: "Nothing of this step was kept. Go on from the last saved state with a lower learning rate: --resume RUN optimizer.learningRate=...",
-  });
 }

@@ -16,7 +16,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { buildIfStale, readRows, settingsFor, shortRun, train, type Ended, type StartOptions } from "../helpers/program.ts";
+import type { SavedDivergence } from "../../src/run/diverged.ts";
+import { buildIfStale, readRows, settingsFor, shortRun, start, train, type Ended, type StartOptions } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
 let folder: string;
@@ -173,6 +174,43 @@ describe("a run that fails", () => {
     expect(ended.stderr).toContain("training has diverged");
     const [, step] = /^Stopped after step ([1-4]) of 5; saved in /m.exec(ended.stdout) ?? [];
     expect(saved("diverged")).toEqual([`step-00000${step}`]);
+    expect(ended.stderr).toContain(`npx zerosearch explain ${runs("diverged")}\n`);
+  });
+
+  it("because it diverges, says why: rollout, token and text, until that step has gone well", async () => {
+    const file = runs("diverged", "divergence.json");
+    const dump = JSON.parse(readFileSync(file, "utf8")) as SavedDivergence;
+    const step = readRows(runs("diverged", "metrics.jsonl")).length + 1;
+    expect(dump).toMatchObject({ version: 1, run: "diverged", step, whose: "policy", settings: { algorithm: { klCoef: 1e38 } } });
+    expect(dump.metrics.map((row) => row.step)).toEqual(Array.from({ length: step - 1 }, (_, i) => i + 1));
+    const { tokens, rollouts, summary } = dump.explained!;
+    const [token] = tokens.shown;
+    // Of the step that was refused, whose rollouts are in no log: their text is here.
+    expect(token!.rollout.step).toBe(step);
+    const text = rollouts.shown.find(({ rollout }) => JSON.stringify(rollout) === JSON.stringify(token!.rollout))?.text;
+    expect(text).toContain(token!.text);
+    expect(text).toContain(token!.after);
+    const named = `rollout ${step}/${token!.rollout.question}/${token!.rollout.rollout}`;
+    expect(summary).toContain(`token ${token!.position} (${JSON.stringify(token!.text)}) of ${named}`);
+
+    const explain = (...words: string[]): Promise<Ended> =>
+      start(process.execPath, [join(root, "bin", "zerosearch.js"), "explain", ...words]);
+    for (const words of [[runs("diverged")], ["diverged", `output.runs=${join(folder, "runs")}`]]) {
+      const told = await explain(...words);
+      expect([told.code, told.stderr]).toEqual([0, ""]);
+      expect(told.stdout).toContain(`What came first: ${summary}`);
+      expect(told.stdout).toContain(`Around token ${token!.position} of ${named}`);
+      expect(told.stdout).toMatch(/^step +reward +entropy/m);
+      expect(told.stdout).toContain("optimizer.learningRate=");
+    }
+    expect(JSON.parse((await explain(runs("diverged"), "--json")).stdout)).toEqual(dump);
+    const nothing = await explain(runs("engine"));
+    expect([nothing.code, nothing.stdout]).toEqual([1, ""]);
+    expect(nothing.stderr).toContain("run engine: has left nothing to explain");
+    expect((await explain(runs("none"))).stderr).toContain("there is no run none");
+
+    expect((await resume("diverged", ["algorithm.klCoef=0"])).code).toBe(0);
+    expect(existsSync(file)).toBe(false);
   });
 
   it("because its policy died, says so, and ends as asked", async () => {

@@ -52,7 +52,13 @@ function stateParts(
   lossScaler: LossScaler,
 ): StatesRun {
   return {
-    config: { name: "run", seed: 1, output: { runs: folder, checkpoints: folder }, train: { keepCheckpoints: 1 }, algorithm: { klTarget: 0 } },
+    config: {
+      name: "run",
+      seed: 1,
+      output: { runs: folder, checkpoints: folder },
+      train: { keepCheckpoints: 1 },
+      algorithm: { klTarget: 0 },
+    },
     device: { description: "" },
     build: "",
     inputs: {},
