@@ -164,7 +164,7 @@ describe("explaining a refused update", () => {
     // The slope of k3 is 1 - e^(reference - log-probability): far below 0 here, and times 1e38 none in f32.
     const near = await refuse(
       { klCoef: 1e38 },
-      reference((i, n) => (i === 2 && n === 3 ? 12 : -4)),
+      reference((i, n) => (i === 2 && n === 3 ? 12 : -5)),
     );
     expect(near.cause).toBe("loss");
     expect(near.summary).toMatch(/^the gradient of the loss by its log-probability of token 8 .* of rollout 1\/1\/0 is -Infinity/);
