@@ -2,7 +2,7 @@
 /**
  * `npm run smoke`: the quickstart in few steps, to see that everything works; further arguments are the trainer's.
  *
- * `npm run smoke -- --all`: one step or one question of everything there is: every configuration (where its models, data or server are not
+ * `npm run smoke -- --all`: one step or one question of everything there is: every algorithm and configuration (where its models, data or server are not
  * here, with the quickstart's in their place), every method, engine and command, read from their tables. One that is new must have its smoke
  * here, or it fails. Settings (`device.kind=webgpu`) go to all that take some. Exit code 1 where anything failed.
  */
@@ -71,6 +71,7 @@ const commandSmokes = {
   quickstart: { args: ["measure", "--device", "cpu"], settings: false },
   doctor: { args: [], settings: false },
   download: { leftOut: "needs the network" },
+  explain: { leftOut: "needs a run that has diverged" },
 };
 
 /** @typedef {{ part: string, name: string, args?: string[], leftOut?: string, wrong?: string }} Smoke */
@@ -86,6 +87,7 @@ async function smokeAll(settings) {
   for (const smoke of [
     ...(await commands(settings)),
     ...(await presets(settings)),
+    ...(await algorithms(settings)),
     ...(await methods(settings)),
     ...(await engines(settings)),
   ]) {
@@ -129,7 +131,7 @@ async function presets(settings) {
   const { readYaml, resolveConfig } = await inside("config/index");
   const { keys, valueAt } = await inside("config/keys");
   const files = readdirSync(configs, { recursive: true, encoding: "utf8" }).filter(
-    (file) => /\.yaml$/.test(file) && !/^prompts\b/.test(file),
+    (file) => /\.yaml$/.test(file) && !/^(prompts|algorithms)\b/.test(file),
   );
   return files.sort().map((file) => {
     const smoke = { part: "configuration", name: file };
@@ -143,6 +145,13 @@ async function presets(settings) {
       return { ...smoke, wrong: error.message.split("\n")[0] };
     }
   });
+}
+
+/** @returns {Promise<Smoke[]>} */
+async function algorithms(settings) {
+  const { presetNames } = await inside("rl/settings");
+  const smoke = ["train", "--config", join(configs, "smoke.yaml"), ...small];
+  return presetNames.map((name) => ({ part: "algorithm", name, args: [...smoke, `algorithm.name=${name}`, `name=${name}`, ...settings] }));
 }
 
 /** @returns {Promise<Smoke[]>} */

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { methods } from "../../src/agent/methods/index.ts";
 import { commands } from "../../src/commands/index.ts";
 import type { JudgedRow } from "../../src/evaluation/judge.ts";
+import { presetNames } from "../../src/rl/settings.ts";
 import { engines } from "../../src/search/engines.ts";
 import { buildIfStale, readRows, settingsFor, shortRun, start, train, type Ended, type StartOptions } from "../helpers/program.ts";
 import { hasQuickstart, root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
@@ -298,6 +299,7 @@ describe("a program's surroundings", () => {
     );
     tried("method", Object.keys(methods));
     tried("engine", Object.keys(engines));
+    tried("algorithm", presetNames);
     tried("configuration", ["quickstart\\.yaml", "smoke\\.yaml", "quickstart-lora\\.yaml", "paper/llama-3\\.2-3b\\.yaml"]);
   });
 });
