@@ -45,7 +45,8 @@ import {
 } from "./run/algorithm.ts";
 import { diverged, DivergedError, isRefused, type UpdateEnd } from "./run/diverged.ts";
 import type { InputHashes } from "./run/inputs.ts";
-import { Journal, type JournalOptions, type Validation } from "./run/journal.ts";
+import { mostRollbacks, refuseCollapse } from "./run/collapse.ts";
+import { Journal, type JournalOptions, type Recorded, type Validation } from "./run/journal.ts";
 import { validate } from "./run/judge.ts";
 import { leave } from "./run/leave.ts";
 import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/open-run.ts";
@@ -124,7 +125,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
     clock.start("update");
     if (critic?.own && values !== null) {
       const { clip } = config.critic;
-      const rate = learningRate(run.criticSchedule, critic.own.optimizer.step);
+      const rate = learningRate(run.criticSchedule, critic.own.optimizer.step) * run.rate.factor;
       const { documentsAsActions } = config.compat;
       const settings = { ...forward, values, clip, lossWeights: lossWeights(config), documentsAsActions };
       const stats = await updateCritic(critic, critic.own.optimizer, batch, settings, rate);
@@ -135,7 +136,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
       criticUpdates.push(stats);
     }
     if (critic !== null && step <= config.critic.headStartSteps) continue;
-    const rate = learningRate(run.schedule, optimizer.step);
+    const rate = learningRate(run.schedule, optimizer.step) * run.rate.factor;
     const { coef, clip } = config.critic;
     const shared = critic !== null && critic.own === null && values !== null ? { critic: { head: critic.head, coef, clip, values } } : {};
     const settings = { ...loss, ...shared };
@@ -313,8 +314,8 @@ export class Training {
   readonly journal: Journal;
   readonly states: States;
   readonly #opened: OpenedRun;
-  /** Optimiser updates done when the journal was opened. */
-  readonly #updates: number;
+  /** Optimiser updates done when the journal was opened, or when a state was gone back to. */
+  #updates: number;
   #savedAt = steadyClock();
   /** Whether a loop over `steps` has begun and not ended. */
   #looping = false;
@@ -333,6 +334,7 @@ export class Training {
     const restored = checkpoint === null ? null : { checkpoint, saved: await states.restore(checkpoint) };
     const journal = await Journal.open(run, restored, (text) => void process.stdout.write(`${text}\n`), options);
     closing.add(journal, (one) => one.close());
+    run.rate.factor = 0.5 ** (journal.history.rollbacks?.length ?? 0);
     return new Training(opened, journal);
   }
 
@@ -362,13 +364,49 @@ export class Training {
           journal.record(result);
           throw error;
         });
-        if (this.states.due(journal.record(result, validation)) || this.#savedLongAgo()) await this.save();
+        const recorded = journal.record(result, validation);
+        const answer = recorded.signs.length === 0 ? "none" : await this.#answerSigns(recorded);
+        if (answer === "back") {
+          run.signal.throwIfAborted();
+          continue;
+        }
+        if (this.states.due(recorded) || this.#savedLongAgo()) await this.save();
+        if (answer === "none") refuseCollapse(run.config, recorded, journal.history);
         yield { ...result, validation };
         run.signal.throwIfAborted();
       }
     } finally {
       this.#looping = false;
     }
+  }
+
+  /**
+   * Goes back to the last good state, with half the learning rate, where that is what signs of collapse are answered with. The best state by
+   * validation may be that of the very step: then it stays.
+   */
+  async #answerSigns({ step, signs }: Recorded): Promise<"none" | "slower" | "back"> {
+    const { run, journal, states } = this;
+    const before = journal.history.rollbacks?.length ?? 0;
+    if (run.config.guard.action !== "rollback" || before >= mostRollbacks) return "none";
+    const best = journal.history.best?.step;
+    const to = best === step ? step : await states.goodBefore(step, best);
+    if (to === null) return "none";
+    const rollback = { to, from: step, signs };
+    if (to === step) journal.noteRollback(rollback);
+    else {
+      await checkHeld(this.#opened.lock, run.config);
+      const checkpoint = await states.goBack(to);
+      await journal.rewind({ checkpoint, saved: await states.restore(checkpoint) }, rollback);
+      this.#updates = run.optimizer.step;
+    }
+    run.rate.factor /= 2;
+    const rest = `with ${run.rate.factor} of the learning rate`;
+    journal.say(
+      to === step
+        ? `Step ${step} is the best so far: on from it ${rest}.`
+        : `Back to the state of step ${to}, ${rest}. This run leaves no receipt.`,
+    );
+    return to === step ? "slower" : "back";
   }
 
   #savedLongAgo(): boolean {

@@ -82,7 +82,7 @@ export const configSchema = z.strictObject({
         "Decode steps between two reads of what was sampled; 0 takes the device's own: 1 on the CPU, more on a GPU. The results do not depend on it.",
       ),
     ),
-    memoryGiB: real(0, {}, "Memory of the GPU in GiB, which --dry-run measures against; 0 asks the system, where it tells."),
+    memoryGiB: rare(real(0, {}, "Memory of the GPU in GiB, which --dry-run measures against; 0 asks the system, where it tells.")),
     maxShardMiB: rare(
       whole(
         0,
@@ -248,6 +248,16 @@ export const configSchema = z.strictObject({
   algorithm: algorithmSettings,
 
   critic: criticSettings,
+
+  guard: section(
+    "Watches a run for collapse, by what comes before the reward falls. docs/collapse.md says what is watched, and how to read it.",
+    {
+      action: choice(
+        ["warn", "stop", "rollback", "off"],
+        "At a sign of collapse: warn; end the run with exit code 1; go back to the last good state with half the learning rate (three times at most, then end); or do not watch.",
+      ),
+    },
+  ),
 
   curriculum: section("The share of searches answered with noise: start + (base^(i/m) - 1)/(base - 1) (end - start) at step i of m.", {
     start: real(0, { max: 1 }, "Probability of noise at the start."),

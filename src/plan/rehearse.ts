@@ -141,6 +141,7 @@ export async function rehearse(
       questions: new QuestionSampler(questions, questionsPerStep, config.seed),
       schedule: still,
       criticSchedule: still,
+      rate: { factor: 1 },
       klWeight: new KlWeight(config.algorithm.klCoef, { target: 0, horizon: 1 }),
       signal: new AbortController().signal,
     };

@@ -1,5 +1,34 @@
 /** A policy that has died: whatever it is asked, it writes useless tokens, earns nothing, and learns nothing from that. */
+import type { Config } from "../config/index.ts";
 import type { Metrics } from "../rl/metrics.ts";
+import { ZeroSearchError } from "../util/errors.ts";
+import type { Recorded, RunHistory } from "./journal.ts";
+
+/** Returns to an earlier state, after which a sign of collapse ends the run. */
+export const mostRollbacks = 3;
+
+/** Ends a run that shows new signs of collapse, where that is asked for. @throws ZeroSearchError */
+export function refuseCollapse(
+  { guard, name }: Config,
+  { step, signs }: Pick<Recorded, "step" | "signs">,
+  { best, rollbacks = [] }: RunHistory,
+): void {
+  if (signs.length === 0 || guard.action === "warn" || guard.action === "off") return;
+  const tried =
+    guard.action === "stop"
+      ? ""
+      : rollbacks.length === 0
+        ? "There is no good state to go back to. "
+        : `It went back ${rollbacks.length} ${rollbacks.length === 1 ? "time" : "times"}. `;
+  const good = best === null || best.step === step ? "" : `The best state is that of step ${best.step}. `;
+  throw new ZeroSearchError({
+    where: `step ${step}`,
+    what: `training is about to collapse: ${signs.join("; ")}`,
+    hint:
+      `${tried}${good}A lower optimizer.learningRate, a KL term (algorithm.klCoef) or fewer train.updatesPerStep may keep it alive; docs/collapse.md. ` +
+      `To go on all the same: --resume ${name} guard.action=warn.`,
+  });
+}
 
 /** Steps in a row after which a run is said to have collapsed. */
 export const collapseSteps = 3;

@@ -1,5 +1,6 @@
 /** What a run says of itself: metrics, rollouts and receipt in files, progress for people, and what it remembers between validations. */
 import { existsSync, rmSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
 import type { Checkpoint } from "../checkpoint/run-state.ts";
@@ -9,6 +10,7 @@ import type { ValidationPoint } from "./parting-note.ts";
 import { rewardWarnings, searchWarnings } from "../rl/metrics.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { collapseNote, collapseSteps, isDead } from "./collapse.ts";
+import { afresh, guardStep, newGuard, type GuardMemory } from "./guard.ts";
 import { divergenceFile, leaveDump, readDump, type DivergedError } from "./diverged.ts";
 import { digestStep, makeReceipt, portable, receiptFile, receiptText, type ReceiptRows, type StepDigest } from "./receipt.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
@@ -31,6 +33,18 @@ export interface RunHistory {
   readonly since: { readonly steps: number; readonly reward: number; readonly noise: number };
   /** Steps in a row, up to the last one, in which the policy was dead; absent in states of older programs. */
   readonly dead?: number;
+  /** What the guard remembers; absent where it is off, and in states of older programs. */
+  readonly guard?: GuardMemory;
+  /** States that were gone back to, each with half the learning rate of before. */
+  readonly rollbacks?: readonly Rollback[];
+}
+
+/** A return to an earlier state. */
+export interface Rollback {
+  /** The step whose state was gone back to, and the one at which that was done. */
+  readonly to: number;
+  readonly from: number;
+  readonly signs: readonly string[];
 }
 
 /** A step that stands in the logs: what a state is saved of. Only a journal makes one. */
@@ -43,6 +57,8 @@ export interface Recorded {
   readonly receipt: ReceiptRows;
   readonly logBytes: Readonly<Record<string, number>>;
   readonly made: StepResult["made"];
+  /** Signs of collapse that the guard saw in it for the first time, in words. */
+  readonly signs: readonly string[];
   /** Puts the logs on the disk. @throws FileError */
   sync(): void;
   /** By log file, what it lacks because it could not be written. */
@@ -59,7 +75,7 @@ export interface JournalOptions {
 export class Journal {
   readonly folder: string;
   readonly #run: Run;
-  readonly #logs: RunLogs;
+  #logs: RunLogs;
   readonly #steps: StepDigest[] = [];
   readonly #saves: Record<string, Saved["weights"]> = {};
   #history: RunHistory = { best: null, validations: [], since: nothingSince };
@@ -139,7 +155,16 @@ export class Journal {
         updates.map(({ gradNorm }) => gradNorm),
       ),
     );
-    this.#history = remember(this.#history, result, validation);
+    const guarded =
+      this.#run.config.guard.action === "off"
+        ? null
+        : guardStep(this.#history.guard ?? newGuard, { step, metrics, validation: validation?.f1 ?? null });
+    const { rollbacks } = this.#history;
+    this.#history = {
+      ...remember(this.#history, result, validation),
+      ...(guarded === null ? {} : { guard: guarded.memory }),
+      ...(rollbacks === undefined ? {} : { rollbacks }),
+    };
     this.#done = step;
     this.#passDivergence(step);
     const trajectories = [...scored, ...unpaid].map(({ trajectory }) => trajectory);
@@ -162,12 +187,14 @@ export class Journal {
       receipt: { steps: [...this.#steps], saves: { ...this.#saves } },
       logBytes: logs.bytes(),
       made,
+      signs: guarded?.signs ?? [],
       sync: () => logs.sync(),
       unwritten: () => logs.unwritten(),
     };
     const { dead = 0, best } = this.#history;
     if (dead === collapseSteps) this.say(`warning: ${collapseNote(dead, step, best) ?? ""}`);
     else if (dead > 0 && best?.step === step) this.say(`warning: step ${step} is the best so far, and in it the policy was dead.`);
+    for (const sign of guarded?.signs ?? []) this.say(`warning: step ${step}: ${sign}`);
     // The step stands all the same: a state that is saved elsewhere takes its rows along.
     if (fault !== null) throw fault;
     return this.#last;
@@ -189,6 +216,31 @@ export class Journal {
     } catch (error) {
       this.say(`warning: ${file} is of a step that has gone well since, and cannot be removed: ${(error as Error).message}`);
     }
+  }
+
+  /** @internal Notes that the last step stays, and what comes after it learns more slowly. */
+  noteRollback(rollback: Rollback): void {
+    this.#history = { ...this.#history, guard: afresh(this.#history.guard), rollbacks: [...(this.#history.rollbacks ?? []), rollback] };
+    if (this.#last !== null) this.#last = { ...this.#last, history: this.#history };
+  }
+
+  /**
+   * @internal Goes back to a state that was restored: what the logs say of later steps is cut off. There is no receipt from here on, as the
+   * steps that led here are not in it.
+   * @throws FileError
+   */
+  async rewind(restored: { readonly checkpoint: Checkpoint; readonly saved: Saved }, rollback: Rollback): Promise<void> {
+    const { state } = restored.checkpoint;
+    const rollbacks = [...(this.#history.rollbacks ?? []), rollback];
+    this.#logs.close();
+    this.#logs = await openRunLogs(this.#run.config, state.step, state, (text) => this.say(text));
+    const before = state.extra["memory"] as unknown as RunHistory;
+    this.#history = { ...before, guard: afresh(before.guard), rollbacks };
+    this.#done = state.step;
+    this.#last = null;
+    this.#steps.length = 0;
+    for (const key of Object.keys(this.#saves)) Reflect.deleteProperty(this.#saves, key);
+    await rm(join(this.folder, receiptFile), { force: true });
   }
 
   /** @internal What the receipt says of the steps so far. */

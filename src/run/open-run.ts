@@ -114,6 +114,7 @@ export async function openParts(
     reward: options.reward ?? (await openReward(config.reward.kind)),
     questions,
     ...schedules(config),
+    rate: { factor: 1 },
     klWeight: new KlWeight(algorithm.klCoef, { target: algorithm.klTarget, horizon: algorithm.klHorizon }),
     clock: new PhaseClock(),
     signal: options.signal ?? new AbortController().signal,

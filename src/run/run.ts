@@ -46,6 +46,8 @@ export interface Run extends StepParts, LearnerParts, Pick<OpenedPolicy, "device
   readonly criticSchedule: LearningRateSchedule;
   /** Of KL in the reward, `algorithm.klCoef` at the start. */
   readonly klWeight: KlWeight;
+  /** On all learning rates: 1, and half of it after each return to an earlier state (`guard.action=rollback`). */
+  readonly rate: { factor: number };
   readonly data: RunData;
   readonly questions: QuestionSampler<Question>;
   readonly clock: PhaseClock;

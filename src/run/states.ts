@@ -4,9 +4,10 @@
  */
 import { cp } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { exists, removeTemporary, writeFolderAtomic } from "../checkpoint/atomic.ts";
+import { exists, removeFolderAtomic, removeTemporary, writeFolderAtomic } from "../checkpoint/atomic.ts";
 import {
   latestCheckpoint,
+  listSteps,
   openCheckpoint,
   resumeWarnings,
   savedHashes,
@@ -156,6 +157,24 @@ export class States {
     const [from, to] = [join(this.folder, stepName(step)), join(place, stepName(step))];
     if (!(await exists(from)) || (await exists(to))) return;
     await writeFolderAtomic(to, (temporary) => cp(from, temporary, { recursive: true })).catch(() => undefined);
+  }
+
+  /**
+   * @internal The step whose state is the last good one before a sign of collapse in `step`: the best by validation, or the newest of at least
+   * five steps before. Null where there is none.
+   */
+  async goodBefore(step: number, best: number | undefined): Promise<number | null> {
+    const steps = await listSteps(this.folder);
+    if (best !== undefined && best < step && steps.includes(best)) return best;
+    return steps.filter((one) => one <= step - 5).at(-1) ?? null;
+  }
+
+  /** @internal Opens the state of a step, and deletes those after it, the newest first: a run that is killed meanwhile goes on from one of them. */
+  async goBack(step: number): Promise<Checkpoint> {
+    const checkpoint = await openCheckpoint(join(this.folder, stepName(step)));
+    for (const later of (await listSteps(this.folder)).filter((one) => one > step).reverse())
+      await removeFolderAtomic(join(this.folder, stepName(later)));
+    return checkpoint;
   }
 
   /** @internal Whether the state of a step is here. */

@@ -1,0 +1,199 @@
+/**
+ * Watches a run for collapse: a policy that learns less and less of what it is for, and at last nothing. What comes first is that the step's own
+ * right answers become less likely by its updates ("lazy likelihood displacement", issue 186 of Search-R1); reward, valid share and length follow.
+ * LOG.md, 2026-11-30, has the runs that the bounds were taken from.
+ */
+import type { Metrics } from "../rl/metrics.ts";
+import { mean, median } from "../util/stats.ts";
+
+/** What is remembered of a step. Undefined: it was not measured. */
+export interface Watched {
+  readonly step: number;
+  readonly reward?: number;
+  readonly valid?: number;
+  readonly repeated?: number;
+  readonly policyTokens?: number;
+  readonly entropy?: number;
+  readonly gradNorm?: number;
+  readonly kl?: number;
+  /** What a rewarded rollout has lost of its log-probability, in nats; 0 where it has gained. */
+  readonly lost?: number;
+  readonly validation?: number;
+}
+
+/** What a guard remembers, as it is saved with a run. */
+export interface GuardMemory {
+  /** The newest steps. */
+  readonly rows: readonly Watched[];
+  /** Validations, the newest ones, and the best of all. */
+  readonly validations: readonly { readonly step: number; readonly f1: number }[];
+  readonly best: { readonly step: number; readonly f1: number } | null;
+  /** The best means of `shortMean` steps so far, by what rises and what falls in a run that goes well. */
+  readonly levels: { readonly reward: number; readonly valid: number };
+  /** Signs that have been told, and are still there. */
+  readonly told: readonly string[];
+}
+
+export const newGuard: GuardMemory = { rows: [], validations: [], best: null, levels: { reward: 0, valid: 0 }, told: [] };
+
+/** After a change that signs were answered with: what is seen from here on is judged by itself. The best that was reached stays. */
+export function afresh(memory: GuardMemory = newGuard): GuardMemory {
+  return { ...memory, rows: [], validations: [], told: [] };
+}
+
+/** Steps that are remembered; over which a level is taken; and which a short mean is over. */
+const spans = { kept: 25, level: 20, short: 3, push: 5 } as const;
+
+/** Where a sign begins. */
+const bounds = {
+  /** Nats that a rewarded rollout loses a step, as the mean of 5: e^-.06 is 6 % less likely, step after step. */
+  lost: 0.06,
+  /** F1 below the best validation, in two of them on end. */
+  validation: 0.05,
+  /** Share of rollouts that repeat themselves. */
+  repeated: 0.1,
+  /** Of the best level so far. */
+  valid: 0.7,
+  reward: 0.6,
+  /** Times the median of the last 20 steps. */
+  gradNorm: 5,
+  policyTokens: 2.5,
+  kl: 5,
+  entropy: 3,
+  /** Nats below which a policy tries nothing new; and above which, with growth, it writes at random. */
+  lowEntropy: 0.002,
+  highEntropy: 1,
+} as const;
+
+/** The guard after one more step, and the signs that it shows and that were not told yet, in words. */
+export function guardStep(
+  memory: GuardMemory,
+  { step, metrics, validation }: { readonly step: number; readonly metrics: Metrics; readonly validation: number | null },
+): { readonly memory: GuardMemory; readonly signs: readonly string[] } {
+  const row = watchedOf(step, metrics, validation);
+  const rows = [...memory.rows, row].slice(-spans.kept);
+  const point = validation === null ? [] : [{ step, f1: validation }];
+  const validations = [...memory.validations, ...point].slice(-2);
+  const best = validation !== null && (memory.best === null || validation > memory.best.f1) ? { step, f1: validation } : memory.best;
+  const shortOf = (name: "reward" | "valid"): number => meanOf(rows.slice(-spans.short), name) ?? 0;
+  const whole = rows.length >= spans.short;
+  const levels = whole
+    ? { reward: Math.max(memory.levels.reward, shortOf("reward")), valid: Math.max(memory.levels.valid, shortOf("valid")) }
+    : memory.levels;
+  const now = { ...memory, rows, validations, best, levels };
+  const shown = signs.flatMap(({ name, seen }) => {
+    const words = seen(now);
+    return words === null ? [] : [{ name, words }];
+  });
+  const told = shown.map(({ name }) => name);
+  return { memory: { ...now, told }, signs: shown.filter(({ name }) => !memory.told.includes(name)).map(({ words }) => words) };
+}
+
+function watchedOf(step: number, metrics: Metrics, validation: number | null): Watched {
+  const gain = metrics["policy/rewarded_logprob_gain"];
+  const tokens = metrics["rollout/policy_tokens"];
+  const row: { -readonly [Name in keyof Watched]: Watched[Name] | undefined } = {
+    step,
+    reward: metrics["reward/mean"],
+    valid: metrics["rollout/valid"],
+    repeated: metrics["rollout/repeated"],
+    policyTokens: tokens,
+    // Of an update that had nothing to learn from, nothing is measured.
+    entropy: (metrics["policy/trained_tokens"] ?? 0) > 0 ? metrics["policy/entropy"] : undefined,
+    gradNorm: metrics["policy/grad_norm"],
+    kl: metrics["policy/kl_reference"],
+    lost: gain === undefined || tokens === undefined ? undefined : Math.max(0, -gain * tokens),
+    validation: validation ?? undefined,
+  };
+  return Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined)) as unknown as Watched;
+}
+
+type Name = Exclude<keyof Watched, "step">;
+
+function valuesOf(rows: readonly Watched[], name: Name): number[] {
+  return rows.flatMap((row) => row[name] ?? []);
+}
+
+/** The mean over steps; undefined where fewer than half of them were measured. */
+function meanOf(rows: readonly Watched[], name: Name): number | undefined {
+  const values = valuesOf(rows, name);
+  return values.length === 0 || values.length < rows.length / 2 ? undefined : mean(values);
+}
+
+interface Sign {
+  readonly name: string;
+  /** In words, where it is there. */
+  readonly seen: (memory: GuardMemory) => string | null;
+}
+
+const show = (value: number): string => (value === 0 ? "0" : Number(value.toPrecision(3)).toString());
+
+/** The newest `short` steps against the median of those before: a number that has grown by a factor. */
+function grown(name: Name, factor: number, words: (now: number, before: number) => string, least = 0): Sign {
+  return {
+    name,
+    seen: ({ rows }) => {
+      const [before, newest] = [rows.slice(-spans.level - spans.short, -spans.short), rows.slice(-spans.short)];
+      const now = meanOf(newest, name);
+      const known = valuesOf(before, name);
+      if (now === undefined || known.length < spans.level / 2) return null;
+      const usual = median(known);
+      return usual > 0 && now > factor * usual && now > least ? words(now, usual) : null;
+    },
+  };
+}
+
+/** The newest `short` steps against the best level so far: a share that has fallen. */
+function fallen(name: "reward" | "valid", share: number, words: (now: number, best: number) => string): Sign {
+  return {
+    name,
+    seen: ({ rows, levels }) => {
+      const now = rows.length < spans.short ? undefined : meanOf(rows.slice(-spans.short), name);
+      return now !== undefined && levels[name] > 0.05 && now < share * levels[name] ? words(now, levels[name]) : null;
+    },
+  };
+}
+
+const signs: readonly Sign[] = [
+  {
+    name: "lost",
+    seen: ({ rows }) => {
+      const lost = rows.length < spans.push ? undefined : meanOf(rows.slice(-spans.push), "lost");
+      if (lost === undefined || lost <= bounds.lost) return null;
+      const percent = Math.round(100 * (1 - Math.exp(-lost)));
+      return `the updates push right answers down with the wrong ones: a rewarded rollout becomes ${percent} % less likely by each step (the mean of the last ${spans.push})`;
+    },
+  },
+  {
+    name: "validation",
+    seen: ({ validations, best }) => {
+      const low = best !== null && validations.length === 2 && validations.every(({ f1 }) => f1 < best.f1 - bounds.validation);
+      return low
+        ? `validation has fallen from F1 ${show(best.f1)} (step ${best.step}) to ${validations.map(({ f1 }) => show(f1)).join(" and ")}: what the reward pays is not what it is judged by`
+        : null;
+    },
+  },
+  {
+    name: "repeated",
+    seen: ({ rows }) => {
+      const now = rows.length < spans.short ? undefined : meanOf(rows.slice(-spans.short), "repeated");
+      const usual = median(valuesOf(rows.slice(0, -spans.short), "repeated"));
+      return now !== undefined && now > bounds.repeated && !(now < 2 * usual)
+        ? `${Math.round(100 * now)} % of the rollouts say one thing over and over`
+        : null;
+    },
+  },
+  fallen("valid", bounds.valid, (now, best) => `the share of valid rollouts has fallen from ${show(best)} to ${show(now)}`),
+  fallen("reward", bounds.reward, (now, best) => `the reward has fallen from ${show(best)} to ${show(now)}`),
+  grown("gradNorm", bounds.gradNorm, (now, usual) => `the gradient norm has grown from ${show(usual)} to ${show(now)}`),
+  grown("policyTokens", bounds.policyTokens, (now, usual) => `rollouts have grown from ${show(usual)} policy tokens to ${show(now)}`),
+  grown("kl", bounds.kl, (now, usual) => `KL to the reference policy has grown from ${show(usual)} to ${show(now)} a token`, 0.2),
+  grown("entropy", bounds.entropy, (now, usual) => `entropy has grown from ${show(usual)} to ${show(now)} nats`, bounds.highEntropy),
+  {
+    name: "low entropy",
+    seen: ({ rows }) => {
+      const now = rows.length < spans.short ? undefined : meanOf(rows.slice(-spans.short), "entropy");
+      return now !== undefined && now < bounds.lowEntropy ? `entropy is ${show(now)} nats: nothing new is tried any more` : null;
+    },
+  },
+];

@@ -1,0 +1,118 @@
+/** The guard on runs that were made to collapse, and on a quiet one: their metrics as they were logged (LOG.md, 2026-11-30). */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { packageFolder, packagedConfig, readOverride, readYaml, resolveConfig, type Config } from "../../src/config/index.ts";
+import type { Metrics } from "../../src/rl/metrics.ts";
+import { refuseCollapse } from "../../src/run/collapse.ts";
+import { guardStep, newGuard, type GuardMemory } from "../../src/run/guard.ts";
+
+const recorded = (name: string): (Metrics & { step: number })[] =>
+  readFileSync(join(packageFolder, "test/fixtures/guard", `${name}.jsonl`), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Metrics & { step: number });
+
+/** Signs by step. */
+function watch(rows: readonly (Metrics & { step: number })[], validates = true): { step: number; signs: readonly string[] }[] {
+  let memory: GuardMemory = newGuard;
+  return rows.flatMap(({ step, ...metrics }) => {
+    const judged = metrics["validation/f1"];
+    const guarded = guardStep(memory, { step, metrics, validation: validates && judged !== undefined ? judged : null });
+    // What is saved with a run is all that is remembered.
+    memory = JSON.parse(JSON.stringify(guarded.memory)) as GuardMemory;
+    return guarded.signs.length === 0 ? [] : [{ step, signs: guarded.signs }];
+  });
+}
+
+/** The first step at which validation has lost .1 from its best so far. */
+function lostAt(rows: readonly Metrics[]): number {
+  let best = 0;
+  return 1 + rows.findIndex((row) => (best = Math.max(best, row["validation/f1"]!)) - row["validation/f1"]! > 0.1);
+}
+
+describe("a guard", () => {
+  it("says nothing of a quiet run of 65 steps, whose validation stays within .05 of its best", () => {
+    expect(watch(recorded("quiet-1"))).toEqual([]);
+  });
+
+  it.each(["hot-1", "hot-3", "hot-4"])(
+    "sees %s collapse before validation has lost .1, whether it is told of validations or not",
+    (name) => {
+      const rows = recorded(name);
+      for (const validates of [true, false]) {
+        const [first] = watch(rows, validates);
+        expect(first!.step).toBeLessThan(lostAt(rows));
+        if (!validates)
+          expect(first!.signs[0]).toMatch(/^the updates push right answers down .*: a rewarded rollout becomes \d+ % less likely/);
+      }
+    },
+  );
+
+  const steps = (count: number, of: (step: number) => Metrics) => Array.from({ length: count }, (_, i) => ({ step: i + 1, ...of(i + 1) }));
+  const well: Metrics = {
+    "reward/mean": 0.6,
+    "rollout/valid": 0.9,
+    "rollout/repeated": 0.01,
+    "rollout/policy_tokens": 70,
+    "policy/entropy": 0.2,
+    "policy/trained_tokens": 1000,
+    "policy/grad_norm": 0.2,
+    "policy/kl_reference": 0.01,
+    "policy/rewarded_logprob_gain": 0.001,
+  };
+  const after = (step: number, from: number, change: Metrics): Metrics => (step < from ? well : { ...well, ...change });
+
+  it.each<[string, Metrics, RegExp]>([
+    ["a reward that falls below .6 of its best", { "reward/mean": 0.3 }, /^the reward has fallen from 0\.6 to 0\.3/],
+    [
+      "a valid share that falls below .7 of its best",
+      { "rollout/valid": 0.5 },
+      /^the share of valid rollouts has fallen from 0\.9 to 0\.5/,
+    ],
+    ["rollouts that repeat themselves", { "rollout/repeated": 0.3 }, /^\d+ % of the rollouts say one thing over and over/],
+    ["rollouts that grow", { "rollout/policy_tokens": 300 }, /^rollouts have grown from 70 policy tokens to/],
+    ["a gradient norm that grows", { "policy/grad_norm": 3 }, /^the gradient norm has grown from 0\.2 to/],
+    ["KL that jumps", { "policy/kl_reference": 1 }, /^KL to the reference policy has grown from 0\.01 to/],
+    ["entropy that explodes", { "policy/entropy": 3 }, /^entropy has grown from 0\.2 to/],
+    ["entropy of 0", { "policy/entropy": 0 }, /^entropy is .* nats: nothing new is tried/],
+    ["right answers that become less likely", { "policy/rewarded_logprob_gain": -0.004 }, /becomes \d+ % less likely by each step/],
+  ])("sees %s within five steps, once, and again when it comes back", (_, change, words) => {
+    expect(watch(steps(40, () => well))).toEqual([]);
+    const [first, ...more] = watch(steps(40, (step) => after(step, 20, change)));
+    expect(first!.step).toBeGreaterThanOrEqual(20);
+    expect(first!.step).toBeLessThan(25);
+    expect(first!.signs).toHaveLength(1);
+    expect(first!.signs[0]).toMatch(words);
+    expect(more).toEqual([]);
+    const twice = watch(steps(80, (step) => (step < 20 || (step >= 26 && step < 60) ? well : { ...well, ...change })));
+    expect(twice).toHaveLength(2);
+  });
+
+  it("sees two validations on end that are .05 below the best, not one", () => {
+    const judged = (...scores: number[]) => watch(scores.map((f1, i) => ({ step: i + 1, ...well, "validation/f1": f1 })));
+    expect(judged(0.8, 0.7, 0.8, 0.7, 0.76, 0.76)).toEqual([]);
+    expect(judged(0.8, 0.79, 0.74, 0.73)[0]).toMatchObject({ step: 4 });
+    expect(judged(0.8, 0.74, 0.73)[0]!.signs[0]).toMatch(/^validation has fallen from F1 0\.8 \(step 1\) to 0\.74 and 0\.73/);
+  });
+
+  it("takes what is not measured for no sign: steps without an update, without searches, without rewarded rollouts", () => {
+    expect(watch(steps(40, () => ({ "reward/mean": 0 })))).toEqual([]);
+    expect(watch(steps(40, (step) => (step % 2 === 0 ? well : { "reward/mean": 0.6 })))).toEqual([]);
+  });
+
+  it("ends a run only where it is asked to, in words that say what to do", () => {
+    const config = (action: string): Config =>
+      resolveConfig([...readYaml(packagedConfig("quickstart")), readOverride(`guard.action=${action}`)]);
+    const seen = { step: 9, signs: ["one sign", "another"] };
+    const history = { best: { step: 4, score: 0.7 }, validations: [], since: { steps: 0, reward: 0, noise: 0 } };
+    for (const action of ["warn", "off"]) expect(() => refuseCollapse(config(action), seen, history)).not.toThrow();
+    expect(() => refuseCollapse(config("stop"), { step: 9, signs: [] }, history)).not.toThrow();
+    const stop = (): void => refuseCollapse(config("stop"), seen, history);
+    expect(stop).toThrow("step 9: training is about to collapse: one sign; another");
+    expect(stop).toThrow("The best state is that of step 4.");
+    const back = { ...history, rollbacks: [{ to: 4, from: 9, signs: [] }] };
+    expect(() => refuseCollapse(config("rollback"), seen, back)).toThrow("It went back 1 time.");
+    expect(() => refuseCollapse(config("rollback"), seen, history)).toThrow("There is no good state to go back to.");
+  });
+});
