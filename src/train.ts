@@ -14,7 +14,6 @@
  */
 import { groupTasks, rolloutAll, type RolloutAllOptions } from "./agent/rollout-all.ts";
 import { trainCommand, type TrainCommand } from "./config/index.ts";
-import type { SampledQuestion } from "./data/question-sampler.ts";
 import { steadyClock } from "./log/progress.ts";
 import { learningRate } from "./optim/schedule.ts";
 import { refuseWhatCannotFit } from "./plan/dry-run.ts";
@@ -23,16 +22,15 @@ import { tokenValues, updateCritic, type CriticStats } from "./rl/critic.ts";
 import { explainCriticUpdate, explainUpdate } from "./rl/explain-update.ts";
 import type { ForwardSettings } from "./rl/forward.ts";
 import { criticMetrics, rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl/metrics.ts";
-import { groupIndices, splitUpdates } from "./rl/mini-batches.ts";
+import { splitUpdates } from "./rl/mini-batches.ts";
 import type { TokenLogProbs } from "./rl/packing.ts";
-import type { Question, SearchTrajectory } from "./rl/trajectory.ts";
+import type { SearchTrajectory } from "./rl/trajectory.ts";
 import { tokenLogProbs, update } from "./rl/update.ts";
 import { rewardedLogProbs } from "./rl/watch.ts";
 import type { UpdateStats } from "./rl/update-stats.ts";
 import type { TokenValues } from "./rl/value-targets.ts";
 import {
   advantageSettings,
-  allEqual,
   forwardSettings,
   klMetrics,
   klPenalties,
@@ -50,9 +48,10 @@ import { Journal, type JournalOptions, type Recorded, type Validation } from "./
 import { validate } from "./run/judge.ts";
 import { leave } from "./run/leave.ts";
 import { openRun, prepareRun, type OpenedRun, type OpenRunOptions } from "./run/open-run.ts";
-import { payAll, type Payments } from "./run/reward.ts";
+import { payAll } from "./run/reward.ts";
 import { madeOf, partShapes, stepCosts, type Run, type StepParts, type StepResult, type StepRun } from "./run/run.ts";
 import { checkHeld } from "./run/run-lock.ts";
+import { sampleGroups } from "./run/sample-groups.ts";
 import type { States } from "./run/states.ts";
 import type { Engine } from "./search/search-engine.ts";
 import { checkFields, checkShape, type Shape } from "./setup/user-module.ts";
@@ -166,43 +165,6 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   };
   if (kl !== null) run.klWeight.update(kl.mean, trajectories.length);
   return { step, scored, unpaid, updates, metrics, costs: stepCosts(run), made: madeOf({ method, engine, reward }) };
-}
-
-/** Rollouts of questions, in order, and what each earned. */
-interface Sampled extends Payments {
-  readonly trajectories: readonly SearchTrajectory[];
-}
-
-/**
- * Rolls out the questions of a step. With `algorithm.dynamicSampling`, groups whose rewards are all equal are dropped, and other questions asked
- * in their place, round after round (DAPO, arXiv 2503.14476, 3.2).
- */
-async function sampleGroups(
-  { config: { algorithm, train }, questions }: StepRun,
-  step: number,
-  asked: readonly SampledQuestion<Question>[],
-  sample: (questions: readonly SampledQuestion<Question>[]) => Promise<Sampled>,
-): Promise<Sampled & { readonly dropped: ReadonlySet<SearchTrajectory>; readonly metrics: Metrics }> {
-  const first = await sample(asked);
-  const dropped = new Set<SearchTrajectory>();
-  if (algorithm.dynamicSampling === 0) return { ...first, dropped, metrics: {} };
-  const seen = new Set(asked.map(({ index }) => index));
-  const all = { trajectories: [...first.trajectories], rewards: [...first.rewards], unpaid: [...first.unpaid] };
-  let [latest, round] = [first, 0];
-  for (;;) {
-    for (const members of groupIndices(latest.trajectories).values())
-      if (allEqual(members.flatMap((i) => latest.rewards[i] ?? [])))
-        for (const i of members) dropped.add(latest.trajectories[i] as SearchTrajectory);
-    const missing = asked.length - (all.trajectories.length - dropped.size) / train.groupSize;
-    const others = missing > 0 && round < algorithm.dynamicSampling ? questions.others(step, ++round, missing, seen) : [];
-    if (others.length === 0) break;
-    for (const { index } of others) seen.add(index);
-    latest = await sample(others);
-    all.trajectories.push(...latest.trajectories);
-    all.rewards.push(...latest.rewards);
-    all.unpaid.push(...latest.unpaid);
-  }
-  return { ...all, dropped, metrics: { "sampling/rounds": round, "sampling/dropped_groups": dropped.size / train.groupSize } };
 }
 
 /** The probability of noise at this step, where the engine is a simulator. */

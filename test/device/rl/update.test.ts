@@ -159,6 +159,28 @@ describe("update", () => {
     }
   });
 
+  it.each(["ppo_clip", "gspo"] as const)("by %s does not depend on the order of its rows", async (loss) => {
+    const results: { gradients: Float32Array[]; norm: number }[] = [];
+    for (const turned of [false, true]) {
+      const { policy, optimizer, dispose } = await setUp();
+      const batch = scored(await sampledBy(policy));
+      const rows = turned ? [...batch].reverse() : batch;
+      const stats = await update(
+        policy,
+        optimizer,
+        rows,
+        { ...settings, loss, microBatchTokens: 150, lossWeights: sequenceMeanTokenMean },
+        1e-3,
+      );
+      const gradients = await Promise.all([...policy.parameters().values()].map((parameter) => (parameter.grad as Tensor).readFloats()));
+      results.push({ gradients, norm: stats.gradNorm });
+      dispose();
+    }
+    const [one, other] = results as [(typeof results)[0], (typeof results)[0]];
+    expect(one.norm).toBeGreaterThan(0);
+    expect(largest(one.gradients, other.gradients)).toBeLessThan(2e-6 * one.norm);
+  });
+
   it("takes nothing from masked positions: NaN there changes no bit", async () => {
     const results: Float32Array[][] = [];
     for (const fill of [0, NaN]) {
