@@ -88,12 +88,13 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   const noise = await curriculumMetrics(engine, step);
   const { vocabulary } = policy.decoder.config;
   const watching = { signal: run.signal, onFinished: options.onRollout, vocabulary };
-  const sampled = await sampleGroups(run, step, asked, async (questions) => {
+  const sampled = await sampleGroups(run, step, asked, async (questions, round) => {
     const tasks = groupTasks(questions, train.groupSize, step);
     const misaligned = config.compat.misalignedContext;
     const trajectories = await rolloutAll(tasks, method, { ...run.context, engine }, { ...watching, misaligned });
-    // Reward.
-    const paying = { rules: run.context.rules, timeoutSeconds: config.reward.timeoutSeconds, signal: run.signal };
+    // Reward. One that fails for every rollout is broken, unless others of this step were paid.
+    const { timeoutSeconds } = config.reward;
+    const paying = { rules: run.context.rules, timeoutSeconds, allMayFail: round > 0, signal: run.signal };
     return { trajectories, ...(await payAll(reward, trajectories, paying)) };
   });
   const { trajectories, rewards, unpaid } = sampled;
@@ -327,7 +328,7 @@ export class Training {
           throw error;
         });
         const recorded = journal.record(result, validation);
-        const answer = recorded.signs.length === 0 ? "none" : await this.#answerSigns(recorded);
+        const answer = await this.#answerSigns(recorded);
         if (answer === "back") {
           run.signal.throwIfAborted();
           continue;
@@ -346,9 +347,11 @@ export class Training {
    * Goes back to the last good state, with half the learning rate, where that is what signs of collapse are answered with. The best state by
    * validation may be that of the very step: then it stays.
    */
-  async #answerSigns({ step, signs }: Recorded): Promise<"none" | "slower" | "back"> {
+  async #answerSigns({ step, ...seen }: Recorded): Promise<"none" | "slower" | "back"> {
     const { run, journal, states } = this;
     const before = journal.history.rollbacks?.length ?? 0;
+    const signs = seen.signs.filter((one) => !seen.lasting.includes(one));
+    if (signs.length === 0) return "none";
     if (run.config.guard.action !== "rollback" || before >= mostRollbacks) return "none";
     const best = journal.history.best?.step;
     const to = best === step ? step : await states.goodBefore(step, best);

@@ -10,9 +10,11 @@ export const mostRollbacks = 3;
 /** Ends a run that shows new signs of collapse, where that is asked for. @throws ZeroSearchError */
 export function refuseCollapse(
   { guard, name }: Config,
-  { step, signs }: Pick<Recorded, "step" | "signs">,
+  { step, signs: seen, lasting }: Pick<Recorded, "step" | "signs" | "lasting">,
   { best, rollbacks = [] }: RunHistory,
 ): void {
+  // A run that may go back is not ended by what no way back mends: that was a warning.
+  const signs = guard.action === "rollback" ? seen.filter((one) => !lasting.includes(one)) : seen;
   if (signs.length === 0 || guard.action === "warn" || guard.action === "off") return;
   const tried =
     guard.action === "stop"

@@ -1,6 +1,7 @@
 /**
  * Watches a run for collapse: a policy that learns less and less of what it is for, and at last nothing. What comes first is that the step's own
- * right answers become less likely by its updates ("lazy likelihood displacement", issue 186 of Search-R1); reward, valid share and length follow.
+ * right answers become less likely by its updates ("lazy likelihood displacement", arXiv 2512.04220); reward, valid share and length follow. Where the
+ * simulator is the cause, it gives answers away from the first step on.
  * LOG.md, 2026-11-30, has the runs that the bounds were taken from.
  */
 import type { Metrics } from "../rl/metrics.ts";
@@ -19,6 +20,9 @@ export interface Watched {
   /** What a rewarded rollout has lost of its log-probability, in nats; 0 where it has gained. */
   readonly lost?: number;
   readonly validation?: number;
+  /** Noisy sets of the simulator, and how many of them tell a right answer. */
+  readonly noisy?: number;
+  readonly leaked?: number;
 }
 
 /** What a guard remembers, as it is saved with a run. */
@@ -60,16 +64,27 @@ const bounds = {
   policyTokens: 2.5,
   kl: 5,
   entropy: 3,
+  /** Share of noisy sets that tell a right answer, of so many sets at least. */
+  leak: 0.3,
+  leakSets: 20,
   /** Nats below which a policy tries nothing new; and above which, with growth, it writes at random. */
   lowEntropy: 0.002,
   highEntropy: 1,
 } as const;
 
-/** The guard after one more step, and the signs that it shows and that were not told yet, in words. */
+/** What a step shows that was not told yet, in words. */
+export interface Guarded {
+  readonly memory: GuardMemory;
+  readonly signs: readonly string[];
+  /** Those of them that a lower learning rate does not mend. */
+  readonly lasting: readonly string[];
+}
+
+/** The guard after one more step. */
 export function guardStep(
   memory: GuardMemory,
   { step, metrics, validation }: { readonly step: number; readonly metrics: Metrics; readonly validation: number | null },
-): { readonly memory: GuardMemory; readonly signs: readonly string[] } {
+): Guarded {
   const row = watchedOf(step, metrics, validation);
   const rows = [...memory.rows, row].slice(-spans.kept);
   const point = validation === null ? [] : [{ step, f1: validation }];
@@ -81,17 +96,24 @@ export function guardStep(
     ? { reward: Math.max(memory.levels.reward, shortOf("reward")), valid: Math.max(memory.levels.valid, shortOf("valid")) }
     : memory.levels;
   const now = { ...memory, rows, validations, best, levels };
-  const shown = signs.flatMap(({ name, seen }) => {
+  const shown = signs.flatMap(({ name, seen, lasting }) => {
     const words = seen(now);
-    return words === null ? [] : [{ name, words }];
+    return words === null ? [] : [{ name, words, lasting }];
   });
   const told = shown.map(({ name }) => name);
-  return { memory: { ...now, told }, signs: shown.filter(({ name }) => !memory.told.includes(name)).map(({ words }) => words) };
+  const fresh = shown.filter(({ name }) => !memory.told.includes(name));
+  return {
+    memory: { ...now, told },
+    signs: fresh.map(({ words }) => words),
+    lasting: fresh.filter(({ lasting }) => lasting === true).map(({ words }) => words),
+  };
 }
 
 function watchedOf(step: number, metrics: Metrics, validation: number | null): Watched {
   const gain = metrics["policy/rewarded_logprob_gain"];
   const tokens = metrics["rollout/policy_tokens"];
+  const leak = metrics["simulator/leak_noisy"];
+  const noisy = leak === undefined ? undefined : (metrics["simulator/searches"] ?? 0) * (metrics["simulator/noise_share"] ?? 0);
   const row: { -readonly [Name in keyof Watched]: Watched[Name] | undefined } = {
     step,
     reward: metrics["reward/mean"],
@@ -104,6 +126,8 @@ function watchedOf(step: number, metrics: Metrics, validation: number | null): W
     kl: metrics["policy/kl_reference"],
     lost: gain === undefined || tokens === undefined ? undefined : Math.max(0, -gain * tokens),
     validation: validation ?? undefined,
+    noisy,
+    leaked: leak === undefined || noisy === undefined ? undefined : leak * noisy,
   };
   return Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined)) as unknown as Watched;
 }
@@ -124,6 +148,8 @@ interface Sign {
   readonly name: string;
   /** In words, where it is there. */
   readonly seen: (memory: GuardMemory) => string | null;
+  /** Whether it lasts whatever the policy does. */
+  readonly lasting?: true;
 }
 
 const show = (value: number): string => (value === 0 ? "0" : Number(value.toPrecision(3)).toString());
@@ -170,6 +196,18 @@ const signs: readonly Sign[] = [
       const low = best !== null && validations.length === 2 && validations.every(({ f1 }) => f1 < best.f1 - bounds.validation);
       return low
         ? `validation has fallen from F1 ${show(best.f1)} (step ${best.step}) to ${validations.map(({ f1 }) => show(f1)).join(" and ")}: what the reward pays is not what it is judged by`
+        : null;
+    },
+  },
+  {
+    name: "leak",
+    lasting: true,
+    seen: ({ rows }) => {
+      const newest = rows.length < spans.short ? [] : rows.slice(-spans.short);
+      const total = (name: Name): number => valuesOf(newest, name).reduce((all, value) => all + value, 0);
+      const [noisy, leaked] = [total("noisy"), total("leaked")];
+      return noisy >= bounds.leakSets && leaked > bounds.leak * noisy
+        ? `the simulator gives answers away: ${Math.round((100 * leaked) / noisy)} % of its noisy sets tell the right one, so that reading with doubt does not pay`
         : null;
     },
   },

@@ -57,8 +57,9 @@ export interface Recorded {
   readonly receipt: ReceiptRows;
   readonly logBytes: Readonly<Record<string, number>>;
   readonly made: StepResult["made"];
-  /** Signs of collapse that the guard saw in it for the first time, in words. */
+  /** Signs of collapse that the guard saw in it for the first time, in words, and those of them that going back with half the learning rate cannot mend. */
   readonly signs: readonly string[];
+  readonly lasting: readonly string[];
   /** Puts the logs on the disk. @throws FileError */
   sync(): void;
   /** By log file, what it lacks because it could not be written. */
@@ -188,6 +189,7 @@ export class Journal {
       logBytes: logs.bytes(),
       made,
       signs: guarded?.signs ?? [],
+      lasting: guarded?.lasting ?? [],
       sync: () => logs.sync(),
       unwritten: () => logs.unwritten(),
     };

@@ -37,6 +37,8 @@ export interface PayOptions {
   readonly rules?: ScoreRules | undefined;
   /** Seconds that one reward may take; 0, as unless given, is no limit. All rollouts are paid at once. */
   readonly timeoutSeconds?: number;
+  /** Whether it is borne that every one fails; else it is an error. */
+  readonly allMayFail?: boolean;
   /** Fires when the run is to stop: rewards under way are given up. */
   readonly signal?: AbortSignal;
 }
@@ -51,12 +53,12 @@ export interface Payments {
 
 /**
  * Pays rollouts. A reward that throws, is no finite number or takes too long has failed: its rollout is not paid.
- * @throws ZeroSearchError where every one fails, naming the first rollout; the signal's reason where it fires before all are paid.
+ * @throws ZeroSearchError where every one fails and that is not borne, naming the first rollout; the signal's reason where it fires before all are paid.
  */
 export async function payAll(
   reward: Reward,
   trajectories: readonly SearchTrajectory[],
-  { rules = usualRules, timeoutSeconds = 0, signal }: PayOptions = {},
+  { rules = usualRules, timeoutSeconds = 0, allMayFail = false, signal }: PayOptions = {},
 ): Promise<Payments> {
   const throwIfStopped = (): void => {
     if (signal?.aborted === true) throw abortReason(signal);
@@ -78,7 +80,7 @@ export async function payAll(
   const [first] = failed;
   if (first !== undefined) throwIfStopped();
   // Nothing can be learnt, and most likely never will: the reward itself is broken.
-  if (first !== undefined && failed.length === trajectories.length) throw first.error;
+  if (first !== undefined && failed.length === trajectories.length && !allMayFail) throw first.error;
   return {
     rewards: outcomes.map((outcome) => (outcome.status === "fulfilled" ? outcome.value : null)),
     unpaid: failed.map(({ trajectory, error }) => ({ trajectory, failure: error.message.split("\n")[0] as string })),

@@ -20,9 +20,9 @@ export async function sampleGroups(
   { config: { algorithm, train }, questions }: StepRun,
   step: number,
   asked: readonly SampledQuestion<Question>[],
-  sample: (questions: readonly SampledQuestion<Question>[]) => Promise<Sampled>,
+  sample: (questions: readonly SampledQuestion<Question>[], round: number) => Promise<Sampled>,
 ): Promise<Sampled & { readonly dropped: ReadonlySet<SearchTrajectory>; readonly metrics: Metrics }> {
-  const first = await sample(asked);
+  const first = await sample(asked, 0);
   const dropped = new Set<SearchTrajectory>();
   if (algorithm.dynamicSampling === 0) return { ...first, dropped, metrics: {} };
   const seen = new Set(asked.map(({ index }) => index));
@@ -36,7 +36,7 @@ export async function sampleGroups(
     const others = missing > 0 && round < algorithm.dynamicSampling ? questions.others(step, ++round, missing, seen) : [];
     if (others.length === 0) break;
     for (const { index } of others) seen.add(index);
-    latest = await sample(others);
+    latest = await sample(others, round);
     all.trajectories.push(...latest.trajectories);
     all.rewards.push(...latest.rewards);
     all.unpaid.push(...latest.unpaid);

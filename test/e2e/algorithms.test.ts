@@ -1,5 +1,5 @@
 /** Whole runs with other algorithms than the default: what they log and save, and that a killed one goes on to the same bits. */
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -104,6 +104,16 @@ describe("a run", () => {
       expect(kept).toBeLessThanOrEqual(4);
       if (kept < 4) expect(row["sampling/rounds"]).toBe(2);
     }
+  });
+
+  it("with dynamic sampling goes on where every reward of a later round fails, and says so", async () => {
+    const reward = join(folder, "first-round.js");
+    // The first round's rollouts are paid the same, so that all its groups are asked again.
+    writeFileSync(reward, "let calls = 0;\nexport default () => (++calls <= 16 ? 1 : NaN);\n");
+    const ended = await run("broken-round", "algorithm.dynamicSampling=1", "train.steps=1", `reward.kind=${reward}`);
+    expect(ended.code).toBe(0);
+    expect(ended.stdout).toMatch(/16 of 32 rewards failed, and their rollouts were left out/);
+    expect(metrics(folder, "broken-round")[0]).toMatchObject({ "reward/mean": 1, "reward/failed": 16, "sampling/rounds": 1 });
   });
 
   it("without a critic cannot go on with one, and says so before anything is trained", async () => {

@@ -89,6 +89,21 @@ describe("a guard", () => {
     expect(twice).toHaveLength(2);
   });
 
+  it("sees a simulator that gives answers away in a third of its noisy sets, of twenty in three steps at least", () => {
+    const simulator = (leak: number, searches: number): Metrics => ({
+      ...well,
+      "simulator/searches": searches,
+      "simulator/noise_share": 0.25,
+      "simulator/leak_noisy": leak,
+    });
+    const [first, ...more] = watch(steps(30, (step) => simulator(step < 10 ? 0.05 : 0.35, 200)));
+    expect(first).toMatchObject({ step: 12, signs: [expect.stringMatching(/^the simulator gives answers away: 35 % of its noisy sets/)] });
+    expect(more).toEqual([]);
+    expect(watch(steps(30, () => simulator(0.25, 200)))).toEqual([]);
+    expect(watch(steps(30, () => simulator(1, 24)))).toEqual([]);
+    expect(watch(steps(30, () => simulator(1, 28)))).toHaveLength(1);
+  });
+
   it("sees two validations on end that are .05 below the best, not one", () => {
     const judged = (...scores: number[]) => watch(scores.map((f1, i) => ({ step: i + 1, ...well, "validation/f1": f1 })));
     expect(judged(0.8, 0.7, 0.8, 0.7, 0.76, 0.76)).toEqual([]);
@@ -104,13 +119,17 @@ describe("a guard", () => {
   it("ends a run only where it is asked to, in words that say what to do", () => {
     const config = (action: string): Config =>
       resolveConfig([...readYaml(packagedConfig("quickstart")), readOverride(`guard.action=${action}`)]);
-    const seen = { step: 9, signs: ["one sign", "another"] };
+    const seen = { step: 9, signs: ["one sign", "another"], lasting: [] };
     const history = { best: { step: 4, score: 0.7 }, validations: [], since: { steps: 0, reward: 0, noise: 0 } };
     for (const action of ["warn", "off"]) expect(() => refuseCollapse(config(action), seen, history)).not.toThrow();
-    expect(() => refuseCollapse(config("stop"), { step: 9, signs: [] }, history)).not.toThrow();
+    expect(() => refuseCollapse(config("stop"), { ...seen, signs: [] }, history)).not.toThrow();
     const stop = (): void => refuseCollapse(config("stop"), seen, history);
     expect(stop).toThrow("step 9: training is about to collapse: one sign; another");
     expect(stop).toThrow("The best state is that of step 4.");
+    const lasting = { ...seen, lasting: ["another"] };
+    expect(() => refuseCollapse(config("stop"), lasting, history)).toThrow("one sign; another");
+    expect(() => refuseCollapse(config("rollback"), lasting, history)).toThrow(/one sign$/m);
+    expect(() => refuseCollapse(config("rollback"), { ...lasting, signs: ["another"] }, history)).not.toThrow();
     const back = { ...history, rollbacks: [{ to: 4, from: 9, signs: [] }] };
     expect(() => refuseCollapse(config("rollback"), seen, back)).toThrow("It went back 1 time.");
     expect(() => refuseCollapse(config("rollback"), seen, history)).toThrow("There is no good state to go back to.");
