@@ -50,8 +50,8 @@ const spans = { kept: 25, level: 20, short: 3, push: 5 } as const;
 
 /** Where a sign begins. */
 const bounds = {
-  /** Nats that a rewarded rollout loses a step, as the mean of 5: e^-.06 is 6 % less likely, step after step. */
-  lost: 0.06,
+  /** Nats that a rewarded rollout loses in 5 steps, or in fewer: e^-.3 is 26 % less likely. */
+  lost: 0.3,
   /** F1 below the best validation, in two of them on end. */
   validation: 0.05,
   /** Share of rollouts that repeat themselves. */
@@ -138,6 +138,10 @@ function valuesOf(rows: readonly Watched[], name: Name): number[] {
   return rows.flatMap((row) => row[name] ?? []);
 }
 
+function totalOf(rows: readonly Watched[], name: Name): number {
+  return valuesOf(rows, name).reduce((all, value) => all + value, 0);
+}
+
 /** The mean over steps; undefined where fewer than half of them were measured. */
 function meanOf(rows: readonly Watched[], name: Name): number | undefined {
   const values = valuesOf(rows, name);
@@ -184,10 +188,10 @@ const signs: readonly Sign[] = [
   {
     name: "lost",
     seen: ({ rows }) => {
-      const lost = rows.length < spans.push ? undefined : meanOf(rows.slice(-spans.push), "lost");
-      if (lost === undefined || lost <= bounds.lost) return null;
+      const lost = totalOf(rows.slice(-spans.push), "lost");
+      if (lost <= bounds.lost) return null;
       const percent = Math.round(100 * (1 - Math.exp(-lost)));
-      return `the updates push right answers down with the wrong ones: a rewarded rollout becomes ${percent} % less likely by each step (the mean of the last ${spans.push})`;
+      return `the updates push right answers down with the wrong ones: the last ${spans.push} steps made a rewarded rollout ${percent} % less likely`;
     },
   },
   {
@@ -204,8 +208,7 @@ const signs: readonly Sign[] = [
     lasting: true,
     seen: ({ rows }) => {
       const newest = rows.length < spans.short ? [] : rows.slice(-spans.short);
-      const total = (name: Name): number => valuesOf(newest, name).reduce((all, value) => all + value, 0);
-      const [noisy, leaked] = [total("noisy"), total("leaked")];
+      const [noisy, leaked] = [totalOf(newest, "noisy"), totalOf(newest, "leaked")];
       return noisy >= bounds.leakSets && leaked > bounds.leak * noisy
         ? `the simulator gives answers away: ${Math.round((100 * leaked) / noisy)} % of its noisy sets tell the right one, so that reading with doubt does not pay`
         : null;

@@ -36,18 +36,24 @@ describe("a guard", () => {
     expect(watch(recorded("quiet-1"))).toEqual([]);
   });
 
-  it.each(["hot-1", "hot-3", "hot-4"])(
-    "sees %s collapse before validation has lost .1, whether it is told of validations or not",
-    (name) => {
-      const rows = recorded(name);
-      for (const validates of [true, false]) {
-        const [first] = watch(rows, validates);
-        expect(first!.step).toBeLessThan(lostAt(rows));
-        if (!validates)
-          expect(first!.signs[0]).toMatch(/^the updates push right answers down .*: a rewarded rollout becomes \d+ % less likely/);
-      }
-    },
-  );
+  // Five times the learning rate and no clip; a simulator whose sets all tell the answer; one whose useful sets do, whatever is asked.
+  it.each<[string, RegExp]>([
+    ...["hot-1", "hot-3", "hot-4", "hot-5"].map((name): [string, RegExp] => [
+      name,
+      /^the updates push right answers down .*: the last 5 steps made a rewarded rollout \d+ % less likely/,
+    ]),
+    ...["leak-2", "leak-3"].map((name): [string, RegExp] => [name, /^the simulator gives answers away: (100|9\d) %/]),
+    ...["told-1", "told-2", "told-3"].map((name): [string, RegExp] => [name, /^the share of valid rollouts has fallen/]),
+  ])("sees %s collapse before validation has lost .1, whether it is told of validations or not", (name, words) => {
+    const rows = recorded(name);
+    for (const validates of [true, false]) {
+      const [first] = watch(rows, validates);
+      expect(first!.step).toBeLessThan(lostAt(rows));
+      // Where the fall takes more than 20 steps, at least 10 before.
+      if (name === "told-1") expect(first!.step).toBeLessThanOrEqual(lostAt(rows) - 10);
+      if (!validates) expect(first!.signs[0]).toMatch(words);
+    }
+  });
 
   const steps = (count: number, of: (step: number) => Metrics) => Array.from({ length: count }, (_, i) => ({ step: i + 1, ...of(i + 1) }));
   const well: Metrics = {
@@ -76,7 +82,11 @@ describe("a guard", () => {
     ["KL that jumps", { "policy/kl_reference": 1 }, /^KL to the reference policy has grown from 0\.01 to/],
     ["entropy that explodes", { "policy/entropy": 3 }, /^entropy has grown from 0\.2 to/],
     ["entropy of 0", { "policy/entropy": 0 }, /^entropy is .* nats: nothing new is tried/],
-    ["right answers that become less likely", { "policy/rewarded_logprob_gain": -0.004 }, /becomes \d+ % less likely by each step/],
+    [
+      "right answers that become less likely",
+      { "policy/rewarded_logprob_gain": -0.004 },
+      /the last 5 steps made a rewarded rollout \d+ % less likely/,
+    ],
   ])("sees %s within five steps, once, and again when it comes back", (_, change, words) => {
     expect(watch(steps(40, () => well))).toEqual([]);
     const [first, ...more] = watch(steps(40, (step) => after(step, 20, change)));
