@@ -89,7 +89,8 @@ export type {
   SimulatorRequest,
 } from "./search/search-engine.ts";
 export { engines } from "./search/engines.ts";
-export type { EngineContext, EngineKind, LocalModel, OpenedEngine, Simulate } from "./search/engine-kind.ts";
+export type { EngineContext, EngineKind, IdentityContext, LocalModel, OpenedEngine, Simulate } from "./search/engine-kind.ts";
+export { Recording, type EngineIdentity, type RecordingCounts, type RecordingOptions } from "./search/recording.ts";
 export { parseDocuments, renderDocuments } from "./search/documents.ts";
 export { Bm25Search, type Bm25Hit } from "./search/bm25.ts";
 export type { Passage } from "./search/passages.ts";

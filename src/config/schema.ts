@@ -17,6 +17,7 @@ import {
   optionalModel,
   optionalPath,
   optionalPaths,
+  optionalText,
   path,
   rare,
   real,
@@ -127,6 +128,14 @@ export const configSchema = z.strictObject({
       "The search engine of training: a simulator (section simulator), a real one (its own section), or a module that exports one; null where a program gives its own to openTraining.",
     ),
     settings: rare(z.record(z.string(), z.json()).default({}).describe("Settings for a search engine that is a module of your own.")),
+    record: rare(
+      optionalText("File in which every search is kept with its documents, in training and in evaluation (docs/recordings.md)."),
+    ),
+    replay: rare(
+      optionalText(
+        "File of kept searches that are answered from it: no engine is asked. With search.record, and the same file, what is missing is asked and kept.",
+      ),
+    ),
     onFailure: rare(
       choice(
         ["end", "void"],

@@ -113,7 +113,9 @@ export function runConfig({ runs, name }: RunFolder, overrides: readonly Source[
     });
   }
   const saved = readYaml(file).map(({ tree }) => savedSource(tree, file));
-  return { ...resolveConfig([...saved, ...overrides], purpose), name };
+  // What searches its training kept is not what others search.
+  const unrecorded: Source[] = purpose === "train" ? [] : [{ tree: { search: { record: null, replay: null } }, locate: () => undefined }];
+  return { ...resolveConfig([...saved, ...unrecorded, ...overrides], purpose), name };
 }
 
 function namedRun({ run, file, overrides }: PolicyWish): RunFolder | null {

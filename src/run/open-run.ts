@@ -159,7 +159,8 @@ async function openRollouts(
   });
   const { policy, simulator: simulatorModel, generator } = opened;
   if (simulatorModel !== null) await engines.add(config, generator, simulatorModel, closing);
-  const context = trainingContext(config, generator, policy, engine ?? engines.get(config.search.engine ?? "none"));
+  const asks = engine === undefined ? engines.get(config.search.engine ?? "none") : engines.given(engine, config);
+  const context = trainingContext(config, generator, policy, asks);
   await checkMethodFits(method, [...asked, ...data.validation], context, policy.maxPositions);
   return { ...opened, simulatorModel, engines, context, data };
 }

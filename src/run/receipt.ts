@@ -6,12 +6,8 @@
  * its number of tokens (u32), its ids (u32) and its loss mask (u8); `rewards`, f64; rollouts whose reward failed come last, with NaN; `gradNorm`, that of each update, f64.
  */
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { isAbsolute, relative, resolve } from "node:path";
 import { z } from "zod";
 import { readJson } from "../checkpoint/folder-files.ts";
-import { packageFolder, type Config } from "../config/index.ts";
-import { keys, valueAt } from "../config/keys.ts";
 import type { Scored } from "../rl/trajectory.ts";
 import { FileError } from "../util/errors.ts";
 import type { InputHashes } from "./inputs.ts";
@@ -220,22 +216,4 @@ function differing(row: string, other: string): string[] {
 /** Inputs that differ, or are there on one side only. */
 export function differingInputs(said: InputHashes, here: InputHashes): string[] {
   return [...new Set([...Object.keys(said), ...Object.keys(here)])].filter((name) => name !== "configuration" && said[name] !== here[name]);
-}
-
-/** A configuration with `{package}` in place of the folder of this package, which others have elsewhere, in paths of files that are there. */
-export function portable(config: Config): object {
-  const copy = structuredClone(config) as unknown as Record<string, Record<string, unknown>>;
-  for (const { key, section, path, names } of keys) {
-    const value = valueAt(config, key);
-    if (!path || section === "output" || value === null || names.includes(String(value))) continue;
-    const shown = Array.isArray(value) ? value.map(portablePath) : portablePath(value);
-    (copy[section] as Record<string, unknown>)[key.slice(section.length + 1)] = shown;
-  }
-  return copy;
-}
-
-function portablePath(value: unknown): unknown {
-  if (typeof value !== "string" || !existsSync(value)) return value;
-  const below = relative(packageFolder, resolve(value)).replaceAll("\\", "/");
-  return below.startsWith("..") || isAbsolute(below) ? value : `{package}/${below}`;
 }

@@ -6,6 +6,7 @@
  */
 import type { Client } from "@libsql/client";
 import { ConfigError, DataError } from "../util/errors.ts";
+import { openDatabase } from "./sqlite.ts";
 import { readPassages, type Passage } from "./passages.ts";
 import type { SearchEngine, SearchRequest, SearchResult } from "./search-engine.ts";
 
@@ -32,7 +33,7 @@ export class Bm25Search implements SearchEngine {
   /** An index in memory. @throws ConfigError for a wrong number of documents, DataError for no passages. */
   static async inMemory(passages: Iterable<Passage> | AsyncIterable<Passage>, documents: number): Promise<Bm25Search> {
     checkDocuments(documents);
-    const client = await openDatabase();
+    const client = await openDatabase("bm25", null);
     try {
       return new Bm25Search(client, await build(client, passages), documents);
     } catch (error) {
@@ -70,23 +71,6 @@ export class Bm25Search implements SearchEngine {
   close(): Promise<void> {
     this.#client.close();
     return Promise.resolve();
-  }
-}
-
-/** SQLite is native code, which is loaded when it is first needed: everything else works where addons are forbidden. */
-async function openDatabase(): Promise<Client> {
-  try {
-    const { createClient } = await import("@libsql/client");
-    return createClient({ url: ":memory:" });
-  } catch (cause) {
-    throw new ConfigError(
-      {
-        where: "bm25",
-        what: `SQLite cannot be loaded: ${cause instanceof Error ? (cause.message.split("\n")[0] ?? "") : String(cause)}`,
-        hint: "Run Node without --no-addons (with the permission model: with --allow-addons), and npm ci on this very platform.",
-      },
-      { cause },
-    );
   }
 }
 

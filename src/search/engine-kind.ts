@@ -15,6 +15,8 @@ export interface EngineKind<Settings> {
   readonly schema: z.ZodType<Settings>;
   /** Whether these settings need `EngineContext.local`. */
   runsHere?(settings: Settings): boolean;
+  /** What its answers depend on, the same wherever it is opened: what searches are known again by in a recording. */
+  identity(settings: Settings, context: IdentityContext): Promise<unknown>;
   /** @throws ConfigError naming the setting that is wrong; FileError, DataError, ServerError where the engine cannot be had. */
   open(settings: Settings, context: EngineContext): Promise<OpenedEngine>;
 }
@@ -34,6 +36,12 @@ export interface EngineContext {
   readonly now: () => number;
   /** Told what a person should know, such as retries. */
   readonly say: (text: string) => void;
+}
+
+/** What an engine's answers depend on besides its settings. */
+export interface IdentityContext extends Pick<EngineContext, "seed" | "noise" | "corpus" | "promptSet"> {
+  /** SHA-256 of a file. */
+  readonly hashFile: (file: string) => Promise<string>;
 }
 
 /** A model that a simulator runs on. */

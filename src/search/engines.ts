@@ -3,6 +3,7 @@ import { Bm25Search } from "./bm25.ts";
 import type { EngineKind } from "./engine-kind.ts";
 import { openSimulated } from "./open-simulated.ts";
 import { bm25Settings, simulatorSettings, type Bm25Settings, type SimulatorSettings } from "./settings.ts";
+import { simulatorTemplateOf } from "./simulator-prompt.ts";
 import { ConfigError } from "../util/errors.ts";
 
 const simulated: EngineKind<SimulatorSettings> = {
@@ -10,6 +11,11 @@ const simulated: EngineKind<SimulatorSettings> = {
   section: "simulator",
   schema: simulatorSettings,
   runsHere: ({ path }) => path !== null,
+  identity(settings, { seed, noise, promptSet }) {
+    // How patiently an endpoint is asked, and with which key, changes no answer.
+    const asked = Object.entries(settings).filter(([name]) => !/^endpoint(Key|Concurrency|Timeout|Patience)$/.test(name));
+    return Promise.resolve({ ...Object.fromEntries(asked), prompt: simulatorTemplateOf(settings.prompt, promptSet), seed, noise });
+  },
   open: openSimulated,
 };
 
@@ -17,6 +23,7 @@ const bm25: EngineKind<Bm25Settings> = {
   name: "bm25",
   section: "bm25",
   schema: bm25Settings,
+  identity: async ({ documents }, { corpus, hashFile }) => ({ documents, corpus: corpus === null ? null : await hashFile(corpus) }),
   async open({ documents }, { corpus }) {
     if (corpus === null)
       throw new ConfigError({ where: "data.corpus", what: "is missing", expected: "a path: bm25 has nothing to search", got: "null" });

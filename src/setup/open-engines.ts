@@ -1,11 +1,14 @@
 /** The search engines of a configuration, each opened once. */
-import type { Config } from "../config/index.ts";
+import { hashFile } from "../checkpoint/run-state.ts";
+import { portable, type Config } from "../config/index.ts";
 import { promptSet } from "../data/prompt-set.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { steadyClock, type TextStream } from "../log/progress.ts";
+import { noiseProbability } from "../search/curriculum.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
 import { engineKind } from "../search/engines.ts";
-import type { Engine } from "../search/search-engine.ts";
+import { Recording } from "../search/recording.ts";
+import type { Engine, Simulator } from "../search/search-engine.ts";
 import type { Closing } from "./closing.ts";
 import { curriculum, simulatorName } from "./open-agents.ts";
 import type { Model } from "./open-model.ts";
@@ -19,6 +22,7 @@ export class Engines {
   readonly #opened = new Map<string, OpenedEngine>();
   /** Named by the configuration, and not used. */
   readonly #idle = new Map<string, Engine>();
+  #recording: Recording | null = null;
 
   /** @internal None is open yet. */
   constructor(stream: TextStream = process.stdout) {
@@ -28,10 +32,13 @@ export class Engines {
   /**
    * @internal Opens those that are used (`enginesUsed`), but for engines that run on a model of this process, which `add` opens: what is wrong with the others is
    * told before gigabytes are loaded. `closing` closes them.
-   * @throws as `EngineKind.open` and `loadModule`
+   * @throws as `EngineKind.open`, `loadModule` and `Recording.open`
    */
   static async open(config: Config, used: readonly string[], closing: Closing, stream: TextStream = process.stdout): Promise<Engines> {
     const opened = new Engines(stream);
+    const { record, replay } = config.search;
+    opened.#recording = await Recording.open({ record, replay, now: steadyClock });
+    if (opened.#recording !== null) closing.add(opened.#recording, (one) => one.close());
     for (const name of [config.search.engine ?? "none", config.evaluation.engine])
       if (!used.includes(name)) opened.#idle.set(name, idleEngine(name));
     for (const name of used) if (!runsHere(config, name)) await opened.#open(config, name, closing);
@@ -57,6 +64,11 @@ export class Engines {
     throw new ConfigError({ where: "engines.get", what: "that engine is not open", expected, got: name });
   }
 
+  /** An engine that a program gives, which records and is recorded as those of the configuration. */
+  given(engine: Engine, { search }: Config): Engine {
+    return this.#recording?.over(engine, { name: engine.name, settings: search.settings }) ?? engine;
+  }
+
   /** Null where no simulator is used. */
   get simulate(): Simulate | null {
     return this.#opened.get("simulated")?.simulate ?? null;
@@ -64,7 +76,10 @@ export class Engines {
 
   /** What was asked of them since the last call: values of a step. They depend on others, as times do. */
   takeCounts(): Readonly<Record<string, number>> {
-    return Object.assign({}, ...[...this.#opened.values()].map((one) => one.takeCounts?.() ?? {})) as Record<string, number>;
+    const counts = [...this.#opened.values()].map((one) => one.takeCounts?.() ?? {});
+    const { recorded, replayed } = this.#recording?.takeCounts() ?? {};
+    const ofRecording = recorded === undefined ? {} : { search_recorded: recorded, search_replayed: replayed };
+    return Object.assign({}, ...counts, ofRecording) as Record<string, number>;
   }
 
   async #open(config: Config, name: string, closing: Closing, local?: LocalModel): Promise<void> {
@@ -77,10 +92,39 @@ export class Engines {
       now: steadyClock,
       say: (text) => this.say(text),
     };
-    const opened = await openNamed(config, name, context);
+    const recording = this.#recording;
+    // What answers from a file need not be there, nor its key; a module of the user's alone can say what it is.
+    const absent = recording?.stands === true && engineKind(name) !== undefined && local === undefined;
+    const live = absent ? null : await openNamed(config, name, context);
+    const opened = recording === null ? (live as OpenedEngine) : await recordedEngine(recording, config, name, live);
     this.#opened.set(name, opened);
     closing.add(opened.engine, (one) => callOwn(`search engine ${one.name}`, () => one.close(), { what: "does not close" }));
   }
+}
+
+/** An engine over a recording; null as `live` is one that is not there. */
+async function recordedEngine(recording: Recording, config: Config, name: string, live: OpenedEngine | null): Promise<OpenedEngine> {
+  // The same wherever the package is installed; files are read where they are.
+  const { search, ...sections } = portable(config);
+  const { seed, data } = config;
+  const noise = curriculum(config);
+  const kind = engineKind(name);
+  const settings =
+    kind === undefined
+      ? { settings: search.settings, module: await hashFile(name) }
+      : await kind.identity(sections[kind.section], { seed, noise, corpus: data.corpus, promptSet, hashFile });
+  if (live !== null && live.simulate === undefined) return { ...live, engine: recording.over(live.engine, { name, settings }) };
+  if (name !== "simulated") return { engine: recording.instead({ name, settings }, null) };
+  const simulate: Simulate = (asked = noise) => {
+    const schedule = typeof asked === "number" ? { start: asked, end: asked, steps: 1 } : asked;
+    const identity = { name, settings: { ...(settings as object), noise: schedule } };
+    const made =
+      live?.simulate === undefined
+        ? recording.instead(identity, (step) => noiseProbability(step, schedule))
+        : recording.over(live.simulate(asked), identity);
+    return made as Simulator;
+  };
+  return { ...live, engine: simulate(), simulate };
 }
 
 export function idleEngine(name: string): Engine {

@@ -7,14 +7,13 @@ import {
   digestStep,
   foldSteps,
   makeReceipt,
-  portable,
   readReceipt,
   ReceiptCheck,
   stepsOf,
   type ReceiptRows,
   type StepDigest,
 } from "../../src/run/receipt.ts";
-import { packageFolder, readOverride, resolveConfig } from "../../src/config/index.ts";
+import { packageFolder, portable, readOverride, resolveConfig } from "../../src/config/index.ts";
 import { scoredOf } from "../helpers/trajectories.ts";
 
 let folder: string;

@@ -1,0 +1,351 @@
+/**
+ * Searches kept in a file, and answered from it: a run or an evaluation repeats without network, key and cost. One row a search, in SQLite: engine,
+ * the settings that its answers depend on, query, rollout and turn, documents or failure, when, how long.
+ *
+ * A search is known again by engine, settings, query, rollout and turn; by its question too where the engine is a simulator. Where it is replayed, and
+ * the engine is real, an answer to the same query of another rollout will do.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, statSync } from "node:fs";
+import type { Client, InValue } from "@libsql/client";
+import { DataError, FileError, ServerError, TooLongError, ZeroSearchError, show, type Complaint } from "../util/errors.ts";
+import { ask, type Engine, type SearchEngine, type SearchResult, type Simulator, type SimulatorRequest } from "./search-engine.ts";
+import { openDatabase } from "./sqlite.ts";
+
+export interface RecordingOptions {
+  /** File that searches are kept in; null keeps none. */
+  readonly record: string | null;
+  /** File that searches are answered from, which may be the same: then what it lacks is asked and kept. */
+  readonly replay: string | null;
+  /** Milliseconds of a steady clock. */
+  readonly now: () => number;
+}
+
+/** What answers depend on: `settings` is anything that JSON can hold. */
+export interface EngineIdentity {
+  readonly name: string;
+  readonly settings: unknown;
+}
+
+/** Searches since they were last taken. */
+export interface RecordingCounts {
+  readonly recorded: number;
+  readonly replayed: number;
+}
+
+/** "zsrc" in the file's header, and the version of what is below. */
+const applicationId = 0x7a737263;
+const version = 1;
+
+const tables = [
+  "create table engines (id integer primary key, name text not null, settings text not null, unique (name, settings))",
+  `create table searches (
+    id integer primary key, engine integer not null references engines, query text not null, question text not null,
+    step integer not null, asked integer not null, rollout integer not null, turn integer not null,
+    result text, failure text, at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')), milliseconds real not null,
+    unique (engine, query, question, step, asked, rollout, turn))`,
+  `pragma application_id = ${applicationId}`,
+  `pragma user_version = ${version}`,
+];
+
+/** What engines keep their searches in, and are answered from. */
+export class Recording {
+  /** Written to; null where nothing is recorded. */
+  readonly #kept: Client | null;
+  /** Answered from, besides `#kept`; null where nothing is replayed. */
+  readonly #replayed: Client | null;
+  readonly #options: RecordingOptions;
+  /** Numbers of engines, by database and identity. */
+  readonly #engines = new Map<string, Promise<number | null>>();
+  /** Calls under way whose answer another search with the same query will do with. */
+  readonly #underWay = new Map<string, Promise<SearchResult>>();
+  #counts: RecordingCounts = { recorded: 0, replayed: 0 };
+
+  private constructor(options: RecordingOptions, kept: Client | null, replayed: Client | null) {
+    this.#options = options;
+    this.#kept = kept;
+    this.#replayed = replayed;
+  }
+
+  /** Null where nothing is recorded or replayed. @throws FileError where a file is not there, cannot be opened, or is no recording. */
+  static async open(options: RecordingOptions): Promise<Recording | null> {
+    const { record, replay } = options;
+    if (record === null && replay === null) return null;
+    const kept = record === null ? null : await openFile("search.record", record, true);
+    try {
+      const replayed = replay === null ? null : replay === record ? kept : await openFile("search.replay", replay, false);
+      return new Recording(options, kept, replayed);
+    } catch (error) {
+      kept?.close();
+      throw error;
+    }
+  }
+
+  /** Whether engines need not be there: every search is answered from the file. */
+  get stands(): boolean {
+    return this.#kept === null;
+  }
+
+  /**
+   * An engine that keeps what `engine` answers, or is answered in its place. It closes `engine`.
+   * @param identity - of the same engine in another run, the same
+   */
+  over(engine: Engine, identity: EngineIdentity): Engine {
+    const live = (request: SimulatorRequest) => ask(engine, request);
+    return "simulate" in engine ? this.#simulator(identity, live, engine) : this.#search(identity, live, () => engine.close());
+  }
+
+  /** An engine that is not there. @param noise - of a simulator: the probability of noise at a step */
+  instead(identity: EngineIdentity, noise: ((step: number) => number) | null): Engine {
+    const close = (): Promise<void> => Promise.resolve();
+    return noise === null
+      ? this.#search(identity, null, close)
+      : this.#simulator(identity, null, { name: identity.name, noiseProbability: noise, close });
+  }
+
+  takeCounts(): RecordingCounts {
+    const counts = this.#counts;
+    this.#counts = { recorded: 0, replayed: 0 };
+    return counts;
+  }
+
+  /** Leaves one file. */
+  async close(): Promise<void> {
+    await this.#kept?.execute("pragma journal_mode = delete").catch(() => undefined);
+    this.#kept?.close();
+    if (this.#replayed !== this.#kept) this.#replayed?.close();
+  }
+
+  #search(identity: EngineIdentity, live: Live | null, close: () => Promise<void>): SearchEngine {
+    const { name } = identity;
+    return { name, search: (request) => this.#answer(identity, { ...request, question: "", goldenAnswers: [] }, live, false), close };
+  }
+
+  #simulator(identity: EngineIdentity, live: Live | null, of: Pick<Simulator, "name" | "noiseProbability" | "close">): Simulator {
+    return {
+      name: of.name,
+      simulate: (request) => this.#answer(identity, request, live, true),
+      noiseProbability: (step) => of.noiseProbability(step),
+      close: () => of.close(),
+    };
+  }
+
+  async #answer(identity: EngineIdentity, request: SimulatorRequest, live: Live | null, simulates: boolean): Promise<SearchResult> {
+    const row = rowOf(request, simulates);
+    for (const database of new Set([this.#kept, this.#replayed])) {
+      if (database === null) continue;
+      const engine = await this.#engine(database, identity);
+      if (engine === null) continue;
+      const found = await exactly(database, engine, row);
+      // What failed is asked again where it can be.
+      const again = live !== null && this.#kept !== null;
+      if (found !== null && !("failure" in found && again)) return this.#replay(found);
+      if (simulates || this.#replayed !== database) continue;
+      const other = await byQuery(database, engine, row);
+      if (other !== null) return this.#replay(other);
+    }
+    if (live === null || this.#kept === null) throw await this.#missing(identity, request);
+    if (simulates || this.#replayed === null) return this.#ask(identity, request, row, live);
+    const key = JSON.stringify([identity.name, identity.settings, row.query]);
+    const shared = this.#underWay.get(key);
+    if (shared !== undefined)
+      // The rollout that asked may have been given up.
+      return shared.catch((error: unknown) => {
+        if (isFailure(error) || request.signal?.aborted === true) throw error;
+        return this.#ask(identity, request, row, live);
+      });
+    const call = this.#ask(identity, request, row, live);
+    this.#underWay.set(key, call);
+    return call.finally(() => this.#underWay.delete(key));
+  }
+
+  #replay(found: Found): SearchResult {
+    this.#counts = { ...this.#counts, replayed: this.#counts.replayed + 1 };
+    if ("result" in found) return found.result;
+    const { name, complaint } = found.failure;
+    throw name === "TooLongError" ? new TooLongError(complaint) : new ServerError(complaint);
+  }
+
+  /** Asks the engine, and keeps what it says. */
+  async #ask(identity: EngineIdentity, request: SimulatorRequest, row: Row, live: Live): Promise<SearchResult> {
+    const database = this.#kept as Client;
+    const from = this.#options.now();
+    const keep = async (said: Said): Promise<void> => {
+      const engine = await this.#engine(database, identity, true);
+      await writing(this.#options.record ?? "", () =>
+        database.execute({
+          sql: "insert or replace into searches (engine, query, question, step, asked, rollout, turn, result, failure, milliseconds) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+          args: [engine, ...valuesOf(row), said.result ?? null, said.failure ?? null, Math.round(this.#options.now() - from)],
+        }),
+      );
+      this.#counts = { ...this.#counts, recorded: this.#counts.recorded + 1 };
+    };
+    try {
+      const result = jsonOf(await live(request), `search engine ${identity.name}`);
+      await keep({ result });
+      // As it will be replayed.
+      return JSON.parse(result) as SearchResult;
+    } catch (error) {
+      if (isFailure(error) && request.signal?.aborted !== true)
+        await keep({ failure: JSON.stringify({ name: error.name, complaint: error.complaint }) });
+      throw error;
+    }
+  }
+
+  /** The number of an engine in a database; null where it is not there, and shall not be. */
+  async #engine(database: Client, { name, settings }: EngineIdentity, make = false): Promise<number | null> {
+    const text = JSON.stringify(settings);
+    const key = JSON.stringify([database === this.#kept, name, text]);
+    const find = async (): Promise<number | null> => {
+      const select = { sql: "select id from engines where name = ? and settings = ?", args: [name, text] };
+      const known = (await database.execute(select)).rows[0]?.["id"];
+      if (known !== undefined || !make) return known === undefined ? null : Number(known);
+      const insert = { sql: "insert or ignore into engines (name, settings) values (?, ?)", args: [name, text] };
+      await writing(this.#options.record ?? "", () => database.execute(insert));
+      return Number((await database.execute(select)).rows[0]?.["id"]);
+    };
+    const known = await this.#engines.get(key);
+    if (known !== undefined && known !== null) return known;
+    const found = find();
+    this.#engines.set(key, found);
+    return found;
+  }
+
+  /** What a recording lacks, and what it has instead. */
+  async #missing({ name, settings }: EngineIdentity, { query, key, turn }: SimulatorRequest): Promise<DataError> {
+    const { rows } = await (this.#replayed as Client).execute({
+      sql: "select settings, (select count(*) from searches where engine = engines.id) as count from engines where name = ?",
+      args: [name],
+    });
+    const own = JSON.stringify(settings);
+    const same = rows.find((row) => row["settings"] === own);
+    const others = rows
+      .filter((row) => row !== same)
+      .map((row) => `${String(row["count"])} with ${show(JSON.parse(String(row["settings"])))}`);
+    const holds =
+      same !== undefined
+        ? `${String(same["count"])} searches of this engine, and not this one`
+        : others.length > 0
+          ? `searches of this engine with other settings: ${others.join(", ")}; asked is one with ${show(settings)}`
+          : "no search of this engine";
+    return new DataError({
+      where: `search.replay=${this.#options.replay ?? ""}`,
+      what: `holds no answer of ${name} to ${show(query)} (rollout ${key.step}/${key.question}/${key.rollout}, turn ${turn + 1})`,
+      expected: "every search of the run",
+      got: holds,
+      hint: "With search.record as well, and the same file, the engine is asked for what is missing, and that is kept.",
+    });
+  }
+}
+
+/** Whether a search has failed for good, rather than the program. */
+function isFailure(error: unknown): error is ServerError | TooLongError {
+  return error instanceof ServerError || error instanceof TooLongError;
+}
+
+/** @throws DataError where an engine of the user's returns what JSON cannot hold. */
+function jsonOf(result: SearchResult, where: string): string {
+  try {
+    return JSON.stringify(result);
+  } catch (cause) {
+    const message = cause instanceof Error ? (cause.message.split("\n")[0] ?? "") : String(cause);
+    throw new DataError({ where, what: `its result cannot be recorded: ${message}`, expected: "what JSON can hold" }, { cause });
+  }
+}
+
+type Live = (request: SimulatorRequest) => Promise<SearchResult>;
+
+/** What a search is known by. */
+interface Row {
+  /** JSON, which any text fits in: SQLite's own text ends at a NUL and has no lone surrogates. */
+  readonly query: string;
+  readonly question: string;
+  readonly step: number;
+  readonly asked: number;
+  readonly rollout: number;
+  readonly turn: number;
+}
+
+interface Said {
+  readonly result?: string;
+  readonly failure?: string;
+}
+
+type Found = { readonly result: SearchResult } | { readonly failure: { readonly name: string; readonly complaint: Complaint } };
+
+function rowOf({ query, question, goldenAnswers, key, turn }: SimulatorRequest, simulates: boolean): Row {
+  const told = simulates
+    ? createHash("sha256")
+        .update(JSON.stringify([question, goldenAnswers]))
+        .digest("hex")
+    : "";
+  return { query: JSON.stringify(query), question: told, step: key.step, asked: key.question, rollout: key.rollout, turn };
+}
+
+function valuesOf({ query, question, step, asked, rollout, turn }: Row): InValue[] {
+  return [query, question, step, asked, rollout, turn];
+}
+
+async function exactly(database: Client, engine: number, row: Row): Promise<Found | null> {
+  const sql =
+    "select result, failure from searches where engine = ? and query = ? and question = ? and step = ? and asked = ? and rollout = ? and turn = ?";
+  return foundIn(await database.execute({ sql, args: [engine, ...valuesOf(row)] }));
+}
+
+/** The first answer to a query that was kept. */
+async function byQuery(database: Client, engine: number, { query }: Row): Promise<Found | null> {
+  const sql = "select result, failure from searches where engine = ? and query = ? and result is not null order by id limit 1";
+  return foundIn(await database.execute({ sql, args: [engine, query] }));
+}
+
+function foundIn({ rows }: { readonly rows: readonly Record<string, unknown>[] }): Found | null {
+  const [row] = rows;
+  if (row === undefined) return null;
+  const { result, failure } = row;
+  return typeof result === "string"
+    ? { result: JSON.parse(result) as SearchResult }
+    : { failure: JSON.parse(String(failure)) as { readonly name: string; readonly complaint: Complaint } };
+}
+
+/** Opens a recording; an empty one where there is none, and one is to be made. */
+async function openFile(where: string, file: string, make: boolean): Promise<Client> {
+  const fault = (what: string, more: Partial<Complaint> = {}, cause?: unknown): FileError =>
+    new FileError({ where: `${where}=${file}`, what, ...more }, { cause });
+  const fresh = !existsSync(file) || (make && statSync(file).size === 0);
+  if (fresh && !make) throw fault("does not exist", { expected: "a recording, as search.record makes it" });
+  const failed = (cause: unknown): Error =>
+    cause instanceof ZeroSearchError
+      ? cause
+      : fault(`cannot be opened as a recording: ${cause instanceof Error ? cause.message : String(cause)}`, {}, cause);
+  const database = await openDatabase(where, file).catch((cause: unknown) => {
+    throw failed(cause);
+  });
+  try {
+    const number = async (pragma: string): Promise<number> =>
+      Number(Object.values((await database.execute(`pragma ${pragma}`)).rows[0] ?? {})[0]);
+    await database.execute("pragma busy_timeout = 10000");
+    if (fresh) await database.executeMultiple(["begin", ...tables, "commit"].join(";\n"));
+    const [id, found] = [await number("application_id"), await number("user_version")];
+    if (id !== applicationId)
+      throw fault("is no recording", { expected: "a file as search.record makes it", got: "another SQLite database" });
+    if (found !== version)
+      throw fault("is a recording of another version of this program", { expected: `version ${version}`, got: `version ${found}` });
+    // A search is on the disk with the next ones: a crash of the machine, not of the program, may lose the last ones.
+    if (make) for (const pragma of ["journal_mode = wal", "synchronous = normal"]) await database.execute(`pragma ${pragma}`);
+    return database;
+  } catch (cause) {
+    database.close();
+    throw failed(cause);
+  }
+}
+
+/** @throws FileError where the database cannot be written. */
+async function writing<T>(file: string, write: () => Promise<T>): Promise<T> {
+  try {
+    return await write();
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    const hint = "The run goes on from its last state once there is room; what was searched since is asked again.";
+    throw new FileError({ where: `search.record=${file}`, what: `cannot be written: ${message}`, hint }, { cause });
+  }
+}
