@@ -98,8 +98,15 @@ export { FirstSearch } from "./search/first-search.ts";
 export { keepDocuments, SimulatedSearch, simulatorStop, type SimulatedSearchOptions } from "./search/simulated.ts";
 export type { Simulation } from "./search/simulation.ts";
 export type { SimulationOptions } from "./search/simulation.ts";
-export { promptedSimulatorTemplate, simulatorTemplate, tunedSimulatorTemplate, type SimulatorTemplate } from "./search/simulator-prompt.ts";
-export { noiseProbability, type NoiseSchedule } from "./search/curriculum.ts";
+export {
+  promptedSimulatorTemplate,
+  simulatorTemplate,
+  tunedSimulatorTemplate,
+  untoldSimulatorTemplate,
+  type SimulatorTemplate,
+} from "./search/simulator-prompt.ts";
+export { AdaptiveNoise, noiseProbability, type AdaptiveNoiseBounds, type Noise, type NoiseSchedule } from "./search/curriculum.ts";
+export type { NoiseForm, NoiseUnit } from "./search/settings.ts";
 
 // Evaluation
 export { openPolicy, type OpenedPolicy, type OpenPolicyOptions } from "./setup/open-policy.ts";

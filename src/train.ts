@@ -153,7 +153,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
   clock.start("watch");
   const watched = await rewardedLogProbs(policy.decoder, learnt, { ...forward, adapter: policy.adapter });
 
-  const metrics = {
+  const metrics: Metrics = {
     ...rolloutMetrics(scored, unpaid),
     ...searchMetrics(trajectories),
     ...noise,
@@ -165,6 +165,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
     ...(values === null ? {} : criticMetrics(scored, values, updates, criticUpdates)),
   };
   if (kl !== null) run.klWeight.update(kl.mean, trajectories.length);
+  run.engines.adaptiveNoise?.update(metrics["reward/mean"]);
   return { step, scored, unpaid, updates, metrics, costs: stepCosts(run), made: madeOf({ method, engine, reward }) };
 }
 

@@ -68,6 +68,8 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   need(turn < maxContextTokens, "rollout.maxContextTokens", "has no room for one turn", room);
   const { start, end } = curriculum;
   need(judging || end >= start, "curriculum.end", "is below curriculum.start", `at least ${start}`, "noise rises as training goes on");
+  const { rewardLow, rewardHigh } = curriculum;
+  need(rewardLow <= rewardHigh, "curriculum.rewardHigh", "is below curriculum.rewardLow", `at least ${rewardLow}`);
   const compared = judging || algorithm.klCoef > 0 || model.referencePolicy === null;
   need(compared, "model.referencePolicy", "is never used", "null where algorithm.klCoef is 0");
   const asked = judging || data.train !== null;

@@ -25,7 +25,7 @@ import {
   templateVariables,
   whole,
 } from "../util/fields.ts";
-import { bm25Settings, engineNames, simulatorSettings } from "../search/settings.ts";
+import { bm25Settings, engineNames, noiseForms, noiseUnits, simulatorSettings } from "../search/settings.ts";
 import { normalizers } from "../util/normalise-answer.ts";
 import { compatSettings } from "./compat.ts";
 import { rewardKind } from "./reward-sum.ts";
@@ -272,6 +272,18 @@ export const configSchema = z.strictObject({
     start: real(0, { max: 1 }, "Probability of noise at the start."),
     end: real(0.5, { max: 1 }, "Probability of noise at the end."),
     base: rare(z.number().gt(0).max(1e6).default(4).describe("How late the noise comes: larger is later; 1 is a straight line.")),
+    form: rare(
+      choice(
+        [...noiseForms, "adaptive"],
+        "How noise goes over a run. rising: as above; to compare with, constant, at start; random, a new draw between start and end for each step; reversed, from end to start; adaptive, from start to end and back so that the mean reward stays between rewardLow and rewardHigh.",
+      ),
+    ),
+    rewardLow: rare(real(0.4, { max: 1 }, "Of the form adaptive: below this mean reward of a step noise becomes less.")),
+    rewardHigh: rare(real(0.6, { max: 1 }, "Of the form adaptive: above this mean reward of a step noise becomes more.")),
+    change: rare(z.number().gt(0).max(1).default(0.02).describe("Of the form adaptive: by how much a step.")),
+    unit: rare(
+      choice(noiseUnits, "What is drawn to be useful or noisy: a whole set of documents, as in the paper, or each document by itself."),
+    ),
   }),
 
   reward: section("What a rollout is paid.", {

@@ -43,7 +43,17 @@ export interface Saved {
 /** @internal What states are made of, and checked against. */
 export type StatesRun = Pick<
   Run,
-  "config" | "device" | "policy" | "optimizer" | "lossScaler" | "klWeight" | "build" | "inputs" | keyof CriticParts | keyof StepParts
+  | "config"
+  | "device"
+  | "policy"
+  | "optimizer"
+  | "lossScaler"
+  | "klWeight"
+  | "engines"
+  | "build"
+  | "inputs"
+  | keyof CriticParts
+  | keyof StepParts
 >;
 
 export class States {
@@ -81,6 +91,8 @@ export class States {
     if (scale !== undefined) lossScaler?.resume(scale as unknown as LossScalerState);
     const coef = state.extra["klCoef"];
     if (typeof coef === "number") this.#run.klWeight.resume(coef);
+    const noise = state.extra["noise"];
+    if (typeof noise === "number") this.#run.engines.adaptiveNoise?.resume(noise);
     await restoreCritic(this.#run, checkpoint);
     this.#newest = { step: state.step, folder };
     return { step: state.step, due: this.due({ step: state.step, history: state }), weights: await savedWeights(folder) };
@@ -104,7 +116,7 @@ export class States {
    */
   async save(recorded: Recorded, place = this.folder): Promise<Saved | null> {
     const { step } = recorded;
-    const { config, device, policy, optimizer, lossScaler, klWeight, build, inputs } = this.#run;
+    const { config, device, policy, optimizer, lossScaler, klWeight, engines, build, inputs } = this.#run;
     if (recorded.updates !== optimizer.step)
       throw new ZeroSearchError({
         where: `saving step ${step}`,
@@ -136,6 +148,7 @@ export class States {
           moments: optimizer.moments,
           ...criticExtra(this.#run),
           ...(config.algorithm.klTarget === 0 ? {} : { klCoef: klWeight.coef }),
+          ...(engines.adaptiveNoise === null ? {} : { noise: engines.adaptiveNoise.level }),
           ...(Object.keys(unwritten).length === 0 ? {} : { unwritten }),
           ...(lossScaler === null ? {} : { lossScale: { ...lossScaler.state() } }),
         },

@@ -26,8 +26,8 @@ export interface EndpointSearchOptions extends SimulationOptions {
 export class EndpointSearch extends Simulation<EndpointSearchOptions> {
   readonly name = "simulated (endpoint)";
 
-  protected override async write(prompt: readonly PromptPart[], { key, turn, signal }: SimulatorRequest): Promise<string> {
-    const { client, seed, documents, templateVariables, opensThought = false } = this.options;
+  protected override async write(prompt: readonly PromptPart[], { key, turn, signal }: SimulatorRequest, seed: number): Promise<string> {
+    const { client, documents, templateVariables, opensThought = false } = this.options;
     // Numbers of this search alone: the server's seed, 31 bits of it, and a stream for the waits.
     const [word, ...own] = philox(streamKey(seed, "simulatorSample"), [key.step, key.question, key.rollout, turn]);
     const text = await client.complete({

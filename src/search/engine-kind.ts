@@ -4,7 +4,9 @@ import type { Generator } from "../generate/types.ts";
 import type { StoppingCodec } from "../generate/stop-automaton.ts";
 import type { ChatTemplate } from "../text/chat-template.ts";
 import type { TextCodec } from "../text/prompt.ts";
-import type { NoiseSchedule } from "./curriculum.ts";
+import type { ScoreRules } from "../util/normalise-answer.ts";
+import type { Noise } from "./curriculum.ts";
+import type { NoiseUnit } from "./settings.ts";
 import type { Engine, Simulator } from "./search-engine.ts";
 
 /** One file each, one line each in `engines.ts`. */
@@ -25,7 +27,11 @@ export interface EngineKind<Settings> {
 export interface EngineContext {
   readonly seed: number;
   /** How noise rises over the run, for simulators. */
-  readonly noise: NoiseSchedule;
+  readonly noise: Noise;
+  /** What of a simulator's set is drawn to be useful or noisy; the set unless given. */
+  readonly unit?: NoiseUnit | undefined;
+  /** How the run compares answers; as usual unless given. */
+  readonly rules?: ScoreRules | undefined;
   /** File of passages, `data.corpus`. */
   readonly corpus: string | null;
   /** The model in this process. */
@@ -39,7 +45,7 @@ export interface EngineContext {
 }
 
 /** What an engine's answers depend on besides its settings. */
-export interface IdentityContext extends Pick<EngineContext, "seed" | "noise" | "corpus" | "promptSet"> {
+export interface IdentityContext extends Pick<EngineContext, "seed" | "noise" | "unit" | "corpus" | "promptSet"> {
   /** SHA-256 of a file. */
   readonly hashFile: (file: string) => Promise<string>;
 }
@@ -57,7 +63,7 @@ export interface LocalModel {
 }
 
 /** Makes simulators over one model that differ in noise: the curriculum's unless given. */
-export type Simulate = (noise?: NoiseSchedule | number) => Simulator;
+export type Simulate = (noise?: Noise) => Simulator;
 
 export interface OpenedEngine {
   readonly engine: Engine;

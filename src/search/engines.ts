@@ -11,10 +11,10 @@ const simulated: EngineKind<SimulatorSettings> = {
   section: "simulator",
   schema: simulatorSettings,
   runsHere: ({ path }) => path !== null,
-  identity(settings, { seed, noise, promptSet }) {
+  identity(settings, { seed, noise, unit, promptSet }) {
     // How patiently an endpoint is asked, and with which key, changes no answer.
     const asked = Object.entries(settings).filter(([name]) => !/^endpoint(Key|Concurrency|Timeout|Patience)$/.test(name));
-    return Promise.resolve({ ...Object.fromEntries(asked), prompt: simulatorTemplateOf(settings.prompt, promptSet), seed, noise });
+    return Promise.resolve({ ...Object.fromEntries(asked), prompt: simulatorTemplateOf(settings.prompt, promptSet), seed, noise, unit });
   },
   open: openSimulated,
 };

@@ -15,16 +15,29 @@ import { simulatorTemplateOf } from "./simulator-prompt.ts";
  *   cannot be reached or refuses.
  */
 export async function openSimulated(settings: SimulatorSettings, context: EngineContext): Promise<OpenedEngine> {
-  const { prompt, documents, maxNewTokens, temperature, topK, topP, endpoint, chatTemplateKwargs, opensThought } = settings;
+  const { prompt, documents, maxNewTokens, temperature, topK, topP, redraws, endpoint, chatTemplateKwargs, opensThought } = settings;
   const template = simulatorTemplateOf(prompt, context.promptSet);
   const thoughts = new UnfinishedThoughts(context.say);
   const onUnfinishedThought = (): void => thoughts.add();
-  const shared = { seed: context.seed, documents, template, maxNewTokens, sampling: { temperature, topK, topP }, onUnfinishedThought };
+  let redrawn = 0;
+  const shared = {
+    ...{ seed: context.seed, unit: context.unit, rules: context.rules },
+    ...{ documents, template, maxNewTokens, redraws, sampling: { temperature, topK, topP } },
+    onUnfinishedThought,
+    onRedraw: () => {
+      redrawn++;
+    },
+  };
+  const takeRedraws = (): Readonly<Record<string, number>> => {
+    const count = redrawn;
+    redrawn = 0;
+    return redraws === 0 ? {} : { simulator_redraws: count };
+  };
   if (endpoint !== null) {
     const client = await openClient(endpoint, settings, context);
     const simulate: Simulate = (noise = context.noise) =>
       new EndpointSearch({ ...shared, client, noise, templateVariables: chatTemplateKwargs, opensThought });
-    return { engine: simulate(), simulate, takeCounts: () => ({ ...countsOf(client.takeCounts()), ...thoughts.take() }) };
+    return { engine: simulate(), simulate, takeCounts: () => ({ ...countsOf(client.takeCounts()), ...thoughts.take(), ...takeRedraws() }) };
   }
   if (context.local === undefined)
     throw new ConfigError({
@@ -34,7 +47,7 @@ export async function openSimulated(settings: SimulatorSettings, context: Engine
       got: "null",
     });
   const simulate = simulateHere(shared, settings, context.local, context.noise);
-  return { engine: simulate(), simulate, takeCounts: () => thoughts.take() };
+  return { engine: simulate(), simulate, takeCounts: () => ({ ...thoughts.take(), ...takeRedraws() }) };
 }
 
 /** Texts of the simulator that are all thought. The 1st, 2nd, 4th, 8th ... are told. */

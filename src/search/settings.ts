@@ -4,6 +4,14 @@ import { flag, nameOrText, optionalModel, optionalText, rare, real, section, tem
 
 export const engineNames = ["simulated", "bm25"] as const;
 
+/** How noise goes from start to end: as in the paper; not at all; a new draw between them for each step; or from the end to the start. */
+export const noiseForms = ["rising", "constant", "random", "reversed"] as const;
+export type NoiseForm = (typeof noiseForms)[number];
+
+/** What is drawn to be useful or noisy. */
+export const noiseUnits = ["set", "document"] as const;
+export type NoiseUnit = (typeof noiseUnits)[number];
+
 export const simulatorSettings = section("Search engine `simulated`: a model that plays it, in this process or behind an endpoint.", {
   path: optionalModel("The simulator in this process. With LoRA, the policy's own model: they share one copy of the weights."),
   adapter: optionalModel("PEFT adapter of the simulator, a folder or a Hub id."),
@@ -22,8 +30,8 @@ export const simulatorSettings = section("Search engine `simulated`: a model tha
     ),
   ),
   prompt: nameOrText(
-    ["paper", "prompted", "quickstart"],
-    "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, the short one of the quickstart's simulator, or a text of your own with {query} and {kind} in it.",
+    ["paper", "prompted", "quickstart", "untold"],
+    "What it is asked: the paper's prompt for tuned simulators, the one with a demonstration for models that are not tuned, the short one of the quickstart's simulator, the paper's without question and answer, or a text of your own with {query} and {kind} in it.",
   ),
   chatTemplateKwargs: templateVariables(
     'Further variables of its chat template, such as {"enable_thinking": false}; an endpoint is sent them as chat_template_kwargs.',
@@ -40,6 +48,13 @@ export const simulatorSettings = section("Search engine `simulated`: a model tha
   topK: rare(whole(0, {}, "Sample among the k likeliest tokens; 0 is off.")),
   topP: rare(
     z.number().gt(0).max(1).default(1).describe("Sample among the likeliest tokens that hold this share of the probability; 1 is off."),
+  ),
+  redraws: rare(
+    whole(
+      0,
+      { max: 8 },
+      "Times that a noisy set is written anew because it gives the right answer away; the last one stays as it is. 0 is off.",
+    ),
   ),
 });
 

@@ -32,8 +32,8 @@ export class SimulatedSearch extends Simulation<SimulatedSearchOptions> {
     this.#decode = thoughtDecoder(options.tokenizer);
   }
 
-  protected override async write(prompt: Prompt, { key, turn, signal }: SimulatorRequest): Promise<string> {
-    const { generator, model, adapter, tokenizer, stop, seed, chat, encoding } = this.options;
+  protected override async write(prompt: Prompt, { key, turn, signal }: SimulatorRequest, seed: number): Promise<string> {
+    const { generator, model, adapter, tokenizer, stop, chat, encoding } = this.options;
     const asked = chat === undefined ? prompt : chat(prompt);
     const sequence = generator.open({
       model,

@@ -9,15 +9,26 @@ import type { Prompt, PromptPart } from "../text/prompt.ts";
 import { withoutThoughts } from "../text/thinking.ts";
 import { abortReason } from "../util/abort.ts";
 import { ConfigError, DataError } from "../util/errors.ts";
-import { drawKind, noiseProbability, type NoiseSchedule } from "./curriculum.ts";
-import { parseDocuments } from "./documents.ts";
+import { containsAnswer, usualRules, type ScoreRules } from "../util/normalise-answer.ts";
+import { philox, streamKey } from "../util/philox.ts";
+import { drawKind, noiseAt, type Noise } from "./curriculum.ts";
+import { parseDocuments, renderDocuments } from "./documents.ts";
 import type { SearchResult, Simulator, SimulatorRequest } from "./search-engine.ts";
+import type { NoiseUnit } from "./settings.ts";
 import { simulatorPrompt, tunedSimulatorTemplate, type SimulatorTemplate } from "./simulator-prompt.ts";
 
 export interface SimulationOptions {
   readonly seed: number;
-  /** By step number (`key.step`), or one probability for all steps. */
-  readonly noise: NoiseSchedule | number;
+  /** By step number (`key.step`), one probability for all steps, or as the policy earns. */
+  readonly noise: Noise;
+  /** What is drawn to be useful or noisy: a whole set, as in the paper and unless given, or each document of it. */
+  readonly unit?: NoiseUnit | undefined;
+  /** Times that a noisy set is written anew because it tells a right answer; 0 unless given. The last one stays as it is. */
+  readonly redraws?: number;
+  /** How answers are compared there. */
+  readonly rules?: ScoreRules | undefined;
+  /** Told of every set that is written anew. */
+  readonly onRedraw?: () => void;
   /** Documents kept. */
   readonly documents: number;
   /** The paper's, for tuned simulators, unless given. */
@@ -30,12 +41,7 @@ export interface SimulationOptions {
   readonly onUnfinishedThought?: () => void;
 }
 
-/** What the simulator is asked for one search. */
-interface SimulatorTask {
-  readonly kind: "useful" | "noisy";
-  readonly noiseProbability: number;
-  readonly prompt: readonly PromptPart[];
-}
+type Kind = "useful" | "noisy";
 
 /** The text at which a simulator that has written so many documents is stopped: the head of the next one. */
 export function simulatorStop(documents: number): string {
@@ -80,22 +86,33 @@ export abstract class Simulation<Options extends SimulationOptions> implements S
 
   /** The probability that a search of this step is answered with noise. */
   noiseProbability(step: number): number {
-    const { noise } = this.options;
-    return noiseProbability(step, typeof noise === "number" ? { start: noise, end: noise, steps: 1 } : noise);
+    return noiseAt(step, this.options.noise);
   }
 
-  /** The text that the model writes for a prompt, thoughts in their tags included. */
-  protected abstract write(prompt: readonly PromptPart[], request: SimulatorRequest): Promise<string>;
+  /**
+   * The text that the model writes for a prompt, thoughts in their tags included.
+   * @param seed - of its random numbers: another for each text of one search
+   */
+  protected abstract write(prompt: readonly PromptPart[], request: SimulatorRequest, seed: number): Promise<string>;
 
   /** @throws DataError without golden answers, whatever `write` throws, the signal's reason when it fires. */
   async simulate(request: SimulatorRequest): Promise<SearchResult> {
     if (request.signal?.aborted === true) throw abortReason(request.signal);
-    const { kind, noiseProbability, prompt } = this.#task(request);
-    // A thought may hold the right answer, which the prompt tells.
-    const said = withoutThoughts(await this.write(prompt, request));
-    if (said === null) this.options.onUnfinishedThought?.();
-    const text = keepDocuments(said ?? "", this.options.documents);
-    return { documents: parseDocuments(text), text, kind, noiseProbability };
+    const { seed, unit = "set", documents: count } = this.options;
+    const { key, turn } = request;
+    const probability = this.noiseProbability(key.step);
+    if (unit === "set") {
+      const kind = drawKind(seed, key, turn, probability);
+      const text = await this.#set(kind, request);
+      return { documents: parseDocuments(text), text, kind, noiseProbability: probability };
+    }
+    // Each document is taken from its place in the set of its kind.
+    const kinds = Array.from({ length: count }, (_, i) => drawKind(seed, key, turn, probability, i));
+    const documentsOf = async (kind: Kind) => (kinds.includes(kind) ? parseDocuments(await this.#set(kind, request)) : []);
+    const [useful, noisy] = await Promise.all([documentsOf("useful"), documentsOf("noisy")]);
+    const documents = kinds.flatMap((kind, i) => (kind === "useful" ? useful : noisy)[i] ?? []);
+    const kind = kinds.includes("useful") ? "useful" : "noisy";
+    return { documents, text: documents.length === 0 ? "" : renderDocuments({ documents }), kind, noiseProbability: probability };
   }
 
   /** Nothing to free: the model is another's, and requests under way end with the rollouts that made them. */
@@ -103,7 +120,11 @@ export abstract class Simulation<Options extends SimulationOptions> implements S
     return Promise.resolve();
   }
 
-  #task({ goldenAnswers: [answer], question, query, key, turn }: SimulatorRequest): SimulatorTask {
+  /** A set of documents as its text; a noisy one that tells a right answer is written anew where that is asked for. */
+  async #set(kind: Kind, request: SimulatorRequest): Promise<string> {
+    const { template = tunedSimulatorTemplate, redraws = 0, rules = usualRules, onRedraw } = this.options;
+    const { question, query, goldenAnswers } = request;
+    const [answer] = goldenAnswers;
     if (answer === undefined)
       throw new DataError({
         where: "simulated search",
@@ -111,9 +132,21 @@ export abstract class Simulation<Options extends SimulationOptions> implements S
         expected: "at least one golden answer",
         got: "none",
       });
-    const { seed, template = tunedSimulatorTemplate } = this.options;
-    const probability = this.noiseProbability(key.step);
-    const kind = drawKind(seed, key, turn, probability);
-    return { kind, noiseProbability: probability, prompt: simulatorPrompt(template, kind, { question, answer, query }) };
+    const prompt = simulatorPrompt(template, kind, { question, answer, query });
+    for (let draw = 0; ; draw++) {
+      // A thought may hold the right answer, which the prompt tells.
+      const said = withoutThoughts(await this.write(prompt, request, this.#seed(kind, draw)));
+      if (said === null) this.options.onUnfinishedThought?.();
+      const text = keepDocuments(said ?? "", this.options.documents);
+      if (kind === "useful" || draw >= redraws || !containsAnswer(text, goldenAnswers, rules)) return text;
+      onRedraw?.();
+    }
+  }
+
+  /** The seed of a text: the run's own for the first of a search, another for each that is written besides. */
+  #seed(kind: Kind, draw: number): number {
+    const { seed, unit = "set" } = this.options;
+    const second = unit === "document" && kind === "noisy" ? 1 : 0;
+    return draw === 0 && second === 0 ? seed : philox(streamKey(seed, "simulatorRedraw"), [draw, second, 0, 0])[0];
   }
 }

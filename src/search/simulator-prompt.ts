@@ -38,6 +38,16 @@ Query: {query}
 {Kind} Output:
 `);
 
+/** The same without question and answer: what the simulator knows of them is worth what the policy learns less with this one. */
+export const untoldSimulatorTemplate: SimulatorTemplate = simulatorTemplate(`You are the Google search engine.
+Given a query, you need to generate five {kind} documents for the query.
+
+Each document should contain about 30 words, and these documents should contain {kind} information.
+
+Query: {query}
+{Kind} Output:
+`);
+
 /** For simulators that only follow instructions: one demonstration; the noisy kind is told neither question nor answer. The demonstrations are ours. */
 export const promptedSimulatorTemplate: SimulatorTemplate = {
   useful: `You are the Google search engine.
@@ -83,6 +93,7 @@ Noisy Output:
 /** What `simulator.prompt` names: one of the above, or the text `simulator` of a set of prompts, which may be a file. @throws as `simulatorTemplate` */
 export function simulatorTemplateOf(prompt: string, promptSet: (name: string) => { readonly simulator: string }): SimulatorTemplate {
   if (prompt === "paper") return tunedSimulatorTemplate;
+  if (prompt === "untold") return untoldSimulatorTemplate;
   return prompt === "prompted" ? promptedSimulatorTemplate : simulatorTemplate(promptSet(prompt).simulator, `simulator.prompt=${prompt}`);
 }
 

@@ -8,7 +8,7 @@ import { blocksFor } from "../generate/block-manager.ts";
 import { BatchGenerator, type GeneratorModel } from "../generate/scheduler.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import type { Question } from "../rl/trajectory.ts";
-import type { NoiseSchedule } from "../search/curriculum.ts";
+import { AdaptiveNoise, type NoiseSchedule } from "../search/curriculum.ts";
 import type { Engine } from "../search/search-engine.ts";
 import { simulatorPrompt, simulatorTemplateOf } from "../search/simulator-prompt.ts";
 import { compileStopsOnce } from "../generate/stop-automaton.ts";
@@ -149,7 +149,9 @@ export function evaluationContext({ compat }: Pick<Config, "compat">, training: 
   return { ...training, engine, settings: { ...settings, purpose: "evaluation", sampling } };
 }
 
-/** The configured rise of noise over the run. */
-export function curriculum({ curriculum: { start, end, base }, train: { steps } }: Config): NoiseSchedule {
-  return { start, end, base, steps };
+/** The configured noise over a run. @throws ConfigError for a band of rewards that is none */
+export function curriculum({ curriculum, train: { steps }, seed }: Config): NoiseSchedule | AdaptiveNoise {
+  const { start, end, base, form, rewardLow, rewardHigh, change } = curriculum;
+  if (form === "adaptive") return new AdaptiveNoise({ start, end, low: rewardLow, high: rewardHigh, change });
+  return { start, end, base, steps, ...(form === "rising" ? {} : { form }), ...(form === "random" ? { seed } : {}) };
 }

@@ -4,13 +4,13 @@ import { portable, type Config } from "../config/index.ts";
 import { promptSet } from "../data/prompt-set.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import { steadyClock, type TextStream } from "../log/progress.ts";
-import { noiseProbability } from "../search/curriculum.ts";
+import { AdaptiveNoise, noiseAt, type Noise, type NoiseSchedule } from "../search/curriculum.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
 import { engineKind } from "../search/engines.ts";
 import { Recording } from "../search/recording.ts";
 import type { Engine, Simulator } from "../search/search-engine.ts";
 import type { Closing } from "./closing.ts";
-import { curriculum, simulatorName } from "./open-agents.ts";
+import { curriculum, scoreRules, simulatorName } from "./open-agents.ts";
 import type { Model } from "./open-model.ts";
 import { checkShape, hasFunctions, loadModule, named, type Shape } from "./user-module.ts";
 import { ConfigError, ZeroSearchError } from "../util/errors.ts";
@@ -23,6 +23,7 @@ export class Engines {
   /** Named by the configuration, and not used. */
   readonly #idle = new Map<string, Engine>();
   #recording: Recording | null = null;
+  #noise: NoiseSchedule | AdaptiveNoise = { start: 0, end: 0, steps: 1 };
 
   /** @internal None is open yet. */
   constructor(stream: TextStream = process.stdout) {
@@ -36,6 +37,7 @@ export class Engines {
    */
   static async open(config: Config, used: readonly string[], closing: Closing, stream: TextStream = process.stdout): Promise<Engines> {
     const opened = new Engines(stream);
+    opened.#noise = curriculum(config);
     const { record, replay } = config.search;
     opened.#recording = await Recording.open({ record, replay, now: steadyClock });
     if (opened.#recording !== null) closing.add(opened.#recording, (one) => one.close());
@@ -69,6 +71,11 @@ export class Engines {
     return this.#recording?.over(engine, { name: engine.name, settings: search.settings }) ?? engine;
   }
 
+  /** The level of noise where it answers to the policy; null where it does not. */
+  get adaptiveNoise(): AdaptiveNoise | null {
+    return this.#noise instanceof AdaptiveNoise ? this.#noise : null;
+  }
+
   /** Null where no simulator is used. */
   get simulate(): Simulate | null {
     return this.#opened.get("simulated")?.simulate ?? null;
@@ -85,7 +92,9 @@ export class Engines {
   async #open(config: Config, name: string, closing: Closing, local?: LocalModel): Promise<void> {
     const context: EngineContext = {
       seed: config.seed,
-      noise: curriculum(config),
+      noise: this.#noise,
+      unit: config.curriculum.unit,
+      rules: scoreRules(config),
       corpus: config.data.corpus,
       ...(local === undefined ? {} : { local }),
       promptSet,
@@ -96,31 +105,36 @@ export class Engines {
     // What answers from a file need not be there, nor its key; a module of the user's alone can say what it is.
     const absent = recording?.stands === true && engineKind(name) !== undefined && local === undefined;
     const live = absent ? null : await openNamed(config, name, context);
-    const opened = recording === null ? (live as OpenedEngine) : await recordedEngine(recording, config, name, live);
+    const opened = recording === null ? (live as OpenedEngine) : await recordedEngine(recording, config, name, live, this.#noise);
     this.#opened.set(name, opened);
     closing.add(opened.engine, (one) => callOwn(`search engine ${one.name}`, () => one.close(), { what: "does not close" }));
   }
 }
 
 /** An engine over a recording; null as `live` is one that is not there. */
-async function recordedEngine(recording: Recording, config: Config, name: string, live: OpenedEngine | null): Promise<OpenedEngine> {
+async function recordedEngine(
+  recording: Recording,
+  config: Config,
+  name: string,
+  live: OpenedEngine | null,
+  noise: Noise,
+): Promise<OpenedEngine> {
   // The same wherever the package is installed; files are read where they are.
   const { search, ...sections } = portable(config);
   const { seed, data } = config;
-  const noise = curriculum(config);
+  const { unit } = config.curriculum;
   const kind = engineKind(name);
   const settings =
     kind === undefined
       ? { settings: search.settings, module: await hashFile(name) }
-      : await kind.identity(sections[kind.section], { seed, noise, corpus: data.corpus, promptSet, hashFile });
+      : await kind.identity(sections[kind.section], { seed, noise, unit, corpus: data.corpus, promptSet, hashFile });
   if (live !== null && live.simulate === undefined) return { ...live, engine: recording.over(live.engine, { name, settings }) };
   if (name !== "simulated") return { engine: recording.instead({ name, settings }, null) };
   const simulate: Simulate = (asked = noise) => {
-    const schedule = typeof asked === "number" ? { start: asked, end: asked, steps: 1 } : asked;
-    const identity = { name, settings: { ...(settings as object), noise: schedule } };
+    const identity = { name, settings: { ...(settings as object), noise: asked } };
     const made =
       live?.simulate === undefined
-        ? recording.instead(identity, (step) => noiseProbability(step, schedule))
+        ? recording.instead(identity, (step) => noiseAt(step, asked))
         : recording.over(live.simulate(asked), identity);
     return made as Simulator;
   };

@@ -54,6 +54,7 @@ export const purposes = {
   bootstrap: 7,
   simulatorData: 8,
   moments: 9,
+  simulatorRedraw: 10,
 } as const;
 export type Purpose = keyof typeof purposes;
 

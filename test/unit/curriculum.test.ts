@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { drawKind, noiseProbability } from "../../src/search/curriculum.ts";
+import { AdaptiveNoise, drawKind, noiseAt, noiseProbability } from "../../src/search/curriculum.ts";
+import { mean } from "../../src/util/stats.ts";
 
 describe("curriculum", () => {
   it.each([
@@ -21,6 +22,36 @@ describe("curriculum", () => {
     expect(noiseProbability(50, { start: 1, end: 0, steps: 100 })).toBeCloseTo(2 / 3, 15);
     expect(noiseProbability(50, { start: 0, end: 1, steps: 100, base: 1 })).toBe(0.5);
     expect(noiseProbability(7, { start: 0.3, end: 0.3, steps: 100 })).toBe(0.3);
+  });
+
+  it("has other forms to compare with: constant, random between the two, reversed", () => {
+    const schedule = { start: 0.1, end: 0.7, steps: 100 };
+    for (const step of [1, 50, 500]) expect(noiseProbability(step, { ...schedule, form: "constant" })).toBe(0.1);
+    // .7 - (4^(1/2) - 1) / 3 * .6
+    expect(noiseProbability(50, { ...schedule, form: "reversed" })).toBeCloseTo(0.5, 15);
+    expect(noiseProbability(100, { ...schedule, form: "reversed" })).toBe(0.1);
+    const drawn = Array.from({ length: 400 }, (_, i) => noiseProbability(i + 1, { ...schedule, form: "random", seed: 3 }));
+    expect(Math.min(...drawn)).toBeGreaterThanOrEqual(0.1);
+    expect(Math.max(...drawn)).toBeLessThan(0.7);
+    // The mean of 400 draws of uniform [.1, .7): five standard errors are .043.
+    expect(Math.abs(mean(drawn) - 0.4)).toBeLessThan(0.043);
+    expect(noiseProbability(7, { ...schedule, form: "random", seed: 3 })).toBe(drawn[6]);
+    expect(noiseProbability(7, { ...schedule, form: "random", seed: 4 })).not.toBe(drawn[6]);
+  });
+
+  it("may answer to the policy: noise rises above a band of rewards, falls below it, and stays inside its bounds", () => {
+    const noise = new AdaptiveNoise({ start: 0.25, end: 0.75, low: 0.4, high: 0.6, change: 0.25 });
+    const levels = [0.7, 0.6, 0.5, undefined, 0.9, 1, 0.1, 0, 0, 0.41].map((reward) => {
+      noise.update(reward);
+      return noise.level;
+    });
+    expect(levels).toEqual([0.5, 0.5, 0.5, 0.5, 0.75, 0.75, 0.5, 0.25, 0.25, 0.25]);
+    noise.resume(0.5);
+    expect([noiseAt(1, noise), noiseAt(99, noise)]).toEqual([0.5, 0.5]);
+    for (const wrong of [{ start: 0.8 }, { end: 1.1 }, { low: 0.7 }, { change: 0 }])
+      expect(() => new AdaptiveNoise({ start: 0.25, end: 0.75, low: 0.4, high: 0.6, change: 0.25, ...wrong })).toThrow(
+        "adaptive noise: wrong bounds",
+      );
   });
 
   it("refuses what is no probability, base or length", () => {

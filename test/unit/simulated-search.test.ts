@@ -8,6 +8,7 @@ import {
   simulatorPrompt,
   simulatorTemplate,
   tunedSimulatorTemplate,
+  untoldSimulatorTemplate,
 } from "../../src/search/simulator-prompt.ts";
 import { ours, partsOf, promptText } from "../../src/text/prompt.ts";
 import { byteCodec, ScriptedGenerator, stopsOf, wideId, type Script } from "../helpers/scripted-generator.ts";
@@ -122,6 +123,71 @@ describe("simulated search", () => {
     expect(engine.noiseProbability(8)).toBe(1);
     expect(() => simulator(() => "", { noise: 2 })).toThrow("not a probability");
     expect(() => simulator(() => "", { documents: 0 })).toThrow("wrong number of documents");
+  });
+
+  const kindOf = (text: string): string => (/(\w+) Output:\n$/.exec(text) as unknown as [string, string])[1].toLowerCase();
+
+  it("draws each document by itself where that is asked for, and takes it from its place in the set of its kind", async () => {
+    const script: Script = (_, __, text) => `Doc 1: ${kindOf(text)} one\nDoc 2: ${kindOf(text)} two<eos>`;
+    const seen = new Set<string>();
+    for (let rollout = 0; rollout < 40; rollout++) {
+      const { generator, engine } = simulator(script, { noise: 0.5, unit: "document" });
+      const own = { ...key, rollout };
+      const { documents, text, kind } = await engine.simulate({ ...request, key: own });
+      const kinds = [0, 1].map((document) => drawKind(11, own, 1, 0.5, document));
+      expect(documents).toEqual([{ text: `${kinds[0]} one` }, { text: `${kinds[1]} two` }]);
+      expect(text).toBe(`Doc 1: ${kinds[0]} one\nDoc 2: ${kinds[1]} two`);
+      expect(kind).toBe(kinds.includes("useful") ? "useful" : "noisy");
+      // One set of each kind that is needed, each with random numbers of its own.
+      expect(generator.opened).toHaveLength(new Set(kinds).size);
+      expect(new Set(generator.opened.map(({ seed }) => seed)).size).toBe(generator.opened.length);
+      seen.add(kinds.join());
+    }
+    expect([...seen].sort()).toEqual(["noisy,noisy", "noisy,useful", "useful,noisy", "useful,useful"]);
+  });
+
+  it("leaves out what a set has no document for, and never draws a document as its set", async () => {
+    const { engine } = simulator(() => "Doc 1: alone<eos>", { noise: 0.5, unit: "document" });
+    expect((await engine.simulate(request)).documents).toEqual([{ text: "alone" }]);
+    const none = simulator(() => "<eos>", { noise: 0.5, unit: "document" });
+    expect(await none.engine.simulate(request)).toMatchObject({ documents: [], text: "" });
+    const places = Array.from({ length: 200 }, (_, question) => ({ ...key, question }));
+    const same = places.filter((place) => drawKind(11, place, 1, 0.5) === drawKind(11, place, 1, 0.5, 0)).length;
+    expect(same).toBeGreaterThan(70);
+    expect(same).toBeLessThan(130);
+  });
+
+  it("writes a noisy set anew that gives the answer away, so often at most, and leaves useful ones alone", async () => {
+    const texts = ["It is Paris.", "PARIS!", "Lyon, perhaps", "Rome"];
+    const run = async (redraws: number, noise: number) => {
+      let count = 0;
+      const redrawn: number[] = [];
+      const { generator, engine } = simulator(() => `Doc 1: ${texts[count++] ?? "?"}<eos>`, {
+        noise,
+        redraws,
+        onRedraw: () => redrawn.push(count),
+      });
+      const { text } = await engine.simulate(request);
+      expect(new Set(generator.opened.map(({ seed }) => seed)).size).toBe(count);
+      expect(generator.opened[0]!.seed).toBe(11);
+      expect(generator.openNow).toBe(0);
+      return { text, redrawn };
+    };
+    expect(await run(0, 1)).toEqual({ text: "Doc 1: It is Paris.", redrawn: [] });
+    expect(await run(1, 1)).toEqual({ text: "Doc 1: PARIS!", redrawn: [1] });
+    expect(await run(5, 1)).toEqual({ text: "Doc 1: Lyon, perhaps", redrawn: [1, 2] });
+    expect(await run(5, 0)).toEqual({ text: "Doc 1: It is Paris.", redrawn: [] });
+  });
+
+  it("is told neither question nor answer by the prompt untold", async () => {
+    const { generator, engine } = simulator(() => "Doc 1: a<eos>", { template: untoldSimulatorTemplate, noise: 0.5 });
+    for (let rollout = 0; rollout < 4; rollout++) await engine.simulate({ ...request, key: { ...key, rollout } });
+    const prompts = generator.opened.map(({ prompt }) => byteCodec.decode(prompt));
+    for (const prompt of prompts) {
+      expect(prompt).toContain("Query: capital of France\n");
+      expect(prompt).not.toMatch(/Paris|What is/);
+    }
+    expect(new Set(prompts.map(kindOf)).size).toBe(2);
   });
 
   it("fails loudly when the prompt does not fit or the question has no answer, and leaves nothing open", async () => {
