@@ -1,55 +1,24 @@
 /**
- * Asks an OpenAI-compatible server for chat completions: so many requests at a time, each with a time limit, and tried again at growing
- * intervals while the server is away, for a bounded time: a server may be restarted. Every request and every retry is counted; the key is
- * sent and never shown. docs/endpoints.md says what becomes of each reply.
+ * Asks an OpenAI-compatible server for chat completions, each with a time limit; `Remote` is how they are tried again. The key is sent and never
+ * shown. docs/endpoints.md says what becomes of each reply.
  */
 import { ConfigError, ServerError, TooLongError } from "../util/errors.ts";
-import { sleep } from "../util/abort.ts";
 import type { TemplateVariables } from "../text/chat-template.ts";
 import { writtenIn } from "../text/thinking.ts";
 import { quote, requestJson, type JsonFailure } from "./http-json.ts";
-import { Slots } from "../util/slots.ts";
+import { Remote, type RemoteOptions } from "./remote.ts";
+import { hider } from "./secret.ts";
 
-export interface ChatClientOptions {
+export type { Outage, Retry } from "./remote.ts";
+
+export interface ChatClientOptions extends RemoteOptions {
   /** Base URL, such as `http://127.0.0.1:6001/v1`. */
   readonly endpoint: string;
   /** Name of the model there; "" takes the only one there is. */
   readonly model: string;
   readonly key?: string | undefined;
-  /** Requests under way at a time. */
-  readonly concurrency: number;
   /** Seconds after which a try is given up. */
   readonly timeout: number;
-  /** Seconds after its first failure in which a request is tried again, the last time when they are over. */
-  readonly patience: number;
-  /** Milliseconds of a steady clock. */
-  readonly now: () => number;
-  /** Waits; a test's own. */
-  readonly wait?: typeof sleep;
-  /** Told of every retry before its wait. */
-  readonly onRetry?: (retry: Retry) => void;
-  /** Told when waiting for the server starts. Of outages that a few retries mend, the 1st, 2nd, 4th, 8th ... */
-  readonly onOutage?: (outage: { readonly message: string }) => void;
-  /** Told when the server answers again after an outage that was told of. */
-  readonly onAnswer?: (outage: Outage) => void;
-  /** Seconds before the first retry, on average; doubled for each one after. 0.5 unless given. */
-  readonly firstWait?: number;
-}
-
-export interface Retry {
-  /** What went wrong, and where. */
-  readonly message: string;
-  /** Tries so far. */
-  readonly tries: number;
-  /** Seconds until the next. */
-  readonly wait: number;
-}
-
-/** A time in which the server was away. */
-export interface Outage {
-  readonly seconds: number;
-  /** Tries again, over all requests. */
-  readonly retries: number;
 }
 
 export interface ChatMessageText {
@@ -88,31 +57,25 @@ export interface ChatCounts {
   readonly completionTokens: number;
 }
 
-/** The longest wait of ours, on average; a server may ask for a longer one. Seconds. */
-const longestWait = 30;
 /** Tries of a request that is answered without a text: each has a seed of its own, as a server may repeat itself. */
 const triesForText = 3;
-/** Tries of one request after which an outage is told of in any case. */
-const manyTries = 4;
-const noCounts: ChatCounts = { requests: 0, retries: 0, seconds: 0, promptTokens: 0, completionTokens: 0 };
+const noTokens = { promptTokens: 0, completionTokens: 0 };
 
 export class ChatClient {
   readonly #options: ChatClientOptions;
   readonly #base: URL;
-  readonly #slots: Slots;
+  readonly #remote: Remote;
   #model: string;
-  #counts: ChatCounts = noCounts;
-  #outage: { readonly from: number; retries: number; told: boolean } | null = null;
-  #outages = 0;
-  /** When the newest outage ended. */
-  #ended = -Infinity;
+  readonly #hide: (text: string) => string;
+  #tokens = noTokens;
 
   /** @throws ConfigError when the endpoint is no base URL. */
   constructor(options: ChatClientOptions) {
     this.#options = options;
     this.#base = baseUrl(options.endpoint);
-    this.#slots = new Slots(options.concurrency);
+    this.#remote = new Remote(options);
     this.#model = options.model;
+    this.#hide = hider(options.key);
   }
 
   /** What requests name: the configured model, or the only one there is. */
@@ -127,7 +90,7 @@ export class ChatClient {
   async probe(): Promise<void> {
     const url = this.#url("models");
     const { timeout } = this.#options;
-    const answer = await requestJson(url, { method: "GET", headers: this.#headers(), timeout });
+    const answer = await requestJson(url, { method: "GET", headers: this.#headers(), timeout, hide: this.#hide });
     if ("failure" in answer) {
       // Some servers offer completions only.
       if ([404, 405, 501].includes(answer.failure.status ?? 0)) return;
@@ -152,76 +115,44 @@ export class ChatClient {
    * @throws TooLongError when the prompt is too long for the model's context; ServerError when the server refuses, answers nonsense, or has
    *   not answered in all its tries; the signal's reason when it fires.
    */
-  complete(request: ChatCompletionRequest): Promise<string> {
-    return this.#slots.run(() => this.#complete(request), request.signal);
+  async complete({ signal, jitter, seed, ...request }: ChatCompletionRequest): Promise<string> {
+    const { timeout } = this.#options;
+    const url = this.#url("chat/completions");
+    let textless = 0;
+    const { value, text } = await this.#remote.call({
+      where: shown(url),
+      send: async () => {
+        const body = this.#body({ ...request, seed: (seed + textless) % 2 ** 31 });
+        const answer = await requestJson(url, { method: "POST", headers: this.#headers(), body, timeout, hide: this.#hide, signal });
+        if ("failure" in answer) return answer;
+        const written = textIn(answer.value);
+        if (written === null) return { failure: withoutText(answer.text, ++textless < triesForText) };
+        return { value: { value: answer.value, text: written } };
+      },
+      jitter,
+      error: (failure, { tries, left }) => this.#error(url, failure, tries, left),
+      signal,
+    });
+    this.#countTokens(value);
+    return text;
   }
 
   /** What happened since the last call. */
   takeCounts(): ChatCounts {
-    const counts = this.#counts;
-    this.#counts = noCounts;
-    return counts;
+    const { requests, retries, seconds } = this.#remote.takeCounts();
+    const tokens = this.#tokens;
+    this.#tokens = noTokens;
+    return { requests, retries, seconds, ...tokens };
   }
 
-  async #complete({ signal, jitter, seed, ...request }: ChatCompletionRequest): Promise<string> {
-    const { timeout, patience, now, wait: pause = sleep, onRetry, firstWait = 0.5 } = this.#options;
-    const url = this.#url("chat/completions");
-    const from = now();
-    let failing: number | null = null;
-    let textless = 0;
-    for (let tries = 1; ; tries++) {
-      const sent = now();
-      const body = this.#body({ ...request, seed: (seed + textless) % 2 ** 31 });
-      const answer = await requestJson(url, { method: "POST", headers: this.#headers(), body, timeout, signal });
-      const text = "failure" in answer ? null : textIn(answer.value);
-      if (text !== null) {
-        this.#answered((answer as { readonly value: unknown }).value, sent, from);
-        return text;
-      }
-      const failure = "failure" in answer ? answer.failure : withoutText(answer.text, ++textless < triesForText);
-      failing ??= now();
-      const left = patience - (now() - failing) / 1000;
-      const asked = failure.retryAfter ?? 0;
-      if (!failure.passing || left <= 0 || asked > left) throw this.#error(url, failure, tries, left);
-      // Never before the server asked for, and once more when patience ends.
-      const own = Math.min(longestWait, firstWait * 2 ** (tries - 1)) * (0.5 + jitter(tries));
-      const wait = Math.min(left, Math.max(asked, own));
-      const message = `${shown(url)}: ${this.#hide(failure.what)}`;
-      this.#count({ retries: 1 });
-      this.#away(message, tries, sent);
-      onRetry?.({ message, tries, wait });
-      await pause(wait, signal);
-    }
-  }
-
-  /** Notes that a request, last sent at `sent`, is to be tried again after so many tries. */
-  #away(message: string, tries: number, sent: number): void {
-    // What failed on its way while the server came back tells of no new outage.
-    if (this.#outage === null && sent < this.#ended) return;
-    this.#outage ??= { from: this.#options.now(), retries: 0, told: false };
-    const outage = this.#outage;
-    if (outage.retries++ === 0) this.#outages++;
-    if (outage.told || !(tries >= manyTries || (outage.retries === 1 && (this.#outages & (this.#outages - 1)) === 0))) return;
-    outage.told = true;
-    this.#options.onOutage?.({ message });
-  }
-
-  /** Notes an answer to what was asked first at `from` and last at `sent`, and that an outage which began before that is over. */
-  #answered(value: unknown, sent: number, from: number): void {
-    const { now, onAnswer } = this.#options;
+  #countTokens(value: unknown): void {
     const usage = (value as { usage?: { prompt_tokens?: unknown; completion_tokens?: unknown } | null } | null)?.usage;
     const tokens = (count: unknown): number => (typeof count === "number" ? count : 0);
-    this.#count({
-      requests: 1,
-      seconds: (now() - from) / 1000,
-      promptTokens: tokens(usage?.prompt_tokens),
-      completionTokens: tokens(usage?.completion_tokens),
-    });
-    const outage = this.#outage;
-    if (outage === null || sent < outage.from) return;
-    this.#outage = null;
-    this.#ended = now();
-    if (outage.told) onAnswer?.({ seconds: (now() - outage.from) / 1000, retries: outage.retries });
+    const { promptTokens, completionTokens } = this.#tokens;
+    this.#tokens = {
+      promptTokens: promptTokens + tokens(usage?.prompt_tokens),
+      completionTokens: completionTokens + tokens(usage?.completion_tokens),
+    };
   }
 
   #body(request: Omit<ChatCompletionRequest, "signal" | "jitter">): object {
@@ -239,12 +170,6 @@ export class ChatClient {
     };
   }
 
-  #count(more: Partial<ChatCounts>): void {
-    const sum = { ...this.#counts };
-    for (const name of Object.keys(noCounts) as (keyof ChatCounts)[]) sum[name] += more[name] ?? 0;
-    this.#counts = sum;
-  }
-
   #headers(): Record<string, string> {
     const { key } = this.#options;
     return key === undefined ? {} : { authorization: `Bearer ${key}` };
@@ -256,22 +181,11 @@ export class ChatClient {
     return url;
   }
 
-  /** A server may repeat the key in its message. */
-  #hide(text: string): string {
-    const { key } = this.#options;
-    return key === undefined || key === "" ? text : text.replaceAll(key, "[key]");
-  }
-
   /** `left`: seconds of patience. */
   #error(url: URL, failure: JsonFailure, tries: number, left: number, waits = true): ServerError | TooLongError {
     const { what, status, retryAfter = 0, expected, got, hint } = failure;
     const asks = retryAfter > Math.max(0, left) ? `, which asks to wait ${retryAfter} s` : "";
-    const complaint = {
-      where: shown(url),
-      what: `${this.#hide(what)}${asks}${tries > 1 ? ` (${tries} tries)` : ""}`,
-      expected,
-      got: got === undefined ? undefined : this.#hide(got),
-    };
+    const complaint = { where: shown(url), what: `${what}${asks}${tries > 1 ? ` (${tries} tries)` : ""}`, expected, got };
     if (isTooLong(failure)) return new TooLongError({ ...complaint, hint: tooLongHint });
     return new ServerError({ ...complaint, hint: hint ?? hintFor(status, waits) });
   }

@@ -7,6 +7,8 @@ interface JsonRequest {
   readonly body?: unknown;
   /** Seconds. */
   readonly timeout: number;
+  /** Takes what is secret out of a text: whatever failures and `text` show goes through it. */
+  readonly hide?: (text: string) => string;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -24,13 +26,17 @@ export interface JsonFailure {
   readonly retryAfter?: number;
 }
 
+/** `text` is for messages. */
 export type JsonAnswer = { readonly value: unknown; readonly text: string } | { readonly failure: JsonFailure };
 
 /** An answer holds a few hundred tokens; more than this is something else. */
 const mostBytes = 16 * 2 ** 20;
 
 /** Sends a request once. @throws the signal's reason when it fires; every other trouble is a failure. */
-export async function requestJson(url: URL, { method, headers, body, timeout, signal }: JsonRequest): Promise<JsonAnswer> {
+export async function requestJson(
+  url: URL,
+  { method, headers, body, timeout, hide = (text) => text, signal }: JsonRequest,
+): Promise<JsonAnswer> {
   const sent = await withTimeout(timeout, signal, async (limit) => {
     const response = await fetch(url, {
       method,
@@ -44,16 +50,16 @@ export async function requestJson(url: URL, { method, headers, body, timeout, si
   if (signal?.aborted === true) throw abortReason(signal);
   if ("error" in sent) {
     if (sent.timedOut) return { failure: { what: `no answer within ${timeout} s`, passing: true } };
-    return { failure: { what: `no answer (${rootCause(sent.error)})`, passing: true } };
+    return { failure: { what: `no answer (${hide(rootCause(sent.error))})`, passing: true } };
   }
   const { response, text } = sent.value;
   if (text === null) return { failure: { what: `an answer of more than ${mostBytes} bytes`, passing: false, status: response.status } };
-  if (!response.ok) return { failure: failureOf(response, text) };
+  if (!response.ok) return { failure: failureOf(response, text, hide) };
   try {
-    return { value: JSON.parse(text), text };
+    return { value: JSON.parse(text), text: hide(text) };
   } catch {
     // A proxy's page while the server behind it is away, or an answer that was cut short.
-    return { failure: { what: `an answer that is not JSON: ${quote(text)}`, passing: true, status: response.status } };
+    return { failure: { what: `an answer that is not JSON: ${quote(hide(text))}`, passing: true, status: response.status } };
   }
 }
 
@@ -77,13 +83,13 @@ async function readText(response: Response): Promise<string | null> {
   return text + decoder.decode();
 }
 
-function failureOf(response: Response, text: string): JsonFailure {
+function failureOf(response: Response, text: string, hide: (text: string) => string): JsonFailure {
   const { status } = response;
   const location = response.headers.get("location");
   const what =
     location === null || status < 300 || status >= 400
-      ? `HTTP ${status}${text.trim() === "" ? "" : `: ${quote(messageIn(text))}`}`
-      : `HTTP ${status}, a redirection to ${location}`;
+      ? `HTTP ${status}${text.trim() === "" ? "" : `: ${quote(hide(messageIn(text)))}`}`
+      : `HTTP ${status}, a redirection to ${hide(location)}`;
   const retryAfter = retryAfterOf(response.headers);
   return {
     what,

@@ -5,6 +5,7 @@ import { ConfigError } from "../util/errors.ts";
 import { ChatClient, type ChatCounts } from "./chat-client.ts";
 import { EndpointSearch } from "./endpoint.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "./engine-kind.ts";
+import { keyIn } from "./secret.ts";
 import type { SimulatorSettings } from "./settings.ts";
 import { SimulatedSearch } from "./simulated.ts";
 import { simulatorMessages, simulatorStop, type SimulationOptions } from "./simulation.ts";
@@ -97,14 +98,8 @@ function simulateHere(
 
 async function openClient(endpoint: string, settings: SimulatorSettings, { now, say }: EngineContext): Promise<ChatClient> {
   const { endpointModel, endpointKey, endpointConcurrency, endpointTimeout, endpointPatience } = settings;
-  const key = endpointKey === null ? undefined : process.env[endpointKey]?.trim();
-  if (endpointKey !== null && (key === undefined || key === ""))
-    throw new ConfigError({
-      where: "simulator.endpointKey",
-      what: `the environment variable ${endpointKey} is not set`,
-      expected: "the endpoint's API key in it",
-      hint: `Set it (export ${endpointKey}=...), or leave simulator.endpointKey out where the endpoint needs none. The key itself is written nowhere.`,
-    });
+  const help = `Set it (export ${endpointKey ?? ""}=...), or leave simulator.endpointKey out where the endpoint needs none. The key itself is written nowhere.`;
+  const key = endpointKey === null ? undefined : keyIn(endpointKey, "simulator.endpointKey", help);
   const client = new ChatClient({
     endpoint,
     model: endpointModel,
