@@ -131,7 +131,7 @@ async function presets(settings) {
   const { readYaml, resolveConfig } = await inside("config/index");
   const { keys, valueAt } = await inside("config/keys");
   const files = readdirSync(configs, { recursive: true, encoding: "utf8" }).filter(
-    (file) => /\.yaml$/.test(file) && !/^(prompts|algorithms)\b/.test(file),
+    (file) => /\.yaml$/.test(file) && !/^(prompts|algorithms|engines)\b/.test(file),
   );
   return files.sort().map((file) => {
     const smoke = { part: "configuration", name: file };

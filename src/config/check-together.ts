@@ -86,6 +86,8 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   need(simulates, "simulator.path", "is missing", `${one} (simulator.endpoint)`);
   const adapts = adapter === null || path !== null;
   need(adapts, "simulator.adapter", "is never used", "null with simulator.endpoint: the server has its own");
+  const { api } = config.http;
+  need(!engines.includes("http") || api !== null, "http.api", "is missing", "a service such as serper, or a YAML file of your own");
   need(!engines.includes("bm25") || data.corpus !== null, "data.corpus", "is missing", "a path: bm25 has nothing to search");
   return mistakes;
 }

@@ -41,7 +41,10 @@ export function keysHelp({ all = false, only, width = 100 }: KeysHelpOptions = {
 
 function keyHelp(key: Key, width: number): string[] {
   const value = key.default === undefined ? "(must be given)" : JSON.stringify(key.default);
-  return [`  ${key.key} = ${value}   ${key.expected}`, ...wrap(key.doc, width, "      ")];
+  const line = `  ${key.key} = ${value}   ${key.expected}`;
+  // What may be one of many names has its own lines.
+  const head = line.length <= 120 ? [line] : [`  ${key.key} = ${value}`, ...wrap(key.expected, width, "      ")];
+  return [...head, ...wrap(key.doc, width, "      ")];
 }
 
 function wrap(text: string, width: number, indent: string): string[] {

@@ -25,7 +25,7 @@ import {
   templateVariables,
   whole,
 } from "../util/fields.ts";
-import { bm25Settings, engineNames, noiseForms, noiseUnits, simulatorSettings } from "../search/settings.ts";
+import { bm25Settings, engineNames, httpSettings, noiseForms, noiseUnits, simulatorSettings } from "../search/settings.ts";
 import { normalizers } from "../util/normalise-answer.ts";
 import { compatSettings } from "./compat.ts";
 import { rewardKind } from "./reward-sum.ts";
@@ -147,6 +147,8 @@ export const configSchema = z.strictObject({
   simulator: simulatorSettings,
 
   bm25: bm25Settings,
+
+  http: httpSettings,
 
   rollout: section("How the policy searches and answers, in training and in evaluation.", {
     method: nameOrFile(

@@ -46,12 +46,15 @@ function inputFiles(config: Config): { readonly name: string; readonly file: str
     });
 }
 
-/** The code that runs, source or compiled, with the prompts that come with it, and the kernels of all devices. */
+/** The code that runs, source or compiled, with the prompts and descriptions of engines that come with it, and the kernels of all devices. */
 function hashProgram(): InputHashes {
   const code = relative(packageFolder, fileURLToPath(new URL("../", import.meta.url))).replaceAll("\\", "/");
   const files = filesBelow(code, import.meta.url.endsWith(".js") ? /\.js$/ : /\.ts$/);
   return {
-    program: hashAll([...files.filter((name) => !/^dist\/(bench|examples)\//.test(name)), ...filesBelow("configs/prompts", /\.yaml$/)]),
+    program: hashAll([
+      ...files.filter((name) => !/^dist\/(bench|examples)\//.test(name)),
+      ...["configs/prompts", "configs/engines"].flatMap((folder) => filesBelow(folder, /\.yaml$/)),
+    ]),
     kernels: hashAll([...filesBelow("dist/kernels", /\.wasm$/), ...filesBelow("kernels/wgsl", /\.wgsl$/)]),
   };
 }

@@ -13,7 +13,7 @@ import type { Engine, Simulator } from "./search-engine.ts";
 export interface EngineKind<Settings> {
   readonly name: string;
   /** The section of the configuration that holds its settings. */
-  readonly section: "simulator" | "bm25";
+  readonly section: "simulator" | "bm25" | "http";
   readonly schema: z.ZodType<Settings>;
   /** Whether these settings need `EngineContext.local`. */
   runsHere?(settings: Settings): boolean;

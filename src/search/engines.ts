@@ -1,8 +1,10 @@
 /** All search engines, by name: a new one is a file in this folder, its section in `settings.ts`, and a line here. */
 import { Bm25Search } from "./bm25.ts";
 import type { EngineKind } from "./engine-kind.ts";
+import { readHttpApi } from "./http-api.ts";
+import { openHttp } from "./open-http.ts";
 import { openSimulated } from "./open-simulated.ts";
-import { bm25Settings, simulatorSettings, type Bm25Settings, type SimulatorSettings } from "./settings.ts";
+import { bm25Settings, httpSettings, simulatorSettings, type Bm25Settings, type HttpSettings, type SimulatorSettings } from "./settings.ts";
 import { simulatorTemplateOf } from "./simulator-prompt.ts";
 import { ConfigError } from "../util/errors.ts";
 
@@ -31,7 +33,20 @@ const bm25: EngineKind<Bm25Settings> = {
   },
 };
 
-export const engines = { simulated, bm25 };
+const http: EngineKind<HttpSettings> = {
+  name: "http",
+  section: "http",
+  schema: httpSettings,
+  // How patiently it is asked, who says so and what it costs change no answer.
+  identity({ api, url, documents }) {
+    const described = Object.entries(api === null ? {} : readHttpApi(api));
+    const asked = described.filter(([name]) => !["vendor", "checked", "verified", "price"].includes(name));
+    return Promise.resolve({ ...Object.fromEntries(asked), ...(url === null ? {} : { url }), documents });
+  },
+  open: (settings, context) => Promise.resolve().then(() => openHttp(settings, context)),
+};
+
+export const engines = { simulated, bm25, http };
 
 /** The engine of that name; undefined where there is none. Its settings are those of its section. */
 export function engineKind(name: string): EngineKind<unknown> | undefined {

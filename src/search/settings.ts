@@ -1,8 +1,34 @@
 /** The settings of the search engines: sections of the configuration. No engine is loaded here. */
 import { z } from "zod";
-import { flag, nameOrText, optionalModel, optionalText, rare, real, section, templateVariables, whole } from "../util/fields.ts";
+import {
+  flag,
+  nameOrText,
+  nullableNameOrYaml,
+  optionalModel,
+  optionalText,
+  rare,
+  real,
+  section,
+  templateVariables,
+  whole,
+} from "../util/fields.ts";
 
-export const engineNames = ["simulated", "bm25"] as const;
+export const engineNames = ["simulated", "bm25", "http"] as const;
+
+/** Search services that `configs/engines/` describes. */
+export const apiNames = [
+  "serper",
+  "serpapi",
+  "tavily",
+  "brave",
+  "bocha",
+  "bocha-ai",
+  "searxng",
+  "opensearch",
+  "qdrant",
+  "search-r1",
+  "zerosearch",
+] as const;
 
 /** How noise goes from start to end: as in the paper; not at all; a new draw between them for each step; or from the end to the start. */
 export const noiseForms = ["rising", "constant", "random", "reversed"] as const;
@@ -62,5 +88,28 @@ export const bm25Settings = section("Search engine `bm25`: SQLite's FTS5 over da
   documents: whole(5, { min: 1, max: 100 }, "Documents a search returns."),
 });
 
+export const httpSettings = section("Search engine `http`: a search service, or a server of your own, that a YAML file describes.", {
+  api: rare(
+    nullableNameOrYaml(
+      apiNames,
+      "The service, described in configs/engines; or a YAML file of your own that describes one (docs/engines.md).",
+    ),
+  ),
+  url: rare(optionalText("Base URL of the server, in place of the one in the file: for those that one runs oneself.")),
+  documents: rare(whole(5, { min: 1, max: 100 }, "Documents a search returns.")),
+  timeout: rare(real(20, { min: 0.1 }, "Seconds after which a request is given up and tried again.")),
+  patience: rare(
+    real(
+      120,
+      { max: 604800 },
+      "Seconds that a request is tried again, at growing intervals, while the service is away; then its search has failed for good (search.onFailure).",
+    ),
+  ),
+  concurrency: rare(whole(16, { min: 1, max: 4096 }, "Requests under way at a time.")),
+  breakAfter: rare(whole(8, {}, "Searches in a row that fail for good before the next ones fail at once; 0 never.")),
+  breakSeconds: rare(real(30, {}, "Seconds in which they do; then one search goes through, to see whether the service is back.")),
+});
+
 export type SimulatorSettings = z.output<typeof simulatorSettings>;
 export type Bm25Settings = z.output<typeof bm25Settings>;
+export type HttpSettings = z.output<typeof httpSettings>;

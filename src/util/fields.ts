@@ -51,6 +51,15 @@ export const nameOrText = (names: readonly [string, ...string[]], doc: string) =
     .default(names[0])
     .meta({ description: doc, path: true, names, own: "a text file such as ./my-prompt.md" });
 
+/** One of `names`, or a YAML file of the user's own, its path written as that of a module. */
+export const nullableNameOrYaml = (names: readonly string[], doc: string) =>
+  z
+    .string()
+    .refine((value) => names.includes(value) || (asPath.test(value) && /\.ya?ml$/.test(value)))
+    .nullable()
+    .default(null)
+    .meta({ description: doc, path: true, names, own: "a YAML file such as ./my-engine.yaml" });
+
 const tableEntry = (names: readonly string[]) => z.string().refine((value) => names.includes(value) || isModuleFile(value));
 
 const asPath = /^(\.{1,2}\/|\/|[A-Za-z]:[\\/]|\{package\})/;

@@ -55,6 +55,7 @@ export const purposes = {
   simulatorData: 8,
   moments: 9,
   simulatorRedraw: 10,
+  engineWait: 11,
 } as const;
 export type Purpose = keyof typeof purposes;
 

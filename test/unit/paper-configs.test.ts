@@ -9,7 +9,7 @@ const folder = join(packageFolder, "configs");
 const files = readdirSync(folder, { recursive: true, encoding: "utf8" })
   .filter((name) => name.endsWith(".yaml"))
   .map((name) => name.replaceAll("\\", "/"))
-  .filter((name) => !/^(prompts|algorithms)\//.test(name))
+  .filter((name) => !/^(prompts|algorithms|engines)\//.test(name))
   .sort();
 const resolve = (file: string, ...settings: string[]): Config =>
   resolveConfig([...readYaml(join(folder, file)), ...settings.map(readOverride)]);
