@@ -17,8 +17,8 @@ export interface Watched {
   readonly entropy?: number;
   readonly gradNorm?: number;
   readonly kl?: number;
-  /** What a rewarded rollout has lost of its log-probability, in nats; 0 where it has gained. */
-  readonly lost?: number;
+  /** What the updates added to a rewarded rollout's log-probability, in nats. */
+  readonly gain?: number;
   readonly validation?: number;
   /** Noisy sets of the simulator, and how many of them tell a right answer. */
   readonly noisy?: number;
@@ -46,13 +46,15 @@ export function afresh(memory: GuardMemory = newGuard): GuardMemory {
 }
 
 /** Steps that are remembered; over which a level is taken; and which a short mean is over. */
-const spans = { kept: 25, level: 20, short: 3, push: 5 } as const;
+const spans = { kept: 25, level: 20, short: 3, push: 5, validations: 10 } as const;
 
 /** Where a sign begins. */
 const bounds = {
   /** Nats that a rewarded rollout loses in 5 steps, or in fewer: e^-.3 is 26 % less likely. */
   lost: 0.3,
-  /** F1 below the best validation, in two of them on end. */
+  /** Nats by which one step moves a rewarded rollout, up or down: e^.5 is 1.6 times as likely. */
+  stride: 0.5,
+  /** F1 below the best validation, in two of them on end; or in one, where the mean of the last ten (five at least) is half as far below. */
   validation: 0.05,
   /** Share of rollouts that repeat themselves. */
   repeated: 0.1,
@@ -88,7 +90,7 @@ export function guardStep(
   const row = watchedOf(step, metrics, validation);
   const rows = [...memory.rows, row].slice(-spans.kept);
   const point = validation === null ? [] : [{ step, f1: validation }];
-  const validations = [...memory.validations, ...point].slice(-2);
+  const validations = [...memory.validations, ...point].slice(-spans.validations);
   const best = validation !== null && (memory.best === null || validation > memory.best.f1) ? { step, f1: validation } : memory.best;
   const shortOf = (name: "reward" | "valid"): number => meanOf(rows.slice(-spans.short), name) ?? 0;
   const whole = rows.length >= spans.short;
@@ -124,7 +126,7 @@ function watchedOf(step: number, metrics: Metrics, validation: number | null): W
     entropy: (metrics["policy/trained_tokens"] ?? 0) > 0 ? metrics["policy/entropy"] : undefined,
     gradNorm: metrics["policy/grad_norm"],
     kl: metrics["policy/kl_reference"],
-    lost: gain === undefined || tokens === undefined ? undefined : Math.max(0, -gain * tokens),
+    gain: gain === undefined || tokens === undefined ? undefined : gain * tokens,
     validation: validation ?? undefined,
     noisy,
     leaked: leak === undefined || noisy === undefined ? undefined : leak * noisy,
@@ -188,19 +190,32 @@ const signs: readonly Sign[] = [
   {
     name: "lost",
     seen: ({ rows }) => {
-      const lost = totalOf(rows.slice(-spans.push), "lost");
+      const lost = valuesOf(rows.slice(-spans.push), "gain").reduce((all, gain) => all + Math.max(0, -gain), 0);
       if (lost <= bounds.lost) return null;
       const percent = Math.round(100 * (1 - Math.exp(-lost)));
       return `the updates push right answers down with the wrong ones: the last ${spans.push} steps made a rewarded rollout ${percent} % less likely`;
     },
   },
   {
+    name: "stride",
+    seen: ({ rows }) => {
+      const gains = valuesOf(rows.slice(-spans.push), "gain");
+      const [most] = gains.sort((a, b) => Math.abs(b) - Math.abs(a));
+      if (most === undefined || Math.abs(most) <= bounds.stride) return null;
+      const times = Number(Math.exp(Math.abs(most)).toPrecision(2));
+      return `the updates take steps too large to hold on to what they reach: one made a rewarded rollout ${times} times as ${most > 0 ? "likely" : "unlikely"}`;
+    },
+  },
+  {
     name: "validation",
     seen: ({ validations, best }) => {
-      const low = best !== null && validations.length === 2 && validations.every(({ f1 }) => f1 < best.f1 - bounds.validation);
-      return low
-        ? `validation has fallen from F1 ${show(best.f1)} (step ${best.step}) to ${validations.map(({ f1 }) => show(f1)).join(" and ")}: what the reward pays is not what it is judged by`
-        : null;
+      if (best === null) return null;
+      const below = validations.map(({ f1 }) => best.f1 - f1);
+      const [before = 0, now = 0] = below.slice(-2);
+      const wane = below.length >= spans.push && mean(below) > bounds.validation / 2;
+      if (now <= bounds.validation || !(before > bounds.validation || wane)) return null;
+      const newest = validations.slice(-2).map(({ f1 }) => show(f1));
+      return `validation has fallen from F1 ${show(best.f1)} (step ${best.step}) to ${newest.join(" and ")}: what the reward pays is not what it is judged by`;
     },
   },
   {
