@@ -7,6 +7,7 @@ import type { TrajectoryKey } from "../generate/types.ts";
 import { lastAnswer } from "./dialects/zerosearch.ts";
 import { LockStep } from "./lock-step.ts";
 import type { AgentContext, Method } from "./methods/method.ts";
+import { isLeftOut } from "./rollout.ts";
 
 export interface RolloutTask {
   readonly question: Question;
@@ -79,7 +80,9 @@ export async function rolloutAll(
     } finally {
       lockStep?.finish(index);
     }
-    const trajectory = withLastAnswer(checked(where, made, { question, key }, options.vocabulary), context);
+    const whole = checked(where, made, { question, key }, options.vocabulary);
+    // A method of the user's own may have gone on.
+    const trajectory = withLastAnswer(isLeftOut(whole.searches, context) ? { ...whole, status: "failed" } : whole, context);
     options.onFinished?.(trajectory, ++finished);
     return trajectory;
   });

@@ -22,7 +22,7 @@ import { Transcript } from "./transcript.ts";
 /**
  * Answers one question with at most `maxTurns` searches or corrections, then one last generation in which a search is not executed.
  * Status: "answered" once an answer tag is closed; "length" when the context is full, or the last turn ran out of its budget;
- * "noAnswer" otherwise.
+ * "failed" at a search that failed for good, with `onSearchFailure` "leave-out"; "noAnswer" otherwise.
  * @throws RequestError when the prompt does not fit, and whatever the engine throws.
  */
 export async function rollout(question: Question, dialect: Dialect, context: MethodContext): Promise<SearchTrajectory> {
@@ -45,6 +45,7 @@ export async function rollout(question: Question, dialect: Dialect, context: Met
         return finish(outOfTokens ? "length" : "noAnswer");
       }
       const reply = await respond(action, turn, roomOf(sequence, settings), question, transcript, dialect, context);
+      if (isLeftOut(transcript.searches, context)) return finish("failed");
       if (reply === null) return finish("length");
       sequence.append(reply);
       transcript.given(reply, tokenizer.decode(reply, { continuation: true }));
@@ -65,6 +66,7 @@ export async function answerOnce(
   try {
     const transcript = new Transcript(sequence.ids.length, context.key, context.settings.sampling);
     transcript.searches.push(...searches);
+    if (isLeftOut(searches, context)) return transcript.finish(sequence, question, "failed", null);
     if (roomOf(sequence, context.settings) < 1) return transcript.finish(sequence, question, "length", null);
     const { action, outOfTokens, kept } = await takeTurn(sequence, transcript, dialect, context);
     sequence = kept;
@@ -84,7 +86,7 @@ const charactersPerToken = 32;
 
 /**
  * Searches for one rollout, with that rollout's own question and answers (but for compat.misalignedContext), and records it. Its text comes back neutralised. A search that is too
- * long for its engine, or fails for good where `onSearchFailure` is "void", is recorded with its failure, and without documents.
+ * long for its engine, or fails for good where `onSearchFailure` is "void" or "leave-out", is recorded with its failure, and without documents.
  * @throws as `ask`
  */
 export async function askEngine(
@@ -107,7 +109,7 @@ export async function askEngine(
   let failure: string | undefined;
   const found = await ask(engine, request).catch((error: unknown): SearchResult => {
     if (signal?.aborted === true) throw error;
-    const isVoid = error instanceof TooLongError || (error instanceof ServerError && onSearchFailure === "void");
+    const isVoid = error instanceof TooLongError || (error instanceof ServerError && onSearchFailure !== "end");
     if (!isVoid) throw withWayOut(error);
     [failure] = error.message.split("\n");
     return { documents: [], kind: "simulate" in engine ? "noisy" : "real" };
@@ -129,11 +131,16 @@ export async function askEngine(
   };
 }
 
+/** Whether a rollout with these searches is left out of what is learnt. */
+export function isLeftOut(searches: readonly SearchRecord[], { onSearchFailure }: Pick<MethodContext, "onSearchFailure">): boolean {
+  return onSearchFailure === "leave-out" && searches.some(({ failure }) => failure !== undefined);
+}
+
 /** A server's error, and that there is a setting for it. */
 function withWayOut(error: unknown): unknown {
   if (!(error instanceof ServerError)) return error;
   const { hint, ...complaint } = error.complaint;
-  const wayOut = "search.onFailure=void goes on without the results of a search that fails.";
+  const wayOut = "search.onFailure=void goes on without the results of a search that fails; leave-out, without its rollout.";
   return new ServerError({ ...complaint, hint: hint === undefined ? wayOut : `${hint}\n  ${wayOut}` }, { cause: error });
 }
 

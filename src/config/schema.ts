@@ -138,8 +138,8 @@ export const configSchema = z.strictObject({
     ),
     onFailure: rare(
       choice(
-        ["end", "void"],
-        "What a search that fails for good does, in training and in evaluation: it ends the run, or the policy is told that there are no results, which is counted (search/failed).",
+        ["end", "void", "leave-out"],
+        "What a search that fails for good does: it ends the run; the policy is told that there are no results, which is counted (search/failed); or its rollout is left out of its group and of the update, and counted (search/left_out), in evaluation as void.",
       ),
     ),
   }),

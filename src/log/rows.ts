@@ -22,7 +22,7 @@ export function metricRow(
 /** A row: the trajectory, field for field, with the step by which the log is cut, and what it earned. */
 export interface RolloutRow extends SearchTrajectory {
   readonly step: number;
-  /** Null where it failed. */
+  /** Null where it failed, and where a search failed (status "failed"). */
   readonly reward: number | null;
   /** Why, there. */
   readonly rewardFailure?: string;
@@ -30,7 +30,7 @@ export interface RolloutRow extends SearchTrajectory {
   readonly advantage: number | readonly number[];
 }
 
-/** A row of a rollout whose reward failed. */
+/** A row of a rollout that was not paid. */
 export function unpaidRow({ trajectory, failure }: Unpaid<SearchTrajectory>): RolloutRow {
   return { ...rolloutRow({ trajectory, reward: 0, advantage: 0 }), reward: null, rewardFailure: failure };
 }

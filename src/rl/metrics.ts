@@ -21,7 +21,7 @@ export function rolloutMetrics(scored: readonly Scored[], unpaid: readonly Unpai
     "reward/min": rewards.length === 0 ? undefined : Math.min(...rewards),
     "reward/max": rewards.length === 0 ? undefined : Math.max(...rewards),
     "reward/zero_std_groups": share(groups, (group) => group.every((index) => rewards[index] === rewards[group[0] as number])),
-    "reward/failed": unpaid.length,
+    "reward/failed": unpaid.filter(({ cause }) => cause === undefined).length,
     "reward/dropped_groups": droppedGroups(scored, unpaid),
     "rollout/tokens": mean(lengths),
     "rollout/tokens_max": lengths.length === 0 ? undefined : Math.max(...lengths),
@@ -40,15 +40,18 @@ function droppedGroups(scored: readonly Scored[], unpaid: readonly Unpaid[]): nu
   }).length;
 }
 
-/** What a person should know of the rewards of a step: how many failed, and the first reason. */
+/** What a person should know of the rollouts of a step that were not paid: how many, and the first reason. */
 export function rewardWarnings(scored: readonly Scored[], unpaid: readonly Unpaid[]): string[] {
-  const [first] = unpaid;
-  if (first === undefined) return [];
+  const all = scored.length + unpaid.length;
   const dropped = droppedGroups(scored, unpaid);
   const alone = dropped === 0 ? "" : `, which leaves ${dropped === 1 ? "1 group" : `${dropped} groups`} without a comparison`;
-  return [
-    `${unpaid.length} of ${scored.length + unpaid.length} rewards failed, and their rollouts were left out${alone}: ${first.failure}`,
+  const rewards = unpaid.filter(({ cause }) => cause === undefined);
+  const searches = unpaid.filter(({ cause }) => cause === "search");
+  const lines = [
+    ...rewards.slice(0, 1).map(({ failure }) => `${rewards.length} of ${all} rewards failed, and their rollouts were left out: ${failure}`),
+    ...searches.slice(0, 1).map(({ failure }) => `${searches.length} of ${all} rollouts were left out: ${failure}`),
   ];
+  return lines.map((line, i) => (i === 0 ? line.replace(" left out:", ` left out${alone}:`) : line));
 }
 
 /** Of rollouts of the search agent, besides. */
@@ -56,6 +59,8 @@ export function searchMetrics(trajectories: readonly SearchTrajectory[]): Metric
   const again = ({ searches }: SearchTrajectory): boolean => searches.length > 1;
   const startedWithGold = (gold: boolean): SearchTrajectory[] => trajectories.filter(({ searches }) => searches[0]?.containsGold === gold);
   const searches = trajectories.flatMap((trajectory) => trajectory.searches);
+  // How a rollout would have ended that a failed search has ended, nobody knows.
+  const ended = trajectories.filter(({ status }) => status !== "failed");
   const simulated = searches.filter(({ kind, failure }) => kind !== "real" && failure === undefined);
   const leak = (kind: SearchRecord["kind"]): number | undefined =>
     share(
@@ -65,13 +70,14 @@ export function searchMetrics(trajectories: readonly SearchTrajectory[]): Metric
   return present({
     "rollout/searches": mean(trajectories.map(({ searches }) => searches.length)),
     "rollout/turns": mean(trajectories.map(({ turns }) => turns)),
-    "rollout/valid": share(trajectories, isValid),
-    "rollout/answered": share(trajectories, ({ status }) => status === "answered"),
-    "rollout/length": share(trajectories, ({ status }) => status === "length"),
+    "rollout/valid": share(ended, isValid),
+    "rollout/answered": share(ended, ({ status }) => status === "answered"),
+    "rollout/length": share(ended, ({ status }) => status === "length"),
     "rollout/invalid_actions": mean(trajectories.map(({ invalidActions }) => invalidActions)),
     "rollout/again_with_gold": share(startedWithGold(true), again),
     "rollout/again_without_gold": share(startedWithGold(false), again),
     "search/failed": searches.filter(({ failure }) => failure !== undefined).length,
+    "search/left_out": trajectories.length - ended.length,
     "search/empty": searches.filter(isEmptySearch).length,
     "search/cut": searches.filter(({ leftOut }) => leftOut !== undefined).length,
     "simulator/searches": simulated.length,
@@ -88,13 +94,15 @@ export function isEmptySearch({ documents, failure }: SearchRecord): boolean {
 }
 
 /**
- * What a person should know of the searches of a step or an evaluation, a line each: those that failed, those without documents (of a real
+ * What a person should know of the searches of a step or an evaluation, a line each: those that failed (but for those whose rollout was left out), those without documents (of a real
  * engine, which may find nothing, only where it never found any), and those that were cut.
  */
 export function searchWarnings(trajectories: readonly SearchTrajectory[]): string[] {
   const searches = trajectories.flatMap((trajectory) => trajectory.searches);
   const of = (part: readonly SearchRecord[]): string => `${part.length} of ${searches.length} searches`;
-  const failed = searches.filter(({ failure }) => failure !== undefined);
+  const failed = trajectories
+    .filter(({ status }) => status !== "failed")
+    .flatMap((trajectory) => trajectory.searches.filter(({ failure }) => failure !== undefined));
   const empty = searches.filter(isEmptySearch);
   const made = empty.filter(({ kind, documents }) => kind !== "real" || documents.length > 0);
   const nothing = searches.length > 1 && empty.length === searches.length;

@@ -46,7 +46,8 @@ export interface SearchRecord {
 export type TrajectoryStatus =
   | "answered" // an answer tag was closed
   | "length" // ran out of room or of tokens in a turn
-  | "noAnswer"; // all turns used, no answer
+  | "noAnswer" // all turns used, no answer
+  | "failed"; // a search failed for good, and search.onFailure=leave-out
 
 /**
  * What an update needs of a rollout, whatever its task. `ids`, `lossMask` and `logProbs` are aligned and cover the whole sequence,
@@ -93,9 +94,11 @@ export interface Scored<T extends Trajectory = Trajectory> {
   readonly returns?: ArrayLike<number>;
 }
 
-/** A trajectory whose reward failed: it is in no group, no update and no mean of rewards. */
+/** A trajectory whose reward failed, or that was never paid since a search of it failed: it is in no group, no update and no mean of rewards. */
 export interface Unpaid<T extends Trajectory = Trajectory> {
   readonly trajectory: T;
   /** Why, in one line. */
   readonly failure: string;
+  /** What failed; the reward unless given. */
+  readonly cause?: "search";
 }

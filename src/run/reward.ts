@@ -5,7 +5,7 @@ import { usualRules, type ScoreRules } from "../rl/reward.ts";
 import type { SearchTrajectory, Unpaid } from "../rl/trajectory.ts";
 import { loadModule, type Shape } from "../setup/user-module.ts";
 import { abortReason, withTimeout } from "../util/abort.ts";
-import { ConfigError } from "../util/errors.ts";
+import { ConfigError, ServerError } from "../util/errors.ts";
 import { isModuleFile } from "../util/fields.ts";
 import { callOwn, kindOf } from "../util/own-code.ts";
 
@@ -52,8 +52,9 @@ export interface Payments {
 }
 
 /**
- * Pays rollouts. A reward that throws, is no finite number or takes too long has failed: its rollout is not paid.
- * @throws ZeroSearchError where every one fails and that is not borne, naming the first rollout; the signal's reason where it fires before all are paid.
+ * Pays rollouts. A reward that throws, is no finite number or takes too long has failed: its rollout is not paid. Nor is one with status
+ * "failed", whose reward is not asked.
+ * @throws ZeroSearchError where every one fails and that is not borne, naming the first rollout (ServerError where that one's search failed); the signal's reason where it fires before all are paid.
  */
 export async function payAll(
   reward: Reward,
@@ -71,7 +72,10 @@ export async function payAll(
   };
   signal?.addEventListener("abort", onAbort, { once: true });
   const outcomes = await Promise.allSettled(
-    trajectories.map((trajectory, i) => pay(reward, trajectory, rules, timeoutSeconds, (controllers[i] as AbortController).signal)),
+    trajectories.map(async (trajectory, i) => {
+      refuseFailed(trajectory);
+      return pay(reward, trajectory, rules, timeoutSeconds, (controllers[i] as AbortController).signal);
+    }),
   );
   signal?.removeEventListener("abort", onAbort);
   const failed = outcomes.flatMap((outcome, i) =>
@@ -83,8 +87,22 @@ export async function payAll(
   if (first !== undefined && failed.length === trajectories.length && !allMayFail) throw first.error;
   return {
     rewards: outcomes.map((outcome) => (outcome.status === "fulfilled" ? outcome.value : null)),
-    unpaid: failed.map(({ trajectory, error }) => ({ trajectory, failure: error.message.split("\n")[0] as string })),
+    unpaid: failed.map(({ trajectory, error }) => ({
+      trajectory,
+      failure: error.message.split("\n")[0] as string,
+      ...(trajectory.status === "failed" ? { cause: "search" as const } : {}),
+    })),
   };
+}
+
+/** @throws ServerError for a rollout that a search of it, which failed for good, has ended. */
+function refuseFailed({ status, key: { step, question, rollout }, searches }: SearchTrajectory): void {
+  if (status !== "failed") return;
+  throw new ServerError({
+    where: `rollout ${step}/${question}/${rollout}`,
+    what: `a search failed: ${searches.find(({ failure }) => failure !== undefined)?.failure ?? "it does not say why"}`,
+    hint: "With search.onFailure=leave-out such rollouts are left out of what is learnt; a step in which all are ends the run.",
+  });
 }
 
 async function pay(

@@ -144,9 +144,11 @@ export function scoreRules({ reward, compat }: Pick<Config, "reward" | "compat">
  * device keeps one copy each.
  */
 export function evaluationContext({ compat }: Pick<Config, "compat">, training: AgentContext, engine: Engine): AgentContext {
-  const { settings } = training;
+  const { settings, onSearchFailure } = training;
   const sampling = compat.sampledEvaluation ? settings.sampling : { temperature: 0, topK: 0, topP: 1 };
-  return { ...training, engine, settings: { ...settings, purpose: "evaluation", sampling } };
+  // Every question is judged.
+  const failing = onSearchFailure === "leave-out" ? { onSearchFailure: "void" as const } : {};
+  return { ...training, ...failing, engine, settings: { ...settings, purpose: "evaluation", sampling } };
 }
 
 /** The configured noise over a run. @throws ConfigError for a band of rewards that is none */

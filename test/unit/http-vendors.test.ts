@@ -1,5 +1,6 @@
 /** Every description in configs/engines, against a server that answers as the vendor's page says: what is asked, and what is made of the reply. */
-import { readdirSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { packageFolder } from "../../src/config/index.ts";
@@ -236,6 +237,38 @@ afterEach(async () => {
 it("every description of this package has a name for http.api, and a case here", () => {
   expect(files.sort()).toEqual([...apiNames].sort());
   expect(Object.keys(cases).sort()).toEqual(files.sort());
+});
+
+describe("docs/engines.md", () => {
+  const page = readFileSync(join(packageFolder, "docs/engines.md"), "utf8");
+
+  it("has a row for every description, with its key, date and price", () => {
+    const rows = page.split("\n").flatMap((line) => {
+      const [, name, , key, checked, verified, price] = line.split("|").map((cell) => cell.trim());
+      return /^`[a-z0-9-]+`$/.test(name ?? "") && price !== undefined ? [[name?.slice(1, -1), key, checked, verified, price]] : [];
+    });
+    const expected = apiNames.map((name) => {
+      const { key, keyOptional, checked, verified, price } = readHttpApi(name);
+      const variable = key === undefined ? "none" : `\`${key}\`${keyOptional ? ", may be missing" : ""}`;
+      const from = verified ? "" : `, ${price?.page ?? ""}`;
+      const paid = price === undefined ? "" : `${price.perThousand} ${price.currency}${from}`;
+      return [name, variable, checked, verified ? "yes" : "no", paid];
+    });
+    expect(rows).toEqual(expected);
+  });
+
+  it("shows a description that is read as it stands", () => {
+    const folder = mkdtempSync(join(tmpdir(), "zerosearch-page-"));
+    const file = join(folder, "my-engine.yaml");
+    writeFileSync(file, /```yaml my-engine\.yaml\n([^]*?)```/.exec(page)?.[1] ?? "");
+    expect(readHttpApi(file)).toMatchObject({
+      name: "my-engine",
+      price: { perThousand: 2 },
+      mostDocuments: 20,
+      reply: { html: ["title", "text"] },
+    });
+    rmSync(folder, { recursive: true });
+  });
 });
 
 describe.each(Object.entries(cases))("%s", (name, { asked, reply, documents, nothing }) => {

@@ -103,6 +103,25 @@ describe("a reward of the user's", () => {
     expect(unpaid).toEqual([{ trajectory: trajectories[1], failure: `reward mine of rollout 1/0/1: ${failure}` }]);
   });
 
+  it("is not asked for a rollout that a failed search has ended, and which is unpaid; where all are, that is the error", async () => {
+    const [first, ...others] = rollouts(3) as [SearchTrajectory, ...SearchTrajectory[]];
+    const search = { turn: 0, query: "q", kind: "real" as const, documents: [], text: "", containsGold: false, failure: "engine: gone" };
+    const failed: SearchTrajectory = { ...first, status: "failed", searches: [search] };
+    const asked: SearchTrajectory[] = [];
+    const paid = await payAll(
+      (one) => {
+        asked.push(one);
+        return 1;
+      },
+      [failed, ...others],
+    );
+    expect(asked).toEqual(others);
+    expect(paid.rewards).toEqual([null, 1, 1]);
+    expect(paid.unpaid).toEqual([{ trajectory: failed, failure: "rollout 1/0/0: a search failed: engine: gone", cause: "search" }]);
+    const error = await errorOf(() => payAll(() => 1, [failed, failed]));
+    expect(error.message).toMatch(/^rollout 1\/0\/0: a search failed: engine: gone\n {2}With search.onFailure=leave-out/);
+  });
+
   it("that fails for all is an error, that of the first rollout", async () => {
     const error = await errorOf(() => payAll(() => NaN, rollouts(3)));
     expect(error.message).toMatch(/^reward .* of rollout 1\/0\/0: is not a number; expected a finite number, got NaN$/);

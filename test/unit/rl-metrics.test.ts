@@ -107,6 +107,22 @@ describe("rewards that failed", () => {
     expect(rolloutMetrics([scoredOf(at(1, 0), 0, 1)])["reward/dropped_groups"]).toBe(0);
   });
 
+  it("are apart from rollouts that were left out since a search failed", () => {
+    const left = (question: number, rollout: number) => ({
+      ...unpaid(question, rollout),
+      failure: "a search failed: gone",
+      cause: "search" as const,
+    });
+    expect(rolloutMetrics(pair, [unpaid(1, 0), left(1, 1)])).toMatchObject({ "reward/failed": 1, "reward/dropped_groups": 1 });
+    expect(rewardWarnings(pair, [unpaid(1, 0), left(1, 1), left(0, 2)])).toEqual([
+      "1 of 5 rewards failed, and their rollouts were left out, which leaves 1 group without a comparison: reward mine of rollout 1/1/0: fails: no luck",
+      "2 of 5 rollouts were left out: a search failed: gone",
+    ]);
+    expect(rewardWarnings(pair, [left(1, 0)])).toEqual([
+      "1 of 3 rollouts were left out, which leaves 1 group without a comparison: a search failed: gone",
+    ]);
+  });
+
   it("are told of, with the first reason", () => {
     expect(rewardWarnings(pair, [])).toEqual([]);
     expect(rewardWarnings(pair, [unpaid(0, 2), unpaid(0, 3)])).toEqual([

@@ -436,7 +436,7 @@ describe("rolloutAll", () => {
       const { agent } = setUp(turns);
       const engine = failing(new Error("gone"));
       await expect(zerosearch.run(question, { ...agent, engine })).rejects.toThrow(
-        /^search engine broken: fails: gone\n(.*\n)* {2}search.onFailure=void goes on without the results of a search that fails.$/,
+        /^search engine broken: fails: gone\n(.*\n)* {2}search.onFailure=void goes on without the results of a search that fails; leave-out, without its rollout.$/,
       );
     });
 
@@ -456,6 +456,27 @@ describe("rolloutAll", () => {
         },
       ]);
       expectAligned(trajectory);
+    });
+
+    it("ends its rollout at once where such are left out: what the policy wrote before is kept, and nothing is asked of it after", async () => {
+      const { agent } = setUp(turns);
+      const engine = failing(new Error("gone"));
+      const context = { ...agent, engine, onSearchFailure: "leave-out" as const };
+      const trajectory = await zerosearch.run(question, context);
+      expect(trajectory).toMatchObject({ status: "failed", answer: null, turns: 1 });
+      expect(trajectory.searches).toMatchObject([{ query: "a", documents: [], failure: "search engine broken: fails: gone" }]);
+      expect(trajectory.text).toBe("<search> a </search>");
+      expectAligned(trajectory);
+      // A search before the only turn, and a method that goes on all the same.
+      const before = await methods.rag.run(question, { ...setUp(["<answer> b </answer>"]).agent, engine, onSearchFailure: "leave-out" });
+      expect(before).toMatchObject({ status: "failed", turns: 0 });
+      const stubborn = {
+        name: "stubborn",
+        run: async (asked: Question, given: MethodContext) => zerosearch.run(asked, { ...given, onSearchFailure: "void" }),
+      };
+      const { onSearchFailure, ...rest } = { ...context, ...setUp(turns).agent, engine };
+      const [forced] = await rolloutAll([{ question, key: agent.key }], stubborn, { ...rest, onSearchFailure });
+      expect(forced).toMatchObject({ status: "failed", answer: "b" });
     });
 
     it("is void in any case where the request is too long for the simulator: it would be again", async () => {

@@ -46,8 +46,8 @@ export interface AgentContext {
   readonly settings: AgentSettings;
   /** How answers are compared; `usualRules` unless given. */
   readonly rules?: ScoreRules;
-  /** Whether a search that fails for good ends its rollout with an error, as it does unless given, or shows no results. */
-  readonly onSearchFailure?: "end" | "void";
+  /** What a search does that fails for good: it throws, as it does unless given; shows no results; or ends its rollout with status "failed". */
+  readonly onSearchFailure?: "end" | "void" | "leave-out";
   /** compat: rollouts are given a `lastAnswer`. False unless given. */
   readonly promptAnswers?: boolean;
 }

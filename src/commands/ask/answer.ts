@@ -24,6 +24,7 @@ export interface Answering {
 const unanswered = {
   length: "the context, or the tokens of a turn, ran out",
   noAnswer: "all turns were used",
+  failed: "a search failed",
 } as const;
 
 /** Answers question `index` and writes it. @throws RequestError where it does not fit; whatever engine and generator throw */
