@@ -67,6 +67,7 @@ const commandSmokes = {
   sft: {
     args: [`model.policy=${policy}`, `sft.data=${join(root, "examples", "tuning.jsonl")}`, "sft.tokensPerUpdate=64", "--to", "tuned"],
   },
+  index: { args: [join(quickstart, "world", "corpus.jsonl"), "--to", "world.bm25"], settings: false },
   init: { args: ["mine", "--yes", "--model", policy], settings: false },
   quickstart: { args: ["measure", "--device", "cpu"], settings: false },
   doctor: { args: [], settings: false },

@@ -93,6 +93,8 @@ export type { EngineContext, EngineKind, IdentityContext, LocalModel, OpenedEngi
 export { Recording, type EngineIdentity, type RecordingCounts, type RecordingOptions } from "./search/recording.ts";
 export { parseDocuments, renderDocuments } from "./search/documents.ts";
 export { Bm25Search, type Bm25Hit } from "./search/bm25.ts";
+export { buildIndex, type BuildOptions, type BuildProgress, type BuiltIndex } from "./search/bm25/build.ts";
+export type { IndexAbout } from "./search/bm25/format.ts";
 export type { Passage } from "./search/passages.ts";
 export { FirstSearch } from "./search/first-search.ts";
 export { keepDocuments, SimulatedSearch, simulatorStop, type SimulatedSearchOptions } from "./search/simulated.ts";

@@ -12,7 +12,12 @@ const LARGEST_GROUP = 2 ** 31;
 export type ChooseColumns = (names: readonly string[], meanBytes: (name: string) => number) => readonly string[];
 
 /** @throws FileError where the file is damaged, DataError where a row group is too large or a text is not UTF-8; what `choose` throws. */
-export async function* parquetRows(source: AsyncBuffer, file: string, choose: ChooseColumns): AsyncGenerator<DataRow> {
+export async function* parquetRows(
+  source: AsyncBuffer,
+  file: string,
+  choose: ChooseColumns,
+  onRead?: (bytes: number) => void,
+): AsyncGenerator<DataRow> {
   const metadata = await guarded(file, () => parquetMetadataAsync(source, { geoparquet: false }));
   const names = parquetSchema(metadata).children.map(({ element }) => element.name);
   const columns = [...choose(names, (name) => bytesOf(metadata.row_groups, name) / Math.max(1, Number(metadata.num_rows)))];
@@ -40,6 +45,7 @@ export async function* parquetRows(source: AsyncBuffer, file: string, choose: Ch
         parsers: { stringFromBytes },
       }),
     );
+    onRead?.(Math.floor((source.byteLength * rowEnd) / Math.max(1, Number(metadata.num_rows))));
     for (const value of values) {
       const where = `${file} (row ${++row})`;
       yield { value: plain(value, where), row, where };

@@ -18,18 +18,20 @@ export interface ReadRowsOptions {
   readonly what: string;
   /** The columns of a parquet file that are read; all unless told. */
   readonly columns?: ChooseColumns;
+  /** Told how many bytes of the file have been read, every so often. */
+  readonly onRead?: ((bytes: number) => void) | undefined;
 }
 
 /**
  * Reads a file row by row; rows are any JSON. Memory holds one row (of parquet: one row group).
  * @throws FileError where it cannot be read or is of another kind, which it names; DataError, with the line or row, for what is wrong in it.
  */
-export async function* readRows(file: string, { what, columns = (names) => names }: ReadRowsOptions): AsyncGenerator<DataRow> {
+export async function* readRows(file: string, { what, columns = (names) => names, onRead }: ReadRowsOptions): AsyncGenerator<DataRow> {
   const outer = kindOf(await headOf(file, what));
   if (outer === "parquet") {
     const buffer = await openBuffer(file);
     try {
-      yield* parquetRows(buffer, file, columns);
+      yield* parquetRows(buffer, file, columns, onRead);
     } finally {
       await buffer.close();
     }
@@ -37,7 +39,7 @@ export async function* readRows(file: string, { what, columns = (names) => names
   }
   const packing = outer === "gzip" || outer === "zstd" ? outer : null;
   if (packing === null) refuse(file, what, outer, "");
-  const { head, chunks } = await peek(unpackedChunks(file, packing));
+  const { head, chunks } = await peek(unpackedChunks(file, packing, onRead));
   try {
     const inner = packing === null ? outer : kindOf(head);
     if (inner === "lines") yield* jsonLines(chunks, file);

@@ -12,13 +12,18 @@ const PIECE = 2 ** 18;
 /** Of what is given to the zstd decoder at once: four bytes can stand for a block of 128 KiB. */
 const ZSTD_PIECE = 1024;
 
-/** @throws FileError where the file cannot be read, or what is packed is damaged or cut off. */
-export async function* unpackedChunks(file: string, packing: Packing): AsyncGenerator<Buffer> {
+/**
+ * @param onRead - told how many bytes of the file have been read
+ * @throws FileError where the file cannot be read, or what is packed is damaged or cut off.
+ */
+export async function* unpackedChunks(file: string, packing: Packing, onRead?: (bytes: number) => void): AsyncGenerator<Buffer> {
   const source = createReadStream(file, { highWaterMark: PIECE });
+  const gunzip = (): AsyncIterable<Buffer> => pipeline(source, createGunzip({ chunkSize: PIECE }), () => undefined);
   try {
-    if (packing === "zstd") yield* unzstd(source);
-    else
-      yield* (packing === "gzip" ? pipeline(source, createGunzip({ chunkSize: PIECE }), () => undefined) : source) as AsyncIterable<Buffer>;
+    for await (const chunk of packing === "zstd" ? unzstd(source) : packing === "gzip" ? gunzip() : (source as AsyncIterable<Buffer>)) {
+      onRead?.(source.bytesRead);
+      yield chunk;
+    }
   } catch (cause) {
     const { code, syscall, message } = cause as NodeJS.ErrnoException;
     if (cause instanceof FileError) throw cause;

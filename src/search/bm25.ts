@@ -1,45 +1,54 @@
 /**
- * A real search engine inside the process: BM25 over a corpus, by SQLite's full-text index (FTS5), in memory.
- * Words are stemmed (Porter), accents removed; a query is its distinct words joined by OR.
- *
- * Source: Robertson & Zaragoza 2009 with SQLite's k1 = 1.2, b = 0.75.
+ * A real search engine inside the process: BM25 over a corpus, in memory or in an index file (`zerosearch index`).
+ * Words are stemmed (Porter), accents removed; a passage that holds any word of a query may be found.
  */
-import type { Client } from "@libsql/client";
-import { ConfigError, DataError } from "../util/errors.ts";
-import { openDatabase } from "./sqlite.ts";
+import { ConfigError } from "../util/errors.ts";
+import { nextTask } from "../util/next-task.ts";
+import { Slots } from "../util/slots.ts";
+import { openIndex, type IndexAbout } from "./bm25/file-index.ts";
+import { indexInMemory } from "./bm25/memory-index.ts";
+import { rank } from "./bm25/rank.ts";
+import type { IndexSource } from "./bm25/source.ts";
+import { Tokenizer } from "./bm25/tokenizer.ts";
 import { readPassages, type Passage } from "./passages.ts";
 import type { SearchEngine, SearchRequest, SearchResult } from "./search-engine.ts";
-
-const ROWS_PER_INSERT = 200;
 
 export interface Bm25Hit extends Passage {
   /** Higher is better. */
   readonly score: number;
 }
 
+/** Of a query, so many distinct words are looked at, from its beginning. */
+const MOST_WORDS = 1024;
+/** And of those so many are searched: the rarest. */
+const MOST_TERMS = 64;
+/** Words whose terms are remembered. */
+const REMEMBERED = 100_000;
+
 export class Bm25Search implements SearchEngine {
   readonly name = "bm25";
   /** Passages in the index. */
   readonly size: number;
   readonly documents: number;
-  readonly #client: Client;
+  /** What an index file says of itself; null in memory. */
+  readonly about: IndexAbout | null;
+  readonly #source: IndexSource;
+  readonly #tokenizer: Tokenizer;
+  readonly #terms = new Map<string, readonly string[]>();
+  /** One search after the other, with a turn for timers and sockets in between: a thousand at once hold up nothing. */
+  readonly #turns = new Slots(1);
 
-  private constructor(client: Client, size: number, documents: number) {
-    this.#client = client;
-    this.size = size;
+  private constructor(source: IndexSource, tokenizer: Tokenizer, documents: number, about: IndexAbout | null = null) {
+    this.#source = source;
+    this.#tokenizer = tokenizer;
+    this.size = source.lengths.each.length;
     this.documents = documents;
+    this.about = about;
   }
 
   /** An index in memory. @throws ConfigError for a wrong number of documents, DataError for no passages. */
   static async inMemory(passages: Iterable<Passage> | AsyncIterable<Passage>, documents: number): Promise<Bm25Search> {
-    checkDocuments(documents);
-    const client = await openDatabase("bm25", null);
-    try {
-      return new Bm25Search(client, await build(client, passages), documents);
-    } catch (error) {
-      client.close();
-      throw error;
-    }
+    return withTokenizer(documents, async (tokenizer) => new Bm25Search(await indexInMemory(passages, tokenizer), tokenizer, documents));
   }
 
   /** An index in memory over a corpus file. @throws as `readPassages` and `inMemory`. */
@@ -47,65 +56,86 @@ export class Bm25Search implements SearchEngine {
     return Bm25Search.inMemory(readPassages(corpusPath), documents);
   }
 
-  /** The best passages for a text, best first; equal scores in corpus order. None when the text has no word or no passage matches. */
-  async find(text: string, documents: number = this.documents): Promise<Bm25Hit[]> {
-    checkDocuments(documents);
-    const match = matchExpression(text);
-    if (match === "") return [];
-    const { rows } = await this.#client.execute({
-      sql: "select id, title, text, bm25(passages, 0.0) as score from passages where passages match ? order by score, rowid limit ?",
-      args: [match, documents],
+  /** An index file, which is read only and may be searched by several programs. @throws ConfigError for a wrong number of documents, FileError as `openIndex`. */
+  static async fromIndex(file: string, documents: number): Promise<Bm25Search> {
+    return withTokenizer(documents, async (tokenizer) => {
+      const { source, about } = await openIndex(file);
+      return new Bm25Search(source, tokenizer, documents, about);
     });
-    return rows.map((row) => ({
-      id: String(row["id"]),
-      text: String(row["text"]),
-      score: -Number(row["score"]),
-      ...(row["title"] === "" ? {} : { title: String(row["title"]) }),
-    }));
   }
 
-  async search({ query }: SearchRequest): Promise<SearchResult> {
-    return { documents: await this.find(query), kind: "real" };
+  /**
+   * The best passages for a text, best first; equal scores in corpus order. None when the text has no word or no passage matches. Of a text with more
+   * than 64 words in the index, the 64 rarest count; what follows its first 1,024 distinct words is not looked at.
+   */
+  async find(text: string, documents: number = this.documents): Promise<Bm25Hit[]> {
+    checkDocuments(documents);
+    return this.#turns.run(() => this.#find(text, documents));
+  }
+
+  async search({ query, signal }: SearchRequest): Promise<SearchResult> {
+    return { documents: await this.#turns.run(() => this.#find(query, this.documents), signal), kind: "real" };
   }
 
   close(): Promise<void> {
-    this.#client.close();
+    this.#source.close();
+    this.#tokenizer.close();
     return Promise.resolve();
+  }
+
+  async #find(text: string, documents: number): Promise<Bm25Hit[]> {
+    const terms = await this.#rarest(await this.#termsOf(wordsOf(text)));
+    if (terms.length === 0) return [];
+    const best = rank(await this.#source.lists(terms), this.#source.lengths, documents);
+    const passages = await this.#source.passages(best.map(({ doc }) => doc));
+    await nextTask();
+    return passages.map((passage, i) => ({ ...passage, score: best[i]?.score ?? 0 }));
+  }
+
+  /** In the order of words; two words of one stem give it twice. */
+  async #termsOf(words: readonly string[]): Promise<string[]> {
+    if (this.#terms.size > REMEMBERED) this.#terms.clear();
+    const known = new Map(words.map((word) => [word, this.#terms.get(word)]));
+    const asked = words.filter((word) => known.get(word) === undefined);
+    const found = asked.length === 0 ? [] : await this.#tokenizer.terms(asked);
+    for (const [i, word] of asked.entries()) {
+      known.set(word, found[i]);
+      this.#terms.set(word, found[i] as string[]);
+    }
+    return words.flatMap((word) => known.get(word) ?? []);
+  }
+
+  async #rarest(terms: readonly string[]): Promise<readonly string[]> {
+    if (terms.length <= MOST_TERMS) return terms;
+    const counts = await this.#source.counts(terms);
+    const places = terms.map((_, place) => place).filter((place) => (counts[place] as number) > 0);
+    const rarest = places.sort((one, other) => (counts[one] as number) - (counts[other] as number) || one - other).slice(0, MOST_TERMS);
+    return rarest.sort((one, other) => one - other).map((place) => terms[place] as string);
   }
 }
 
-/** Distinct words, each quoted (so that nothing in a query is FTS5 syntax), joined by OR; "" without words. */
-export function matchExpression(query: string): string {
-  const words = query.toLowerCase().match(/[\p{L}\p{N}\p{M}\p{Co}]+/gu) ?? [];
-  return [...new Set(words)].map((word) => `"${word}"`).join(" OR ");
+async function withTokenizer(documents: number, open: (tokenizer: Tokenizer) => Promise<Bm25Search>): Promise<Bm25Search> {
+  checkDocuments(documents);
+  const tokenizer = await Tokenizer.open();
+  try {
+    return await open(tokenizer);
+  } catch (error) {
+    tokenizer.close();
+    throw error;
+  }
+}
+
+/** Distinct words of a query, at most `MOST_WORDS`: nothing in it is syntax. */
+export function wordsOf(query: string): string[] {
+  const words = new Set<string>();
+  for (const [word] of query.toLowerCase().matchAll(/[\p{L}\p{N}\p{M}\p{Co}]+/gu)) {
+    words.add(word);
+    if (words.size === MOST_WORDS) break;
+  }
+  return [...words];
 }
 
 function checkDocuments(documents: number): void {
   if (!Number.isInteger(documents) || documents < 1)
     throw new ConfigError({ where: "bm25.documents", what: "wrong number of documents", expected: "1 or more", got: String(documents) });
-}
-
-async function build(client: Client, passages: Iterable<Passage> | AsyncIterable<Passage>): Promise<number> {
-  await client.execute(
-    "create virtual table passages using fts5(id unindexed, title, text, tokenize = 'porter unicode61 remove_diacritics 2')",
-  );
-  let size = 0;
-  let pending: Passage[] = [];
-  const flush = async (): Promise<void> => {
-    if (pending.length === 0) return;
-    await client.execute({
-      sql: `insert into passages (id, title, text) values ${pending.map(() => "(?, ?, ?)").join(", ")}`,
-      args: pending.flatMap(({ id, title, text }) => [id, title ?? "", text]),
-    });
-    size += pending.length;
-    pending = [];
-  };
-  for await (const passage of passages) {
-    pending.push(passage);
-    if (pending.length === ROWS_PER_INSERT) await flush();
-  }
-  await flush();
-  if (size === 0) throw new DataError({ where: "bm25", what: "the corpus is empty", expected: "at least one passage", got: "none" });
-  await client.execute("insert into passages (passages) values ('optimize')");
-  return size;
 }

@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Bm25Search, matchExpression } from "../../src/search/bm25.ts";
+import { Bm25Search, wordsOf } from "../../src/search/bm25.ts";
 import { renderDocuments } from "../../src/search/documents.ts";
-import { readPassages, type Passage } from "../../src/search/passages.ts";
+import { joinContents, readPassages, splitContents, type Passage } from "../../src/search/passages.ts";
 import { FileError } from "../../src/util/errors.ts";
 
 const corpus = [
@@ -81,8 +81,27 @@ describe("bm25", () => {
     await engine.close();
   });
 
-  it("keeps distinct words of a query once", () => {
-    expect(matchExpression("Capital of the capital")).toBe('"capital" OR "of" OR "the"');
+  it("keeps distinct words of a query once, and 1,024 of them", () => {
+    expect(wordsOf("Capital of the capital")).toEqual(["capital", "of", "the"]);
+    expect(wordsOf(Array.from({ length: 5000 }, (_, i) => `w${i}`).join(" "))).toHaveLength(1024);
+  });
+
+  it("ranks by the 64 rarest words of a long query, and answers one of 100 kB", async () => {
+    const engine = await Bm25Search.inMemory(
+      Array.from({ length: 200 }, (_, i) => ({ id: String(i), text: `common word${i} ${i < 100 ? "half" : "other"}` })),
+      3,
+    );
+    const rare = Array.from({ length: 64 }, (_, i) => `word${i + 100}`).join(" ");
+    const [first, ...rest] = await engine.find(`half common ${rare}`);
+    expect(first?.id).toBe("100");
+    expect(rest.map(({ id }) => id)).toEqual(["101", "102"]);
+    expect(await engine.find(`${rare} half common`)).toEqual(await engine.find(rare));
+    const long = `word7 ${"common half other ".repeat(6000)}`;
+    expect(long.length).toBeGreaterThan(100_000);
+    expect((await engine.find(long))[0]?.id).toBe("7");
+    expect(await engine.find("\u0000\u0001\u001b[31m\u007f")).toEqual([]);
+    expect((await engine.find("\u0000word9\u0007")).map(({ id }) => id)).toEqual(["9"]);
+    await engine.close();
   });
 
   it("reads a corpus in parquet, and one that is packed", async () => {
@@ -98,6 +117,16 @@ describe("bm25", () => {
     expect(engine.size).toBe(2);
     expect((await engine.find("another"))[0]?.id).toBe("b");
     await engine.close();
+  });
+
+  it("takes title and text out of contents as Search-R1's Wikipedia dump has them", () => {
+    expect(splitContents('"Aaron"\nAaron is a "prophet".\nHe lived.')).toEqual({
+      title: "Aaron",
+      text: 'Aaron is a "prophet".\nHe lived.',
+    });
+    for (const whole of ["no title\nat all", '"Aaron"', '"Aaron" is one\nline', '"Aaron"\n  ', '""\ntext'])
+      expect(splitContents(whole)).toEqual({ text: whole });
+    expect(joinContents(splitContents('"""Weird Al"""\nsings'))).toBe('"""Weird Al"""\nsings');
   });
 
   it("reads a corpus line by line and names the line of a wrong row", async () => {

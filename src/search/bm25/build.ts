@@ -1,0 +1,345 @@
+/**
+ * Builds an index file. It is `FILE.partial` until it is whole; lists that are not merged yet are in `FILE.parts`. Whatever stops it, a kill or a full disk, it goes
+ * on from its last part: the corpus is read again from its beginning, so that ids that occur twice are still seen, but what is written is skipped.
+ */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, open, rename, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { Client, InStatement, Transaction } from "@libsql/client";
+import { DataError, FileError } from "../../util/errors.ts";
+import { nextTask } from "../../util/next-task.ts";
+import { readPassages, type Passage } from "../passages.ts";
+import { readLengths } from "./file-index.ts";
+import { applicationId, checkHeader, formatVersion, readAbout, readError, tables, type IndexAbout } from "./format.ts";
+import { Inverter } from "./inverter.ts";
+import { averageOf } from "./memory-index.ts";
+import { buckets, Parts, removeDatabase } from "./parts.ts";
+import { encodeList, type Lengths, type Postings } from "./postings.ts";
+import { openSqlite, sqliteCode } from "./sqlite.ts";
+import { Tokenizer, tokenizerName } from "./tokenizer.ts";
+
+/** Entries of lists after which a part is written, and of merged lists what is. */
+const PART = 2 ** 22;
+/** Passages that are split and inserted at once, and their characters. */
+const BATCH = 500;
+const BATCH_CHARACTERS = 2 ** 22;
+
+export interface BuildOptions {
+  readonly corpus: string;
+  /** What the index says it was made of. */
+  readonly source: string;
+  readonly file: string;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
+  /** Told where an index that was begun before has passages already. */
+  readonly onResume?: ((about: IndexAbout) => void) | undefined;
+  /** Entries of a part, for tests. */
+  readonly part?: number;
+}
+
+export interface BuildProgress {
+  /** `hash` and `read` count bytes of the corpus, `merge` buckets of terms. */
+  readonly phase: "hash" | "read" | "merge";
+  readonly done: number;
+  readonly total: number;
+  /** Passages in the index so far. */
+  readonly passages: number;
+}
+
+export interface BuiltIndex {
+  readonly about: IndexAbout;
+  /** False where the index of this corpus was there. */
+  readonly made: boolean;
+  /** Passages that an earlier call had written. */
+  readonly resumedFrom: number;
+}
+
+/**
+ * @throws FileError where the file is something else or an index of another corpus, where the corpus has changed since the index was begun, and where it
+ * cannot be written; what `readPassages` throws; the signal's reason.
+ */
+export async function buildIndex(options: BuildOptions): Promise<BuiltIndex> {
+  const { file, source } = options;
+  const { sha256, bytes } = await hashCorpus(options);
+  const there = await aboutOf(file);
+  if (there !== null) {
+    if (there.sha256 !== sha256) throw otherCorpus(file, there, source, sha256);
+    await removeDatabase(partsOf(file));
+    return { about: there, made: false, resumedFrom: there.passages };
+  }
+  let client: Client | null = null;
+  let parts: Parts | null = null;
+  const tokenizer = await Tokenizer.open();
+  try {
+    await mkdir(dirname(file), { recursive: true });
+    const begun: IndexAbout = { state: "reading", passages: 0, sha256, bytes, source, tokenizer: tokenizerName, parts: 0, merged: 0 };
+    const opened = await openPartial(partialOf(file), begun);
+    client = opened.client;
+    parts = await Parts.open(partsOf(file), opened.about.parts);
+    if ((await parts.count()) !== opened.about.parts)
+      throw new FileError({
+        where: partialOf(file),
+        what: `what belongs to it, ${partsOf(file)}, is missing or incomplete`,
+        hint: anew(file),
+      });
+    if (opened.about.passages > 0) options.onResume?.(opened.about);
+    const builder = new Builder(client, parts, tokenizer, options);
+    const read = opened.about.state === "reading" ? await builder.read(opened.about) : opened.about;
+    const about = await builder.merge(read);
+    client.close();
+    parts.close();
+    await finish(file);
+    return { about, made: true, resumedFrom: opened.about.passages };
+  } catch (cause) {
+    client?.close();
+    parts?.close();
+    throw writeError(file, cause);
+  } finally {
+    tokenizer.close();
+  }
+}
+
+export const partialOf = (file: string): string => `${file}.partial`;
+export const partsOf = (file: string): string => `${file}.parts`;
+const anew = (file: string): string => `Delete ${partialOf(file)} and ${partsOf(file)} to begin anew.`;
+
+/** What corpus a whole index is of; null where there is no file. @throws FileError where it is no index */
+async function aboutOf(file: string): Promise<IndexAbout | null> {
+  if ((await stat(file).catch(() => null)) === null) return null;
+  await checkHeader(file);
+  const client = await openSqlite(file);
+  try {
+    return await readAbout(client, file);
+  } catch (cause) {
+    throw readError(file, cause);
+  } finally {
+    client.close();
+  }
+}
+
+/** An index of one corpus where one of another is wanted. */
+export function otherCorpus(file: string, about: IndexAbout, source: string, sha256: string): FileError {
+  return new FileError({
+    where: file,
+    what: `is an index of another corpus, or the corpus has changed since`,
+    expected: `an index of ${source} (SHA-256 ${sha256.slice(0, 16)}…)`,
+    got: `one of ${about.source} (SHA-256 ${about.sha256.slice(0, 16)}…)`,
+    hint: "Build one of this corpus: zerosearch index CORPUS --to ANOTHER-FILE.",
+  });
+}
+
+async function hashCorpus({ corpus, signal, onProgress }: BuildOptions): Promise<{ sha256: string; bytes: number }> {
+  // Its faults are told by what reads it.
+  const total = (await stat(corpus).catch(() => null))?.size ?? 0;
+  const passages = readPassages(corpus);
+  await passages.next();
+  await passages.return(undefined);
+  const hash = createHash("sha256");
+  let bytes = 0;
+  for await (const chunk of createReadStream(corpus, { highWaterMark: 2 ** 20 }) as AsyncIterable<Buffer>) {
+    signal?.throwIfAborted();
+    hash.update(chunk);
+    bytes += chunk.length;
+    onProgress?.({ phase: "hash", done: bytes, total, passages: 0 });
+  }
+  return { sha256: hash.digest("hex"), bytes };
+}
+
+async function openPartial(partial: string, begun: IndexAbout): Promise<{ client: Client; about: IndexAbout }> {
+  const size = (await stat(partial).catch(() => null))?.size ?? 0;
+  // What was killed before its first commit reached the file has its tables in the log beside it, if anywhere.
+  if (size >= 100) await checkHeader(partial);
+  const client = await openSqlite(partial);
+  try {
+    await client.batch([`pragma application_id = ${applicationId}`, `pragma user_version = ${formatVersion}`], "write");
+    const { rows } = await client.execute("select 1 from sqlite_master where name = 'about'");
+    if (rows.length === 0)
+      await client.batch([...tables, { sql: "insert into about (json) values (?)", args: [JSON.stringify(begun)] }], "write");
+    const about = await readAbout(client, partial);
+    if (about.sha256 !== begun.sha256)
+      throw new FileError({
+        where: partial,
+        what: "was begun with another corpus, or the corpus has changed since",
+        expected: `the corpus ${about.source} of ${about.bytes} bytes, SHA-256 ${about.sha256.slice(0, 16)}…`,
+        got: `${begun.source} of ${begun.bytes} bytes, SHA-256 ${begun.sha256.slice(0, 16)}…`,
+        hint: anew(partial.slice(0, -".partial".length)),
+      });
+    return { client, about };
+  } catch (error) {
+    client.close();
+    throw error;
+  }
+}
+
+class Builder {
+  readonly #client: Client;
+  readonly #parts: Parts;
+  readonly #tokenizer: Tokenizer;
+  readonly #options: BuildOptions;
+
+  constructor(client: Client, parts: Parts, tokenizer: Tokenizer, options: BuildOptions) {
+    this.#client = client;
+    this.#parts = parts;
+    this.#tokenizer = tokenizer;
+    this.#options = options;
+  }
+
+  /** Passages, their lengths, and parts of lists. */
+  async read(from: IndexAbout): Promise<IndexAbout> {
+    const { corpus, onProgress, signal, part: most = PART } = this.#options;
+    const inverter = new Inverter(this.#tokenizer, from.passages);
+    let about = from;
+    let seen = 0;
+    let bytes = 0;
+    let pending: Passage[] = [];
+    let characters = 0;
+    let transaction: Transaction | null = null;
+    const insert = async (): Promise<void> => {
+      if (pending.length === 0) return;
+      await inverter.add(pending);
+      transaction ??= await this.#client.transaction("write");
+      const first = seen - pending.length;
+      const args = pending.flatMap(({ id, title = null, text }, i) => [first + i, JSON.stringify([id, title, text])]);
+      await transaction.execute({ sql: `insert into passages (n, row) values ${pending.map(() => "(?, ?)").join(", ")}`, args });
+      pending = [];
+      characters = 0;
+    };
+    const flush = async (state: IndexAbout["state"]): Promise<void> => {
+      await insert();
+      transaction ??= await this.#client.transaction("write");
+      const taken = inverter.take();
+      if (taken.lengths.length > 0) {
+        await this.#parts.write(about.parts, taken);
+        await transaction.execute({ sql: "insert into lengths (part, list) values (?, ?)", args: [about.parts, bytesOf(taken.lengths)] });
+      }
+      const next: IndexAbout = { ...about, state, passages: seen, parts: about.parts + (taken.lengths.length > 0 ? 1 : 0) };
+      await this.#advance(transaction, about, next);
+      await transaction.commit();
+      about = next;
+      transaction = null;
+    };
+    const tell = (): void => onProgress?.({ phase: "read", done: Math.min(bytes, about.bytes), total: about.bytes, passages: seen });
+    try {
+      for await (const passage of readPassages(corpus, (read) => (bytes = read))) {
+        seen++;
+        if (seen % BATCH === 0) {
+          tell();
+          await nextTask();
+          signal?.throwIfAborted();
+        }
+        if (seen <= from.passages) continue;
+        characters += passage.text.length;
+        if (pending.push(passage) < BATCH && characters < BATCH_CHARACTERS) continue;
+        await insert();
+        if (inverter.size >= most) await flush("reading");
+      }
+      if (seen === 0) throw new DataError({ where: corpus, what: "the corpus is empty", expected: "at least one passage", got: "none" });
+      await flush("merging");
+      bytes = about.bytes;
+      tell();
+      return about;
+    } catch (error) {
+      (transaction as Transaction | null)?.close();
+      throw error;
+    }
+  }
+
+  /** One list of each term. */
+  async merge(from: IndexAbout): Promise<IndexAbout> {
+    const { onProgress, signal, part: most = PART } = this.#options;
+    const each = await readLengths(this.#client);
+    const lengths: Lengths = { each, average: averageOf(each) };
+    let about = from;
+    let pending: InStatement[] = [];
+    let entries = 0;
+    for (let bucket = from.merged; bucket < buckets; bucket++) {
+      signal?.throwIfAborted();
+      const lists = await this.#parts.merged(bucket, lengths);
+      pending.push(...wordInserts(lists));
+      for (const { docs } of lists.values()) entries += docs.length;
+      if (entries >= most || bucket + 1 === buckets) {
+        const next: IndexAbout = { ...about, merged: bucket + 1 };
+        await this.#write(about, next, pending);
+        about = next;
+        [pending, entries] = [[], 0];
+      }
+      onProgress?.({ phase: "merge", done: bucket + 1, total: buckets, passages: about.passages });
+      await nextTask();
+    }
+    const whole: IndexAbout = { ...about, state: "whole" };
+    await this.#write(about, whole, ["create unique index words_by_term on words (term)"]);
+    return whole;
+  }
+
+  async #write(from: IndexAbout, to: IndexAbout, statements: readonly InStatement[]): Promise<void> {
+    const transaction = await this.#client.transaction("write");
+    try {
+      await this.#advance(transaction, from, to);
+      for (const statement of statements) await transaction.execute(statement);
+      await transaction.commit();
+    } finally {
+      transaction.close();
+    }
+  }
+
+  /** Every write begins or ends with this: of two programs that build one index the second is told. */
+  async #advance(transaction: Transaction, from: IndexAbout, to: IndexAbout): Promise<void> {
+    const sql = "update about set json = ? where json = ?";
+    const { rowsAffected } = await transaction.execute({ sql, args: [JSON.stringify(to), JSON.stringify(from)] });
+    if (rowsAffected !== 1) throw busy(this.#options.file);
+  }
+}
+
+/** Some hundred words a statement. */
+function* wordInserts(lists: ReadonlyMap<string, Postings>): Generator<InStatement> {
+  const all = [...lists];
+  for (let from = 0; from < all.length; from += BATCH) {
+    const some = all.slice(from, from + BATCH);
+    yield {
+      sql: `insert into words (term, count, best, list) values ${some.map(() => "(?, ?, ?, ?)").join(", ")}`,
+      args: some.flatMap(([term, { docs, counts, best }]) => [term, docs.length, best, encodeList(docs, counts)]),
+    };
+  }
+}
+
+function bytesOf(values: Uint32Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
+
+async function finish(file: string): Promise<void> {
+  await sync(partialOf(file));
+  await rename(partialOf(file), file);
+  if (process.platform !== "win32") await sync(dirname(file));
+  await removeDatabase(partsOf(file));
+  await removeDatabase(partialOf(file));
+}
+
+async function sync(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function busy(file: string): FileError {
+  return new FileError({ where: file, what: "another program builds this index", hint: "Wait for it, or name another file with --to." });
+}
+
+/** SQLite's complaints, and the system's, in words; others as they are. */
+function writeError(file: string, cause: unknown): unknown {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  const wrong = (what: string, hint: string): FileError => new FileError({ where: file, what, hint }, { cause });
+  if (["SQLITE_FULL", "ENOSPC", "EDQUOT"].includes(code))
+    return wrong("the disk is full", "Make room; the same command goes on where this one stopped.");
+  if (code === "SQLITE_BUSY" || code.startsWith("SQLITE_CONSTRAINT")) return busy(file);
+  if (["SQLITE_CORRUPT", "SQLITE_NOTADB"].includes(code) || cause instanceof RangeError)
+    return wrong("the unfinished index is damaged", anew(file));
+  if (["SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "EACCES", "EPERM", "EROFS"].includes(code))
+    return wrong("no permission to write", "Change the permissions, or name another file with --to.");
+  if (sqliteCode(cause) !== "" || ["ENOTDIR", "EEXIST", "ENOENT"].includes(code))
+    return wrong(`cannot be written: ${(cause as Error).message}`, "The same command goes on where this one stopped.");
+  return cause;
+}
