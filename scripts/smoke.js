@@ -72,6 +72,7 @@ const commandSmokes = {
   quickstart: { args: ["measure", "--device", "cpu"], settings: false },
   doctor: { args: [], settings: false },
   download: { leftOut: "needs the network" },
+  retriever: { leftOut: "serves until it is stopped" },
   explain: { leftOut: "needs a run that has diverged" },
 };
 

@@ -65,7 +65,7 @@ async function answerAll(found: FoundPolicy, question: string | undefined, { jso
   const one: Config = { ...found.config, train: { ...found.config.train, questionsPerStep: 1, groupSize: 1 } };
   const stream = json ? process.stderr : process.stdout;
   const { opened: config } = await locateData(one, { signal, stream });
-  const { corpus } = config.data;
+  const passages = config.bm25.index ?? config.data.corpus;
   const closing = new Closing();
   try {
     const method = await openMethod(config.rollout.method);
@@ -81,7 +81,7 @@ async function answerAll(found: FoundPolicy, question: string | undefined, { jso
       });
     const opened = await openPolicy(config, { closing, stream });
     await prepareDevice(opened.device, config, opened, { trains: false, stream });
-    const searched = engine.name === "bm25" && corpus !== null ? `bm25 over ${corpus}` : engine.name;
+    const searched = engine.name === "bm25" && passages !== null ? `bm25 over ${passages}` : engine.name;
     const used = { policy: found.text, engine: searches ? searched : "none" };
     stream.write(`policy: ${used.policy} | engine: ${used.engine}\n`);
     const asked: Asked = { method, engine, context: opened.judging(engine), used };

@@ -38,6 +38,11 @@ export const commands: readonly Command[] = [
     summary: "Runs a run's receipt again and says whether every step is the same.",
     load: () => import("./reproduce.ts"),
   },
+  {
+    name: "retriever",
+    summary: "Serves a search engine as Search-R1's retrieval server does.",
+    load: () => import("./retriever.ts"),
+  },
   { name: "index", summary: "Builds a BM25 index of a corpus on disk.", load: () => import("./index-corpus.ts") },
   { name: "download", summary: "Fetches a model from the Hub into the local cache.", load: () => import("./download.ts") },
   {

@@ -33,7 +33,7 @@ function searchesByName(name: string): boolean {
 }
 
 export function checkTogether(config: Config, purpose: Purpose, locate: (path: readonly string[]) => string): ConfigError[] {
-  const { device, rollout, train, data, curriculum, model, algorithm, simulator } = config;
+  const { device, rollout, train, data, curriculum, model, algorithm, simulator, bm25 } = config;
   const mistakes: ConfigError[] = [];
   // Judging obeys no setting of training.
   const judging = purpose !== "train";
@@ -88,6 +88,7 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   need(adapts, "simulator.adapter", "is never used", "null with simulator.endpoint: the server has its own");
   const { api } = config.http;
   need(!engines.includes("http") || api !== null, "http.api", "is missing", "a service such as serper, or a YAML file of your own");
-  need(!engines.includes("bm25") || data.corpus !== null, "data.corpus", "is missing", "a path: bm25 has nothing to search");
+  const passages = data.corpus !== null || bm25.index !== null;
+  need(passages || !engines.includes("bm25"), "data.corpus", "is missing", "a path, or an index in bm25.index: bm25 has nothing to search");
   return mistakes;
 }

@@ -2,9 +2,10 @@
  * A real search engine inside the process: BM25 over a corpus, in memory or in an index file (`zerosearch index`).
  * Words are stemmed (Porter), accents removed; a passage that holds any word of a query may be found.
  */
-import { ConfigError } from "../util/errors.ts";
+import { ConfigError, RequestError } from "../util/errors.ts";
 import { nextTask } from "../util/next-task.ts";
 import { Slots } from "../util/slots.ts";
+import { checkCorpus } from "./bm25/corpus-hash.ts";
 import { openIndex, type IndexAbout } from "./bm25/file-index.ts";
 import { indexInMemory } from "./bm25/memory-index.ts";
 import { rank } from "./bm25/rank.ts";
@@ -37,6 +38,7 @@ export class Bm25Search implements SearchEngine {
   readonly #terms = new Map<string, readonly string[]>();
   /** One search after the other, with a turn for timers and sockets in between: a thousand at once hold up nothing. */
   readonly #turns = new Slots(1);
+  #closed = false;
 
   private constructor(source: IndexSource, tokenizer: Tokenizer, documents: number, about: IndexAbout | null = null) {
     this.#source = source;
@@ -56,10 +58,20 @@ export class Bm25Search implements SearchEngine {
     return Bm25Search.inMemory(readPassages(corpusPath), documents);
   }
 
-  /** An index file, which is read only and may be searched by several programs. @throws ConfigError for a wrong number of documents, FileError as `openIndex`. */
-  static async fromIndex(file: string, documents: number): Promise<Bm25Search> {
+  /**
+   * An index file, which is only read and may be searched by several programs.
+   * @param corpusPath - the file that it must have been made of, where that is told
+   * @throws ConfigError for a wrong number of documents, FileError as `openIndex`, and for an index of another corpus.
+   */
+  static async fromIndex(file: string, documents: number, corpusPath: string | null = null): Promise<Bm25Search> {
     return withTokenizer(documents, async (tokenizer) => {
       const { source, about } = await openIndex(file);
+      try {
+        if (corpusPath !== null) await checkCorpus(file, about, corpusPath);
+      } catch (error) {
+        source.close();
+        throw error;
+      }
       return new Bm25Search(source, tokenizer, documents, about);
     });
   }
@@ -68,22 +80,24 @@ export class Bm25Search implements SearchEngine {
    * The best passages for a text, best first; equal scores in corpus order. None when the text has no word or no passage matches. Of a text with more
    * than 64 words in the index, the 64 rarest count; what follows its first 1,024 distinct words is not looked at.
    */
-  async find(text: string, documents: number = this.documents): Promise<Bm25Hit[]> {
+  async find(text: string, documents: number = this.documents, signal?: AbortSignal): Promise<Bm25Hit[]> {
     checkDocuments(documents);
-    return this.#turns.run(() => this.#find(text, documents));
+    return this.#turns.run(() => this.#find(text, documents), signal);
   }
 
   async search({ query, signal }: SearchRequest): Promise<SearchResult> {
-    return { documents: await this.#turns.run(() => this.#find(query, this.documents), signal), kind: "real" };
+    return { documents: await this.find(query, this.documents, signal), kind: "real" };
   }
 
   close(): Promise<void> {
+    this.#closed = true;
     this.#source.close();
     this.#tokenizer.close();
     return Promise.resolve();
   }
 
   async #find(text: string, documents: number): Promise<Bm25Hit[]> {
+    if (this.#closed) throw new RequestError({ where: "bm25", what: "the engine is closed" });
     const terms = await this.#rarest(await this.#termsOf(wordsOf(text)));
     if (terms.length === 0) return [];
     const best = rank(await this.#source.lists(terms), this.#source.lengths, documents);

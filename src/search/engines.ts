@@ -1,5 +1,6 @@
 /** All search engines, by name: a new one is a file in this folder, its section in `settings.ts`, and a line here. */
 import { Bm25Search } from "./bm25.ts";
+import { indexedCorpus } from "./bm25/file-index.ts";
 import type { EngineKind } from "./engine-kind.ts";
 import { readHttpApi } from "./http-api.ts";
 import { openHttp } from "./open-http.ts";
@@ -25,10 +26,20 @@ const bm25: EngineKind<Bm25Settings> = {
   name: "bm25",
   section: "bm25",
   schema: bm25Settings,
-  identity: async ({ documents }, { corpus, hashFile }) => ({ documents, corpus: corpus === null ? null : await hashFile(corpus) }),
-  async open({ documents }, { corpus }) {
+  // An index says of which corpus it is: both give the same documents.
+  identity: async ({ documents, index }, { corpus, hashFile }) => ({
+    documents,
+    corpus: index !== null ? await indexedCorpus(index) : corpus === null ? null : await hashFile(corpus),
+  }),
+  async open({ documents, index }, { corpus }) {
+    if (index !== null) return { engine: await Bm25Search.fromIndex(index, documents, corpus) };
     if (corpus === null)
-      throw new ConfigError({ where: "data.corpus", what: "is missing", expected: "a path: bm25 has nothing to search", got: "null" });
+      throw new ConfigError({
+        where: "data.corpus",
+        what: "is missing",
+        expected: "a path, or an index in bm25.index: bm25 has nothing to search",
+        got: "null",
+      });
     return { engine: await Bm25Search.fromCorpus(corpus, documents) };
   },
 };

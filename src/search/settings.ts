@@ -5,6 +5,7 @@ import {
   nameOrText,
   nullableNameOrYaml,
   optionalModel,
+  optionalPath,
   optionalText,
   rare,
   real,
@@ -84,8 +85,13 @@ export const simulatorSettings = section("Search engine `simulated`: a model tha
   ),
 });
 
-export const bm25Settings = section("Search engine `bm25`: SQLite's FTS5 over data.corpus, embedded.", {
+export const bm25Settings = section("Search engine `bm25`: BM25 over data.corpus in this process, with SQLite's tokenizer.", {
   documents: whole(5, { min: 1, max: 100 }, "Documents a search returns."),
+  index: rare(
+    optionalPath(
+      "Index that `zerosearch index` made, searched instead of one that is built in memory at each start; where data.corpus is given too, it must be of that very file (docs/retrieval.md).",
+    ),
+  ),
 });
 
 export const httpSettings = section("Search engine `http`: a search service, or a server of your own, that a YAML file describes.", {

@@ -137,7 +137,9 @@ describe("zerosearch evaluate", () => {
       return stderr;
     };
     expect(await without("data.test")).toContain("data.test: there is nothing to judge by; expected a file of questions, got null");
-    expect(await without("data.corpus")).toContain("data.corpus is missing; expected a path: bm25 has nothing to search, got null");
+    expect(await without("data.corpus")).toContain(
+      "data.corpus is missing; expected a path, or an index in bm25.index: bm25 has nothing to search, got null",
+    );
     expect(existsSync(join(folder, "runs"))).toBe(false);
   });
 });

@@ -5,6 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { packagedConfig, readOverride, readYaml, resolveConfig } from "../../src/config/index.ts";
+import type { EngineContext } from "../../src/search/engine-kind.ts";
+import { engines } from "../../src/search/engines.ts";
+import type { SearchEngine } from "../../src/search/search-engine.ts";
 import { Bm25Search } from "../../src/search/bm25.ts";
 import { buildIndex, type BuildOptions } from "../../src/search/bm25/build.ts";
 import { decodeList, encodeList } from "../../src/search/bm25/postings.ts";
@@ -137,7 +141,7 @@ describe("an index on disk", () => {
     const other = join(folder, "other.jsonl");
     await writeFile(other, '{"id": 1, "text": "one"}');
     await expect(build("kept", { corpus: other, source: "other.jsonl" })).rejects.toThrow(
-      /kept: is an index of another corpus.*; expected an index of other\.jsonl \(SHA-256 \w{16}…\), got one of corpus\.jsonl/,
+      /kept: is an index of another corpus.*; expected an index of other\.jsonl \(24 bytes\), got one of corpus\.jsonl \(\d+ bytes\)/,
     );
     expect(await readFile(join(folder, "kept"))).toEqual(before);
   });
@@ -219,6 +223,35 @@ describe("an index on disk", () => {
     await expect(Bm25Search.fromIndex(join(folder, "missing"), 1)).rejects.toThrow(
       /there is no such index\n.*npx zerosearch index CORPUS --to FILE/,
     );
+  });
+
+  it("is searched by bm25.index, over data.corpus only where it is of that very file", async () => {
+    await build("named");
+    const index = join(folder, "named");
+    const open = (settings: { index: string | null }, of: string | null) =>
+      engines.bm25.open({ documents: 3, ...settings }, { corpus: of } as EngineContext);
+    for (const of of [null, corpus]) {
+      const { engine } = await open({ index }, of);
+      const request = { query: "n77", key: { step: 0, question: 0, rollout: 0 }, turn: 0 };
+      expect((await (engine as SearchEngine).search(request)).documents.map(({ id }) => id)).toEqual(["p77"]);
+      await engine.close();
+    }
+    const swapped = join(folder, "swapped.jsonl");
+    await writeFile(swapped, (await readFile(corpus, "utf8")).replace('"p1"', '"q1"'));
+    await expect(open({ index }, swapped)).rejects.toThrow(
+      /named: is an index of another corpus.*; expected an index of .*swapped\.jsonl \(SHA-256 \w{16}…\), got one of corpus\.jsonl \(SHA-256/,
+    );
+    await expect(open({ index }, join(folder, "gone"))).rejects.toThrow("cannot read the corpus");
+    await expect(open({ index: null }, null)).rejects.toThrow("a path, or an index in bm25.index");
+    expect(() => resolveConfig([...readYaml(packagedConfig("quickstart")), readOverride("data.corpus=null")])).toThrow(
+      "or an index in bm25.index",
+    );
+    const config = resolveConfig([
+      ...readYaml(packagedConfig("quickstart")),
+      readOverride("data.corpus=null"),
+      readOverride(`bm25.index=${index}`),
+    ]);
+    expect(config.bm25.index).toBe(index);
   });
 
   it("can be searched where nobody may write", async () => {

@@ -121,8 +121,8 @@ describe("the table of engines", () => {
       now: () => 0,
       say: () => undefined,
     };
-    await expect(engines.bm25.open({ documents: 0 }, context)).rejects.toThrow("bm25.documents: wrong number of documents");
-    await expect(engines.bm25.open({ documents: 1 }, { ...context, corpus: null })).rejects.toThrow("data.corpus: is missing");
+    await expect(engines.bm25.open({ documents: 0, index: null }, context)).rejects.toThrow("bm25.documents: wrong number of documents");
+    await expect(engines.bm25.open({ documents: 1, index: null }, { ...context, corpus: null })).rejects.toThrow("data.corpus: is missing");
     const settings = engines.simulated.schema.parse({});
     await expect(engines.simulated.open(settings, context)).rejects.toThrow("simulator.path: is missing");
     await expect(engines.simulated.open({ ...settings, endpoint: "x" }, context)).rejects.toThrow("simulator.endpoint: is no URL");

@@ -32,6 +32,7 @@ const all = [
   "rl",
   "run",
   "search",
+  "serve",
   "setup",
   "sft",
   "tensor",
@@ -133,6 +134,8 @@ const rooms: Readonly<Record<string, Room>> = {
       "text",
     ],
   },
+  /** The HTTP doors. */
+  serve: { imports: ["search"] },
   commands: { imports: [...all, "contract"], touches: clock },
   train: { imports: [...all, "contract"], touches: clock },
   index: { imports: [...all, "contract", "device/cpu", "engine"] },

@@ -2,14 +2,13 @@
  * Builds an index file. It is `FILE.partial` until it is whole; lists that are not merged yet are in `FILE.parts`. Whatever stops it, a kill or a full disk, it goes
  * on from its last part: the corpus is read again from its beginning, so that ids that occur twice are still seen, but what is written is skipped.
  */
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { mkdir, open, rename, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Client, InStatement, Transaction } from "@libsql/client";
 import { DataError, FileError } from "../../util/errors.ts";
 import { nextTask } from "../../util/next-task.ts";
 import { readPassages, type Passage } from "../passages.ts";
+import { hashCorpus, otherCorpus } from "./corpus-hash.ts";
 import { readLengths } from "./file-index.ts";
 import { applicationId, checkHeader, formatVersion, readAbout, readError, tables, type IndexAbout } from "./format.ts";
 import { Inverter } from "./inverter.ts";
@@ -61,10 +60,10 @@ export interface BuiltIndex {
  */
 export async function buildIndex(options: BuildOptions): Promise<BuiltIndex> {
   const { file, source } = options;
-  const { sha256, bytes } = await hashCorpus(options);
+  const { sha256, bytes } = await hashed(options);
   const there = await aboutOf(file);
   if (there !== null) {
-    if (there.sha256 !== sha256) throw otherCorpus(file, there, source, sha256);
+    if (there.sha256 !== sha256) throw otherCorpus(file, there, source, { sha256, bytes });
     await removeDatabase(partsOf(file));
     return { about: there, made: false, resumedFrom: there.passages };
   }
@@ -118,32 +117,13 @@ async function aboutOf(file: string): Promise<IndexAbout | null> {
   }
 }
 
-/** An index of one corpus where one of another is wanted. */
-export function otherCorpus(file: string, about: IndexAbout, source: string, sha256: string): FileError {
-  return new FileError({
-    where: file,
-    what: `is an index of another corpus, or the corpus has changed since`,
-    expected: `an index of ${source} (SHA-256 ${sha256.slice(0, 16)}…)`,
-    got: `one of ${about.source} (SHA-256 ${about.sha256.slice(0, 16)}…)`,
-    hint: "Build one of this corpus: zerosearch index CORPUS --to ANOTHER-FILE.",
-  });
-}
-
-async function hashCorpus({ corpus, signal, onProgress }: BuildOptions): Promise<{ sha256: string; bytes: number }> {
-  // Its faults are told by what reads it.
-  const total = (await stat(corpus).catch(() => null))?.size ?? 0;
+async function hashed({ corpus, signal, onProgress }: BuildOptions): Promise<{ sha256: string; bytes: number }> {
+  // What is no corpus is told before gigabytes of it are hashed.
   const passages = readPassages(corpus);
   await passages.next();
   await passages.return(undefined);
-  const hash = createHash("sha256");
-  let bytes = 0;
-  for await (const chunk of createReadStream(corpus, { highWaterMark: 2 ** 20 }) as AsyncIterable<Buffer>) {
-    signal?.throwIfAborted();
-    hash.update(chunk);
-    bytes += chunk.length;
-    onProgress?.({ phase: "hash", done: bytes, total, passages: 0 });
-  }
-  return { sha256: hash.digest("hex"), bytes };
+  const total = (await stat(corpus)).size;
+  return hashCorpus(corpus, { signal, onBytes: (done) => onProgress?.({ phase: "hash", done, total, passages: 0 }) });
 }
 
 async function openPartial(partial: string, begun: IndexAbout): Promise<{ client: Client; about: IndexAbout }> {

@@ -36,6 +36,13 @@ export async function openIndex(file: string): Promise<{ readonly source: IndexS
   }
 }
 
+/** SHA-256 of the corpus that an index is of. @throws as `openIndex` */
+export async function indexedCorpus(file: string): Promise<string> {
+  const { source, about } = await openIndex(file);
+  source.close();
+  return about.sha256;
+}
+
 /** Of all passages. */
 export async function readLengths(client: Client): Promise<Uint32Array> {
   const { rows } = await client.execute("select list from lengths order by part");

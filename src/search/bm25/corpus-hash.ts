@@ -1,0 +1,58 @@
+/** Which corpus an index is of: the hash of its file. */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { FileError } from "../../util/errors.ts";
+import type { IndexAbout } from "./format.ts";
+
+type Identity = Pick<IndexAbout, "sha256" | "bytes">;
+
+export interface HashOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onBytes?: (done: number) => void;
+}
+
+/** @throws FileError where it cannot be read, the signal's reason */
+export async function hashCorpus(file: string, { signal, onBytes }: HashOptions = {}): Promise<Identity> {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  try {
+    for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 20 }) as AsyncIterable<Buffer>) {
+      signal?.throwIfAborted();
+      hash.update(chunk);
+      bytes += chunk.length;
+      onBytes?.(bytes);
+    }
+  } catch (cause) {
+    signal?.throwIfAborted();
+    throw unreadable(file, cause);
+  }
+  return { sha256: hash.digest("hex"), bytes };
+}
+
+/** @throws FileError where the index is of another corpus, or the corpus cannot be read */
+export async function checkCorpus(file: string, about: IndexAbout, corpus: string): Promise<void> {
+  const { size } = await stat(corpus).catch((cause: unknown) => {
+    throw unreadable(corpus, cause);
+  });
+  // What has another length need not be hashed.
+  const sha256 = size === about.bytes ? (await hashCorpus(corpus)).sha256 : null;
+  if (sha256 !== about.sha256) throw otherCorpus(file, about, corpus, { sha256, bytes: size });
+}
+
+/** An index of one corpus where one of another is wanted. */
+export function otherCorpus(file: string, about: IndexAbout, corpus: string, its: { sha256: string | null; bytes: number }): FileError {
+  const marks = ({ sha256, bytes }: typeof its): string =>
+    its.bytes !== about.bytes || sha256 === null ? `${bytes} bytes` : `SHA-256 ${sha256.slice(0, 16)}…`;
+  return new FileError({
+    where: file,
+    what: "is an index of another corpus, or the corpus has changed since",
+    expected: `an index of ${corpus} (${marks(its)})`,
+    got: `one of ${about.source} (${marks(about)})`,
+    hint: "Build one of this corpus: zerosearch index CORPUS --to ANOTHER-FILE.",
+  });
+}
+
+function unreadable(file: string, cause: unknown): FileError {
+  return new FileError({ where: file, what: "cannot read the corpus", got: (cause as Error).message }, { cause });
+}
