@@ -13,7 +13,7 @@ export interface Key {
   readonly nullable: boolean;
   /** Whether the value is a path of a file or folder. */
   readonly path: boolean;
-  /** Whether the value may be a list of paths. */
+  /** Whether the value may be a list of paths, or of texts. */
   readonly list: boolean;
   /** Whether the value is a model: a path, or a Hub id. */
   readonly model: boolean;
@@ -111,7 +111,7 @@ function describeRange(schema: JsonSchema, path: boolean): string {
   if (schema.enum !== undefined) return schema.enum.length === 1 ? `"${schema.enum[0] ?? ""}"` : `one of ${schema.enum.join(", ")}`;
   if (schema.names !== undefined) return `one of ${schema.names.join(", ")}, or ${schema.own ?? "a module such as ./my-module.js"}`;
   if (schema.type === "object") return "a map of settings";
-  if (schema.list === true) return "a path, or a list of paths";
+  if (schema.list === true) return path ? "a path, or a list of paths" : "a text, or a list of texts";
   if (path) return schema.model === true ? "a folder, or a Hub id such as Qwen/Qwen2.5-3B" : "a path";
   if (schema.pattern !== undefined) return "a name of letters, digits, '.', '_' and '-'";
   if (schema.type === "boolean") return "true or false";

@@ -4,8 +4,18 @@ import type { Critic } from "../setup/open-learner.ts";
 import type { Model } from "../setup/open-model.ts";
 
 /** `policy 0.94 M parameters, simulator 0.94 M`; of LoRA, what learns and what is shared. `endpoint` is where a simulator outside runs, if there is one. */
-export function describeModels(policy: Model, simulator: Model | null, endpoint: string | null, critic: Critic | null = null): string {
-  const simulated = simulator !== null ? describeSimulator(simulator, policy) : endpoint === null ? null : `behind ${endpoint}`;
+export function describeModels(
+  policy: Model,
+  simulator: Model | null,
+  endpoint: string | readonly string[] | null,
+  critic: Critic | null = null,
+): string {
+  const simulated =
+    simulator !== null
+      ? describeSimulator(simulator, policy)
+      : endpoint === null
+        ? null
+        : `behind ${typeof endpoint === "string" ? endpoint : endpoint.join(", ")}`;
   const valued = critic === null ? "" : `, critic ${describeCritic(critic, policy)}`;
   return `policy ${describePolicy(policy)}${simulated === null ? "" : `, simulator ${simulated}`}${valued}`;
 }

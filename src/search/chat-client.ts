@@ -1,24 +1,28 @@
 /**
- * Asks an OpenAI-compatible server for chat completions, each with a time limit; `Remote` is how they are tried again. The key is sent and never
- * shown. docs/endpoints.md says what becomes of each reply.
+ * Asks an OpenAI-compatible server, or several that serve the same model, for chat completions, each with a time limit; `Remote` is how they are tried
+ * again, `Balance` which server is asked. The key is sent and never shown. docs/endpoints.md says what becomes of each reply.
  */
 import { ConfigError, ServerError, TooLongError } from "../util/errors.ts";
 import type { TemplateVariables } from "../text/chat-template.ts";
 import { writtenIn } from "../text/thinking.ts";
-import { quote, requestJson, type JsonFailure } from "./http-json.ts";
+import { quote, requestJson, type JsonAnswer, type JsonFailure } from "./http-json.ts";
+import { Balance } from "./balance.ts";
 import { Remote, type RemoteOptions } from "./remote.ts";
 import { hider } from "./secret.ts";
 
 export type { Outage, Retry } from "./remote.ts";
 
 export interface ChatClientOptions extends RemoteOptions {
-  /** Base URL, such as `http://127.0.0.1:6001/v1`. */
-  readonly endpoint: string;
+  /** Base URL, such as `http://127.0.0.1:6001/v1`; or several. */
+  readonly endpoint: string | readonly string[];
   /** Name of the model there; "" takes the only one there is. */
   readonly model: string;
   readonly key?: string | undefined;
   /** Seconds after which a try is given up. */
   readonly timeout: number;
+  /** Of several endpoints: told when one is away and others take its requests, and when it answers again. */
+  readonly onAway?: (away: { readonly message: string }) => void;
+  readonly onBack?: (back: { readonly endpoint: string }) => void;
 }
 
 export interface ChatMessageText {
@@ -63,7 +67,8 @@ const noTokens = { promptTokens: 0, completionTokens: 0 };
 
 export class ChatClient {
   readonly #options: ChatClientOptions;
-  readonly #base: URL;
+  readonly #bases: readonly URL[];
+  readonly #balance: Balance;
   readonly #remote: Remote;
   #model: string;
   readonly #hide: (text: string) => string;
@@ -72,8 +77,15 @@ export class ChatClient {
   /** @throws ConfigError when the endpoint is no base URL. */
   constructor(options: ChatClientOptions) {
     this.#options = options;
-    this.#base = baseUrl(options.endpoint);
-    this.#remote = new Remote(options);
+    const { endpoint, concurrency, now, onAway, onBack } = options;
+    this.#bases = baseUrls(typeof endpoint === "string" ? [endpoint] : endpoint);
+    this.#remote = new Remote({ ...options, concurrency: concurrency * this.#bases.length });
+    this.#balance = new Balance(this.#bases, {
+      concurrency,
+      now,
+      onAway: (message) => onAway?.({ message }),
+      onBack: (server) => onBack?.({ endpoint: shown(server) }),
+    });
     this.#model = options.model;
     this.#hide = hider(options.key);
   }
@@ -84,17 +96,21 @@ export class ChatClient {
   }
 
   /**
-   * Asks the server what it serves, once, before anything depends on it. A server that does not say is taken at its word.
-   * @throws ServerError when it cannot be reached or refuses; ConfigError when it does not serve the model, or several and none is named.
+   * Asks every server what it serves, once, before anything depends on it. A server that does not say is taken at its word.
+   * @throws ServerError when one cannot be reached or refuses; ConfigError when one does not serve the model, or several and none is named.
    */
   async probe(): Promise<void> {
-    const url = this.#url("models");
+    for (const base of this.#bases) await this.#probe(base);
+  }
+
+  async #probe(base: URL): Promise<void> {
+    const url = below(base, "models");
     const { timeout } = this.#options;
     const answer = await requestJson(url, { method: "GET", headers: this.#headers(), timeout, hide: this.#hide });
     if ("failure" in answer) {
       // Some servers offer completions only.
       if ([404, 405, 501].includes(answer.failure.status ?? 0)) return;
-      throw this.#error(url, answer.failure, 1, Infinity, false);
+      throw this.#error(shown(url), answer.failure, 1, Infinity, false);
     }
     const models = (answer.value as { data?: unknown } | null)?.data;
     const names = Array.isArray(models) ? models.flatMap((one: unknown) => nameOf(one) ?? []) : [];
@@ -104,7 +120,7 @@ export class ChatClient {
     else
       throw new ConfigError({
         where: "simulator.endpointModel",
-        what: this.#model === "" ? `names none of the models at ${shown(this.#base)}` : `is not served at ${shown(this.#base)}`,
+        what: this.#model === "" ? `names none of the models at ${shown(base)}` : `is not served at ${shown(base)}`,
         expected: `one of ${listed}${names.length > 20 ? ", ..." : ""}`,
         got: JSON.stringify(this.#model),
       });
@@ -117,20 +133,25 @@ export class ChatClient {
    */
   async complete({ signal, jitter, seed, ...request }: ChatCompletionRequest): Promise<string> {
     const { timeout } = this.#options;
-    const url = this.#url("chat/completions");
+    const urls = this.#bases.map((base) => shown(below(base, "chat/completions")));
+    const where = urls.length === 1 ? (urls[0] as string) : "simulator.endpoint";
     let textless = 0;
     const { value, text } = await this.#remote.call({
-      where: shown(url),
+      where,
       send: async () => {
         const body = this.#body({ ...request, seed: (seed + textless) % 2 ** 31 });
-        const answer = await requestJson(url, { method: "POST", headers: this.#headers(), body, timeout, hide: this.#hide, signal });
+        const sent = { method: "POST", headers: this.#headers(), body, timeout, hide: this.#hide, signal } as const;
+        const answer = await this.#balance.send(async (base) => {
+          const url = below(base, "chat/completions");
+          return saying(urls.length > 1 ? url : null, await requestJson(url, sent));
+        }, signal);
         if ("failure" in answer) return answer;
         const written = textIn(answer.value);
         if (written === null) return { failure: withoutText(answer.text, ++textless < triesForText) };
         return { value: { value: answer.value, text: written } };
       },
       jitter,
-      error: (failure, { tries, left }) => this.#error(url, failure, tries, left),
+      error: (failure, { tries, left }) => this.#error(where, failure, tries, left),
       signal,
     });
     this.#countTokens(value);
@@ -143,6 +164,11 @@ export class ChatClient {
     const tokens = this.#tokens;
     this.#tokens = noTokens;
     return { requests, retries, seconds, ...tokens };
+  }
+
+  /** Requests that another endpoint took since the last call, as theirs was away. */
+  takeMoved(): number {
+    return this.#balance.takeMoved();
   }
 
   #countTokens(value: unknown): void {
@@ -175,17 +201,11 @@ export class ChatClient {
     return key === undefined ? {} : { authorization: `Bearer ${key}` };
   }
 
-  #url(path: string): URL {
-    const url = new URL(this.#base);
-    url.pathname = `${url.pathname.replace(/\/+$/, "")}/${path}`;
-    return url;
-  }
-
   /** `left`: seconds of patience. */
-  #error(url: URL, failure: JsonFailure, tries: number, left: number, waits = true): ServerError | TooLongError {
+  #error(where: string, failure: JsonFailure, tries: number, left: number, waits = true): ServerError | TooLongError {
     const { what, status, retryAfter = 0, expected, got, hint } = failure;
     const asks = retryAfter > Math.max(0, left) ? `, which asks to wait ${retryAfter} s` : "";
-    const complaint = { where: shown(url), what: `${what}${asks}${tries > 1 ? ` (${tries} tries)` : ""}`, expected, got };
+    const complaint = { where, what: `${what}${asks}${tries > 1 ? ` (${tries} tries)` : ""}`, expected, got };
     if (isTooLong(failure)) return new TooLongError({ ...complaint, hint: tooLongHint });
     return new ServerError({ ...complaint, hint: hint ?? hintFor(status, waits) });
   }
@@ -243,9 +263,29 @@ function nameOf(model: unknown): string | undefined {
   return typeof id === "string" ? id : undefined;
 }
 
+function below(base: URL, path: string): URL {
+  const url = new URL(base);
+  url.pathname = `${url.pathname.replace(/\/+$/, "")}/${path}`;
+  return url;
+}
+
+/** A failure that says whose it is, where there are several. */
+function saying(url: URL | null, answer: JsonAnswer): JsonAnswer {
+  if (url === null || !("failure" in answer)) return answer;
+  return { failure: { ...answer.failure, what: `${shown(url)}: ${answer.failure.what}` } };
+}
+
 /** Without what may hold a secret. */
 function shown(url: URL): string {
   return `${url.origin}${url.pathname}`;
+}
+
+function baseUrls(texts: readonly string[]): URL[] {
+  const urls = texts.map(baseUrl);
+  const places = urls.map((url) => url.href.replace(/\/+$/, ""));
+  const twice = urls.find((_, i) => places.indexOf(places[i] as string) < i);
+  if (twice === undefined) return urls;
+  throw new ConfigError({ where: "simulator.endpoint", what: "names one server twice", expected: "different ones", got: shown(twice) });
 }
 
 function baseUrl(text: string): URL {

@@ -2,7 +2,7 @@
 import { compileTextStops } from "../generate/stop-automaton.ts";
 import type { Prompt } from "../text/prompt.ts";
 import { ConfigError } from "../util/errors.ts";
-import { ChatClient, type ChatCounts } from "./chat-client.ts";
+import { ChatClient } from "./chat-client.ts";
 import { EndpointSearch } from "./endpoint.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "./engine-kind.ts";
 import { keyIn } from "./secret.ts";
@@ -38,7 +38,8 @@ export async function openSimulated(settings: SimulatorSettings, context: Engine
     const client = await openClient(endpoint, settings, context);
     const simulate: Simulate = (noise = context.noise) =>
       new EndpointSearch({ ...shared, client, noise, templateVariables: chatTemplateKwargs, opensThought });
-    return { engine: simulate(), simulate, takeCounts: () => ({ ...countsOf(client.takeCounts()), ...thoughts.take(), ...takeRedraws() }) };
+    const takeCounts = () => ({ ...countsOf(client, typeof endpoint !== "string"), ...thoughts.take(), ...takeRedraws() });
+    return { engine: simulate(), simulate, takeCounts };
   }
   if (context.local === undefined)
     throw new ConfigError({
@@ -96,10 +97,15 @@ function simulateHere(
   return (noise = risingNoise) => new SimulatedSearch({ ...shared, ...local, ...form, noise });
 }
 
-async function openClient(endpoint: string, settings: SimulatorSettings, { now, say }: EngineContext): Promise<ChatClient> {
+async function openClient(
+  endpoint: string | readonly string[],
+  settings: SimulatorSettings,
+  { now, say }: EngineContext,
+): Promise<ChatClient> {
   const { endpointModel, endpointKey, endpointConcurrency, endpointTimeout, endpointPatience } = settings;
   const help = `Set it (export ${endpointKey ?? ""}=...), or leave simulator.endpointKey out where the endpoint needs none. The key itself is written nowhere.`;
   const key = endpointKey === null ? undefined : keyIn(endpointKey, "simulator.endpointKey", help);
+  const others = endpoint.length === 2 ? "the other endpoint takes" : "the other endpoints take";
   const client = new ChatClient({
     endpoint,
     model: endpointModel,
@@ -108,6 +114,8 @@ async function openClient(endpoint: string, settings: SimulatorSettings, { now, 
     timeout: endpointTimeout,
     patience: endpointPatience,
     now,
+    onAway: ({ message }) => say(`simulator: ${message}; ${others} its requests`),
+    onBack: ({ endpoint: back }) => say(`simulator: ${back} answers again`),
     onOutage: ({ message }) => say(`simulator: ${message}; trying again for up to ${endpointPatience} s (simulator.endpointPatience)`),
     onAnswer: ({ seconds, retries }) =>
       say(`simulator: answers again, after ${Math.round(seconds)} s and ${retries} ${retries === 1 ? "retry" : "retries"}`),
@@ -116,8 +124,10 @@ async function openClient(endpoint: string, settings: SimulatorSettings, { now, 
   return client;
 }
 
-function countsOf({ requests, retries, seconds, promptTokens, completionTokens }: ChatCounts): Readonly<Record<string, number>> {
+function countsOf(client: ChatClient, several: boolean): Readonly<Record<string, number>> {
+  const { requests, retries, seconds, promptTokens, completionTokens } = client.takeCounts();
   return {
+    ...(several ? { simulator_moved: client.takeMoved() } : {}),
     simulator_requests: requests,
     simulator_retries: retries,
     simulator_seconds: seconds,

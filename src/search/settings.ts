@@ -7,6 +7,7 @@ import {
   optionalModel,
   optionalPath,
   optionalText,
+  optionalTexts,
   rare,
   real,
   section,
@@ -42,12 +43,12 @@ export type NoiseUnit = (typeof noiseUnits)[number];
 export const simulatorSettings = section("Search engine `simulated`: a model that plays it, in this process or behind an endpoint.", {
   path: optionalModel("The simulator in this process. With LoRA, the policy's own model: they share one copy of the weights."),
   adapter: optionalModel("PEFT adapter of the simulator, a folder or a Hub id."),
-  endpoint: optionalText(
-    "Base URL of an OpenAI-compatible server that runs the simulator, such as http://127.0.0.1:6001/v1, instead of simulator.path.",
+  endpoint: optionalTexts(
+    "Base URL of an OpenAI-compatible server that runs the simulator, such as http://127.0.0.1:6001/v1, instead of simulator.path; or a list of servers that share the requests.",
   ),
   endpointModel: z.string().default("").describe("Name of the model at the endpoint."),
   endpointKey: optionalText("Environment variable that holds the endpoint's API key; the key itself is never written anywhere."),
-  endpointConcurrency: rare(whole(64, { min: 1, max: 4096 }, "Requests under way at the endpoint at a time.")),
+  endpointConcurrency: rare(whole(64, { min: 1, max: 4096 }, "Requests under way at an endpoint at a time.")),
   endpointTimeout: rare(real(120, { min: 0.1 }, "Seconds after which a request to the endpoint is given up and tried again.")),
   endpointPatience: rare(
     real(

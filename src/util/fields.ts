@@ -25,6 +25,12 @@ export const optionalPaths = (doc: string) =>
     .union([z.string().min(1), z.array(z.string().min(1)).min(1), z.null()])
     .default(null)
     .meta({ description: doc, path: true, list: true });
+/** A text, several, or null. */
+export const optionalTexts = (doc: string) =>
+  z
+    .union([z.string().min(1), z.array(z.string().min(1)).min(1), z.null()])
+    .default(null)
+    .meta({ description: doc, list: true });
 export const optionalPath = (doc: string) => z.string().min(1).nullable().default(null).meta({ description: doc, path: true });
 export const section = <T extends z.ZodRawShape>(doc: string, shape: T) =>
   z

@@ -140,6 +140,25 @@ describe("a run whose simulator is behind an endpoint", () => {
     expect((await run("too-long")).flatMap(({ searches }) => searches).filter(({ failure }) => failure !== undefined)).toHaveLength(1);
   });
 
+  it("shares its requests between several endpoints, and trains on the same", async () => {
+    reply = (_, prompt) => completion(documents(prompt));
+    const one = await run("one");
+    const other = await openChatServer(({ path, body }, n) => {
+      if (path.endsWith("/models")) return { body: { data: [{ id: "canned" }] } };
+      const prompt = (body as { messages: { content: string }[] }).messages[1]?.content ?? "";
+      return n % 4 === 3 ? { hangUp: true } : completion(documents(prompt));
+    });
+    expect(await run("two", `simulator.endpoint=${JSON.stringify([server.endpoint, other.endpoint])}`)).toEqual(one);
+    await other.close();
+    expect(other.asked.length).toBeGreaterThan(5);
+    const rows = readRows(join(folder, "runs", "two", "metrics.jsonl"));
+    const sum = (name: string): number => rows.reduce((total, row) => total + Number(row[`time/simulator_${name}`]), 0);
+    expect(sum("requests")).toBe(one.flatMap(({ searches }) => searches).length);
+    expect(sum("moved")).toBeGreaterThan(0);
+    expect(sum("retries")).toBe(0);
+    expect(said()).toMatch(/simulator: \S+\/chat\/completions: no answer \(.*\); the other endpoint takes its requests\n/);
+  });
+
   it("does not begin without its server, its model or its key, and leaves no run behind", async () => {
     await expect(open("unknown", "simulator.endpointModel=other")).rejects.toThrow(
       /simulator.endpointModel: is not served at .*; expected one of canned, got "other"/,
@@ -148,7 +167,7 @@ describe("a run whose simulator is behind an endpoint", () => {
       "simulator.endpointKey: the environment variable ZEROSEARCH_NO_SUCH_KEY is not set",
     );
     await expect(open("nowhere", "simulator.endpoint=http://127.0.0.1:9/v1")).rejects.toThrow(/127\.0\.0\.1:9\/v1\/models: no answer/);
-    expect(readdirSync(join(folder, "runs")).sort()).toEqual(["again", "failing", "first", "too-long", "void"]);
+    expect(readdirSync(join(folder, "runs")).sort()).toEqual(["again", "failing", "first", "one", "too-long", "two", "void"]);
   });
 });
 
