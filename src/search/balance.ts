@@ -65,7 +65,7 @@ export class Balance {
       } finally {
         member.underWay--;
       }
-      const failure = "failure" in answer ? (answer.failure) : undefined;
+      const failure = "failure" in answer ? answer.failure : undefined;
       if (failure?.passing !== true) {
         this.#there(member);
         return answer;
@@ -99,6 +99,8 @@ export class Balance {
 
   #away(member: Member, { what, retryAfter = 0 }: JsonFailure): void {
     const { now, onAway } = this.#options;
+    // One of those that were under way when it went: nobody has looked again.
+    if (now() < member.until) return;
     if (member.failures++ === 0) member.times++;
     member.until = now() + 1000 * Math.max(retryAfter, Math.min(longestAway, 0.5 * 2 ** (member.failures - 1)));
     if (this.#members.length === 1 || member.told || (member.times & (member.times - 1)) !== 0) return;

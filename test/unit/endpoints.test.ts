@@ -101,6 +101,18 @@ describe("requests to several endpoints", () => {
     expect(asked()[0]).toBeGreaterThan(5);
   });
 
+  it("that fail together are one outage: their server is looked at again as soon as after a single one", async () => {
+    let away = true;
+    const { ask, asked, time } = await serve([() => (away ? { hangUp: true } : completion("x")), always({ ...completion("x"), delay: 5 })]);
+    await ask(0, 8);
+    const [before = 0] = asked();
+    expect(before).toBeGreaterThan(2);
+    away = false;
+    time.ms += 501;
+    await ask(8, 9);
+    expect(asked()[0]).toBe(before + 1);
+  });
+
   it("wait where all are away, and fail for good with what the last of them said", async () => {
     const down = always({ status: 503, body: "down" });
     const back = await serve([down, (_, index) => (index < 3 ? { hangUp: true } : completion("x"))]);
