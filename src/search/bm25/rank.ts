@@ -1,5 +1,5 @@
 /**
- * The best passages of a query by BM25, exactly: MaxScore. Terms that cannot lift a passage into the best ones by themselves are looked up only
+ * The best passages of a query by BM25, exactly: MaxScore, a window of passages at a time. Terms that cannot lift a passage into the best ones by themselves are looked up only
  * in passages that hold others, so that lists of common words are mostly jumped over.
  *
  * Sources: Robertson & Zaragoza 2009, with the constants and the weight of terms that SQLite's FTS5 has (k1 = 1.2, b = 0.75; a term in more than half of the
@@ -28,44 +28,88 @@ export function termWeight(count: number, size: number): number {
 export function rank(lists: readonly Postings[], lengths: Lengths, most: number): Ranked[] {
   const cursors = lists
     .map((list, place) => new Cursor(list, place, termWeight(list.docs.length, lengths.each.length)))
-    .filter(({ ended }) => !ended)
+    .filter(({ doc }) => doc !== Infinity)
     .sort((one, other) => one.bound - other.bound || one.place - other.place);
   /** What the first i + 1 of them give at most. */
   const bounds: number[] = [];
   for (const { bound } of cursors) bounds.push((bounds.at(-1) ?? 0) + bound * SLACK);
   const best = new Best(most);
+  const norms = new Norms(lengths);
   /** Of each place in the query; 0 where the passage does not hold the term. */
   const gains = new Float64Array(lists.length);
+  const sums = new Float64Array(WINDOW);
+  /** A bit for each of them that is not 0. */
+  const touched = new Uint32Array(WINDOW / 32);
+  /** Cursors before this one cannot lift a passage into the best by themselves. */
   let optional = 0;
-  for (;;) {
+  // The first passages set a threshold; until there is one, all of a window are looked at.
+  for (let size = 64; ; size = Math.min(2 * size, WINDOW)) {
     while (optional < cursors.length && (bounds[optional] as number) <= best.threshold) optional++;
-    let doc = Infinity;
-    for (let i = optional; i < cursors.length; i++) doc = Math.min(doc, (cursors[i] as Cursor).doc);
-    if (doc === Infinity) return best.sorted();
-    const norm = lengthNorm(lengths, doc);
-    gains.fill(0);
-    let sum = 0;
-    for (let i = optional; i < cursors.length; i++) {
-      const cursor = cursors[i] as Cursor;
-      if (cursor.doc !== doc) continue;
-      sum += gains[cursor.place] = cursor.gain(norm);
-      cursor.next();
-    }
-    let hopeful = true;
-    for (let i = optional - 1; i >= 0; i--) {
-      if (sum * SLACK + (bounds[i] as number) <= best.threshold) {
-        hopeful = false;
-        break;
+    let base = Infinity;
+    for (let i = optional; i < cursors.length; i++) base = Math.min(base, (cursors[i] as Cursor).doc);
+    if (base === Infinity) return best.sorted();
+    for (let i = optional; i < cursors.length; i++) (cursors[i] as Cursor).addWindow(base, size, sums, touched, norms);
+    const others = optional === 0 ? 0 : (bounds[optional - 1] as number);
+    for (let word = 0; word < size / 32;) {
+      const bits = touched[word] as number;
+      if (bits === 0) {
+        word++;
+        continue;
       }
-      const cursor = cursors[i] as Cursor;
-      cursor.seek(doc);
-      if (cursor.doc === doc) sum += gains[cursor.place] = cursor.gain(norm);
+      const bit = 31 - Math.clz32(bits & -bits);
+      touched[word] = bits & (bits - 1);
+      const i = 32 * word + bit;
+      const sum = sums[i] as number;
+      sums[i] = 0;
+      if (sum * SLACK + others <= best.threshold) continue;
+      const doc = base + i;
+      if (!isHopeful(cursors, optional, bounds, doc, sum, best.threshold, norms)) continue;
+      const norm = norms.of(doc);
+      for (const cursor of cursors) gains[cursor.place] = cursor.gainAt(doc, norm);
+      // In the order of the query, whatever order it was found in: the same bits.
+      let score = 0;
+      for (const gain of gains) score += gain;
+      best.offer(doc, score);
     }
-    if (!hopeful) continue;
-    // In the order of the query, whatever order it was found in: the same bits.
-    let score = 0;
-    for (const gain of gains) score += gain;
-    best.offer(doc, score);
+  }
+}
+
+/** Looks up the terms that alone do not matter, the heaviest first, until they cannot matter any more. */
+function isHopeful(
+  cursors: readonly Cursor[],
+  optional: number,
+  bounds: readonly number[],
+  doc: number,
+  sum: number,
+  threshold: number,
+  norms: Norms,
+): boolean {
+  for (let i = optional - 1; i >= 0; i--) {
+    if (sum * SLACK + (bounds[i] as number) <= threshold) return false;
+    sum += (cursors[i] as Cursor).gainAt(doc, norms.of(doc));
+  }
+  return sum * SLACK > threshold;
+}
+
+/** Passages that are summed at once. */
+const WINDOW = 4096;
+
+/** `lengthNorm` by length. */
+class Norms {
+  readonly #each: Uint32Array;
+  readonly #lengths: Lengths;
+  readonly #known = new Float64Array(1024);
+
+  constructor(lengths: Lengths) {
+    this.#lengths = lengths;
+    this.#each = lengths.each;
+  }
+
+  of(doc: number): number {
+    const length = this.#each[doc] as number;
+    if (length >= this.#known.length) return lengthNorm(this.#lengths, doc);
+    const known = this.#known[length] as number;
+    return known > 0 ? known : (this.#known[length] = lengthNorm(this.#lengths, doc));
   }
 }
 
@@ -73,12 +117,15 @@ class Cursor {
   readonly place: number;
   /** What it adds to a score at most. */
   readonly bound: number;
-  /** Infinity behind the end. */
+  /** The first passage that was not summed yet; Infinity behind the end. */
   doc: number;
   readonly #docs: Uint32Array;
   readonly #counts: Uint32Array;
   readonly #weight: number;
+  /** Where `doc` is. */
   #at = 0;
+  /** No passage before this one is asked for by `gainAt` any more. */
+  #from = 0;
 
   constructor({ docs, counts, best }: Postings, place: number, weight: number) {
     this.place = place;
@@ -89,40 +136,44 @@ class Cursor {
     this.doc = docs.length > 0 ? (docs[0] as number) : Infinity;
   }
 
-  get ended(): boolean {
-    return this.doc === Infinity;
-  }
-
-  gain(norm: number): number {
-    const count = this.#counts[this.#at] as number;
-    return this.#weight * ((count * (k1 + 1)) / (count + norm));
-  }
-
-  next(): void {
-    this.#go(this.#at + 1);
-  }
-
-  /** To the first passage at or behind `doc`. */
-  seek(doc: number): void {
-    if (this.doc >= doc) return;
-    let [low, step] = [this.#at, 1];
-    while (low + step < this.#docs.length && (this.#docs[low + step] as number) < doc) {
-      low += step;
-      step *= 2;
+  /** Adds its gains in the passages from `base` on, `size` of them, and goes behind them. */
+  addWindow(base: number, size: number, sums: Float64Array, touched: Uint32Array, norms: Norms): void {
+    const [docs, counts, weight, end] = [this.#docs, this.#counts, this.#weight, base + size];
+    let at = this.#at;
+    for (; at < docs.length; at++) {
+      const doc = docs[at] as number;
+      if (doc >= end) break;
+      const count = counts[at] as number;
+      const i = doc - base;
+      sums[i] = (sums[i] as number) + weight * ((count * (k1 + 1)) / (count + norms.of(doc)));
+      touched[i >> 5] = (touched[i >> 5] as number) | (1 << (i & 31));
     }
-    // The one at `low` is before it; the one at `high` is not.
-    let high = Math.min(low + step, this.#docs.length);
-    while (high - low > 1) {
-      const middle = (low + high) >>> 1;
-      if ((this.#docs[middle] as number) < doc) low = middle;
-      else high = middle;
-    }
-    this.#go(high);
-  }
-
-  #go(at: number): void {
     this.#at = at;
-    this.doc = at < this.#docs.length ? (this.#docs[at] as number) : Infinity;
+    this.doc = at < docs.length ? (docs[at] as number) : Infinity;
+  }
+
+  /** Its gain in a passage, 0 where that does not hold the term; from call to call `doc` only rises. */
+  gainAt(doc: number, norm: number): number {
+    const docs = this.#docs;
+    let from = this.#from;
+    if (from < docs.length && (docs[from] as number) < doc) {
+      let step = 1;
+      while (from + step < docs.length && (docs[from + step] as number) < doc) {
+        from += step;
+        step *= 2;
+      }
+      // The one at `from` is before it; the one at `high` is not.
+      let high = Math.min(from + step, docs.length);
+      while (high - from > 1) {
+        const middle = (from + high) >>> 1;
+        if ((docs[middle] as number) < doc) from = middle;
+        else high = middle;
+      }
+      this.#from = from = high;
+    }
+    if (from >= docs.length || docs[from] !== doc) return 0;
+    const count = this.#counts[from] as number;
+    return this.#weight * ((count * (k1 + 1)) / (count + norm));
   }
 }
 
