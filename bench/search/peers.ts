@@ -1,6 +1,6 @@
 /** Searches over one corpus in memory: ours, SQLite's FTS5 (as many use it from Node), MiniSearch, Orama. In turn, round by round; medians. */
 import { readPassages, type Passage } from "#inside/search/passages.js";
-import { openSqlite } from "#inside/search/bm25/sqlite.js";
+import { openDatabase } from "#inside/search/sqlite.js";
 import { median } from "#inside/util/stats.js";
 import { Bm25Search } from "zerosearch";
 import { peerModule } from "../peers/modules.js";
@@ -57,7 +57,7 @@ async function ours(passages: readonly Passage[], documents: number): Promise<Se
 }
 
 async function fts5(passages: readonly Passage[], documents: number): Promise<Searcher> {
-  const client = await openSqlite(null);
+  const client = await openDatabase("bench", null);
   await client.execute("create virtual table p using fts5(id unindexed, title, text, tokenize = 'porter unicode61 remove_diacritics 2')");
   for (let from = 0; from < passages.length; from += 500) {
     const some = passages.slice(from, from + 500);

@@ -52,8 +52,8 @@ const spans = { kept: 25, level: 20, short: 3, push: 5, validations: 10 } as con
 const bounds = {
   /** Nats that a rewarded rollout loses in 5 steps, or in fewer: e^-.3 is 26 % less likely. */
   lost: 0.3,
-  /** Nats by which one step moves a rewarded rollout, up or down: e^.5 is 1.6 times as likely. */
-  stride: 0.5,
+  /** Nats by which one step moves a rewarded rollout, up or down: e^.55 is 1.7 times as likely. */
+  stride: 0.55,
   /** F1 below the best validation, in two of them on end; or in one, where the mean of the last ten (five at least) is half as far below. */
   validation: 0.05,
   /** Share of rollouts that repeat themselves. */

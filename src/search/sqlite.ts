@@ -21,3 +21,9 @@ export async function openDatabase(where: string, file: string | null): Promise<
   // One connection: pragmas are each connection's own.
   return createClient({ url: file === null ? ":memory:" : pathToFileURL(file).href, concurrency: 1 });
 }
+
+/** SQLite's name of an error, such as SQLITE_FULL; "" for errors that are not its own. */
+export function sqliteCode(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return typeof code === "string" && code.startsWith("SQLITE_") ? code : "";
+}

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Bm25Search } from "../../src/index.ts";
-import { openSqlite } from "../../src/search/bm25/sqlite.ts";
+import { openDatabase } from "../../src/search/sqlite.ts";
 import { buildIfStale, start } from "../helpers/program.ts";
 import { root } from "../helpers/tiny-quickstart.ts";
 
@@ -44,7 +44,7 @@ function build(file: string, killAfter: number): Promise<NodeJS.Signals | null> 
 }
 
 async function dump(file: string): Promise<unknown> {
-  const client = await openSqlite(file);
+  const client = await openDatabase("test", file);
   const tables = [];
   for (const sql of ["select n, row from passages order by n", "select term, count, hex(list) from words order by term"])
     tables.push((await client.execute(sql)).rows.map((row) => Object.values(row)));

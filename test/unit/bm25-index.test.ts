@@ -12,7 +12,7 @@ import type { SearchEngine } from "../../src/search/search-engine.ts";
 import { Bm25Search } from "../../src/search/bm25.ts";
 import { buildIndex, type BuildOptions } from "../../src/search/bm25/build.ts";
 import { decodeList, encodeList } from "../../src/search/bm25/postings.ts";
-import { openSqlite } from "../../src/search/bm25/sqlite.ts";
+import { openDatabase } from "../../src/search/sqlite.ts";
 import { readPassages, type Passage } from "../../src/search/passages.ts";
 
 const words = ["river", "mountain", "Café", "cities", "running", "the", "of", "1984", "Ω", "naïve", "東京", "cats", "cat"];
@@ -72,7 +72,7 @@ describe("an index on disk", () => {
 
   it("ranks as SQLite's own bm25() does", async () => {
     const engine = await Bm25Search.inMemory(passages, 10);
-    const client = await openSqlite(null);
+    const client = await openDatabase("test", null);
     await client.execute("create virtual table p using fts5(id unindexed, title, text, tokenize = 'porter unicode61 remove_diacritics 2')");
     for (const { id, title = "", text } of passages)
       await client.execute({ sql: "insert into p (id, title, text) values (?, ?, ?)", args: [id, title, text] });
@@ -214,7 +214,7 @@ describe("an index on disk", () => {
     const broken = Buffer.from(good);
     broken.fill(0xa5, 8192);
     await refused("broken", broken, /broken: is damaged; got/);
-    const foreign = await openSqlite(join(folder, "foreign"));
+    const foreign = await openDatabase("test", join(folder, "foreign"));
     await foreign.execute("create table t (a)");
     foreign.close();
     await expect(Bm25Search.fromIndex(join(folder, "foreign"), 1)).rejects.toThrow("is an SQLite database, but no index");
@@ -298,7 +298,7 @@ describe("a posting list", () => {
 
 /** Everything that is in an index. */
 async function dump(file: string): Promise<unknown> {
-  const client = await openSqlite(file);
+  const client = await openDatabase("test", file);
   const tables = [];
   for (const sql of [
     "select n, row from passages order by n",

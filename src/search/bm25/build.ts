@@ -15,7 +15,7 @@ import { Inverter } from "./inverter.ts";
 import { averageOf } from "./memory-index.ts";
 import { buckets, Parts, removeDatabase } from "./parts.ts";
 import { encodeList, type Lengths, type Postings } from "./postings.ts";
-import { openSqlite, sqliteCode } from "./sqlite.ts";
+import { openDatabase, sqliteCode } from "../sqlite.ts";
 import { Tokenizer, tokenizerName } from "./tokenizer.ts";
 
 /** Entries of lists after which a part is written, and of merged lists what is. */
@@ -107,7 +107,7 @@ const anew = (file: string): string => `Delete ${partialOf(file)} and ${partsOf(
 async function aboutOf(file: string): Promise<IndexAbout | null> {
   if ((await stat(file).catch(() => null)) === null) return null;
   await checkHeader(file);
-  const client = await openSqlite(file);
+  const client = await openDatabase("bm25", file);
   try {
     return await readAbout(client, file);
   } catch (cause) {
@@ -130,7 +130,7 @@ async function openPartial(partial: string, begun: IndexAbout): Promise<{ client
   const size = (await stat(partial).catch(() => null))?.size ?? 0;
   // What was killed before its first commit reached the file has its tables in the log beside it, if anywhere.
   if (size >= 100) await checkHeader(partial);
-  const client = await openSqlite(partial);
+  const client = await openDatabase("bm25", partial);
   try {
     await client.batch([`pragma application_id = ${applicationId}`, `pragma user_version = ${formatVersion}`], "write");
     const { rows } = await client.execute("select 1 from sqlite_master where name = 'about'");

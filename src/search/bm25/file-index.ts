@@ -6,7 +6,7 @@ import { checkHeader, damaged, readAbout, readError, type IndexAbout } from "./f
 import { averageOf } from "./memory-index.ts";
 import { decodeList, type Lengths, type Postings } from "./postings.ts";
 import { noPostings, type IndexSource } from "./source.ts";
-import { openSqlite } from "./sqlite.ts";
+import { openDatabase } from "../sqlite.ts";
 
 export type { IndexAbout } from "./format.ts";
 
@@ -18,7 +18,7 @@ export async function openIndex(file: string): Promise<{ readonly source: IndexS
   await checkHeader(file);
   let client: Client | null = null;
   try {
-    client = await openSqlite(file);
+    client = await openDatabase("bm25", file);
     await client.execute("pragma query_only = on");
     const about = await readAbout(client, file);
     if (about.state !== "whole")

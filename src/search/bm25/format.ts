@@ -4,7 +4,7 @@ import { z } from "zod";
 import type { Client } from "@libsql/client";
 import { HEAD_BYTES, kindOf } from "../../data/file-kind.ts";
 import { FileError } from "../../util/errors.ts";
-import { sqliteCode } from "./sqlite.ts";
+import { sqliteCode } from "../sqlite.ts";
 import { tokenizerName } from "./tokenizer.ts";
 
 /** In the file's header: "ZSBX", and the version of what follows. */

@@ -6,7 +6,7 @@ import { rm } from "node:fs/promises";
 import type { Client } from "@libsql/client";
 import type { InvertedPart } from "./inverter.ts";
 import { ByteReader, ByteWriter, bestShare, decodeList, encodeList, type Lengths, type Postings } from "./postings.ts";
-import { openSqlite } from "./sqlite.ts";
+import { openDatabase } from "../sqlite.ts";
 
 export const buckets = 256;
 
@@ -19,7 +19,7 @@ export class Parts {
 
   /** Opens the file, makes it where it is missing, and drops the parts that are not among the first `kept`. */
   static async open(file: string, kept: number): Promise<Parts> {
-    const client = await openSqlite(file);
+    const client = await openDatabase("bm25", file);
     try {
       await client.execute(
         "create table if not exists parts (bucket integer, part integer, body blob, primary key (bucket, part)) without rowid",

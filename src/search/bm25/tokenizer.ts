@@ -3,7 +3,7 @@
  * SQLite says what the terms of a piece of text are; each piece is asked for once, and remembered.
  */
 import type { Client } from "@libsql/client";
-import { openSqlite } from "./sqlite.ts";
+import { openDatabase } from "../sqlite.ts";
 
 /** FTS5's name for it. An index holds it, and is read by the same only. */
 export const tokenizerName = "porter unicode61 remove_diacritics 2";
@@ -27,7 +27,7 @@ export class Tokenizer {
   }
 
   static async open(): Promise<Tokenizer> {
-    const client = await openSqlite(null);
+    const client = await openDatabase("bm25", null);
     await client.execute(`create virtual table pieces using fts5(piece, content = '', columnsize = 0, tokenize = '${tokenizerName}')`);
     await client.execute("create virtual table terms using fts5vocab(pieces, instance)");
     return new Tokenizer(client);
