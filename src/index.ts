@@ -91,6 +91,7 @@ export type {
 export { engines } from "./search/engines.ts";
 export type { EngineContext, EngineKind, IdentityContext, LocalModel, OpenedEngine, Simulate } from "./search/engine-kind.ts";
 export { Recording, type EngineIdentity, type RecordingCounts, type RecordingOptions } from "./search/recording.ts";
+export { Budget, type Price } from "./search/prices.ts";
 export { parseDocuments, renderDocuments } from "./search/documents.ts";
 export { Bm25Search, type Bm25Hit } from "./search/bm25.ts";
 export { buildIndex, type BuildOptions, type BuildProgress, type BuiltIndex } from "./search/bm25/build.ts";

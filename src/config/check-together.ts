@@ -86,6 +86,12 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   need(simulates, "simulator.path", "is missing", `${one} (simulator.endpoint)`);
   const adapts = adapter === null || path !== null;
   need(adapts, "simulator.adapter", "is never used", "null with simulator.endpoint: the server has its own");
+  need(
+    config.search.budget === null || engines.includes("http"),
+    "search.budget",
+    "is never used",
+    "null, or an engine that is paid (http)",
+  );
   const { api } = config.http;
   need(!engines.includes("http") || api !== null, "http.api", "is missing", "a service such as serper, or a YAML file of your own");
   const passages = data.corpus !== null || bm25.index !== null;

@@ -136,12 +136,29 @@ export const configSchema = z.strictObject({
         "File of kept searches that are answered from it: no engine is asked. With search.record, and the same file, what is missing is asked and kept.",
       ),
     ),
+    budget: rare(
+      z
+        .number()
+        .min(0)
+        .nullable()
+        .default(null)
+        .describe(
+          "Money that searches by an engine with a price may take in a run, in the price's currency: it ends before it is exceeded.",
+        ),
+    ),
     onFailure: rare(
       choice(
         ["end", "void", "leave-out"],
         "What a search that fails for good does: it ends the run; the policy is told that there are no results, which is counted (search/failed); or its rollout is left out of its group and of the update, and counted (search/left_out), in evaluation as void.",
       ),
     ),
+  }),
+
+  cost: section("What things cost, for the table at the end of a run (docs/costs.md).", {
+    currency: rare(z.string().min(1).default("USD").describe("Currency of the prices of this section.")),
+    deviceHour: rare(real(0, {}, "Price of an hour of the device; 0 is not known.")),
+    promptMillion: rare(real(0, {}, "Price of a million tokens that the simulator's endpoint reads.")),
+    completionMillion: rare(real(0, {}, "Price of a million tokens that it writes.")),
   }),
 
   simulator: simulatorSettings,

@@ -12,6 +12,7 @@ import { rewardWarnings, searchWarnings } from "../rl/metrics.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { collapseNote, collapseSteps, isDead } from "./collapse.ts";
 import { afresh, guardStep, newGuard, type GuardMemory } from "./guard.ts";
+import { noteCosts, paidSearches, readCosts } from "./costs.ts";
 import { divergenceFile, leaveDump, readDump, type DivergedError } from "./diverged.ts";
 import { digestStep, makeReceipt, receiptFile, receiptText, type ReceiptRows, type StepDigest } from "./receipt.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
@@ -108,6 +109,7 @@ export class Journal {
     const done = state?.step ?? 0;
     const journal = new Journal(run, await openRunLogs(run.config, done, state, say), done, progress);
     run.engines.say = (text) => journal.say(text);
+    run.engines.budget?.resume(paidSearches(readCosts(run.config)));
     // One that cannot be read goes with the first step.
     if (existsSync(join(journal.folder, divergenceFile))) journal.#diverged = attempt(() => readDump(journal.folder)?.step ?? 0, 0);
     if (restored === null || state === undefined) return journal;
@@ -151,6 +153,9 @@ export class Journal {
     const logs = this.#logs;
     const rows = [...scored.map(rolloutRow), ...unpaid.map(unpaidRow)];
     const fault = logs.append(metricRow(step, { ...metrics, ...values, ...judged }, measured), rows);
+    const { times, engines } = result.costs;
+    const seconds = Object.values(times).reduce((all, one) => all + one, 0);
+    noteCosts(this.#run.config, { part: "training", step, seconds, simulated: metrics["simulator/searches"] ?? 0, counts: engines });
     this.#steps.push(
       digestStep(
         [...scored, ...unpaid.map(({ trajectory }) => ({ trajectory, reward: NaN }))],

@@ -8,9 +8,11 @@ import { evaluate, summarise } from "../evaluation/evaluate.ts";
 import { judge, type JudgedRow, type JudgeOptions } from "../evaluation/judge.ts";
 import { documentedRows, evaluationJson, evaluationText, type Evaluation, type When } from "../evaluation/report.ts";
 import { JsonLines, truncateAfterStep } from "../log/json-lines.ts";
+import { steadyClock } from "../log/progress.ts";
 import { searchWarnings } from "../rl/metrics.ts";
 import { evaluationContext } from "../setup/open-agents.ts";
 import type { Model } from "../setup/open-model.ts";
+import { costText, noteCosts, readCosts } from "./costs.ts";
 import type { Journal, Validation } from "./journal.ts";
 import { partingNote } from "./parting-note.ts";
 import { savePolicy } from "./policy-files.ts";
@@ -54,6 +56,8 @@ export async function evaluateAfter({ run, journal, states }: TrainingParts, bef
   if (best !== null) journal.say(`\nBest of the validations: step ${best.step}, F1 ${best.score.toFixed(3)}.`);
   if (note !== undefined) journal.say(note);
   journal.say(`The policy: ${policy}${whatItIs(run.policy)}. Logs and evaluation.json: ${journal.folder}.`);
+  const cost = costText(run.config, readCosts(run.config));
+  if (cost !== "") journal.say(`\n${cost}`);
   if (run.policy.adapter !== undefined) journal.say(`As a model of its own: ${mergeCommand(run.policy, policy)}`);
 }
 
@@ -82,6 +86,7 @@ export async function validate({ run, journal }: Omit<TrainingParts, "states">, 
   const { validateEvery, steps } = run.config.train;
   const { validation } = run.data;
   if (validation.length === 0 || (step % validateEvery !== 0 && step !== steps)) return null;
+  const from = steadyClock();
   const judged = await evaluate(
     validation,
     run.method,
@@ -91,7 +96,7 @@ export async function validate({ run, journal }: Omit<TrainingParts, "states">, 
     },
   );
   run.generator.takeCounts();
-  run.engines.takeCounts();
+  noteCosts(run.config, { part: "validation", step, seconds: since(from), simulated: 0, counts: run.engines.takeCounts() });
   const trajectories = judged.map(({ trajectory }) => trajectory);
   for (const line of searchWarnings(trajectories)) journal.say(`warning: validation after step ${step}: ${line}`);
   const { f1, searches } = summarise(judged, { seed: run.config.seed, samples: 100 });
@@ -125,6 +130,7 @@ async function judgeRun(run: Run, when: When, step: number): Promise<Evaluation 
   const file = join(logFolder(config), judgedFile);
   truncateAfterStep(file, when === "before" ? -1 : 0);
   const log = new JsonLines<JudgedRow>(file);
+  const from = steadyClock();
   try {
     const evaluation = await judge({
       ...judgeSettings(config, run),
@@ -140,7 +146,7 @@ async function judgeRun(run: Run, when: When, step: number): Promise<Evaluation 
   } finally {
     log.close();
     run.generator.takeCounts();
-    run.engines.takeCounts();
+    noteCosts(config, { part: "evaluation", step, seconds: since(from), simulated: 0, counts: engines.takeCounts() });
   }
 }
 
@@ -148,4 +154,9 @@ async function write({ config }: Run, { before, after }: { readonly before: Eval
   const folder = logFolder(config);
   await writeFileAtomic(join(folder, evaluationFile), evaluationJson([...before.rows, ...(after?.rows ?? [])]));
   await writeFileAtomic(join(folder, detailsFile), `${JSON.stringify({ before, after }, null, 1)}\n`);
+}
+
+/** Seconds since a time of the steady clock. */
+function since(from: number): number {
+  return (steadyClock() - from) / 1000;
 }

@@ -7,6 +7,7 @@ import { steadyClock, type TextStream } from "../log/progress.ts";
 import { AdaptiveNoise, noiseAt, type Noise, type NoiseSchedule } from "../search/curriculum.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
 import { engineKind } from "../search/engines.ts";
+import { Budget } from "../search/prices.ts";
 import { Recording } from "../search/recording.ts";
 import type { Engine, Simulator } from "../search/search-engine.ts";
 import type { Closing } from "./closing.ts";
@@ -23,6 +24,7 @@ export class Engines {
   /** Named by the configuration, and not used. */
   readonly #idle = new Map<string, Engine>();
   #recording: Recording | null = null;
+  #budget: Budget | null = null;
   #noise: NoiseSchedule | AdaptiveNoise = { start: 0, end: 0, steps: 1 };
 
   /** @internal None is open yet. */
@@ -71,6 +73,11 @@ export class Engines {
     return this.#recording?.over(engine, { name: engine.name, settings: search.settings }) ?? engine;
   }
 
+  /** What paid searches are taken from; null where nothing bounds them. */
+  get budget(): Budget | null {
+    return this.#budget;
+  }
+
   /** The level of noise where it answers to the policy; null where it does not. */
   get adaptiveNoise(): AdaptiveNoise | null {
     return this.#noise instanceof AdaptiveNoise ? this.#noise : null;
@@ -104,10 +111,26 @@ export class Engines {
     const recording = this.#recording;
     // What answers from a file need not be there, nor its key; a module of the user's alone can say what it is.
     const absent = recording?.stands === true && engineKind(name) !== undefined && local === undefined;
-    const live = absent ? null : await openNamed(config, name, context);
+    const live = absent ? null : this.#paid(config, name, await openNamed(config, name, context));
     const opened = recording === null ? (live as OpenedEngine) : await recordedEngine(recording, config, name, live, this.#noise);
     this.#opened.set(name, opened);
     closing.add(opened.engine, (one) => callOwn(`search engine ${one.name}`, () => one.close(), { what: "does not close" }));
+  }
+
+  /** Paid from `search.budget`, where there is one and the engine has a price. */
+  #paid(config: Config, name: string, opened: OpenedEngine): OpenedEngine {
+    const { budget } = config.search;
+    if (budget === null || name !== "http" || !("search" in opened.engine)) return opened;
+    if (opened.price === undefined)
+      throw new ConfigError({
+        where: "search.budget",
+        what: `cannot be kept: nothing says what a search by ${String(config.http.api)} costs`,
+        expected: "price: { perThousand: 8, currency: USD, page: ... } in the file of http.api",
+        got: "none",
+        hint: "A copy of the file with a price in it will do: http.api=./my-engine.yaml.",
+      });
+    this.#budget = new Budget(budget, opened.price);
+    return { ...opened, engine: this.#budget.over(opened.engine) };
   }
 }
 

@@ -157,3 +157,33 @@ describe("a run on a search service of which three calls in ten fail", () => {
     expect(server.asked.every(({ headers }) => headers["x-key"] === key)).toBe(true);
   });
 });
+
+describe("a run with a budget", () => {
+  const priced = (): string => {
+    const file = join(folder, "priced.yaml");
+    const text = readFileSync(join(folder, "mine.yaml"), "utf8");
+    writeFileSync(file, `${text}price: { perThousand: 10, currency: USD, page: "https://a.example/prices" }\n`);
+    return file;
+  };
+
+  it("ends before it is exceeded, keeps what is whole, and goes on with a larger one; the end says what it cost", async () => {
+    const paid = [`http.api=${priced()}`, "search.onFailure=void"];
+    const { ended } = await run("poor", ...paid, "search.budget=0.3");
+    expect(ended.code).toBe(1);
+    expect(ended.stderr).toMatch(
+      /search\.budget=0\.3: one more search by http \(priced\) would exceed it; expected at most 0\.3 USD .*, got 30 searches so far/,
+    );
+    expect((counts["good"] ?? 0) + (counts["wrong"] ?? 0) + (counts["busy"] ?? 0) + (counts["closed"] ?? 0)).toBeLessThanOrEqual(30);
+    const resumed = await train(["--resume", "poor", "search.budget=5", ...settings.filter((one) => one.startsWith("output."))], {
+      env: { ZEROSEARCH_E2E_KEY: key },
+    });
+    expect(resumed).toMatchObject({ code: 0 });
+    expect(resumed.stdout).toMatch(/searches by priced +\d+ +10 USD \/ 1,000 +0\.\d+ USD/);
+  });
+
+  it("is refused where nobody knows what a search costs", async () => {
+    const { ended } = await run("unpriced", "search.budget=1");
+    expect(ended.code).toBe(1);
+    expect(ended.stderr).toContain("search.budget: cannot be kept: nothing says what a search by");
+  });
+});

@@ -302,7 +302,7 @@ describe.each(Object.entries(cases))("%s", (name, { asked, reply, documents, not
     for (const page of vendor) expect(page).toMatch(/^https:\/\//);
     expect(checked).toBe("2026-11-30");
     // What no page of the vendor's says has no price, but for Bocha's two.
-    if (!verified && price !== undefined) expect(price.page).toBe("as the ZeroSearch project's brief gives it");
+    if (!verified && price !== undefined) expect(price.page).toBe("as the description that this project began with gives it");
     if (verified && price !== undefined) expect(price.page).toMatch(/^https:\/\//);
   });
 });
