@@ -158,7 +158,7 @@ export async function trainStep(run: StepRun, step: number, options: StepOptions
     ...searchMetrics(trajectories),
     ...noise,
     ...sampled.metrics,
-    ...updateMetrics(updates),
+    ...updateMetrics(updates, { hasReference: reference !== null && loss.klCoef !== 0 }),
     ...watched,
     ...(shaping === undefined ? {} : { "reward/overlong": mean(shaping) }),
     ...(kl === null ? {} : klMetrics(config, kl, run.klWeight.coef)),

@@ -12,6 +12,8 @@ import { unknownKey } from "./unknown-key.ts";
 /** Some of the values, as written. */
 export interface Source {
   readonly tree: Tree;
+  /** One of the settings that were given beside files, as on a command line. */
+  readonly override?: true;
   /** Names the place of a value: `configs/a.yaml:3:5`, or the argument; undefined where this source does not hold it. */
   locate(path: readonly string[]): string | undefined;
 }
@@ -115,6 +117,7 @@ export function readOverride(argument: string): Source {
   const path = name.split(".");
   return {
     tree: treeOf(path, value),
+    override: true,
     locate: (asked) => (asked.length <= path.length && asked.every((part, i) => part === path[i]) ? where : undefined),
   };
 }

@@ -123,18 +123,16 @@ export function isValid({ status, invalidActions }: SearchTrajectory): boolean {
  * Of the updates of one step, in order. The mismatch between sampler and trainer is that of the first update, before which the
  * weights are those that sampled; the others are means over updates, weighted by their policy tokens.
  */
-export function updateMetrics(updates: readonly UpdateStats[]): Metrics {
+export function updateMetrics(updates: readonly UpdateStats[], { hasReference = true }: { readonly hasReference?: boolean } = {}): Metrics {
   const [first] = updates;
   if (first === undefined) return {};
   const weight = updates.reduce((sum, { trainedTokens }) => sum + trainedTokens, 0);
   const weighted = (value: (stats: UpdateStats) => number): number =>
-    weight === 0 ? 0 : updates.reduce((sum, stats) => sum + value(stats) * stats.trainedTokens, 0) / weight;
+    updates.reduce((sum, stats) => sum + value(stats) * stats.trainedTokens, 0) / weight;
   const last = updates.at(-1) as UpdateStats;
   // A skipped update has no norm.
   const norm = mean(updates.filter(({ overflowed }) => !overflowed).map(({ gradNorm }) => gradNorm));
-  return {
-    "rollout/logprob_mismatch_max": first.logProbDifferenceMax,
-    "rollout/logprob_mismatch_mean": first.logProbDifferenceMean,
+  const tokens = {
     "policy/loss": meanOf(updates.map(({ loss }) => loss)),
     "policy/ratio_mean": weighted(({ ratioMean }) => ratioMean),
     "policy/ratio_max": Math.max(...updates.map(({ ratioMax }) => ratioMax)),
@@ -142,8 +140,13 @@ export function updateMetrics(updates: readonly UpdateStats[]): Metrics {
     "policy/clip_high": weighted(({ clipHigh }) => clipHigh),
     "policy/clip_dual": weighted(({ clipDual }) => clipDual),
     "policy/kl_old_new": weighted(({ klOldNew }) => klOldNew),
-    "policy/kl_reference": weighted(({ klReference }) => klReference),
+    ...(hasReference ? { "policy/kl_reference": weighted(({ klReference }) => klReference) } : {}),
     "policy/entropy": weighted(({ entropy }) => entropy),
+  };
+  return {
+    "rollout/logprob_mismatch_max": first.logProbDifferenceMax,
+    "rollout/logprob_mismatch_mean": first.logProbDifferenceMean,
+    ...(weight === 0 ? {} : tokens),
     ...(norm === undefined ? {} : { "policy/grad_norm": norm }),
     "policy/lr": last.learningRate,
     "policy/tokens": updates.reduce((sum, { tokens }) => sum + tokens, 0),

@@ -3,16 +3,18 @@ import type { Config } from "../config/index.ts";
 import type { Metrics } from "../rl/metrics.ts";
 import { ZeroSearchError } from "../util/errors.ts";
 import type { Recorded, RunHistory } from "./journal.ts";
+import { resumeCommand } from "./leave.ts";
 
 /** Returns to an earlier state, after which a sign of collapse ends the run. */
 export const mostRollbacks = 3;
 
 /** Ends a run that shows new signs of collapse, where that is asked for. @throws ZeroSearchError */
 export function refuseCollapse(
-  { guard, name }: Config,
+  config: Config,
   { step, signs: seen, lasting }: Pick<Recorded, "step" | "signs" | "lasting">,
   { best, rollbacks = [] }: RunHistory,
 ): void {
+  const { guard } = config;
   // A run that may go back is not ended by what no way back mends: that was a warning.
   const signs = guard.action === "rollback" ? seen.filter((one) => !lasting.includes(one)) : seen;
   if (signs.length === 0 || guard.action === "warn" || guard.action === "off") return;
@@ -28,7 +30,7 @@ export function refuseCollapse(
     what: `training is about to collapse: ${signs.join("; ")}`,
     hint:
       `${tried}${good}A lower optimizer.learningRate, a KL term (algorithm.klCoef) or fewer train.updatesPerStep may keep it alive; docs/collapse.md. ` +
-      `To go on all the same: --resume ${name} guard.action=warn.`,
+      `To go on all the same: ${resumeCommand(config)} guard.action=warn.`,
   });
 }
 

@@ -58,11 +58,8 @@ export function criticExtra({ critic }: CriticParts): RunState["extra"] {
   return { critic: saved };
 }
 
-/** Puts the critic back to where a state left it. @throws FileError where the state has none, or one of another kind. */
-export async function restoreCritic({ critic, criticModel }: CriticParts, checkpoint: Checkpoint): Promise<void> {
-  if (critic === null) return;
-  const { own } = critic;
-  const { state, folder } = checkpoint;
+/** What a state says of its critic. @throws FileError where that is none, or stands on other weights */
+export function savedCritic({ own }: NonNullable<CriticParts["critic"]>, { state, folder }: Checkpoint): SavedCritic {
   const saved = state.extra["critic"] as unknown as SavedCritic | undefined;
   const trunk = own === null ? "policy" : "own";
   if (saved?.trunk !== trunk)
@@ -73,6 +70,14 @@ export async function restoreCritic({ critic, criticModel }: CriticParts, checkp
       got: saved === undefined ? "algorithm.advantage=gae" : `critic.trunk=${trunk}`,
       hint: "A run goes on as it began. Start a new one from its policy: model.policy=FOLDER.",
     });
+  return saved;
+}
+
+/** Puts the critic back to where a state left it. @throws FileError where the state has none, or one of another kind. */
+export async function restoreCritic({ critic, criticModel }: CriticParts, checkpoint: Checkpoint): Promise<void> {
+  if (critic === null) return;
+  const { own } = critic;
+  const saved = savedCritic(critic, checkpoint);
   const place = checkpoint.part(CRITIC);
   if (criticModel !== null) await loadPolicy(criticModel, place);
   await loadTensors(join(place, HEAD), critic.head.parameters());

@@ -6,7 +6,7 @@ import { isTree, type Config } from "../config/index.ts";
 import type { MetricRow } from "../log/rows.ts";
 import type { RefusedUpdate } from "../rl/refused-update.ts";
 import { attempt, FileError, ZeroSearchError, type Complaint } from "../util/errors.ts";
-import { explainCommand } from "./leave.ts";
+import { explainCommand, resumeCommand } from "./leave.ts";
 import { readMetrics } from "./list-runs.ts";
 import { logFolder, type Run } from "./run.ts";
 
@@ -93,7 +93,7 @@ export async function diverged(
       what: `the ${whose === "critic" ? "critic's " : ""}gradient norm is not finite: training has diverged`,
       expected: "a number",
       got: String(gradNorm),
-      hint: `Nothing of this step was kept. ${first}.\n  Go on from the last saved state with a lower learning rate: --resume RUN optimizer.learningRate=...`,
+      hint: `Nothing of this step was kept. ${first}.\n  Go on from the last saved state with a lower learning rate: ${resumeCommand(config)} ${whose === "critic" ? "critic" : "optimizer"}.learningRate=...`,
     },
     {
       run: config.name,

@@ -192,8 +192,9 @@ const signs: readonly Sign[] = [
     seen: ({ rows }) => {
       const lost = valuesOf(rows.slice(-spans.push), "gain").reduce((all, gain) => all + Math.max(0, -gain), 0);
       if (lost <= bounds.lost) return null;
-      const percent = Math.round(100 * (1 - Math.exp(-lost)));
-      return `the updates push right answers down with the wrong ones: the last ${spans.push} steps made a rewarded rollout ${percent} % less likely`;
+      const percent = Math.min(99, Math.round(100 * (1 - Math.exp(-lost))));
+      const steps = rows.length === 1 ? "this step" : `the last ${Math.min(rows.length, spans.push)} steps`;
+      return `the updates push right answers down with the wrong ones: ${steps} made a rewarded rollout ${percent} % less likely`;
     },
   },
   {

@@ -23,7 +23,7 @@ import type { LossScalerState } from "../optim/loss-scaler.ts";
 import { ConfigError, FileError, ZeroSearchError } from "../util/errors.ts";
 import { codeInputs, type InputHashes } from "./inputs.ts";
 import type { Recorded, RunHistory } from "./journal.ts";
-import { criticExtra, criticParts, restoreCritic, type CriticParts } from "./critic-files.ts";
+import { criticExtra, criticParts, restoreCritic, savedCritic, type CriticParts } from "./critic-files.ts";
 import { loadPolicy, savePolicy } from "./policy-files.ts";
 import { differingInputs, receiptFile } from "./receipt.ts";
 import { logFolder, statesFolder, type Run, type StepParts } from "./run.ts";
@@ -72,8 +72,9 @@ export class States {
    * @throws FileError where the state's moments are of another kind.
    */
   async restore(checkpoint: Checkpoint): Promise<Saved> {
-    const { policy, optimizer, lossScaler } = this.#run;
+    const { policy, optimizer, lossScaler, critic } = this.#run;
     const { state, folder } = checkpoint;
+    if (critic !== null) savedCritic(critic, checkpoint); // its head may be one of the optimiser's tensors
     const moments = String(state.extra["moments"] ?? "f32");
     if (moments !== optimizer.moments)
       throw new FileError({

@@ -44,8 +44,11 @@ describe("presets", () => {
   });
 
   it("win over what was given before them, and lose to what stands beside them or comes later", () => {
-    expect(configOf("algorithm.clipHigh=0.5", "algorithm.name=dapo").algorithm.clipHigh).toBe(0.28);
+    // A command line is one source, whatever its order.
+    expect(configOf("algorithm.clipHigh=0.5", "algorithm.name=dapo").algorithm.clipHigh).toBe(0.5);
     expect(configOf("algorithm.name=dapo", "algorithm.clipHigh=0.5").algorithm.clipHigh).toBe(0.5);
+    const before = savedSource({ algorithm: { clipHigh: 0.5 } }, "a file");
+    expect(resolveConfig([...quickstart, before, readOverride("algorithm.name=dapo")]).algorithm.clipHigh).toBe(0.28);
     const file = savedSource({ algorithm: { clipHigh: 0.5, name: "dapo" } }, "a file");
     const { algorithm } = resolveConfig([...quickstart, file]);
     expect([algorithm.clipHigh, algorithm.dynamicSampling]).toEqual([0.5, 3]);

@@ -51,7 +51,7 @@ describe("a guard", () => {
     ...["hot-1", "hot-3", "hot-4", "hot-5", "hot-6", "hot-7"].map((name): [string, RegExp[]] => [name, [strides]]),
     ...["hot-1", "hot-3", "hot-4", "hot-5"].map((name): [string, RegExp[]] => [
       name,
-      [/^the updates push right answers down .*: the last 5 steps made a rewarded rollout \d+ % less likely/],
+      [/^the updates push right answers down .*: the last [345] steps made a rewarded rollout \d+ % less likely/],
     ]),
     ...["leak-2", "leak-3"].map((name): [string, RegExp[]] => [name, [/^the simulator gives answers away: (100|9\d) %/]]),
     ...["told-1", "told-2"].map((name): [string, RegExp[]] => [name, [strides, /^the share of valid rollouts has fallen/]]),
@@ -108,7 +108,7 @@ describe("a guard", () => {
     [
       "right answers that become less likely",
       { "policy/rewarded_logprob_gain": -0.004 },
-      /the last 5 steps made a rewarded rollout \d+ % less likely/,
+      /the last [345] steps made a rewarded rollout \d+ % less likely/,
     ],
   ])("sees %s within five steps, once, and again when it comes back", (_, change, words) => {
     expect(watch(steps(40, () => well))).toEqual([]);
