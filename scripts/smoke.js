@@ -7,6 +7,7 @@
  * here, or it fails. Settings (`device.kind=webgpu`) go to all that take some. Exit code 1 where anything failed.
  */
 import { spawn } from "node:child_process";
+import { createServer } from "node:http";
 import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
@@ -54,6 +55,7 @@ const oneQuestion = ["evaluate", "--config", join(configs, "quickstart.yaml"), .
 const engineSmokes = {
   simulated: [...oneQuestion, "evaluation.engine=simulated"],
   bm25: [...oneQuestion, "evaluation.engine=bm25"],
+  http: [...oneQuestion, "evaluation.engine=http", "http.api=search-r1"],
 };
 
 /** By name: arguments after the command, or why it is left out. In this order. */
@@ -84,6 +86,8 @@ else await start("npm run smoke", ["train", "--config", join(relative(process.cw
 async function smokeAll(settings) {
   const { formatTable } = await inside("log/table");
   const folder = mkdtempSync(join(tmpdir(), "zerosearch-smoke-"));
+  const server = await retriever();
+  engineSmokes.http.push(`http.url=http://127.0.0.1:${server.address().port}`);
   const rows = [];
   const begun = performance.now();
   for (const smoke of [
@@ -99,6 +103,7 @@ async function smokeAll(settings) {
     console.log(`${smoke.part} ${smoke.name}: ${done.result}`);
   }
   rmSync(folder, { recursive: true, force: true });
+  server.close();
   const columns = ["part", "name", "result", "seconds", "why"];
   const shown = rows.map((row) => ({ ...row, seconds: row.args === undefined ? null : row.seconds.toFixed(1) }));
   console.log(
@@ -167,6 +172,18 @@ async function engines(settings) {
   const { engines: table } = await inside("search/engines");
   const smokes = Object.entries(engineSmokes).map(([name, args]) => ({ part: "engine", name, args: [...args, ...settings] }));
   return completed("engine", Object.keys(table), smokes);
+}
+
+/** A server of Search-R1's protocol that always finds one document. */
+async function retriever() {
+  const server = createServer((request, response) => {
+    request.resume().on("end", () => {
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify({ result: [[{ document: { contents: '"Kabul"\nThe capital of Afghanistan is Kabul.' }, score: 1 }]] }));
+    });
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
+  return server;
 }
 
 /** Adds what has no smoke, as a failure, and what is gone. */

@@ -25,6 +25,9 @@ const modelFile =
 export async function hashInputs(config: Config): Promise<InputHashes> {
   const hashes: Record<string, string> = {};
   for (const { name, file } of inputFiles(config)) hashes[name] = await hashFile(file);
+  const { record, replay } = config.search;
+  // One that is written as well is another after each step.
+  if (replay !== null && replay !== record && existsSync(replay)) hashes["search.replay"] = await hashFile(replay);
   return { ...hashes, ...hashProgram() };
 }
 

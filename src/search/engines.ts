@@ -51,7 +51,7 @@ const http: EngineKind<HttpSettings> = {
   // How patiently it is asked, who says so and what it costs change no answer.
   identity({ api, url, documents }) {
     const described = Object.entries(api === null ? {} : readHttpApi(api));
-    const asked = described.filter(([name]) => !["vendor", "checked", "verified", "price"].includes(name));
+    const asked = described.filter(([name]) => !["name", "vendor", "checked", "verified", "price", "key", "keyOptional"].includes(name));
     return Promise.resolve({ ...Object.fromEntries(asked), ...(url === null ? {} : { url }), documents });
   },
   open: (settings, context) => Promise.resolve().then(() => openHttp(settings, context)),

@@ -7,6 +7,7 @@
  */
 import { createHash } from "node:crypto";
 import { existsSync, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import type { Client, InValue } from "@libsql/client";
 import { DataError, FileError, ServerError, TooLongError, ZeroSearchError, show, type Complaint } from "../util/errors.ts";
 import { ask, type Engine, type SearchEngine, type SearchResult, type Simulator, type SimulatorRequest } from "./search-engine.ts";
@@ -134,15 +135,17 @@ export class Recording {
     const row = rowOf(request, simulates);
     for (const database of new Set([this.#kept, this.#replayed])) {
       if (database === null) continue;
-      const engine = await this.#engine(database, identity);
-      if (engine === null) continue;
-      const found = await exactly(database, engine, row);
-      // What failed is asked again where it can be.
-      const again = live !== null && this.#kept !== null;
-      if (found !== null && !("failure" in found && again)) return this.#replay(found);
-      if (simulates || this.#replayed !== database) continue;
-      const other = await byQuery(database, engine, row);
-      if (other !== null) return this.#replay(other);
+      const where = database === this.#kept ? `search.record=${this.#options.record ?? ""}` : `search.replay=${this.#options.replay ?? ""}`;
+      const found = await reading(where, async () => {
+        const engine = await this.#engine(database, identity);
+        if (engine === null) return null;
+        const same = await exactly(database, engine, row);
+        // What failed is asked again where it can be.
+        const again = live !== null && this.#kept !== null;
+        if (same !== null && !("failure" in same && again)) return same;
+        return simulates || this.#replayed !== database ? null : byQuery(database, engine, row);
+      });
+      if (found !== null) return this.#replay(found);
     }
     if (live === null || this.#kept === null) throw await this.#missing(identity, request);
     if (simulates || this.#replayed === null) return this.#ask(identity, request, row, live);
@@ -221,12 +224,12 @@ export class Recording {
     const same = rows.find((row) => row["settings"] === own);
     const others = rows
       .filter((row) => row !== same)
-      .map((row) => `${String(row["count"])} with ${show(JSON.parse(String(row["settings"])))}`);
+      .map((row) => `${String(row["count"])} with ${difference(JSON.parse(String(row["settings"])), settings)}`);
     const holds =
       same !== undefined
         ? `${String(same["count"])} searches of this engine, and not this one`
         : others.length > 0
-          ? `searches of this engine with other settings: ${others.join(", ")}; asked is one with ${show(settings)}`
+          ? `searches of this engine with other settings: ${others.join("; ")}`
           : "no search of this engine";
     return new DataError({
       where: `search.replay=${this.#options.replay ?? ""}`,
@@ -236,6 +239,14 @@ export class Recording {
       hint: "With search.record as well, and the same file, the engine is asked for what is missing, and that is kept.",
     });
   }
+}
+
+/** Where two settings differ: `documents 3, here 5`. */
+function difference(there: unknown, here: unknown): string {
+  const [a, b] = [there, here].map((one) => (typeof one === "object" && one !== null ? (one as Record<string, unknown>) : {}));
+  const names = [...new Set([...Object.keys(a ?? {}), ...Object.keys(b ?? {})])];
+  const unequal = names.filter((name) => JSON.stringify(a?.[name]) !== JSON.stringify(b?.[name]));
+  return unequal.map((name) => `${name} ${show(a?.[name])}, here ${show(b?.[name])}`).join(", ");
 }
 
 /** Whether a search has failed for good, rather than the program. */
@@ -303,8 +314,14 @@ function foundIn({ rows }: { readonly rows: readonly Record<string, unknown>[] }
   if (row === undefined) return null;
   const { result, failure } = row;
   return typeof result === "string"
-    ? { result: JSON.parse(result) as SearchResult }
+    ? { result: resultIn(result) }
     : { failure: JSON.parse(String(failure)) as { readonly name: string; readonly complaint: Complaint } };
+}
+
+function resultIn(text: string): SearchResult {
+  const result = JSON.parse(text) as SearchResult;
+  if (Array.isArray((result as { documents?: unknown } | null)?.documents)) return result;
+  throw new Error("a result without documents");
 }
 
 /** Opens a recording; an empty one where there is none, and one is to be made. */
@@ -312,6 +329,9 @@ async function openFile(where: string, file: string, make: boolean): Promise<Cli
   const fault = (what: string, more: Partial<Complaint> = {}, cause?: unknown): FileError =>
     new FileError({ where: `${where}=${file}`, what, ...more }, { cause });
   const fresh = !existsSync(file) || (make && statSync(file).size === 0);
+  const parent = dirname(resolve(file));
+  if (!existsSync(parent)) throw fault("its folder does not exist", { expected: parent });
+  if (!fresh && statSync(file).isDirectory()) throw fault("is a folder", { expected: "a file" });
   if (fresh && !make) throw fault("does not exist", { expected: "a recording, as search.record makes it" });
   const failed = (cause: unknown): Error =>
     cause instanceof ZeroSearchError
@@ -336,6 +356,20 @@ async function openFile(where: string, file: string, make: boolean): Promise<Cli
   } catch (cause) {
     database.close();
     throw failed(cause);
+  }
+}
+
+/** @throws FileError where the database cannot be read: no failure of a search, which a run may bear. */
+async function reading<T>(where: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (cause) {
+    if (cause instanceof ZeroSearchError) throw cause;
+    const message = cause instanceof Error ? (cause.message.split("\n")[0] ?? "") : String(cause);
+    throw new FileError(
+      { where, what: `the recording is damaged: ${message}`, hint: "Take another copy of it, or record anew." },
+      { cause },
+    );
   }
 }
 

@@ -15,7 +15,7 @@ export function keyIn(variable: string, where: string, hint: string): string {
   return key;
 }
 
-/** Puts `[key]` in place of a secret, in the forms in which a server may repeat it: as it is, inside JSON, inside an address. */
+/** Puts `[key]` in place of a secret, in the forms in which a server may repeat it: as it is, inside JSON, inside an address, in Base64. */
 export function hider(secret: string | undefined): (text: string) => string {
   if (secret === undefined || secret === "") return (text) => text;
   const inAddress = encodeURIComponent(secret);
@@ -25,6 +25,7 @@ export function hider(secret: string | undefined): (text: string) => string {
     inAddress,
     inAddress.replace(/%[0-9A-F]{2}/g, (code) => code.toLowerCase()),
     new URLSearchParams([["", secret]]).toString().slice(1),
+    Buffer.from(secret).toString("base64"),
   ].sort((a, b) => b.length - a.length);
   return (text) => forms.reduce((rest, form) => rest.replaceAll(form, "[key]"), text);
 }

@@ -3,6 +3,7 @@
  *
  * Source: search_r1/search/retrieval_server.py of Search-R1.
  */
+import { setMaxListeners } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Bm25Search } from "../search/bm25.ts";
@@ -89,6 +90,7 @@ async function route(request: IncomingMessage, response: ServerResponse, options
   if (path === "/health") return { status: "ok", engine: engine.name, ...(engine instanceof Bm25Search ? { passages: engine.size } : {}) };
   const { queries, documents, scores } = readRequest(await readJson(request, MOST_BYTES), options.documents);
   const gone = new AbortController();
+  setMaxListeners(0, gone.signal); // each of its queries listens
   response.once("close", () => gone.abort(new Error("the client has gone")));
   const search = async (query: string): Promise<readonly SearchDocument[]> => {
     if (gone.signal.aborted) throw abortReason(gone.signal);

@@ -75,7 +75,7 @@ describe("a recording", () => {
       `search.replay=${file}: holds no answer of web to "other" (rollout 1/2/7, turn 3); expected every search of the run, got 2 searches of this engine, and not this one`,
     );
     const others = await errorOf(() => ask(replaying.instead({ ...identity, settings: { documents: 5 } }, null), request("a")));
-    expect(others.message).toContain('other settings: 2 with {"documents":3}; asked is one with {"documents":5}');
+    expect(others.message).toContain("other settings: 2 with documents 3, here 5");
     const none = await errorOf(() => ask(replaying.instead({ ...identity, name: "bm25" }, null), request("a")));
     expect(none.message).toContain("got no search of this engine");
     await replaying.close();
@@ -195,6 +195,26 @@ describe("a recording", () => {
     const error = await errorOf(() => ask(recording.over(engine, identity), request("a")));
     expect(error.message).toMatch(/^search engine web: its result cannot be recorded: .*circular.*; expected what JSON can hold$/);
     await recording.close();
+  });
+});
+
+describe("a recording that is damaged", () => {
+  it("is no failed search, which a run may bear: it is named", async () => {
+    const file = newFile();
+    const recording = await open(file, null);
+    for (const rollout of [0, 1]) await ask(recording.over(changing(), identity), request("a", rollout));
+    await recording.close();
+    const database = await openDatabase("test", file);
+    await database.execute("update searches set result = '{\"documents\":{}}' where rollout = 0");
+    await database.execute("update searches set result = '{\"docu' where rollout = 1");
+    database.close();
+    const replaying = await open(null, file);
+    for (const rollout of [0, 1]) {
+      const error = await errorOf(() => ask(replaying.instead(identity, null), request("a", rollout)));
+      expect(error).toBeInstanceOf(FileError);
+      expect(error.message).toContain(`search.replay=${file}: the recording is damaged: `);
+    }
+    await replaying.close();
   });
 });
 

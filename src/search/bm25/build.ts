@@ -93,6 +93,8 @@ export async function buildIndex(options: BuildOptions): Promise<BuiltIndex> {
   } catch (cause) {
     client?.close();
     parts?.close();
+    // A corpus with a wrong row is mended first, and is then another one.
+    if (cause instanceof DataError) for (const one of [partialOf(file), partsOf(file)]) await removeDatabase(one);
     throw writeError(file, cause);
   } finally {
     tokenizer.close();
