@@ -20,7 +20,8 @@ function stateOf(moments: MomentKind | null): Checkpoint {
 function statesOf(policy: Model, moments: MomentKind): States {
   const made = { method: { name: "zerosearch" }, engine: { name: "simulated" }, reward: { name: "f1" } };
   const config = { name: "run", output: { runs: "runs", checkpoints: "checkpoints" } };
-  return new States({ ...made, config, policy, optimizer: { moments } as AdamW, lossScaler: null, inputs: {} } as unknown as StatesRun);
+  const parts = { policy, optimizer: { moments } as AdamW, lossScaler: null, critic: null, engines: { adaptiveNoise: null } };
+  return new States({ ...made, ...parts, config, inputs: {} } as unknown as StatesRun);
 }
 
 describe("a saved state", () => {

@@ -66,7 +66,7 @@ function stateParts(
     policy: { decoder: policy, folder: from, adapter: undefined },
     optimizer,
     lossScaler,
-    ...{ critic: null, criticModel: null },
+    ...{ critic: null, criticModel: null, engines: { adaptiveNoise: null } },
   } as unknown as StatesRun;
 }
 
