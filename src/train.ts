@@ -369,7 +369,7 @@ export class Training {
     const rest = `with ${run.rate.factor} of the learning rate`;
     journal.say(
       to === step
-        ? `Step ${step} is the best so far: on from it ${rest}.`
+        ? `Step ${step} is the best so far: ${step < run.config.train.steps ? `on from it ${rest}` : "it stays"}.`
         : `Back to the state of step ${to}, ${rest}. This run leaves no receipt.`,
     );
     return to === step ? "slower" : "back";

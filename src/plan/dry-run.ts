@@ -9,6 +9,7 @@ import type { Target } from "../device/kind.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { locateData } from "../setup/locate-data.ts";
 import { ConfigError } from "../util/errors.ts";
+import { isModuleFile } from "../util/fields.ts";
 import { planRun, type Plan } from "./plan.ts";
 import { gib, planText, remedyText } from "./print.ts";
 import { findRates } from "./rates.ts";
@@ -46,6 +47,15 @@ async function questionsOf(config: Config): Promise<{ questions: readonly Questi
     const missing = files.filter((file) => !existsSync(file));
     notes.push(...missing.map((file) => `${file} is not here: the simulator's prompts are planned without its questions`));
   }
+  const { reward, rollout, search, evaluation } = config;
+  const named = {
+    "reward.kind": reward.kind,
+    "rollout.method": rollout.method,
+    "search.engine": search.engine,
+    "evaluation.engine": evaluation.engine,
+  };
+  for (const [key, value] of Object.entries(named))
+    if (value !== null && isModuleFile(value) && !existsSync(value)) notes.push(`${key}=${value} is not here: the run itself will need it`);
   return { questions, notes };
 }
 
