@@ -414,6 +414,16 @@ describe("the time of a step", () => {
   });
 });
 
+describe("a plan", () => {
+  it("names the modules of one's own that are not here, which the run itself will need", async () => {
+    const config = configOf("device.memoryGiB=80", "reward.kind=./no-reward.js", "search.engine=./no-engine.js");
+    const { text } = await dryRun(config, trainStep, await targetFor(config));
+    expect(text).toContain("reward.kind=./no-reward.js is not here: the run itself will need it");
+    expect(text).toContain("search.engine=./no-engine.js is not here: the run itself will need it");
+    expect(text).not.toContain("rollout.method=");
+  });
+});
+
 describe("the shipped configurations", () => {
   it("are planned for a GPU of 4 GiB without their models' weights", async () => {
     const config = resolveConfig([
