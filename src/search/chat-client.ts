@@ -9,6 +9,7 @@ import { quote, requestJson, type JsonAnswer, type JsonFailure } from "./http-js
 import { Balance } from "./balance.ts";
 import { Remote, type RemoteOptions } from "./remote.ts";
 import { hider } from "./secret.ts";
+import { serverUrl } from "./server-url.ts";
 
 export type { Outage, Retry } from "./remote.ts";
 
@@ -289,14 +290,9 @@ function baseUrls(texts: readonly string[]): URL[] {
 }
 
 function baseUrl(text: string): URL {
-  const fault = (what: string, got?: string): ConfigError =>
-    new ConfigError({ where: "simulator.endpoint", what, expected: "a base URL such as http://127.0.0.1:6001/v1", got });
-  if (!URL.canParse(text)) throw fault("is no URL", JSON.stringify(text));
-  const url = new URL(text);
-  // Shown by nobody: it may be a secret.
-  if (url.username !== "" || url.password !== "")
-    throw fault("holds a user or a password: a key goes into the variable of simulator.endpointKey");
-  if (url.protocol !== "http:" && url.protocol !== "https:") throw fault("is not http or https", url.protocol);
-  if (/\/(chat\/)?completions\/*$/.test(url.pathname)) throw fault("is the address of one method", JSON.stringify(shown(url)));
+  const [where, expected] = ["simulator.endpoint", "a base URL such as http://127.0.0.1:6001/v1"];
+  const url = serverUrl(where, text, expected, "of simulator.endpointKey");
+  if (/\/(chat\/)?completions\/*$/.test(url.pathname))
+    throw new ConfigError({ where, what: "is the address of one method", expected, got: JSON.stringify(shown(url)) });
   return url;
 }

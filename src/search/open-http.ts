@@ -4,6 +4,7 @@ import type { EngineContext, OpenedEngine } from "./engine-kind.ts";
 import { readHttpApi, type HttpApi } from "./http-api.ts";
 import { HttpSearch } from "./http-search.ts";
 import { keyIn } from "./secret.ts";
+import { serverUrl } from "./server-url.ts";
 import type { HttpSettings } from "./settings.ts";
 
 /** @throws ConfigError for a wrong file, address or variable; FileError where there is no such file. */
@@ -41,13 +42,8 @@ function keyOf({ key, keyOptional, name }: HttpApi): string | undefined {
 }
 
 function checkUrl(text: string): void {
-  const fault = (what: string, got?: string): ConfigError =>
-    new ConfigError({ where: "http.url", what, expected: "an address such as http://127.0.0.1:8000", got });
-  if (!URL.canParse(text)) throw fault("is no URL", JSON.stringify(text));
-  const url = new URL(text);
-  // Shown by nobody: it may be a secret.
-  if (url.username !== "" || url.password !== "")
-    throw fault("holds a user or a password: a key goes into the variable that the file of http.api names");
-  if (url.protocol !== "http:" && url.protocol !== "https:") throw fault("is not http or https", url.protocol);
-  if (url.search !== "" || url.hash !== "") throw fault("has parameters: these stand in the file of http.api");
+  const [where, expected] = ["http.url", "an address such as http://127.0.0.1:8000"];
+  const url = serverUrl(where, text, expected, "that the file of http.api names");
+  if (url.search !== "" || url.hash !== "")
+    throw new ConfigError({ where, what: "has parameters: these stand in the file of http.api", expected });
 }
