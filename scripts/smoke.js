@@ -69,6 +69,12 @@ const commandSmokes = {
   sft: {
     args: [`model.policy=${policy}`, `sft.data=${join(root, "examples", "tuning.jsonl")}`, "sft.tokensPerUpdate=64", "--to", "tuned"],
   },
+  collect: {
+    args: [
+      ...["--config", join(configs, "quickstart.yaml"), "collect.questions=4", "collect.documents=3", "collect.validationShare=0"],
+      ...["bm25.documents=12", "collect.sets=sorted", "simulator.prompt=quickstart", "--to", "examples.jsonl"],
+    ],
+  },
   index: { args: [join(quickstart, "world", "corpus.jsonl"), "--to", "world.bm25"], settings: false },
   init: { args: ["mine", "--yes", "--model", policy], settings: false },
   quickstart: { args: ["measure", "--device", "cpu"], settings: false },
@@ -143,6 +149,11 @@ async function presets(settings) {
   return files.sort().map((file) => {
     const smoke = { part: "configuration", name: file };
     try {
+      if (file.startsWith("simulator-")) {
+        const data = `sft.data=${join(root, "examples", "tuning.jsonl")}`;
+        const own = [`model.policy=${policy}`, data, "sft.tokensPerUpdate=64", "device.kind=auto", "--to", file.replace(/\W+/g, "-")];
+        return { ...smoke, args: ["sft", "--config", join(configs, file), ...own, ...settings] };
+      }
       const config = resolveConfig(readYaml(join(configs, file)));
       const models = keys.filter(({ model }) => model).map(({ key }) => valueAt(config, key));
       const isHere = config.simulator.endpoint === null && models.every((value) => value === null || existsSync(value));

@@ -73,7 +73,7 @@ export { methods } from "./agent/methods/index.ts";
 export type { AgentContext, AgentSettings, Method, MethodContext } from "./agent/methods/method.ts";
 export { neutralise, templatePrompt, type Action, type Dialect, type PromptValues } from "./agent/dialects/dialect.ts";
 export { observation, parseAction } from "./agent/dialects/zerosearch.ts";
-export { answerOnce, askEngine, observationIds, rollout } from "./agent/rollout.ts";
+export { answerOnce, askEngine, observationIds, rollout, type SearchContext } from "./agent/rollout.ts";
 export { evaluationTasks, groupTasks, rolloutAll, type RolloutAllOptions, type RolloutTask } from "./agent/rollout-all.ts";
 export { promptIds, promptOf, type PromptSettings } from "./agent/prompts.ts";
 

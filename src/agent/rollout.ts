@@ -84,6 +84,11 @@ export async function answerOnce(
  */
 const charactersPerToken = 32;
 
+/** What a search needs of its rollout. */
+export type SearchContext = Pick<MethodContext, "engine" | "key" | "signal" | "rules" | "toldQuestion" | "onSearchFailure"> & {
+  readonly settings: Pick<AgentSettings, "maxObservationTokens">;
+};
+
 /**
  * Searches for one rollout, with that rollout's own question and answers (but for compat.misalignedContext), and records it. Its text comes back neutralised. A search that is too
  * long for its engine, or fails for good where `onSearchFailure` is "void" or "leave-out", is recorded with its failure, and without documents.
@@ -94,7 +99,7 @@ export async function askEngine(
   turn: number,
   question: Question,
   dialect: Pick<Dialect, "tags">,
-  { engine, key, signal, settings, rules, toldQuestion, onSearchFailure = "end" }: MethodContext,
+  { engine, key, signal, settings, rules, toldQuestion, onSearchFailure = "end" }: SearchContext,
 ): Promise<SearchRecord> {
   const told = toldQuestion !== undefined && "simulate" in engine ? await toldQuestion(turn) : question;
   if (signal?.aborted === true) throw abortReason(signal);

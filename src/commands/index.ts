@@ -28,6 +28,11 @@ export const commands: readonly Command[] = [
   { name: "runs", summary: "Lists the runs, compares them, removes one.", load: () => import("./runs.ts") },
   { name: "explain", summary: "Says why a run diverged: which rollout, token and tensor.", load: () => import("./explain.ts") },
   {
+    name: "collect",
+    summary: "Collects searches with a real engine, judges them, and writes examples for a simulator.",
+    load: () => import("./collect.ts"),
+  },
+  {
     name: "sft",
     summary: "Fine-tunes a model on conversations or pairs of texts: a simulator, or where a policy starts.",
     load: () => import("./sft.ts"),

@@ -136,7 +136,7 @@ async function fit(file: ConfigFile, { train, test }: Parts, model: string): Pro
   const there = gib((memory?.bytes ?? Infinity) - kept);
   const plan = await planRun(config, planning);
   if (plan.fits !== false) return `Planned: ${gib(plan.peak.total)} of ${there} GiB at most.`;
-  const remedies = await findRemedies(plan, planning);
+  const remedies = await findRemedies(plan, (one) => planRun(one, planning));
   const settings = remedies.enough?.changes.flatMap((change) => change.settings) ?? [];
   // A server for the simulator is nothing that can be written for somebody.
   if (remedies.enough === null || settings.some((one) => one.startsWith("simulator.")))

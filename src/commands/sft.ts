@@ -24,8 +24,10 @@ import { loadTuningRows, type ReadTuningRow } from "../data/tuning-rows.ts";
 import { JsonLines, truncateAfterStep } from "../log/json-lines.ts";
 import { formatCount, formatDuration } from "../log/progress.ts";
 import { codeInputs, hashInputs, type InputHashes } from "../run/inputs.ts";
+import { dryTuning } from "../plan/dry-tuning.ts";
 import { loadPolicy, savePolicy } from "../run/policy-files.ts";
 import { differingInputs } from "../run/receipt.ts";
+import { tuningConfig } from "../run/tuning-config.ts";
 import { cosineRate, forgetStates, tune, type TuningRow } from "../run/tuning.ts";
 import { refuseDamagedWeights } from "../setup/check-weights.ts";
 import { Closing } from "../setup/closing.ts";
@@ -54,6 +56,7 @@ const spec: ArgumentSpec = {
     config: { value: "FILE", doc: "YAML file with settings, as for training." },
     device: { value: "KIND", doc: "Short for device.kind=KIND." },
     fresh: { doc: "Starts again from nothing, where it was stopped before." },
+    "dry-run": { doc: "Says what will be held where and whether it fits, and ends: nothing is computed, fetched or written." },
   },
   settings: true,
 };
@@ -70,7 +73,15 @@ docs/sft.md shows the rows, and how a simulator of one's own is made.
   const device = options.get("device");
   const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
   const file = options.get("config");
-  const config = resolveConfig([...(file === undefined ? [] : readYaml(file)), ...overrides], "sft");
+  const given = [...(file === undefined ? [] : readYaml(file)), ...overrides];
+  if (options.has("dry-run")) {
+    // People plan before they have examples.
+    const { plan, text } = await dryTuning(resolveConfig([...given, readOverride("sft.data=none")], "sft"));
+    process.stdout.write(text);
+    if (plan.fits === false) process.exitCode = 1;
+    return;
+  }
+  const config = resolveConfig(given, "sft");
   const to = options.get("to");
   if (to === undefined)
     throw new ConfigError({ where: "--to", what: "is missing", expected: "the folder of the tuned model", got: "nothing" });
@@ -172,17 +183,6 @@ async function fineTune(asked: Config, { to, fresh, signal }: Wanted): Promise<v
 function refusal(to: string): (holder: { readonly pid: number }) => Error {
   return ({ pid }) =>
     new ConfigError({ where: `--to ${to}`, what: `process ${pid} is making it`, hint: "Stop that one first (Ctrl-C there saves it)." });
-}
-
-/** Sequences as long as an example may be, and no reference policy: that is all of a run's roles that learns here. */
-function tuningConfig(config: Config): Config {
-  const { rollout, algorithm, model, sft } = config;
-  return {
-    ...config,
-    rollout: { ...rollout, maxContextTokens: sft.maxTokens },
-    algorithm: { ...algorithm, klCoef: 0, advantage: "grpo" },
-    model: { ...model, referencePolicy: null },
-  };
 }
 
 const settingsFile = "config.yaml";

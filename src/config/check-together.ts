@@ -8,7 +8,7 @@ import { findKey, valueAt } from "./keys.ts";
 import type { Config } from "./schema.ts";
 
 /** What a configuration is for. */
-export type Purpose = "train" | "evaluate" | "ask" | "sft";
+export type Purpose = "train" | "evaluate" | "ask" | "sft" | "collect";
 
 /**
  * The search engines that are asked: in training, in judging, and a simulator that is given to see how the policy takes noise. A user's own
@@ -18,6 +18,7 @@ export type Purpose = "train" | "evaluate" | "ask" | "sft";
 export function enginesUsed(config: Config, purpose: Purpose, searches = searchesByName(config.rollout.method)): string[] {
   const { search, evaluation, data, train, simulator } = config;
   if (purpose === "sft") return [];
+  if (purpose === "collect") return [evaluation.engine];
   if (purpose === "ask") return searches && evaluation.engine !== "simulated" ? [evaluation.engine] : [];
   const trains = searches && purpose === "train";
   const validates = trains && data.validation !== null && train.validateEvery > 0;
@@ -72,16 +73,24 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   need(rewardLow <= rewardHigh, "curriculum.rewardHigh", "is below curriculum.rewardLow", `at least ${rewardLow}`);
   const compared = judging || algorithm.klCoef > 0 || model.referencePolicy === null;
   need(compared, "model.referencePolicy", "is never used", "null where algorithm.klCoef is 0");
-  const asked = judging || data.train !== null;
+  const asked = (judging && purpose !== "collect") || data.train !== null;
   need(asked, "data.train", "is missing", "a path", "Give it in a file (--config FILE) or as data.train=...");
   const tuned = purpose !== "sft" || config.sft.data !== null;
   need(tuned, "sft.data", "is missing", "a file of examples, {messages} or {prompt, output} a line", "docs/sft.md shows them.");
   const engines = enginesUsed(config, purpose);
-  const real = purpose !== "ask" || config.evaluation.engine !== "simulated";
-  need(real, "evaluation.engine", "is told the right answer, which nobody has given", "a real engine, such as bm25 over data.corpus");
+  const real = (purpose !== "ask" && purpose !== "collect") || config.evaluation.engine !== "simulated";
+  need(
+    real,
+    "evaluation.engine",
+    purpose === "collect"
+      ? "is a simulator: what it wrote is not what one learns from"
+      : "is told the right answer, which nobody has given",
+    "a real engine, such as bm25 over data.corpus",
+  );
   const { path, endpoint, adapter } = simulator;
   const one = "one of them: a model in this process, or a server";
   need(path === null || endpoint === null, "simulator.path", "and simulator.endpoint are both given", one);
+  if (purpose === "collect") checkCollect(config, need);
   const simulates = !engines.includes("simulated") || path !== null || endpoint !== null;
   need(simulates, "simulator.path", "is missing", `${one} (simulator.endpoint)`);
   const adapts = adapter === null || path !== null;
@@ -97,4 +106,18 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   const passages = data.corpus !== null || bm25.index !== null;
   need(passages || !engines.includes("bm25"), "data.corpus", "is missing", "a path, or an index in bm25.index: bm25 has nothing to search");
   return mistakes;
+}
+
+/** Of `zerosearch collect`: an endpoint where one is asked, and none where none is. */
+function checkCollect(
+  { collect, judge }: Config,
+  need: (right: boolean, key: string, what: string, expected: string, hint?: string) => void,
+): void {
+  const server = "a base URL such as http://127.0.0.1:6001/v1";
+  const [asks, judges] = [collect.policy === "endpoint", judge.kind === "endpoint"];
+  need(!asks || collect.endpoint !== null, "collect.endpoint", "is missing", `${server}, as collect.policy is endpoint`);
+  need(asks || collect.endpoint === null, "collect.endpoint", "is never used", "null where collect.policy is not endpoint");
+  need(!judges || judge.endpoint !== null, "judge.endpoint", "is missing", `${server}, as judge.kind is endpoint`);
+  need(judges || judge.endpoint === null, "judge.endpoint", "is never used", "null where judge.kind is not endpoint");
+  need(judge.kind === "model" || judge.path === null, "judge.path", "is never used", "null where judge.kind is not model");
 }

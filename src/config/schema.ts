@@ -26,6 +26,7 @@ import {
   whole,
 } from "../util/fields.ts";
 import { bm25Settings, engineNames, httpSettings, noiseForms, noiseUnits, simulatorSettings } from "../search/settings.ts";
+import { collectSettings, judgeSettings } from "../simulator/settings.ts";
 import { normalizers } from "../util/normalise-answer.ts";
 import { compatSettings } from "./compat.ts";
 import { rewardKind } from "./reward-sum.ts";
@@ -244,6 +245,10 @@ export const configSchema = z.strictObject({
       finalFraction: rare(real(0.1, { max: 1 }, "Share of the learning rate left at the end, after a half cosine.")),
     },
   ),
+
+  collect: collectSettings,
+
+  judge: judgeSettings,
 
   optimizer: section("AdamW with decoupled weight decay.", {
     moments: choice(

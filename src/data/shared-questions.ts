@@ -11,7 +11,7 @@ export type QuestionSets = Readonly<Record<string, readonly Question[]>>;
 export function sharedQuestions(sets: QuestionSets): string[] {
   const texts = Object.entries(sets).map(([name, questions]) => ({
     name,
-    questions: new Map(questions.map((one) => [plainText(one), one])),
+    questions: new Map(questions.map((one) => [plainQuestion(one), one])),
   }));
   return texts.flatMap(({ name, questions }, i) =>
     texts.slice(i + 1).flatMap((other) => {
@@ -26,7 +26,8 @@ export function sharedQuestions(sets: QuestionSets): string[] {
   );
 }
 
-function plainText({ question }: Question): string {
+/** A question as it is compared with others: case, spaces and the mark at the end do not count. */
+export function plainQuestion({ question }: Pick<Question, "question">): string {
   return question
     .normalize("NFKC")
     .toLowerCase()

@@ -14,11 +14,15 @@ export interface ReadTuningRow {
   readonly where: string;
   readonly row:
     | { readonly messages: readonly Message[] }
-    | { readonly prompt: string; readonly output: readonly { readonly text: string; readonly weight: number }[] };
+    | {
+        readonly system?: string;
+        readonly prompt: string;
+        readonly output: readonly { readonly text: string; readonly weight: number }[];
+      };
 }
 
 const expected =
-  "{messages: [{role, content}, ...]}, or {prompt, output}, where output is a text, or a list of {text, weight} with weight 0 for what the model is given";
+  "{messages: [{role, content}, ...]}, or {prompt, output} and perhaps a system message, where output is a text, or a list of {text, weight} with weight 0 for what the model is given";
 /** Names that published sets have for one thing. */
 const outputs = ["output", "completion", "response"] as const;
 const speakers: Readonly<Record<string, Message["role"]>> = {
@@ -65,7 +69,9 @@ function readRow(value: unknown, where: string): ReadTuningRow["row"] {
   if (segments.some((one) => one === null)) throw wrong("its output is no text, or a weight in it no number from 0", output);
   const read = segments as { text: string; weight: number }[];
   if (!read.some(({ text, weight }) => text !== "" && weight > 0)) throw wrong("there is nothing to learn in its output", output);
-  return { prompt, output: read };
+  const { system } = row;
+  if (system !== undefined && system !== null && typeof system !== "string") throw wrong("its system message is no text", system);
+  return { ...(typeof system === "string" ? { system } : {}), prompt, output: read };
 }
 
 function readMessage(value: unknown, fault: () => DataError): Message {

@@ -33,7 +33,7 @@ export async function dryRun(config: Config, step: TrainStep, onto?: Target): Pr
   const plan = await planRun(config, planning);
   const { recompute } = config.train;
   const other = await planRun({ ...config, train: { ...config.train, recompute: !recompute } }, planning);
-  const remedies = plan.fits === false ? await findRemedies(plan, planning) : null;
+  const remedies = plan.fits === false ? await findRemedies(plan, (one) => planRun(one, planning)) : null;
   return { plan, text: planText({ plan, target, rates: findRates(target.rateKey), other, remedies, notes }) };
 }
 
@@ -70,7 +70,7 @@ export async function refuseWhatCannotFit(config: Config, questions: readonly Qu
   const plan = await planRun(config, planning);
   const lacking = target.exact || plan.peak.total > (target.memory?.bytes ?? Infinity);
   if (plan.fits !== false || !lacking) return;
-  const remedies = await findRemedies(plan, planning);
+  const remedies = await findRemedies(plan, (one) => planRun(one, planning));
   const there = target.memory === null ? Infinity : target.memory.bytes - target.kept;
   throw new ConfigError({
     where: "memory",

@@ -23,11 +23,14 @@ export interface PlannedWeights {
 /**
  * Reads what the models of a run are, each copy of weights once. Of a model config.json is needed, of an adapter adapter_config.json;
  * nothing is fetched.
- * @param simulatorPositions - the simulator's longest sequence
+ * `simulatorPositions` is the simulator's longest sequence; `simulates`, whether there is one: where training asks it, unless given.
  * @throws FileError, ConfigError
  */
-export async function readModels(config: Config, simulatorPositions: number): Promise<PlannedWeights[]> {
-  const { opened, located } = await locateConfigModels(config, {}, findConfiguration);
+export async function readModels(
+  config: Config,
+  { simulatorPositions, simulates }: { readonly simulatorPositions: number; readonly simulates?: boolean },
+): Promise<PlannedWeights[]> {
+  const { opened, located } = await locateConfigModels(config, simulates === undefined ? {} : { simulates }, findConfiguration);
   return Promise.all(
     copiesOf(opened, located, { simulatorPositions, trains: true }).map(async (copy) => {
       const shape = await loadConfig(copy.folder);

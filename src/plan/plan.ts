@@ -7,6 +7,8 @@ import type { Question } from "../rl/trajectory.ts";
 import { Ledger, type Peak } from "./ledger.ts";
 import { readModels, type PlannedWeights } from "./models.ts";
 import { rehearse, type TrainStep } from "./rehearse.ts";
+import { rehearseTuning } from "./rehearse-tuning.ts";
+import type { Device } from "../device/device.ts";
 
 export interface Plan {
   readonly config: Config;
@@ -35,12 +37,31 @@ export interface Planning {
  * @throws FileError, ConfigError where a configuration is missing or wrong.
  */
 export async function planRun(config: Config, { questions, target, step }: Planning): Promise<Plan> {
-  const models = await readModels(config, simulatorPositions(config, questions));
+  const models = await readModels(config, { simulatorPositions: simulatorPositions(config, questions) });
+  return planned(config, models, target, (device, ledger) => rehearse(config, models, device, ledger, step));
+}
+
+/**
+ * Plans a fine-tuning.
+ * @param config - as `tuningConfig` makes it
+ * @throws as `planRun`
+ */
+export async function planTuning(config: Config, target: Target): Promise<Plan> {
+  const models = await readModels(config, { simulatorPositions: 0, simulates: false });
+  return planned(config, models, target, (device, ledger) => rehearseTuning(config, models, device, ledger));
+}
+
+async function planned(
+  config: Config,
+  models: readonly PlannedWeights[],
+  target: Target,
+  program: (device: Device, ledger: Ledger) => Promise<void>,
+): Promise<Plan> {
   const ledger = new Ledger();
   const device = await target.open(ledger);
   let refused: DeviceError | null = null;
   try {
-    await rehearse(config, models, device, ledger, step);
+    await program(device, ledger);
   } catch (error) {
     // A kernel that cannot take its sizes, whatever the memory.
     if (!(error instanceof DeviceError)) throw error;

@@ -33,6 +33,20 @@ export function planText({ plan, target, rates, other, remedies, notes }: PlanTe
   return `${blocks.filter((block) => block !== "").join("\n\n")}\n`;
 }
 
+/** Of a fine-tuning; `other` is the same with train.recompute the other way round. */
+export function tuningText({ plan, target, other, remedies }: Omit<PlanText, "rates" | "notes">): string {
+  const { train, sft } = plan.config;
+  const blocks = [
+    [`plan: ${target.name} (${[memoryOf(target), ...target.notes].join("; ")})`, ...plan.models.map(modelLine)].join("\n"),
+    `A micro-batch holds up to ${Math.max(train.microBatchTokens, sft.maxTokens)} tokens, an example up to ${sft.maxTokens} (sft.maxTokens).`,
+    `${heldTable(plan, target)}\nBesides, the process itself takes about ${gib(hostBytes(plan))} GiB: Node, tokenizers, and weights on their way.`,
+    recomputation(plan, other),
+    verdict(plan, target),
+    ...(remedies === null ? [] : [remedyText(plan, remedies, target)]),
+  ];
+  return `${blocks.filter((block) => block !== "").join("\n\n")}\n`;
+}
+
 export function gib(bytes: number): string {
   const value = bytes / 2 ** 30;
   return value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : value >= 0.995 ? 2 : 3);

@@ -169,7 +169,7 @@ class Phases extends PhaseClock {
 }
 
 /** The line of what a kernel takes for itself, or a cache. */
-function kernelPart({ kind, label }: MemoryUse): string | null {
+export function kernelPart({ kind, label }: MemoryUse): string | null {
   if (kind === "copy") return parts.copies;
   if (kind === "storage") return /^(key|value) cache of layer /.test(label) ? parts.cache : null;
   if (label.startsWith("scratch of kernel log_prob")) return parts.head;

@@ -1,7 +1,7 @@
 /** Settings that would make a run smaller: each is tried by planning again. */
 import type { Config } from "../config/index.ts";
 import { usesLora } from "../setup/model-roles.ts";
-import { planRun, type Plan, type Planning } from "./plan.ts";
+import type { Plan } from "./plan.ts";
 
 /** One thing to change. */
 export interface Change {
@@ -75,12 +75,21 @@ export function changesFor(config: Config): Change[] {
   return changes;
 }
 
+/** Those of a fine-tuning. */
+export function changesForTuning(config: Config): Change[] {
+  const obeyed = ["train.recompute", "train.microBatchTokens", "optimizer.moments", "model.dtype", "lora.rank"];
+  return changesFor(config).filter((change) => obeyed.includes(keyOf(change)));
+}
+
 /** Tries the changes: each alone, then, where none is enough, more and more of them together. */
-export async function findRemedies(plan: Plan, planning: Planning): Promise<Remedies> {
-  const changes = changesFor(plan.config);
+export async function findRemedies(
+  plan: Plan,
+  planAgain: (config: Config) => Promise<Plan>,
+  changes: readonly Change[] = changesFor(plan.config),
+): Promise<Remedies> {
   const attempt = async (tried: readonly Change[]): Promise<Trial> => {
     const config = tried.reduce((below, { apply }) => apply(below), plan.config);
-    return { changes: tried, plan: await planRun(config, planning) };
+    return { changes: tried, plan: await planAgain(config) };
   };
   const alone: Trial[] = [];
   for (const change of changes) {

@@ -18,6 +18,8 @@ export interface ChatClientOptions extends RemoteOptions {
   readonly endpoint: string | readonly string[];
   /** Name of the model there; "" takes the only one there is. */
   readonly model: string;
+  /** The section of the configuration that names it, for errors: "simulator" unless given. */
+  readonly section?: string;
   readonly key?: string | undefined;
   /** Seconds after which a try is given up. */
   readonly timeout: number;
@@ -27,7 +29,7 @@ export interface ChatClientOptions extends RemoteOptions {
 }
 
 export interface ChatMessageText {
-  readonly role: "system" | "user";
+  readonly role: "system" | "user" | "assistant";
   readonly content: string;
 }
 
@@ -39,7 +41,8 @@ export interface ChatCompletionRequest {
   readonly topP: number;
   /** 0 is off, and not sent: not every server knows it. */
   readonly topK: number;
-  readonly stop: string;
+  /** None where there are none. */
+  readonly stop: string | readonly string[];
   /** Further variables of the server's chat template (`chat_template_kwargs`); not sent where there are none. */
   readonly templateVariables?: TemplateVariables | undefined;
   /** Servers that honour it repeat themselves. */
@@ -68,6 +71,7 @@ const noTokens = { promptTokens: 0, completionTokens: 0 };
 
 export class ChatClient {
   readonly #options: ChatClientOptions;
+  readonly #section: string;
   readonly #bases: readonly URL[];
   readonly #balance: Balance;
   readonly #remote: Remote;
@@ -79,7 +83,8 @@ export class ChatClient {
   constructor(options: ChatClientOptions) {
     this.#options = options;
     const { endpoint, concurrency, now, onAway, onBack } = options;
-    this.#bases = baseUrls(typeof endpoint === "string" ? [endpoint] : endpoint);
+    this.#section = options.section ?? "simulator";
+    this.#bases = baseUrls(typeof endpoint === "string" ? [endpoint] : endpoint, this.#section);
     this.#remote = new Remote({ ...options, concurrency: concurrency * this.#bases.length });
     this.#balance = new Balance(this.#bases, {
       concurrency,
@@ -120,7 +125,7 @@ export class ChatClient {
     if (this.#model === "" && names.length === 1) this.#model = names[0] as string;
     else
       throw new ConfigError({
-        where: "simulator.endpointModel",
+        where: `${this.#section}.endpointModel`,
         what: this.#model === "" ? `names none of the models at ${shown(base)}` : `is not served at ${shown(base)}`,
         expected: `one of ${listed}${names.length > 20 ? ", ..." : ""}`,
         got: JSON.stringify(this.#model),
@@ -135,7 +140,7 @@ export class ChatClient {
   async complete({ signal, jitter, seed, ...request }: ChatCompletionRequest): Promise<string> {
     const { timeout } = this.#options;
     const urls = this.#bases.map((base) => shown(below(base, "chat/completions")));
-    const where = urls.length === 1 ? (urls[0] as string) : "simulator.endpoint";
+    const where = urls.length === 1 ? (urls[0] as string) : `${this.#section}.endpoint`;
     let textless = 0;
     const { value, text } = await this.#remote.call({
       where,
@@ -148,7 +153,7 @@ export class ChatClient {
         }, signal);
         if ("failure" in answer) return answer;
         const written = textIn(answer.value);
-        if (written === null) return { failure: withoutText(answer.text, ++textless < triesForText) };
+        if (written === null) return { failure: withoutText(answer.text, ++textless < triesForText, this.#section) };
         return { value: { value: answer.value, text: written } };
       },
       jitter,
@@ -191,7 +196,7 @@ export class ChatClient {
       temperature,
       ...(topP === 1 ? {} : { top_p: topP }),
       ...(topK === 0 ? {} : { top_k: topK }),
-      stop: [stop],
+      ...(stop.length === 0 ? {} : { stop: typeof stop === "string" ? [stop] : stop }),
       seed,
       ...(Object.keys(templateVariables).length === 0 ? {} : { chat_template_kwargs: templateVariables }),
     };
@@ -207,13 +212,13 @@ export class ChatClient {
     const { what, status, retryAfter = 0, expected, got, hint } = failure;
     const asks = retryAfter > Math.max(0, left) ? `, which asks to wait ${retryAfter} s` : "";
     const complaint = { where, what: `${what}${asks}${tries > 1 ? ` (${tries} tries)` : ""}`, expected, got };
-    if (isTooLong(failure)) return new TooLongError({ ...complaint, hint: tooLongHint });
-    return new ServerError({ ...complaint, hint: hint ?? hintFor(status, waits) });
+    if (isTooLong(failure)) return new TooLongError({ ...complaint, hint: tooLongHint(this.#section) });
+    return new ServerError({ ...complaint, hint: hint ?? hintFor(status, waits, this.#section) });
   }
 }
 
-const tooLongHint =
-  "The prompt (question, answer and the policy's query) and simulator.maxNewTokens must fit the context that the server runs its model with.";
+const tooLongHint = (section: string): string =>
+  `The prompt${section === "simulator" ? " (question, answer and the policy's query)" : ""} and ${section}.maxNewTokens must fit the context that the server runs its model with.`;
 
 /** Whether a server says that a request does not fit its model's context: the same request never will. */
 function isTooLong({ status, what }: JsonFailure): boolean {
@@ -226,17 +231,17 @@ function isTooLong({ status, what }: JsonFailure): boolean {
 }
 
 /** `waits`: whether such a request is tried again. */
-function hintFor(status: number | undefined, waits: boolean): string | undefined {
+function hintFor(status: number | undefined, waits: boolean, section: string): string | undefined {
   const away = waits
-    ? "one that is away for longer needs a higher simulator.endpointPatience"
+    ? `one that is away for longer needs a higher ${section}.endpointPatience`
     : "at the start of a run it must be there, later it is waited for";
   if (status === undefined)
-    return `Is the server running, and simulator.endpoint its base URL? A slow one needs a higher simulator.endpointTimeout or a lower simulator.endpointConcurrency; ${away}.`;
+    return `Is the server running, and ${section}.endpoint its base URL? A slow one needs a higher ${section}.endpointTimeout or a lower ${section}.endpointConcurrency; ${away}.`;
   if (status === 429 || status >= 500)
     return waits ? `A server is waited for: ${away}.` : `${away[0]?.toUpperCase() ?? ""}${away.slice(1)}.`;
-  if (status === 401 || status === 403) return "simulator.endpointKey names the environment variable that holds its key.";
+  if (status === 401 || status === 403) return `${section}.endpointKey names the environment variable that holds its key.`;
   if (status === 200 || status === 404)
-    return "simulator.endpoint is the base URL, such as http://127.0.0.1:6001/v1, and simulator.endpointModel a model that is served there.";
+    return `${section}.endpoint is the base URL, such as http://127.0.0.1:6001/v1, and ${section}.endpointModel a model that is served there.`;
   return undefined;
 }
 
@@ -248,12 +253,12 @@ function textIn(value: unknown): string | null {
   return typeof content === "string" ? content : null;
 }
 
-function withoutText(whole: string, passing: boolean): JsonFailure {
+function withoutText(whole: string, passing: boolean, section: string): JsonFailure {
   return {
     what: "an answer without a text",
     expected: "choices[0].message.content",
     got: quote(whole),
-    hint: "Models that think before they answer may spend simulator.maxNewTokens on it.",
+    hint: `Models that think before they answer may spend ${section}.maxNewTokens on it.`,
     passing,
     status: 200,
   };
@@ -281,17 +286,17 @@ function shown(url: URL): string {
   return `${url.origin}${url.pathname}`;
 }
 
-function baseUrls(texts: readonly string[]): URL[] {
-  const urls = texts.map(baseUrl);
+function baseUrls(texts: readonly string[], section: string): URL[] {
+  const urls = texts.map((text) => baseUrl(text, section));
   const places = urls.map((url) => url.href.replace(/\/+$/, ""));
   const twice = urls.find((_, i) => places.indexOf(places[i] as string) < i);
   if (twice === undefined) return urls;
-  throw new ConfigError({ where: "simulator.endpoint", what: "names one server twice", expected: "different ones", got: shown(twice) });
+  throw new ConfigError({ where: `${section}.endpoint`, what: "names one server twice", expected: "different ones", got: shown(twice) });
 }
 
-function baseUrl(text: string): URL {
-  const [where, expected] = ["simulator.endpoint", "a base URL such as http://127.0.0.1:6001/v1"];
-  const url = serverUrl(where, text, expected, "of simulator.endpointKey");
+function baseUrl(text: string, section: string): URL {
+  const [where, expected] = [`${section}.endpoint`, "a base URL such as http://127.0.0.1:6001/v1"];
+  const url = serverUrl(where, text, expected, `of ${section}.endpointKey`);
   if (/\/(chat\/)?completions\/*$/.test(url.pathname))
     throw new ConfigError({ where, what: "is the address of one method", expected, got: JSON.stringify(shown(url)) });
   return url;

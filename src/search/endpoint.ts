@@ -48,7 +48,7 @@ export class EndpointSearch extends Simulation<EndpointSearchOptions> {
  * The text of a prompt for a server, which reads special tokens wherever it finds them, and whose tokens we do not know: in text from
  * outside, whatever looks like one (`<|im_end|>`, `</s>`, `[INST]`) gets a space after its bracket.
  */
-function spelled(prompt: readonly PromptPart[]): string {
+export function spelled(prompt: readonly PromptPart[]): string {
   return prompt
     .map(({ text, foreign }) =>
       foreign ? text.replace(/<(?=[/|\uff5c]*[\p{L}_|\uff5c])|\[(?=\/?[A-Z_]+\])/gu, (bracket) => `${bracket} `) : text,

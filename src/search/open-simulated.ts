@@ -2,10 +2,10 @@
 import { compileTextStops } from "../generate/stop-automaton.ts";
 import type { Prompt } from "../text/prompt.ts";
 import { ConfigError } from "../util/errors.ts";
-import { ChatClient } from "./chat-client.ts";
+import type { ChatClient } from "./chat-client.ts";
 import { EndpointSearch } from "./endpoint.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "./engine-kind.ts";
-import { keyIn } from "./secret.ts";
+import { openChat } from "./open-chat.ts";
 import type { SimulatorSettings } from "./settings.ts";
 import { SimulatedSearch } from "./simulated.ts";
 import { simulatorMessages, simulatorStop, type SimulationOptions } from "./simulation.ts";
@@ -35,7 +35,7 @@ export async function openSimulated(settings: SimulatorSettings, context: Engine
     return redraws === 0 ? {} : { simulator_redraws: count };
   };
   if (endpoint !== null) {
-    const client = await openClient(endpoint, settings, context);
+    const client = await openChat("simulator", { ...settings, endpoint }, context);
     const simulate: Simulate = (noise = context.noise) =>
       new EndpointSearch({ ...shared, client, noise, templateVariables: chatTemplateKwargs, opensThought });
     const takeCounts = () => ({ ...countsOf(client, typeof endpoint !== "string"), ...thoughts.take(), ...takeRedraws() });
@@ -95,33 +95,6 @@ function simulateHere(
   const stop = compileTextStops([simulatorStop(shared.documents)], tokenizer, vocabulary);
   const local = { generator, model, ...(adapter === undefined ? {} : { adapter }), tokenizer, stop };
   return (noise = risingNoise) => new SimulatedSearch({ ...shared, ...local, ...form, noise });
-}
-
-async function openClient(
-  endpoint: string | readonly string[],
-  settings: SimulatorSettings,
-  { now, say }: EngineContext,
-): Promise<ChatClient> {
-  const { endpointModel, endpointKey, endpointConcurrency, endpointTimeout, endpointPatience } = settings;
-  const help = `Set it (export ${endpointKey ?? ""}=...), or leave simulator.endpointKey out where the endpoint needs none. The key itself is written nowhere.`;
-  const key = endpointKey === null ? undefined : keyIn(endpointKey, "simulator.endpointKey", help);
-  const others = endpoint.length === 2 ? "the other endpoint takes" : "the other endpoints take";
-  const client = new ChatClient({
-    endpoint,
-    model: endpointModel,
-    key,
-    concurrency: endpointConcurrency,
-    timeout: endpointTimeout,
-    patience: endpointPatience,
-    now,
-    onAway: ({ message }) => say(`simulator: ${message}; ${others} its requests`),
-    onBack: ({ endpoint: back }) => say(`simulator: ${back} answers again`),
-    onOutage: ({ message }) => say(`simulator: ${message}; trying again for up to ${endpointPatience} s (simulator.endpointPatience)`),
-    onAnswer: ({ seconds, retries }) =>
-      say(`simulator: answers again, after ${Math.round(seconds)} s and ${retries} ${retries === 1 ? "retry" : "retries"}`),
-  });
-  await client.probe();
-  return client;
 }
 
 function countsOf(client: ChatClient, several: boolean): Readonly<Record<string, number>> {

@@ -20,6 +20,9 @@ export function knownPrices(): { readonly name: string; readonly price: Price }[
     .sort((a, b) => b.price.currency.localeCompare(a.price.currency) || a.price.perThousand - b.price.perThousand);
 }
 
+/** One more search would exceed the budget. */
+export class BudgetError extends ZeroSearchError {}
+
 /** Money that searches are paid from. What was spent by an earlier program of the same run counts. */
 export class Budget {
   readonly #limit: number;
@@ -36,12 +39,12 @@ export class Budget {
     this.#searches = searches;
   }
 
-  /** An engine whose every search is paid. It ends before a search that would exceed the budget, with a ZeroSearchError. */
+  /** An engine whose every search is paid. It ends before a search that would exceed the budget, with a BudgetError. */
   over(engine: SearchEngine): SearchEngine {
     const search = async (request: SearchRequest): Promise<SearchResult> => {
       const { perThousand, currency } = this.#price;
       if (((this.#searches + 1) * perThousand) / 1000 > this.#limit)
-        throw new ZeroSearchError({
+        throw new BudgetError({
           where: `search.budget=${this.#limit}`,
           what: `one more search by ${engine.name} would exceed it`,
           expected: `at most ${this.#limit} ${currency} for searches at ${perThousand} ${currency} per 1,000`,

@@ -17,10 +17,10 @@ export interface LocatedData {
   readonly pinned: Config;
 }
 
-const files = ["data.train", "data.validation", "data.test", "data.corpus", "sft.data", "sft.validation"];
+const files = ["data.train", "data.validation", "data.test", "data.corpus", "sft.data", "sft.validation", "collect.exclude"];
 
 /**
- * Finds every file of `data`, and every one of `sft`, that is on the Hub, with a bar for what is downloaded; a line says which commit each is of.
+ * Finds every file of questions, passages and examples that is on the Hub, with a bar for what is downloaded; a line says which commit each is of.
  * @throws as `findDataFile`, naming the configuration key
  */
 export async function locateData(config: Config, { stream, ...options }: LocateDataOptions = {}): Promise<LocatedData> {

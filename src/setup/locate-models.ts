@@ -50,7 +50,12 @@ export async function locateConfigModels(
   for (const { key, section, model } of keys) {
     const source = valueAt(config, key);
     if (!model || typeof source !== "string") continue;
-    if ((!simulates && section === "simulator") || (!trains && (key === "model.referencePolicy" || section === "critic"))) {
+    // A judge is opened in the policy's place, when that has done its part.
+    if (
+      section === "judge" ||
+      (!simulates && section === "simulator") ||
+      (!trains && (key === "model.referencePolicy" || section === "critic"))
+    ) {
       opened = withValue(opened, key, null);
       continue;
     }

@@ -10,8 +10,13 @@ export interface Segment {
   readonly weight: number;
 }
 
-/** One row of a file: a conversation whose assistant's messages are learnt, or a prompt and what is to follow it. */
-export type TuningRow = { readonly messages: readonly ChatMessage[] } | { readonly prompt: string; readonly output: readonly Segment[] };
+/**
+ * One row of a file: a conversation whose assistant's messages are learnt, or a prompt and what is to follow it. A chat template is given `system`,
+ * where there is one, before the prompt: an empty one keeps the template's own words out.
+ */
+export type TuningRow =
+  | { readonly messages: readonly ChatMessage[] }
+  | { readonly system?: string; readonly prompt: string; readonly output: readonly Segment[] };
 
 /** How texts become tokens: as in rollouts. */
 export interface ExampleText {
@@ -36,6 +41,13 @@ export function examplesOf(row: TuningRow, text: ExampleText, where: string): Ex
         what: "holds messages, and there is no chat template to write them with",
         expected: "{prompt, output}",
         hint: "sft.raw=true sets a template aside. A base model is tuned on plain texts; or put a chat_template into its tokenizer_config.json.",
+      });
+    if ((row.system ?? "") !== "")
+      throw new DataError({
+        where,
+        what: "holds a system message, and there is no chat template to write it with",
+        expected: "{prompt, output}, or an empty system message",
+        got: JSON.stringify(shortened(row.system as string)),
       });
     const builder = new Builder(tokenizer);
     builder.add([ours(row.prompt)], 0, true);
@@ -68,6 +80,7 @@ function turnsOf(
     "messages" in row
       ? row.messages
       : [
+          ...(row.system === undefined ? [] : [{ role: "system", content: row.system } as const]),
           { role: "user", content: row.prompt },
           { role: "assistant", content: row.output.map((one) => one.text).join("") },
         ];

@@ -11,9 +11,11 @@ import type { Device, MemoryReport } from "../../src/device/device.ts";
 import { openTraining } from "../../src/index.ts";
 import { dryRun } from "../../src/plan/dry-run.ts";
 import { Ledger } from "../../src/plan/ledger.ts";
+import { rehearseTuning } from "../../src/plan/rehearse-tuning.ts";
 import { readModels } from "../../src/plan/models.ts";
 import { rehearse } from "../../src/plan/rehearse.ts";
 import type { Models } from "../../src/setup/open-models.ts";
+import { tuningConfig } from "../../src/run/tuning-config.ts";
 import { trainStep } from "../../src/train.ts";
 import { makeDevice, testDevice, withDevice } from "../helpers/device.ts";
 import { smol135M } from "../helpers/random-checkpoint.ts";
@@ -72,7 +74,7 @@ interface Counted {
 }
 
 async function both(config: Config, device: Device): Promise<Counted> {
-  const planned = await readModels(config, 200);
+  const planned = await readModels(config, { simulatorPositions: 200 });
   await rehearse(config, planned, device, new Ledger(), trainStep, fill);
   const ledger = new Ledger();
   const hollow = await (await targetOf(device, config.device)).open(ledger);
@@ -118,7 +120,7 @@ describe("a device that only counts", () => {
   it.runIf(testDevice === "cpu")("drops panels of weights before it says that memory has run out, as the device does", async () => {
     const config = configOf("tiny", "other", ...small);
     const peakWith = async (maxMemoryBytes: number): Promise<{ hollow: number | null; real: number | null }> => {
-      const planned = await readModels(config, 200);
+      const planned = await readModels(config, { simulatorPositions: 200 });
       const ledger = new Ledger();
       const hollow = await createDryCpuDevice({ threads: 1, maxMemoryBytes }, ledger);
       await rehearse(config, planned, hollow, ledger, trainStep);
@@ -137,6 +139,29 @@ describe("a device that only counts", () => {
     for (const { hollow, real } of results) expect(hollow).toBe(real);
     expect(results[0]!.real).toBeNull();
     expect(results[3]!.real).not.toBeNull();
+  });
+});
+
+describe("a fine-tuning on a device that only counts", () => {
+  it.each([
+    ["all weights learn", []],
+    ["activations are recomputed", ["train.recompute=true"]],
+    ["an adapter learns on 16-bit weights", ["lora.rank=4", "model.dtype=bf16", "optimizer.moments=bf16"]],
+  ])("takes the same bytes, in use and at most, where %s", async (_, settings) => {
+    const config = tuningConfig(configOf("tiny", "tiny", ...small, "sft.maxTokens=150", ...settings));
+    await withDevice(
+      async (device) => {
+        const planned = await readModels(config, { simulatorPositions: 0, simulates: false });
+        expect(planned.flatMap(({ copy }) => copy.roles.map(({ role }) => role))).toEqual(["policy"]);
+        await rehearseTuning(config, planned, device, new Ledger(), fill);
+        const ledger = new Ledger();
+        const hollow = await (await targetOf(device, config.device)).open(ledger);
+        await rehearseTuning(config, planned, hollow, ledger);
+        const [real, counted] = [device.memory(), hollow.memory()];
+        expect([counted.inUse, counted.peak, ledger.peak.total]).toEqual([real.inUse, real.peak, real.peak]);
+      },
+      { poison: false },
+    );
   });
 });
 

@@ -12,7 +12,9 @@ const files = readdirSync(folder, { recursive: true, encoding: "utf8" })
   .filter((name) => !/^(prompts|algorithms|engines)\//.test(name))
   .sort();
 const resolve = (file: string, ...settings: string[]): Config =>
-  resolveConfig([...readYaml(join(folder, file)), ...settings.map(readOverride)]);
+  file.startsWith("simulator-")
+    ? resolveConfig([...readYaml(join(folder, file)), ...["sft.data=pairs.jsonl", ...settings].map(readOverride)], "sft")
+    : resolveConfig([...readYaml(join(folder, file)), ...settings.map(readOverride)]);
 const paper = files.filter((file) => file.startsWith("paper/"));
 const root = "paper/qwen2.5-3b.yaml";
 
@@ -75,7 +77,7 @@ describe("configs/", () => {
       const lines = readFileSync(join(folder, file), "utf8").split("\n");
       const bare = lines.filter((line) => /^ +\w+: \S/.test(line) && !line.includes(" # "));
       // The quickstart's and the smoke test's are explained by the lines beside them.
-      if (file.startsWith("paper/") || file === "qwen2.5-0.5b-lora.yaml")
+      if (/^(paper\/|simulator-|qwen)/.test(file))
         expect(
           bare.filter((line) => !/endpoint: |path: "/.test(line)),
           file,
@@ -98,6 +100,24 @@ describe("qwen2.5-0.5b-lora.yaml", () => {
     const { needed } = contextRoom(rollout, { prompt: 250, positions: 32768 });
     expect(needed + rollout.maxNewTokens).toBeLessThanOrEqual(rollout.maxContextTokens);
     expect(train.microBatchTokens).toBeGreaterThanOrEqual(rollout.maxContextTokens);
+  });
+});
+
+describe("the simulators", () => {
+  const simulators = files.filter((file) => file.startsWith("simulator-"));
+
+  it("are tuned from the paper's three Instruct models, the large ones by adapters", () => {
+    expect(simulators.map((file) => [resolve(file).model.policy, resolve(file).lora.rank])).toEqual([
+      ["Qwen/Qwen2.5-14B-Instruct", 64],
+      ["Qwen/Qwen2.5-3B-Instruct", 0],
+      ["Qwen/Qwen2.5-7B-Instruct", 64],
+    ]);
+  });
+
+  it.each(simulators)("%s takes ten times the learning rate of all weights for an adapter, and whole examples in a micro-batch", (file) => {
+    const { sft, lora, train } = resolve(file);
+    expect(sft.learningRate).toBeCloseTo(lora.rank > 0 ? 1e-4 : 1e-5, 10);
+    expect(train.microBatchTokens).toBeGreaterThanOrEqual(sft.maxTokens);
   });
 });
 

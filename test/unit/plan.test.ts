@@ -249,7 +249,7 @@ describe("what does not fit", () => {
 
   it("takes several settings where no single one is enough, those that cost most last", async () => {
     const config = small(4);
-    const { enough } = await findRemedies(await planOf(config), { questions: [], target: await targetFor(config), step: trainStep });
+    const { enough } = await findRemedies(await planOf(config), planOf);
     const settings = enough?.changes.flatMap((change) => change.settings) ?? [];
     expect(settings).toEqual(["train.recompute=true", "train.microBatchTokens=8192"]);
     expect(enough?.plan.fits).toBe(true);
@@ -346,7 +346,9 @@ describe("the device that is planned for", () => {
 describe("the models of a plan", () => {
   it("are without a simulator where the run trains on a real engine", async () => {
     const roles = async (...settings: string[]): Promise<string[]> =>
-      (await readModels(configOf("algorithm.klCoef=0", ...settings), 1000)).flatMap(({ copy }) => copy.roles.map(({ role }) => role));
+      (await readModels(configOf("algorithm.klCoef=0", ...settings), { simulatorPositions: 1000 })).flatMap(({ copy }) =>
+        copy.roles.map(({ role }) => role),
+      );
     expect(await roles()).toEqual(["policy", "simulator"]);
     expect(await roles("search.engine=bm25", "data.corpus=c")).toEqual(["policy"]);
   });
@@ -365,7 +367,7 @@ describe("the time of a step", () => {
 
   it("is work over measured rates: a step of full rollouts worked out by hand", async () => {
     const config = configOf("algorithm.klCoef=0", "simulator.path=null", "simulator.endpoint=http://127.0.0.1:1/v1", "rollout.maxTurns=0");
-    const models = await readModels(config, 1000);
+    const models = await readModels(config, { simulatorPositions: 1000 });
     const shape = models[0]!.config;
     const weights = 30 * (2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536) + 576 * 49152;
     expect(productWeights(shape)).toBe(weights);
@@ -385,7 +387,7 @@ describe("the time of a step", () => {
   it("counts two passes where only an adapter learns, and one more where activations are recomputed", async () => {
     const time = async (...settings: string[]): Promise<number> => {
       const config = configOf(...settings);
-      return stepTime(config, await readModels(config, 1000), rates, 1).update;
+      return stepTime(config, await readModels(config, { simulatorPositions: 1000 }), rates, 1).update;
     };
     const whole = await time();
     expect((await time("lora.rank=8")) / whole).toBeCloseTo(2 / 3, 9);

@@ -35,6 +35,7 @@ const all = [
   "serve",
   "setup",
   "sft",
+  "simulator",
   "tensor",
   "text",
   "train",
@@ -62,6 +63,8 @@ const rooms: Readonly<Record<string, Room>> = {
   agent: { imports: ["search", "generate", "text"], browser: true },
   /** Methods, engines and question sets in, rows and judged records out: nothing of a run. */
   evaluation: { imports: ["agent", "search", "data", "log"] },
+  /** Making a simulator and judging one: searches, labels and examples in, files and tables out. */
+  simulator: { imports: ["agent", "evaluation", "search", "data", "log", "generate", "text"] },
   config: { imports: ["agent", "device"] },
   data: { imports: ["text"] },
   log: { imports: ["text"], touches: clock },
@@ -130,6 +133,7 @@ const rooms: Readonly<Record<string, Room>> = {
       "run",
       "search",
       "setup",
+      "sft",
       "tensor",
       "text",
     ],
@@ -155,7 +159,14 @@ const commonTypes = [
   "src/device/kernels.ts",
 ];
 /** Pure functions of answers and trajectories that any room may call, and what the configuration says of search engines. */
-const commonValues = ["src/rl/reward.ts", "src/rl/reward-terms.ts", "src/rl/metrics.ts", "src/rl/settings.ts", "src/search/settings.ts"];
+const commonValues = [
+  "src/rl/reward.ts",
+  "src/rl/reward-terms.ts",
+  "src/rl/metrics.ts",
+  "src/rl/settings.ts",
+  "src/search/settings.ts",
+  "src/simulator/settings.ts",
+];
 /** What nobody touches unless the table says so. */
 const guarded = ["fetch", "Math.random", "WebAssembly", "navigator", ...clock];
 

@@ -1,0 +1,216 @@
+/** `zerosearch collect`: what a simulator learns from: a policy searches with a real engine, each document is judged, sets become examples. */
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { makeFolder, writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
+import { lockTimes, takeLock } from "../checkpoint/lock.ts";
+import { keysHelp, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
+import { filesOf, type DataFiles } from "../data/data-files.ts";
+import { promptSet } from "../data/prompt-set.ts";
+import { loadQuestions } from "../data/questions.ts";
+import { plainQuestion } from "../data/shared-questions.ts";
+import { formatCount } from "../log/progress.ts";
+import type { Question } from "../rl/trajectory.ts";
+import { hashInputs } from "../run/inputs.ts";
+import { simulatorTemplateOf } from "../search/simulator-prompt.ts";
+import { Closing } from "../setup/closing.ts";
+import { locateData } from "../setup/locate-data.ts";
+import { scoreRules } from "../setup/open-agents.ts";
+import type { CollectedRollout, JudgedRollout } from "../simulator/collected.ts";
+import { makeExamples, type Examples } from "../simulator/examples.ts";
+import { readWholeRows } from "../simulator/rows.ts";
+import { ConfigError, DataError } from "../util/errors.ts";
+import { judgeAll } from "./collect/judge.ts";
+import { collectionReport, reportText } from "./collect/report.ts";
+import { searchAll } from "./collect/search.ts";
+import { checkWork, workFiles } from "./collect/work.ts";
+import { readArguments, say, untilInterrupted } from "./program.ts";
+
+const sections = ["collect", "judge", "data", "evaluation", "bm25", "http", "search", "rollout", "model"];
+
+const spec: ArgumentSpec = {
+  program: "zerosearch collect",
+  summary:
+    "Collects what a simulator learns from: searches for the questions of data.train with a real engine (evaluation.engine), judges each document, and writes examples for sft. Stopped, it goes on by the same command.",
+  options: {
+    to: {
+      value: "FILE",
+      doc: "The examples: a new .jsonl file; FILE.validation.jsonl beside it, and FILE.collect, which keeps every search.",
+    },
+    config: { value: "FILE", doc: "YAML file with settings, as for training." },
+    device: { value: "KIND", doc: "Short for device.kind=KIND." },
+    fresh: { doc: "Throws away what was searched for before, and starts again." },
+  },
+  settings: true,
+};
+
+export async function main(argv: readonly string[]): Promise<void> {
+  const example = `
+Example: zerosearch collect model.policy=Qwen/Qwen2.5-7B-Instruct data.train=questions.jsonl evaluation.engine=http http.api=serper \\
+           judge.kind=model collect.sets=sorted --to google.jsonl
+
+docs/simulator.md goes from questions to a simulator.
+`;
+  const read = readArguments(argv, spec, `\nSettings:\n\n${keysHelp({ all: true, only: sections })}${example}`);
+  if (read === null) return;
+  const { options, settings } = read;
+  const device = options.get("device");
+  const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
+  const file = options.get("config");
+  const given = [...(file === undefined ? [] : readYaml(file)), ...overrides];
+  const config = resolveConfig(withPolicy(given), "collect");
+  const to = options.get("to");
+  if (to === undefined || !to.endsWith(".jsonl"))
+    throw new ConfigError({
+      where: "--to",
+      what: to === undefined ? "is missing" : "is no such file",
+      expected: "a new .jsonl file",
+      got: to ?? "nothing",
+    });
+  await untilInterrupted((signal) => collect(config, { to, fresh: options.has("fresh"), signal }), {
+    leave: () => say("Stopped; what was searched for is kept: the same command goes on."),
+  });
+}
+
+/** Where another searches, and nobody judges with it, no policy need be named. */
+function withPolicy(given: readonly ReturnType<typeof readOverride>[]): readonly ReturnType<typeof readOverride>[] {
+  return [readOverride(`model.policy=${noPolicy}`), ...given];
+}
+
+const noPolicy = "none";
+
+interface Wanted {
+  readonly to: string;
+  readonly fresh: boolean;
+  readonly signal: AbortSignal;
+}
+
+async function collect(asked: Config, { to, fresh, signal }: Wanted): Promise<void> {
+  checkPolicy(asked);
+  const work = `${to}.collect`;
+  const validation = to.replace(/\.jsonl$/, ".validation.jsonl");
+  for (const file of [to, validation])
+    if (existsSync(file)) {
+      const kept = existsSync(work) ? `; what was searched for is in ${work}, and is not asked again` : "";
+      throw new ConfigError({
+        where: `--to ${to}`,
+        what: `${file} is there already`,
+        hint: `Name another file, or delete this one${kept}.`,
+      });
+    }
+  const closing = new Closing();
+  if (!existsSync(work))
+    closing.add(work, (folder) =>
+      existsSync(join(folder, workFiles.rollouts)) ? undefined : rm(folder, { recursive: true, force: true }),
+    );
+  await closing.after(async () => {
+    await makeFolder(work).catch((cause: unknown) => {
+      throw writeError(work, cause, "nothing was searched for");
+    });
+    const refuse = ({ pid }: { readonly pid: number }): Error =>
+      new ConfigError({
+        where: `--to ${to}`,
+        what: `process ${pid} is making it`,
+        hint: "Stop that one first (Ctrl-C there keeps what it has).",
+      });
+    closing.add(await takeLock(join(work, workFiles.lock), { times: { ...lockTimes, ended: 0 }, signal, refuse }), (one) => one.close());
+    if (fresh) for (const name of [workFiles.rollouts, workFiles.judged, "costs.jsonl"]) await rm(join(work, name), { force: true });
+    const { opened: config } = await locateData(asked, { signal });
+    const questions = await chosen(config);
+    await checkWork(work, config, await hashInputs(config), say);
+
+    const before = readWholeRows<CollectedRollout>(join(work, workFiles.rollouts));
+    if (before.length > 0) say(`Going on: ${formatCount(before.length)} rollouts are in ${work}.`);
+    const searched = [...before, ...(await searchAll(config, { work, questions, done: before, signal }))];
+    const wanted = new Set(questions.map(({ index }) => index));
+    const rollouts = searched
+      .filter(({ index, rollout }) => wanted.has(index) && rollout < config.collect.rollouts)
+      .sort((a, b) => a.index - b.index || a.rollout - b.rollout);
+    const done = readWholeRows<JudgedRollout>(join(work, workFiles.judged));
+    const judged = await judgeAll(config, { work, rollouts, done, signal });
+    const examples = examplesOf(config, rollouts, judged);
+    if (examples.train.length === 0) throw noExamples(examples, config);
+    const report = collectionReport(config, { rollouts, examples, work });
+    await writeFileAtomic(join(work, workFiles.report), `${JSON.stringify(report, null, 1)}\n`);
+    if (examples.validation.length > 0) await writeFileAtomic(validation, jsonLines(examples.validation));
+    await writeFileAtomic(to, jsonLines(examples.train));
+    say(`\n${reportText(report)}`);
+    say(
+      `\n${formatCount(examples.train.length)} examples are in ${to}${examples.validation.length > 0 ? `, ${formatCount(examples.validation.length)} in ${validation}` : ""}.`,
+    );
+    const held = examples.validation.length > 0 ? ` sft.validation=${validation}` : "";
+    say(
+      `A simulator learns from them by: npx zerosearch sft --config configs/simulator-qwen2.5-3b.yaml sft.data=${to}${held} --to my-simulator`,
+    );
+  });
+}
+
+/** @throws ConfigError where a model is needed and none is named */
+function checkPolicy({ collect: { policy }, judge, model }: Config): void {
+  const isNeeded = policy === "model" || (judge.kind === "model" && judge.path === null);
+  if (!isNeeded || model.policy !== noPolicy) return;
+  throw new ConfigError({
+    where: "model.policy",
+    what: "is missing",
+    expected: "a folder, or a Hub id such as Qwen/Qwen2.5-7B-Instruct",
+    got: "nothing",
+    hint: policy === "model" ? "collect.policy=endpoint and collect.policy=queries search without it." : "Or name the judge in judge.path.",
+  });
+}
+
+interface NumberedQuestion {
+  readonly question: Question;
+  readonly index: number;
+}
+
+/** The questions of `data.train` that no other file has. @throws FileError, DataError; DataError where none is left */
+async function chosen({ data, collect }: Config): Promise<NumberedQuestion[]> {
+  const onNote = (note: string): void => say(note);
+  const all = await loadQuestions(filesOf(data.train), { onNote });
+  const held = new Set<string>();
+  for (const files of [data.validation, data.test, collect.exclude] as const satisfies readonly DataFiles[])
+    if (filesOf(files).length > 0) for (const one of await loadQuestions(filesOf(files), { onNote })) held.add(plainQuestion(one));
+  const numbered = all.map((question, index) => ({ question, index }));
+  const free = numbered.filter(({ question }) => !held.has(plainQuestion(question)));
+  if (free.length === 0)
+    throw new DataError({
+      where: "data.train",
+      what: "all of its questions are in data.validation, data.test or collect.exclude",
+      got: String(all.length),
+    });
+  const taken = collect.questions === 0 ? free : free.slice(0, collect.questions);
+  const left = all.length - free.length;
+  say(
+    `${formatCount(taken.length)} of ${formatCount(all.length)} questions are searched for${left === 0 ? "" : `; ${formatCount(left)} are kept for evaluation, and left out`}.`,
+  );
+  return taken;
+}
+
+function examplesOf(config: Config, rollouts: readonly CollectedRollout[], judged: readonly JudgedRollout[]): Examples {
+  const { collect, judge, evaluation, http, model, simulator, seed } = config;
+  const { documents, maxWords, sets, randomNoise, distractorWeight, validationShare, policy, endpointModel } = collect;
+  const asked = { model: model.policy, endpoint: endpointModel || "endpoint" }[policy] ?? policy;
+  const judges = { rule: "rule", model: judge.path ?? model.policy, endpoint: judge.endpointModel || "endpoint" }[judge.kind];
+  const engine = evaluation.engine === "http" ? `http (${String(http.api)})` : evaluation.engine;
+  return makeExamples(rollouts, judged, {
+    ...{ seed, documents, maxWords, sets, randomNoise, distractorWeight, validationShare },
+    template: simulatorTemplateOf(simulator.prompt, promptSet),
+    rules: scoreRules(config),
+    provenance: { engine, policy: asked, judge: judges, sets },
+  });
+}
+
+function noExamples({ counts }: Examples, { collect }: Config): DataError {
+  const { searches, failed, documents, usefulDocuments, short } = counts;
+  return new DataError({
+    where: "zerosearch collect",
+    what: "no search gave an example",
+    expected: `searches with ${collect.documents} documents (collect.documents)`,
+    got: `${searches} searches, ${failed} failed, ${documents} documents, ${usefulDocuments} useful, ${short} sets too short`,
+    hint: "A smaller collect.documents, or more documents of each search (bm25.documents, http.documents), fills more sets. The searches are kept.",
+  });
+}
+
+function jsonLines(rows: readonly object[]): string {
+  return rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+}
