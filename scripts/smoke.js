@@ -75,6 +75,7 @@ const commandSmokes = {
       ...["bm25.documents=12", "collect.sets=sorted", "simulator.prompt=quickstart", "--to", "examples.jsonl"],
     ],
   },
+  simulator: { args: ["report", "--config", join(configs, "quickstart.yaml"), "--gap", "evaluation.questions=2"] },
   index: { args: [join(quickstart, "world", "corpus.jsonl"), "--to", "world.bm25"], settings: false },
   init: { args: ["mine", "--yes", "--model", policy], settings: false },
   quickstart: { args: ["measure", "--device", "cpu"], settings: false },

@@ -67,7 +67,7 @@ docs/simulator.md goes from questions to a simulator.
       expected: "a new .jsonl file",
       got: to ?? "nothing",
     });
-  await untilInterrupted((signal) => collect(config, { to, fresh: options.has("fresh"), signal }), {
+  await untilInterrupted((signal) => collect(config, { to, file, fresh: options.has("fresh"), signal }), {
     leave: () => say("Stopped; what was searched for is kept: the same command goes on."),
   });
 }
@@ -81,11 +81,13 @@ const noPolicy = "none";
 
 interface Wanted {
   readonly to: string;
+  /** Of settings, where one was named. */
+  readonly file: string | undefined;
   readonly fresh: boolean;
   readonly signal: AbortSignal;
 }
 
-async function collect(asked: Config, { to, fresh, signal }: Wanted): Promise<void> {
+async function collect(asked: Config, { to, file, fresh, signal }: Wanted): Promise<void> {
   checkPolicy(asked);
   const work = `${to}.collect`;
   const validation = to.replace(/\.jsonl$/, ".validation.jsonl");
@@ -140,7 +142,7 @@ async function collect(asked: Config, { to, fresh, signal }: Wanted): Promise<vo
     );
     const held = examples.validation.length > 0 ? ` sft.validation=${validation}` : "";
     say(
-      `A simulator learns from them by: npx zerosearch sft --config configs/simulator-qwen2.5-3b.yaml sft.data=${to}${held} --to my-simulator`,
+      `A simulator learns from them by: npx zerosearch sft --config ${file?.includes("simulator") === true ? file : "configs/simulator-qwen2.5-3b.yaml"} sft.data=${to}${held} --to my-simulator`,
     );
   });
 }

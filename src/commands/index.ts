@@ -37,6 +37,7 @@ export const commands: readonly Command[] = [
     summary: "Fine-tunes a model on conversations or pairs of texts: a simulator, or where a policy starts.",
     load: () => import("./sft.ts"),
   },
+  { name: "simulator", summary: "Reports what a simulator is worth, beside a real engine.", load: () => import("./simulator.ts") },
   { name: "evaluate", summary: "Judges a policy on test questions with a real search engine.", load: () => import("./evaluate.ts") },
   {
     name: "reproduce",

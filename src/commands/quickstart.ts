@@ -3,7 +3,10 @@ import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { argumentsHelp, packageFolder, parseArguments, type ArgumentSpec } from "../config/index.ts";
-import { loadCountryRecords, makeCountries } from "../data/quickstart/countries.ts";
+import { makeFolder, writeFileAtomic } from "../checkpoint/atomic.ts";
+import { loadCountryRecords, makeCountries, worldAttribution } from "../data/quickstart/countries.ts";
+import { inventedSource } from "../data/quickstart/invented.ts";
+import { makeSearchWorld } from "../data/quickstart/search-world.ts";
 import { makeWorld } from "../data/quickstart/world.ts";
 import type { Wish } from "../device/choose.ts";
 import { deviceNames } from "../device/devices.ts";
@@ -22,13 +25,14 @@ import { recipe } from "./quickstart/recipe.ts";
 const deviceKinds = ["auto", ...deviceNames] as const;
 
 const spec: ArgumentSpec = {
-  program: "zerosearch quickstart build|measure",
+  program: "zerosearch quickstart build|measure|searches",
   summary:
-    "build: makes the quickstart's world, tokenizer, simulator and cold-started policy from nothing, and goes on where it was stopped. measure: judges the simulator.",
+    "build: makes the quickstart's world, tokenizer, simulator and cold-started policy from nothing, and goes on where it was stopped. measure: judges the simulator. searches: writes invented questions with their queries, and a corpus, for zerosearch collect.",
   options: {
     out: { value: "FOLDER", doc: "Where the files go (checkpoints/quickstart of this package)." },
     work: { value: "FOLDER", doc: "Where unfinished stages are kept (<out>.work)." },
     device: { value: "KIND", doc: `measure: ${deviceKinds.join(", ")} (auto); build computes on the CPU.` },
+    questions: { value: "N", doc: "searches: how many (64000)." },
     fresh: { doc: "Starts again from nothing." },
   },
 };
@@ -56,9 +60,28 @@ export async function main(argv: readonly string[]): Promise<void> {
     say(`The quickstart's files are in ${out}. ${work} may be deleted.`);
   } else if (action === "measure") {
     await measure(out, kind);
+  } else if (action === "searches") {
+    await writeSearches(options.get("out"), options.get("questions") ?? "64000");
   } else {
-    throw new ConfigError({ where: "zerosearch quickstart", what: "unknown action", expected: "build or measure", got: action });
+    throw new ConfigError({ where: "zerosearch quickstart", what: "unknown action", expected: "build, measure or searches", got: action });
   }
+}
+
+async function writeSearches(folder: string | undefined, given: string): Promise<void> {
+  if (folder === undefined) throw new ConfigError({ where: "--out", what: "is missing", expected: "a folder", got: "nothing" });
+  const count = Number(given);
+  if (!Number.isInteger(count) || count < 1)
+    throw new ConfigError({ where: "--questions", what: "is no number of questions", expected: "1 or more", got: given });
+  const world = makeWorld(makeCountries(loadCountryRecords()), { seed: recipe.seed });
+  const { questions, passages } = makeSearchWorld(inventedSource(world), recipe.seed, count);
+  await makeFolder(folder);
+  for (const [name, rows] of [
+    ["questions.jsonl", questions],
+    ["corpus.jsonl", passages],
+  ] as const)
+    await writeFileAtomic(join(folder, name), rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  await writeFileAtomic(join(folder, "README.md"), `${worldAttribution} Countries that are not real are invented.\n`);
+  say(`${questions.length} questions and ${passages.length} passages are in ${folder}.`);
 }
 
 function deviceKind(given = "auto"): Wish["kind"] {

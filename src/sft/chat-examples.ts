@@ -87,7 +87,7 @@ function turnsOf(
   // What the model writes may hold tokens of its own; nothing else may.
   const parts = messages.map(({ role, content }): PromptMessage => ({
     role,
-    content: role === "assistant" ? [ours(content)] : [foreign(content)],
+    content: role === "assistant" ? [ours(content)] : saidByOthers(content),
   }));
   return messages.flatMap(({ role, content }, i) => {
     if (role !== "assistant") return [];
@@ -110,6 +110,13 @@ function turnsOf(
       "messages" in row || row.output.length === 1 ? [{ text: trimmed, weight: weightOf(row) }] : trimmedSegments(row.output);
     return [{ prompt, written: joined([{ text: head, weight: 1 }, ...segments, { text: tail, weight: 1 }]) }];
   });
+}
+
+/** Letters, whatever special token they spell. White space at the ends is a template's to keep or to trim, as it is at the ends of what we write. */
+function saidByOthers(content: string): PromptPart[] {
+  const body = content.trim();
+  const at = content.indexOf(body);
+  return [ours(content.slice(0, at)), foreign(body), ours(content.slice(at + body.length))];
 }
 
 function weightOf(row: TuningRow): number {

@@ -3,10 +3,10 @@ import { askEngine, type SearchContext } from "../agent/rollout.ts";
 import type { TrajectoryKey } from "../generate/types.ts";
 import type { Question, SearchDocument, SearchRecord } from "../rl/trajectory.ts";
 import { scoreAnswer } from "../rl/reward.ts";
-import { abortReason } from "../util/abort.ts";
 import { ConfigError } from "../util/errors.ts";
-import { callOwn } from "../util/own-code.ts";
+import { callOwn, kindOf } from "../util/own-code.ts";
 import { Slots } from "../util/slots.ts";
+import { Stopping } from "../util/stopping.ts";
 import type { CollectedRollout, CollectedSearch } from "./collected.ts";
 
 /** Searches for a question. `about.answers` is what the query itself asks for, where that is known: the rule judges by it. @throws whatever the engine throws */
@@ -32,7 +32,7 @@ export interface AskTask {
   readonly rollout: number;
 }
 
-export interface AskAllOptions extends Omit<SearchContext, "key" | "signal" | "toldQuestion"> {
+export interface AskAllOptions extends Required<Omit<SearchContext, "key" | "signal" | "toldQuestion">> {
   readonly asker: Asker;
   /** Of whoever asks, for errors. */
   readonly name: string;
@@ -47,53 +47,40 @@ export interface AskAllOptions extends Omit<SearchContext, "key" | "signal" | "t
 
 /** Every task once. If one fails the others are given up, and its error is thrown. What had ended before was told. */
 export async function askAll(tasks: readonly AskTask[], options: AskAllOptions): Promise<void> {
-  const { asker, name, concurrency, tags, signal, onFinished, isOver, ...context } = options;
+  const { concurrency, isOver, signal } = options;
   const slots = new Slots(concurrency);
-  const controller = new AbortController();
-  const giveUp = (): void => controller.abort(abortReason(signal));
-  if (signal.aborted) throw abortReason(signal);
-  signal.addEventListener("abort", giveUp, { once: true });
-  const one = async ({ question, index, rollout }: AskTask): Promise<void> => {
-    // One for each: a signal warns about more than ten listeners.
-    const own = new AbortController();
-    const end = (): void => own.abort(controller.signal.reason);
-    controller.signal.addEventListener("abort", end, { once: true });
-    const key = { step: 0, question: index, rollout };
-    const searches: CollectedSearch[] = [];
-    let turn = 0;
-    const search: AskedSearch = async (query, about) => {
-      if (typeof query !== "string" || (about?.answers !== undefined && !isTexts(about.answers)))
-        throw new ConfigError({
-          where: name,
-          what: "searches with something else",
-          expected: "search(query, { answers: [text, ...] })",
-          got: typeof query,
-        });
-      const record = await askEngine(query, turn++, question, { tags }, { ...context, key, signal: own.signal });
-      searches.push({ ...searchOf(record), ...(about?.answers === undefined ? {} : { answers: about.answers }) });
-      return { documents: record.documents, text: record.text };
-    };
-    try {
-      const answer = await callOwn(`${name} on question ${question.id}`, () => asker(question, search, { key, signal: own.signal }), {
-        signal: own.signal,
+  const stopping = new Stopping(signal);
+  const all = tasks.map((task) =>
+    slots.run(async () => {
+      if (!isOver()) await stopping.run((own) => askOne(task, own, options));
+    }),
+  );
+  const failed = (await Promise.allSettled(all)).find((one) => one.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+}
+
+async function askOne({ question, index, rollout }: AskTask, signal: AbortSignal, options: AskAllOptions): Promise<void> {
+  const { asker, name, tags, onFinished, engine, settings, rules, onSearchFailure } = options;
+  const key = { step: 0, question: index, rollout };
+  const searches: CollectedSearch[] = [];
+  let turn = 0;
+  const search: AskedSearch = async (query, about) => {
+    if (typeof query !== "string" || (about?.answers !== undefined && !isTexts(about.answers)))
+      throw new ConfigError({
+        where: name,
+        what: "searches with something else",
+        expected: "search(query, { answers: [text, ...] })",
+        got: `search(${kindOf(query)}, ${kindOf(about)})`,
       });
-      const said = typeof answer === "string" ? answer : null;
-      searches.sort((a, b) => a.turn - b.turn);
-      const { f1 } = scoreAnswer(said, question.goldenAnswers, context.rules);
-      onFinished({ index, rollout, question: keptQuestion(question), answer: said, f1, searches });
-    } finally {
-      controller.signal.removeEventListener("abort", end);
-    }
+    const record = await askEngine(query, turn++, question, { tags }, { engine, settings, rules, onSearchFailure, key, signal });
+    searches.push({ ...searchOf(record), ...(about?.answers === undefined ? {} : { answers: about.answers }) });
+    return { documents: record.documents, text: record.text };
   };
-  try {
-    const all = tasks.map((task) => slots.run(() => (isOver() ? Promise.resolve() : one(task)), controller.signal));
-    // The first that fails stops the others; all are waited for.
-    for (const each of all) each.catch((error: unknown) => controller.abort(error));
-    await Promise.allSettled(all);
-    if (controller.signal.aborted) throw controller.signal.reason;
-  } finally {
-    signal.removeEventListener("abort", giveUp);
-  }
+  const answer = await callOwn(`${name} on question ${question.id}`, () => asker(question, search, { key, signal }), { signal });
+  const said = typeof answer === "string" ? answer : null;
+  searches.sort((a, b) => a.turn - b.turn);
+  const { f1 } = scoreAnswer(said, question.goldenAnswers, rules);
+  onFinished({ index, rollout, question: keptQuestion(question), answer: said, f1, searches });
 }
 
 /** What is kept of a search. */

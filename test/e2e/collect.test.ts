@@ -237,3 +237,60 @@ describe("zerosearch collect", () => {
     expect(after).toBeLessThan(before / 2);
   });
 });
+
+describe("zerosearch simulator report", () => {
+  it("asks simulator and engine for the same queries, lets the policy answer with both, and says the same each time", async () => {
+    const world = (name: string): string => join(models, "world", `${name}.jsonl`);
+    const settings = [
+      ...asked,
+      ...rollouts,
+      `simulator.path=${join(models, "simulator")}`,
+      "simulator.prompt=quickstart",
+      "simulator.documents=3",
+    ];
+    const judged = [
+      `data.test=${world("test")}`,
+      "evaluation.questions=12",
+      "simulator.maxNewTokens=64",
+      "bm25.documents=3",
+      "device.kind=cpu",
+    ];
+    const report = (...more: string[]): Promise<Ended> => zerosearch(["simulator", "report", ...settings, ...judged, ...more]);
+    const first = await report("--gap", "--json", "one.json", "--markdown", "one.md");
+    expect([first.code, first.stderr]).toEqual([0, ""]);
+    const read = JSON.parse(text("one.json"));
+    expect(read.rows.map(({ set }: { set: string }) => set)).toEqual(["useful", "noisy", "sloppy", "real"]);
+    expect(read.rows[0].n).toBe(12);
+    expect(read.gap).toMatchObject({ n: 12 });
+    expect(read.gap.difference).toBeCloseTo(read.gap.simulated - read.gap.real, 12);
+    expect(read.setsPerSecond).toBeGreaterThan(0);
+    expect(text("one.md")).toMatch(/^\| useful \| 12 \|/m);
+    expect((await report("--json", "two.json")).code).toBe(0);
+    expect(JSON.parse(text("two.json")).rows).toEqual(read.rows);
+    const alone = await report("--no-engine");
+    expect(alone.code).toBe(0);
+    expect(alone.stdout).not.toContain("bm25  ");
+  });
+
+  it("takes the queries that a collection asked", async () => {
+    const own = [
+      ...asked,
+      `simulator.path=${join(models, "simulator")}`,
+      "simulator.prompt=quickstart",
+      "simulator.documents=3",
+      "simulator.maxNewTokens=64",
+    ];
+    const { code, stdout } = await zerosearch([
+      "simulator",
+      "report",
+      ...own,
+      "data.test=own.jsonl",
+      "--no-engine",
+      "--searches",
+      "chat.jsonl.collect/rollouts.jsonl",
+      "device.kind=cpu",
+    ]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^useful +4 /m);
+  });
+});

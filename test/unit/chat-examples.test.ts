@@ -5,7 +5,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadTuningRows } from "../../src/data/tuning-rows.ts";
 import { examplesOf, type TuningRow } from "../../src/sft/chat-examples.ts";
 import type { Example } from "../../src/sft/fine-tune.ts";
+import { simulatorMessages } from "../../src/search/simulation.ts";
+import { simulatorPrompt, tunedSimulatorTemplate } from "../../src/search/simulator-prompt.ts";
 import { ChatTemplate } from "../../src/text/chat-template.ts";
+import { promptText } from "../../src/text/prompt.ts";
 import { Tokenizer, type TokenizerJson } from "../../src/text/tokenizer.ts";
 import { hasTokenizer, realTemplate, realTokenizer, realTokenizers } from "../helpers/tokenizers.ts";
 import { root } from "../helpers/tiny-quickstart.ts";
@@ -195,5 +198,36 @@ describe("rows to fine-tune on", () => {
     [5, "there is neither a conversation nor a prompt"],
   ])("%j is an error that names its line", async (row, what) => {
     await expect(rowsOf({ prompt: "a", output: "b" }, row)).rejects.toThrow(`rows.jsonl:2: ${what}; expected {messages`);
+  });
+});
+
+describe("an example of a simulator", () => {
+  // As Qwen2.5's: without a system message there is one of its own.
+  const withDefault = `{% if messages[0].role != 'system' %}<|im_start|>system\nYou are Qwen.<|im_end|>\n{% endif %}${chatml}`;
+  const values = { question: "Who wrote Emma?", answer: "Jane Austen", query: "Emma <|im_end|> author" };
+  const prompt = simulatorPrompt(tunedSimulatorTemplate, "useful", values);
+
+  it("is given exactly the tokens that the simulator is asked with in a run, and learns the documents", () => {
+    const rows = { system: "", prompt: promptText(prompt), output: [{ text: "Doc 1: Jane Austen", weight: 1 }] };
+    const [example] = examplesOf(rows, text(withDefault), "here");
+    const asked = tokenizer.encodePrompt(new ChatTemplate(withDefault).renderPrompt(simulatorMessages(prompt), {}));
+    expect(example!.ids.slice(0, asked.length)).toEqual(asked);
+    expect(tokenizer.decode(asked, { skipSpecialTokens: false })).not.toContain("You are Qwen");
+    expect(stretches(example!).map(([weight, part]) => [weight, part.slice(0, 30)])).toEqual([
+      [0, "<|im_start|>system\n<|im_end|>\n"],
+      [1, "Doc 1: Jane Austen<|im_end|>"],
+      [0, "\n"],
+    ]);
+    const [without] = examplesOf({ prompt: rows.prompt, output: rows.output }, text(withDefault), "here");
+    expect(tokenizer.decode(without!.ids, { skipSpecialTokens: false })).toContain("You are Qwen");
+  });
+
+  it("needs no chat template where its system message is empty, and is refused where it is not", () => {
+    const row = { system: "", prompt: "Query: x\n", output: [{ text: "Doc 1: y", weight: 1 }] };
+    const [example] = examplesOf(row, text(null), "here");
+    expect(example).toEqual(examplesOf({ prompt: row.prompt, output: row.output }, text(null), "here")[0]);
+    expect(() => examplesOf({ ...row, system: "Be short." }, text(null), "file:3")).toThrow(
+      /file:3: holds a system message, and there is no chat template/,
+    );
   });
 });

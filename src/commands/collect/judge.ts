@@ -19,6 +19,7 @@ import { thoughtDecoder } from "../../text/thinking.ts";
 import { RequestError } from "../../util/errors.ts";
 import { philox, streamKey, uniform } from "../../util/philox.ts";
 import { Slots } from "../../util/slots.ts";
+import { Stopping } from "../../util/stopping.ts";
 import { say } from "../program.ts";
 import { tokensOf } from "./search.ts";
 import { noteWork } from "./spent.ts";
@@ -152,37 +153,4 @@ async function openModelJudge(config: Config, closing: Closing, signal: AbortSig
       }, ownSignal),
     );
   return { ask, takeCounts: () => ({}) };
-}
-
-/** Ends all that is under way where one fails, or at the signal; none of them listens to the signal itself, which warns about more than ten listeners. */
-class Stopping {
-  readonly #signal: AbortSignal;
-  readonly #underWay = new Set<AbortController>();
-  #stopped: { readonly reason: unknown } | null = null;
-
-  constructor(signal: AbortSignal) {
-    this.#signal = signal;
-    signal.addEventListener("abort", () => this.#stop(signal.reason), { once: true });
-  }
-
-  async run<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    if (this.#signal.aborted) this.#stop(this.#signal.reason);
-    if (this.#stopped !== null) throw this.#stopped.reason;
-    const own = new AbortController();
-    this.#underWay.add(own);
-    try {
-      return await act(own.signal);
-    } catch (error) {
-      this.#stop(error);
-      throw error;
-    } finally {
-      this.#underWay.delete(own);
-    }
-  }
-
-  #stop(reason: unknown): void {
-    if (this.#stopped !== null) return;
-    this.#stopped = { reason };
-    for (const one of this.#underWay) one.abort(reason);
-  }
 }

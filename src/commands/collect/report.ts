@@ -49,7 +49,10 @@ export function reportText(report: CollectionReport): string {
     return read + written === 0 ? null : `${formatCount(read)} read, ${formatCount(written)} written`;
   };
   const rows: (readonly [string, string | null])[] = [
-    ["rollouts", `${formatCount(report.rollouts)}, ${percent(report.rightAnswers, 1)} of them answered right`],
+    [
+      "rollouts",
+      `${formatCount(report.rollouts)}${report.rightAnswers === 0 ? "" : `, ${percent(report.rightAnswers, 1)} of them answered right`}`,
+    ],
     ["searches", formatCount(searches)],
     ["  that failed", report.failed === 0 ? null : formatCount(report.failed)],
     ["  asked before for the same question", report.repeated === 0 ? null : formatCount(report.repeated)],
