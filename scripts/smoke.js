@@ -50,12 +50,14 @@ const tiny = [
 const run = "smoked";
 const policy = join(root, "checkpoints", "quickstart", "policy");
 const oneQuestion = ["evaluate", "--config", join(configs, "quickstart.yaml"), ...small];
+const mcpServer = [join(root, "examples", "mcp-server.js"), join(quickstart, "world", "corpus.jsonl")];
 
 /** By name: the arguments of a program that asks the engine one question. */
 const engineSmokes = {
   simulated: [...oneQuestion, "evaluation.engine=simulated"],
   bm25: [...oneQuestion, "evaluation.engine=bm25"],
   http: [...oneQuestion, "evaluation.engine=http", "http.api=search-r1"],
+  mcp: [...oneQuestion, "evaluation.engine=mcp", `mcp.command=${process.execPath}`, `mcp.args=${JSON.stringify(mcpServer)}`],
 };
 
 /** By name: arguments after the command, or why it is left out. In this order. */

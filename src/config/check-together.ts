@@ -96,13 +96,16 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   const adapts = adapter === null || path !== null;
   need(adapts, "simulator.adapter", "is never used", "null with simulator.endpoint: the server has its own");
   need(
-    config.search.budget === null || engines.includes("http"),
+    config.search.budget === null || engines.includes("http") || engines.includes("mcp"),
     "search.budget",
     "is never used",
-    "null, or an engine that is paid (http)",
+    "null, or an engine that is paid (http, mcp)",
   );
   const { api } = config.http;
   need(!engines.includes("http") || api !== null, "http.api", "is missing", "a service such as serper, or a YAML file of your own");
+  const { command, url } = config.mcp;
+  const server = "one of them: a program to start, or the address of a server (mcp.url)";
+  need(!engines.includes("mcp") || command !== null || url !== null, "mcp.command", "is missing", server);
   const passages = data.corpus !== null || bm25.index !== null;
   need(passages || !engines.includes("bm25"), "data.corpus", "is missing", "a path, or an index in bm25.index: bm25 has nothing to search");
   return mistakes;

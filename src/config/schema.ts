@@ -25,8 +25,12 @@ import {
   templateVariables,
   whole,
 } from "../util/fields.ts";
+<<<<<<< HEAD
 import { bm25Settings, engineNames, httpSettings, noiseForms, noiseUnits, simulatorSettings } from "../search/settings.ts";
 import { collectSettings, judgeSettings } from "../simulator/settings.ts";
+=======
+import { bm25Settings, engineNames, httpSettings, mcpSettings, noiseForms, noiseUnits, simulatorSettings } from "../search/settings.ts";
+>>>>>>> 2da9714 (Search engine mcp: a search tool of any MCP server, over standard input and output or streamable HTTP; search.budget over several paid engines)
 import { normalizers } from "../util/normalise-answer.ts";
 import { compatSettings } from "./compat.ts";
 import { rewardKind } from "./reward-sum.ts";
@@ -167,6 +171,8 @@ export const configSchema = z.strictObject({
   bm25: bm25Settings,
 
   http: httpSettings,
+
+  mcp: mcpSettings,
 
   rollout: section("How the policy searches and answers, in training and in evaluation.", {
     method: nameOrFile(

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { Config } from "../config/index.ts";
 import { formatTable } from "../log/table.ts";
 import { readHttpApi } from "../search/http-api.ts";
-import { knownPrices } from "../search/prices.ts";
+import { knownPrices, paidEngines, priceOf } from "../search/prices.ts";
 import { attempt } from "../util/errors.ts";
 import { logFolder } from "./run.ts";
 
@@ -50,9 +50,9 @@ export function readCosts(config: Config): Costs {
   return { seconds: sum(({ seconds }) => seconds), simulated: sum(({ part, simulated }) => (part === "training" ? simulated : 0)), counts };
 }
 
-/** Searches that were paid for. */
-export function paidSearches({ counts }: Costs): number {
-  return counts["http_requests"] ?? 0;
+/** Searches that were paid for, by engine. */
+export function paidSearches({ counts }: Pick<Costs, "counts">): Readonly<Record<string, number>> {
+  return Object.fromEntries(paidEngines.map((name) => [name, counts[`${name}_requests`] ?? 0]));
 }
 
 interface Line {
@@ -79,17 +79,21 @@ export function costText(config: Config, costs: Costs): string {
     cost: each === null ? null : money(count * each.price, each.currency),
   });
   const priced = (price: number, per: string) => (price === 0 ? null : { price, per, currency });
-  const searches = paidSearches(costs);
+  const searches = paidEngines.map((name) => ({ name, count: paidSearches(costs)[name] ?? 0 })).filter(({ count }) => count > 0);
   const [prompt, completion] = [costs.counts["simulator_prompt_tokens"] ?? 0, costs.counts["simulator_completion_tokens"] ?? 0];
   const hours = costs.seconds / 3600;
-  const ofSearch = api?.price === undefined ? null : { price: api.price.perThousand, per: "1,000", currency: api.price.currency };
+  const searchedBy = ({ name, count }: (typeof searches)[number]): Line => {
+    const price = priceOf(config, name);
+    const each = price === null ? null : { price: price.perThousand, per: "1,000", currency: price.currency };
+    return line(`searches by ${name === "http" ? (api?.name ?? name) : name}`, thousands(count), count / 1000, each);
+  };
   const lines = [
-    ...(searches === 0 ? [] : [line(`searches by ${api?.name ?? "http"}`, thousands(searches), searches / 1000, ofSearch)]),
+    ...searches.map(searchedBy),
     ...(prompt === 0 ? [] : [line("tokens read by the endpoint", thousands(prompt), prompt / 1e6, priced(promptMillion, "million"))]),
     ...(completion === 0
       ? []
       : [line("tokens written by the endpoint", thousands(completion), completion / 1e6, priced(completionMillion, "million"))]),
-    ...(deviceHour === 0 && searches + prompt + completion === 0
+    ...(deviceHour === 0 && searches.length + prompt + completion === 0
       ? []
       : [line("hours of the device", hours.toFixed(hours < 1 ? 3 : 2), hours, priced(deviceHour, "hour"))]),
   ];

@@ -109,7 +109,7 @@ export class Journal {
     const done = state?.step ?? 0;
     const journal = new Journal(run, await openRunLogs(run.config, done, state, say), done, progress);
     run.engines.say = (text) => journal.say(text);
-    run.engines.budget?.resume(paidSearches(readCosts(run.config)));
+    run.engines.resumeBudget(paidSearches(readCosts(run.config)));
     // One that cannot be read goes with the first step.
     if (existsSync(join(journal.folder, divergenceFile))) journal.#diverged = attempt(() => readDump(journal.folder)?.step ?? 0, 0);
     if (restored === null || state === undefined) return journal;

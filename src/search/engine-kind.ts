@@ -6,7 +6,6 @@ import type { ChatTemplate } from "../text/chat-template.ts";
 import type { TextCodec } from "../text/prompt.ts";
 import type { ScoreRules } from "../util/normalise-answer.ts";
 import type { Noise } from "./curriculum.ts";
-import type { Price } from "./prices.ts";
 import type { NoiseUnit } from "./settings.ts";
 import type { Engine, Simulator } from "./search-engine.ts";
 
@@ -14,7 +13,7 @@ import type { Engine, Simulator } from "./search-engine.ts";
 export interface EngineKind<Settings> {
   readonly name: string;
   /** The section of the configuration that holds its settings. */
-  readonly section: "simulator" | "bm25" | "http";
+  readonly section: "simulator" | "bm25" | "http" | "mcp";
   readonly schema: z.ZodType<Settings>;
   /** Whether these settings need `EngineContext.local`. */
   runsHere?(settings: Settings): boolean;
@@ -68,8 +67,6 @@ export type Simulate = (noise?: Noise) => Simulator;
 
 export interface OpenedEngine {
   readonly engine: Engine;
-  /** Of each search, where it is known. */
-  readonly price?: Price | undefined;
   /** Of simulators. */
   readonly simulate?: Simulate;
   /** What was asked since the last call: values of a step, which depend on others as times do. */

@@ -3,9 +3,19 @@ import { Bm25Search } from "./bm25.ts";
 import { indexedCorpus } from "./bm25/file-index.ts";
 import type { EngineKind } from "./engine-kind.ts";
 import { readHttpApi } from "./http-api.ts";
+import { openMcp } from "./mcp/open-mcp.ts";
 import { openHttp } from "./open-http.ts";
 import { openSimulated } from "./open-simulated.ts";
-import { bm25Settings, httpSettings, simulatorSettings, type Bm25Settings, type HttpSettings, type SimulatorSettings } from "./settings.ts";
+import {
+  bm25Settings,
+  httpSettings,
+  mcpSettings,
+  simulatorSettings,
+  type Bm25Settings,
+  type HttpSettings,
+  type McpSettings,
+  type SimulatorSettings,
+} from "./settings.ts";
 import { simulatorTemplateOf } from "./simulator-prompt.ts";
 import { ConfigError } from "../util/errors.ts";
 
@@ -57,7 +67,17 @@ const http: EngineKind<HttpSettings> = {
   open: (settings, context) => Promise.resolve().then(() => openHttp(settings, context)),
 };
 
-export const engines = { simulated, bm25, http };
+const mcp: EngineKind<McpSettings> = {
+  name: "mcp",
+  section: "mcp",
+  schema: mcpSettings,
+  // Who may ask, how patiently and what it costs change no answer.
+  identity: ({ command, args, url, tool, queryField, arguments: further, documents }) =>
+    Promise.resolve({ command, args, url, tool, queryField, arguments: further, documents }),
+  open: openMcp,
+};
+
+export const engines = { simulated, bm25, http, mcp };
 
 /** The engine of that name; undefined where there is none. Its settings are those of its section. */
 export function engineKind(name: string): EngineKind<unknown> | undefined {

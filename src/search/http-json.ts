@@ -83,7 +83,8 @@ async function readText(response: Response): Promise<string | null> {
   return text + decoder.decode();
 }
 
-function failureOf(response: Response, text: string, hide: (text: string) => string): JsonFailure {
+/** What an answer with an error's status means. */
+export function failureOf(response: Response, text: string, hide: (text: string) => string): JsonFailure {
   const { status } = response;
   const location = response.headers.get("location");
   const what =
@@ -121,7 +122,8 @@ function retryAfterOf(headers: Headers): number | undefined {
   return Number.isFinite(seconds) ? Math.max(0, seconds) : undefined;
 }
 
-function rootCause(error: unknown): string {
+/** What is at the bottom of an error. */
+export function rootCause(error: unknown): string {
   let cause = error;
   while (cause instanceof Error && cause.cause !== undefined) cause = cause.cause;
   if (!(cause instanceof Error)) return String(cause);

@@ -33,7 +33,7 @@ export function openHttp(settings: HttpSettings, { seed, now, say }: EngineConte
   });
   const takeCounts = (): Readonly<Record<string, number>> =>
     Object.fromEntries(Object.entries(engine.takeCounts()).map(([name, count]) => [`http_${name}`, count]));
-  return { engine, takeCounts, price: api.price };
+  return { engine, takeCounts };
 }
 
 function keyOf({ key, keyOptional, name }: HttpApi): string | undefined {

@@ -2,12 +2,32 @@
 import { ZeroSearchError } from "../util/errors.ts";
 import { readHttpApi } from "./http-api.ts";
 import type { SearchEngine, SearchRequest, SearchResult } from "./search-engine.ts";
-import { apiNames } from "./settings.ts";
+import { apiNames, type HttpSettings, type McpSettings } from "./settings.ts";
 
 export interface Price {
   readonly perThousand: number;
   /** As in the description: USD, CNY. */
   readonly currency: string;
+}
+
+/** Engines whose searches are paid for. */
+export const paidEngines = ["http", "mcp"] as const;
+
+export function isPaid(name: string): boolean {
+  return (paidEngines as readonly string[]).includes(name);
+}
+
+/** What a search by an engine costs, as its settings, or the file they name, say; null where nothing does. */
+export function priceOf({ http, mcp, cost }: Priced, name: string): Price | null {
+  if (name === "http") return (http.api === null ? undefined : readHttpApi(http.api).price) ?? null;
+  return name === "mcp" && mcp.price > 0 ? { perThousand: mcp.price, currency: cost.currency } : null;
+}
+
+/** Of a configuration, what prices stand in. */
+interface Priced {
+  readonly http: Pick<HttpSettings, "api">;
+  readonly mcp: Pick<McpSettings, "price">;
+  readonly cost: { readonly currency: string };
 }
 
 /** The services of this package whose price is known, by name, the cheapest of each currency first. */
@@ -26,24 +46,24 @@ export class BudgetError extends ZeroSearchError {}
 /** Money that searches are paid from. What was spent by an earlier program of the same run counts. */
 export class Budget {
   readonly #limit: number;
-  readonly #price: Price;
   #searches = 0;
+  /** Of a thousandth of the currency. */
+  #spent = 0;
 
-  constructor(limit: number, price: Price) {
+  constructor(limit: number) {
     this.#limit = limit;
-    this.#price = price;
   }
 
-  /** Goes on after so many paid searches. */
-  resume(searches: number): void {
-    this.#searches = searches;
+  /** Goes on after so many searches at that price. */
+  resume(searches: number, { perThousand }: Price): void {
+    this.#searches += searches;
+    this.#spent += searches * perThousand;
   }
 
   /** An engine whose every search is paid. It ends before a search that would exceed the budget, with a BudgetError. */
-  over(engine: SearchEngine): SearchEngine {
+  over(engine: SearchEngine, { perThousand, currency }: Price): SearchEngine {
     const search = async (request: SearchRequest): Promise<SearchResult> => {
-      const { perThousand, currency } = this.#price;
-      if (((this.#searches + 1) * perThousand) / 1000 > this.#limit)
+      if ((this.#spent + perThousand) / 1000 > this.#limit)
         throw new BudgetError({
           where: `search.budget=${this.#limit}`,
           what: `one more search by ${engine.name} would exceed it`,
@@ -52,6 +72,7 @@ export class Budget {
           hint: "A run is saved as after its last step; it goes on with --resume and a larger search.budget.",
         });
       this.#searches++;
+      this.#spent += perThousand;
       return engine.search(request);
     };
     return { name: engine.name, search, close: () => engine.close() };

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import {
   flag,
+  jsonRecord,
   nameOrText,
   nullableNameOrYaml,
   optionalModel,
@@ -15,7 +16,7 @@ import {
   whole,
 } from "../util/fields.ts";
 
-export const engineNames = ["simulated", "bm25", "http"] as const;
+export const engineNames = ["simulated", "bm25", "http", "mcp"] as const;
 
 /** Search services that `configs/engines/` describes. */
 export const apiNames = [
@@ -117,6 +118,44 @@ export const httpSettings = section("Search engine `http`: a search service, or 
   breakSeconds: rare(real(30, {}, "Seconds in which they do; then one search goes through, to see whether the service is back.")),
 });
 
+export const mcpSettings = section(
+  "Search engine `mcp`: a search tool of an MCP server, started here or asked over HTTP (docs/engines.md).",
+  {
+    command: rare(optionalText("Program that is the server, asked over its standard input and output: npx, uvx, python, ...")),
+    args: rare(optionalTexts("Its arguments, a list.")),
+    env: rare(
+      optionalTexts("Names of environment variables that it is given besides HOME, PATH and the like, such as one that holds a key."),
+    ),
+    url: rare(optionalText("Address of a server over streamable HTTP, in place of mcp.command; {key} in it becomes the key.")),
+    key: rare(optionalText("Environment variable that holds the key of mcp.url; the key itself is never written anywhere.")),
+    header: rare(
+      z
+        .string()
+        .regex(/^[A-Za-z0-9-]+$/)
+        .default("Authorization")
+        .describe("Header that the key is sent in, unless mcp.url holds {key}; after `Bearer ` where it is Authorization."),
+    ),
+    tool: rare(optionalText("The tool that searches; null takes the only one, or the one whose name holds `search`.")),
+    queryField: rare(optionalText("Its argument that takes the query; null takes query, q or the only text that it must be given.")),
+    arguments: jsonRecord('Its further arguments, such as {"count": 5}.'),
+    documents: rare(whole(5, { min: 1, max: 100 }, "Documents of a search that are kept.")),
+    startTimeout: rare(real(60, { min: 0.1, max: 86400 }, "Seconds that the server may take to start and to list its tools.")),
+    timeout: rare(real(20, { min: 0.1, max: 86400 }, "Seconds after which a search is given up and tried again.")),
+    patience: rare(
+      real(
+        120,
+        { max: 604800 },
+        "Seconds that a search is tried again, at growing intervals, while the server is away or ends and is started anew; then it has failed for good (search.onFailure).",
+      ),
+    ),
+    concurrency: rare(whole(8, { min: 1, max: 4096 }, "Searches under way at a time.")),
+    breakAfter: rare(whole(8, {}, "Searches in a row that fail for good before the next ones fail at once; 0 never.")),
+    breakSeconds: rare(real(30, {}, "Seconds in which they do; then one search goes through, to see whether the server is back.")),
+    price: rare(real(0, {}, "Price of 1,000 searches, in cost.currency; 0 is not known.")),
+  },
+);
+
 export type SimulatorSettings = z.output<typeof simulatorSettings>;
 export type Bm25Settings = z.output<typeof bm25Settings>;
 export type HttpSettings = z.output<typeof httpSettings>;
+export type McpSettings = z.output<typeof mcpSettings>;

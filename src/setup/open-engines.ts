@@ -7,7 +7,7 @@ import { steadyClock, type TextStream } from "../log/progress.ts";
 import { AdaptiveNoise, noiseAt, type Noise, type NoiseSchedule } from "../search/curriculum.ts";
 import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
 import { engineKind } from "../search/engines.ts";
-import { Budget } from "../search/prices.ts";
+import { Budget, isPaid, priceOf, type Price } from "../search/prices.ts";
 import { Recording } from "../search/recording.ts";
 import type { Engine, Simulator } from "../search/search-engine.ts";
 import type { Closing } from "./closing.ts";
@@ -25,6 +25,8 @@ export class Engines {
   readonly #idle = new Map<string, Engine>();
   #recording: Recording | null = null;
   #budget: Budget | null = null;
+  /** Of the engines that are paid from it. */
+  readonly #prices = new Map<string, Price>();
   #noise: NoiseSchedule | AdaptiveNoise = { start: 0, end: 0, steps: 1 };
 
   /** @internal None is open yet. */
@@ -73,9 +75,9 @@ export class Engines {
     return this.#recording?.over(engine, { name: engine.name, settings: search.settings }) ?? engine;
   }
 
-  /** What paid searches are taken from; null where nothing bounds them. */
-  get budget(): Budget | null {
-    return this.#budget;
+  /** Goes on after searches that earlier programs of the run have paid, by engine. */
+  resumeBudget(searches: Readonly<Record<string, number>>): void {
+    for (const [name, price] of this.#prices) this.#budget?.resume(searches[name] ?? 0, price);
   }
 
   /** The level of noise where it answers to the policy; null where it does not. */
@@ -117,20 +119,27 @@ export class Engines {
     closing.add(opened.engine, (one) => callOwn(`search engine ${one.name}`, () => one.close(), { what: "does not close" }));
   }
 
-  /** Paid from `search.budget`, where there is one and the engine has a price. */
+  /** Paid from `search.budget`, where there is one and the engine is one that is paid. */
   #paid(config: Config, name: string, opened: OpenedEngine): OpenedEngine {
     const { budget } = config.search;
-    if (budget === null || name !== "http" || !("search" in opened.engine)) return opened;
-    if (opened.price === undefined)
-      throw new ConfigError({
-        where: "search.budget",
-        what: `cannot be kept: nothing says what a search by ${String(config.http.api)} costs`,
-        expected: "price: { perThousand: 8, currency: USD, page: ... } in the file of http.api",
-        got: "none",
-        hint: "A copy of the file with a price in it will do: http.api=./my-engine.yaml.",
-      });
-    this.#budget = new Budget(budget, opened.price);
-    return { ...opened, engine: this.#budget.over(opened.engine) };
+    if (budget === null || !isPaid(name) || !("search" in opened.engine)) return opened;
+    const fault = (what: string, expected: string, got: string, hint?: string): ConfigError =>
+      new ConfigError({ where: "search.budget", what: `cannot be kept: ${what}`, expected, got, hint });
+    const price = priceOf(config, name);
+    if (price === null && name === "mcp") throw fault("nothing says what a search by mcp costs", "mcp.price, of 1,000 searches", "0");
+    if (price === null)
+      throw fault(
+        `nothing says what a search by ${String(config.http.api)} costs`,
+        "price: { perThousand: 8, currency: USD, page: ... } in the file of http.api",
+        "none",
+        "A copy of the file with a price in it will do: http.api=./my-engine.yaml.",
+      );
+    const [other] = this.#prices.values();
+    if (other !== undefined && other.currency !== price.currency)
+      throw fault("two engines are paid in different currencies", "one currency", `${other.currency} and ${price.currency}`);
+    this.#prices.set(name, price);
+    this.#budget ??= new Budget(budget);
+    return { ...opened, engine: this.#budget.over(opened.engine, price) };
   }
 }
 

@@ -80,8 +80,10 @@ export function isTextFile(value: string): boolean {
   return asPath.test(value) && /\.(md|txt)$/.test(value);
 }
 
+/** Any JSON values, by name. */
+export const jsonRecord = (doc: string) => rare(z.record(z.string(), z.json()).default({}).describe(doc));
 /** Variables of a chat template, by name. */
-export const templateVariables = (doc: string) => rare(z.record(z.string(), z.json()).default({}).describe(doc));
+export const templateVariables = jsonRecord;
 
 /** A setting that few people touch: shown by `--help all` only. */
 export const rare = <T extends z.ZodType>(field: T): T => field.meta({ ...field.meta(), rare: true });

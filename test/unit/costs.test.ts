@@ -27,7 +27,7 @@ describe("costs", () => {
     writeFileSync(join(folder, "c", "costs.jsonl"), '{"part":"trai', { flag: "a" });
     const costs = readCosts(config());
     expect(costs).toEqual({ seconds: 25, simulated: 80, counts: { http_requests: 106, simulator_prompt_tokens: 1000 } });
-    expect(paidSearches(costs)).toBe(106);
+    expect(paidSearches(costs)).toEqual({ http: 106, mcp: 0 });
     expect(readCosts({ ...config(), name: "none" })).toEqual({ seconds: 0, simulated: 0, counts: {} });
   });
 
@@ -47,6 +47,8 @@ describe("costs", () => {
       "hours of the device                  1.50     2.5 USD / hour  3.750 USD",
       "The 2,000 searches of training were simulated. A service would have asked for them: brave 10.00 USD, tavily 16.00 USD, bocha 72.00 CNY, bocha-ai 120.00 CNY (docs/costs.md).",
     ]);
+    const mcp = { seconds: 0, simulated: 0, counts: { mcp_requests: 2500 } };
+    expect(costText(config("mcp.price=3", "cost.currency=EUR"), mcp)).toMatch(/^searches by mcp +2,500 +3 EUR \/ 1,000 +7\.500 EUR$/m);
     const unknown = costText(config("http.api=serper"), { ...costs, simulated: 0 });
     expect(unknown).toMatch(/^searches by serper +1,500 +- +-$/m);
     expect(unknown).not.toContain("simulated");
@@ -71,9 +73,9 @@ describe("a budget", () => {
       search: async ({ query }: { query: string }) => ({ documents: [{ text: String(asked.push(query)) }], kind: "real" as const }),
       close: async () => undefined,
     };
-    const budget = new Budget(0.05, { perThousand: 8, currency: "USD" });
-    budget.resume(3);
-    const paid = budget.over(engine);
+    const budget = new Budget(0.05);
+    budget.resume(3, { perThousand: 8, currency: "USD" });
+    const paid = budget.over(engine, { perThousand: 8, currency: "USD" });
     const search = (query: string) => paid.search({ query, key: { step: 1, question: 0, rollout: 0 }, turn: 0 });
     // .05 / .008 = 6.25: three more.
     for (const query of ["a", "b", "c"]) await search(query);
@@ -85,6 +87,6 @@ describe("a budget", () => {
   });
 
   it("is refused where nothing is paid, or nobody knows what a search costs", () => {
-    expect(() => config("search.budget=1")).toThrow("search.budget is never used; expected null, or an engine that is paid (http)");
+    expect(() => config("search.budget=1")).toThrow("search.budget is never used; expected null, or an engine that is paid (http, mcp)");
   });
 });
