@@ -7,6 +7,9 @@ import { enginesUsed, packagedConfig, readOverride, readYaml, resolveConfig, typ
 import { judge, type JudgedRow } from "../evaluation/judge.ts";
 import { evaluationJson, evaluationText, type When } from "../evaluation/report.ts";
 import { JsonLines } from "../log/json-lines.ts";
+import { steadyClock } from "../log/progress.ts";
+import { dryEvaluation } from "../plan/dry-run.ts";
+import { costText } from "../run/costs.ts";
 import { evaluationFile, judgedFile, judgeSettings } from "../run/judge.ts";
 import { policyOfRun, startOfRun, type FoundPolicy } from "../run/find-policy.ts";
 import { openTest } from "../run/run-data.ts";
@@ -34,6 +37,7 @@ const spec: ArgumentSpec = {
     },
     device: { value: "KIND", doc: "Short for device.kind=KIND." },
     when: { value: "WHEN", doc: "What the rows say of the policy: before or after training (after)." },
+    "dry-run": { doc: "Says how many searches it would make at most, and what they would cost where they have a price, and stops." },
     json: { value: "FILE", doc: "Writes the rows there, as evaluation.json of a run." },
     out: {
       value: "FOLDER",
@@ -59,6 +63,10 @@ export async function main(argv: readonly string[]): Promise<void> {
   const ofRun = left?.config ?? startOfRun(wish);
   if (ofRun === null) sayBase(options);
   const config = ofRun ?? resolveConfig([...readYaml(file ?? packagedConfig("quickstart")), ...overrides], "evaluate");
+  if (options.has("dry-run")) {
+    process.stdout.write(await dryEvaluation(config));
+    return;
+  }
   await untilInterrupted(async (signal) => {
     const { opened } = await locateData(config, { signal });
     await evaluate(opened, { left, when, json: options.get("json"), out: options.get("out"), signal });
@@ -99,9 +107,12 @@ async function evaluate(config: Config, { left, when, json, out, signal }: Wante
     const log = out === undefined ? null : closing.add(openJudged(out), (one) => one.close());
     const onJudged = (row: JudgedRow): void => log?.append([row]);
     const step = left?.step ?? null;
+    const from = steadyClock();
     const judged = await judge({ ...settings, questions, context, when, step, onJudged, signal });
     log?.sync();
     say(evaluationText([judged], questions, context.rules));
+    const cost = costText(config, { seconds: (steadyClock() - from) / 1000, simulated: 0, counts: engines.takeCounts() });
+    if (cost !== "") say(`${cost}\n`);
     for (const to of [json, ...(out === undefined ? [] : [join(out, evaluationFile)])])
       if (to !== undefined) await writeFileAtomic(to, evaluationJson(judged.rows));
   });

@@ -21,7 +21,7 @@ export const trainSpec: ArgumentSpec = {
     "allow-changed": { doc: "Goes on although data, corpus or models of the run have changed since its state was saved; they are named." },
     device: { value: "KIND", doc: "Short for device.kind=KIND." },
     "dry-run": {
-      doc: "Plans the run and stops: what will be held where against the memory there is, and the time of a step. Exit code 1 where it cannot fit, with the settings that would make it fit. Needs no weights, and no GPU with --device webgpu device.memoryGiB=N.",
+      doc: "Plans the run and stops: what will be held where against the memory there is, the time of a step, and what it would cost where something has a price. Exit code 1 where it cannot fit, with the settings that would make it fit. Needs no weights, and no GPU with --device webgpu device.memoryGiB=N.",
     },
     "print-config": { doc: "Prints the resolved configuration and stops." },
   },

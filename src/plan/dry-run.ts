@@ -1,7 +1,7 @@
-/** `node train.js --dry-run`: plans a run and says whether it fits. */
+/** `node train.js --dry-run`: plans a run, and says whether it fits and what it would cost. */
 import { existsSync } from "node:fs";
 import type { Config } from "../config/index.ts";
-import { filesOf } from "../data/data-files.ts";
+import { filesOf, type DataFiles } from "../data/data-files.ts";
 import { loadQuestions } from "../data/questions.ts";
 import { findTarget, targetOf } from "../device/choose.ts";
 import type { Device } from "../device/device.ts";
@@ -10,6 +10,8 @@ import type { Question } from "../rl/trajectory.ts";
 import { locateData } from "../setup/locate-data.ts";
 import { ConfigError } from "../util/errors.ts";
 import { isModuleFile } from "../util/fields.ts";
+import { thousands } from "../run/priced-line.ts";
+import { forecastText, type ForecastQuestions } from "./forecast.ts";
 import { planRun, type Plan } from "./plan.ts";
 import { gib, planText, remedyText } from "./print.ts";
 import { findRates } from "./rates.ts";
@@ -28,25 +30,52 @@ export interface DryRun {
  */
 export async function dryRun(config: Config, step: TrainStep, onto?: Target): Promise<DryRun> {
   const target = onto ?? (await findTarget(config.device));
-  const { questions, notes } = await questionsOf(config);
-  const planning = { questions, target, step };
+  const { sets, notes } = await questionsOf(config);
+  const planning = { questions: [...sets.train, ...sets.wholeTest], target, step };
   const plan = await planRun(config, planning);
   const { recompute } = config.train;
   const other = await planRun({ ...config, train: { ...config.train, recompute: !recompute } }, planning);
   const remedies = plan.fits === false ? await findRemedies(plan, (one) => planRun(one, planning)) : null;
-  return { plan, text: planText({ plan, target, rates: findRates(target.rateKey), other, remedies, notes }) };
+  const forecast = await forecastText(config, sets, "train");
+  const text = planText({ plan, target, rates: findRates(target.rateKey), other, remedies, notes });
+  return { plan, text: forecast === "" ? text : `${text}\n${forecast}\n` };
 }
 
-/** The questions that decide how long the simulator's prompts can be. People plan before they have them. */
-async function questionsOf(config: Config): Promise<{ questions: readonly Question[]; notes: readonly string[] }> {
+/** What `zerosearch evaluate --dry-run` says: what is asked of engines, and what it would cost. */
+export async function dryEvaluation(config: Config): Promise<string> {
+  const { sets, notes } = await questionsOf({ ...config, data: { ...config.data, train: null, validation: null } });
+  const forecast = await forecastText(config, sets, "evaluate");
+  const nothing = "Nothing that this asks has a price, or is a server that counts tokens.";
+  return `${[`${thousands(sets.test.length)} questions`, ...notes, forecast === "" ? nothing : forecast].join("\n")}\n`;
+}
+
+interface PlannedQuestions extends ForecastQuestions {
+  /** Those that nobody is judged by, too. */
+  readonly wholeTest: readonly Question[];
+}
+
+/** The questions, which decide how long the simulator's prompts can be. People plan before they have them. */
+async function questionsOf(config: Config): Promise<{ sets: PlannedQuestions; notes: readonly string[] }> {
   const { data } = (await locateData(config, { cacheOnly: true })).opened;
-  let questions: Question[] = [];
   const notes: string[] = [];
-  for (const files of [filesOf(data.train), filesOf(data.test)]) {
-    questions = [...questions, ...(await loadQuestions(files.filter((file) => existsSync(file))))];
-    const missing = files.filter((file) => !existsSync(file));
-    notes.push(...missing.map((file) => `${file} is not here: the simulator's prompts are planned without its questions`));
-  }
+  const read = async (given: DataFiles, what: string | null): Promise<Question[]> => {
+    const files = filesOf(given);
+    if (what !== null) notes.push(...files.filter((file) => !existsSync(file)).map((file) => `${file} is not here: ${what}`));
+    return loadQuestions(files.filter((file) => existsSync(file)));
+  };
+  const prompts = "the simulator's prompts are planned without its questions";
+  const [train, wholeTest, validation] = [
+    await read(data.train, prompts),
+    await read(data.test, prompts),
+    await read(data.validation, null),
+  ];
+  const first = (questions: readonly Question[], count: number): readonly Question[] =>
+    count === 0 ? questions : questions.slice(0, count);
+  const sets = {
+    ...{ train, wholeTest },
+    validation: first(validation, config.evaluation.validationQuestions),
+    test: first(wholeTest, config.evaluation.questions),
+  };
   const { reward, rollout, search, evaluation } = config;
   const named = {
     "reward.kind": reward.kind,
@@ -56,7 +85,7 @@ async function questionsOf(config: Config): Promise<{ questions: readonly Questi
   };
   for (const [key, value] of Object.entries(named))
     if (value !== null && isModuleFile(value) && !existsSync(value)) notes.push(`${key}=${value} is not here: the run itself will need it`);
-  return { questions, notes };
+  return { sets, notes };
 }
 
 /**

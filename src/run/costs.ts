@@ -6,8 +6,8 @@ import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../config/index.ts";
 import { formatTable } from "../log/table.ts";
-import { readHttpApi } from "../search/http-api.ts";
-import { knownPrices, paidEngines, priceOf } from "../search/prices.ts";
+import { engineTitle, money, ofSearches, own, pricedLine, thousands, type PricedLine } from "./priced-line.ts";
+import { knownPrices, paidEngines } from "../search/prices.ts";
 import { attempt } from "../util/errors.ts";
 import { logFolder } from "./run.ts";
 
@@ -55,55 +55,56 @@ export function paidSearches({ counts }: Pick<Costs, "counts">): Readonly<Record
   return Object.fromEntries(paidEngines.map((name) => [name, counts[`${name}_requests`] ?? 0]));
 }
 
-interface Line {
-  readonly what: string;
-  readonly amount: string;
-  readonly price: string | null;
-  readonly cost: string | null;
-}
-
-const thousands = (value: number): string => Math.round(value).toLocaleString("en-US");
-const money = (value: number, currency: string): string => `${value.toFixed(value < 10 ? 3 : 2)} ${currency}`;
+/** Models behind endpoints, as their counts begin, and whose tokens they are. */
+const endpoints = [{ name: "simulator", whose: "the endpoint" }] as const;
 
 /**
  * What a run cost, as a table, and what services would have asked for the searches that were simulated in place of theirs. A price that is not known is "-". Empty where
  * nothing was paid for and nothing simulated.
  */
 export function costText(config: Config, costs: Costs): string {
-  const { deviceHour, currency, promptMillion, completionMillion } = config.cost;
-  const api = config.http.api === null ? undefined : readHttpApi(config.http.api);
-  const line = (what: string, amount: string, count: number, each: { price: number; per: string; currency: string } | null): Line => ({
-    what,
-    amount,
-    price: each === null ? null : `${each.price} ${each.currency} / ${each.per}`,
-    cost: each === null ? null : money(count * each.price, each.currency),
-  });
-  const priced = (price: number, per: string) => (price === 0 ? null : { price, per, currency });
-  const searches = paidEngines.map((name) => ({ name, count: paidSearches(costs)[name] ?? 0 })).filter(({ count }) => count > 0);
-  const [prompt, completion] = [costs.counts["simulator_prompt_tokens"] ?? 0, costs.counts["simulator_completion_tokens"] ?? 0];
+  const { deviceHour } = config.cost;
+  const paid = [...searchLines(config, paidSearches(costs)), ...tokenLines(config, costs)];
   const hours = costs.seconds / 3600;
-  const searchedBy = ({ name, count }: (typeof searches)[number]): Line => {
-    const price = priceOf(config, name);
-    const each = price === null ? null : { price: price.perThousand, per: "1,000", currency: price.currency };
-    return line(`searches by ${name === "http" ? (api?.name ?? name) : name}`, thousands(count), count / 1000, each);
-  };
-  const lines = [
-    ...searches.map(searchedBy),
-    ...(prompt === 0 ? [] : [line("tokens read by the endpoint", thousands(prompt), prompt / 1e6, priced(promptMillion, "million"))]),
-    ...(completion === 0
-      ? []
-      : [line("tokens written by the endpoint", thousands(completion), completion / 1e6, priced(completionMillion, "million"))]),
-    ...(deviceHour === 0 && searches.length + prompt + completion === 0
-      ? []
-      : [line("hours of the device", hours.toFixed(hours < 1 ? 3 : 2), hours, priced(deviceHour, "hour"))]),
-  ];
+  const ofDevice = pricedLine("hours of the device", hours.toFixed(hours < 1 ? 3 : 2), hours, own(config, deviceHour, "hour"));
+  const lines = deviceHour === 0 && paid.length === 0 ? [] : [...paid, ofDevice];
   const columns = [
-    { title: "what it cost", value: (one: Line) => one.what },
-    { title: "amount", value: (one: Line) => one.amount },
-    { title: "price", value: (one: Line) => one.price },
-    { title: "cost", value: (one: Line) => one.cost },
+    { title: "what it cost", value: (one: PricedLine) => one.what },
+    { title: "amount", value: (one: PricedLine) => one.amount },
+    { title: "price", value: (one: PricedLine) => one.price },
+    { title: "cost", value: (one: PricedLine) => one.cost },
   ];
-  return [...(lines.length === 0 ? [] : [formatTable(columns, lines)]), ...instead(costs.simulated)].join("\n");
+  return [
+    ...(lines.length === 0 ? [] : [formatTable(columns, lines)]),
+    ...(lines.some(({ what }) => what.endsWith(estimated)) ? [estimateNote] : []),
+    ...instead(costs.simulated),
+  ].join("\n");
+}
+
+const estimated = ", estimated";
+const estimateNote = "Estimated, by the tokenizer o200k_base: the endpoint did not say how many tokens these were (docs/costs.md).";
+
+function searchLines(config: Config, searches: Readonly<Record<string, number>>): PricedLine[] {
+  return paidEngines.flatMap((name) => {
+    const count = searches[name] ?? 0;
+    return count === 0
+      ? []
+      : [pricedLine(`searches by ${engineTitle(config, name)}`, thousands(count), count / 1000, ofSearches(config, name))];
+  });
+}
+
+function tokenLines(config: Config, { counts }: Costs): PricedLine[] {
+  const { promptMillion, completionMillion } = config.cost;
+  return endpoints.flatMap(({ name, whose }) =>
+    ["", "_estimated"].flatMap((kind) => {
+      const line = (done: string, part: string, price: number): PricedLine[] => {
+        const count = counts[`${name}_${part}_tokens${kind}`] ?? 0;
+        const what = `tokens ${done} by ${whose}${kind === "" ? "" : estimated}`;
+        return count === 0 ? [] : [pricedLine(what, thousands(count), count / 1e6, own(config, price, "million"))];
+      };
+      return [...line("read", "prompt", promptMillion), ...line("written", "completion", completionMillion)];
+    }),
+  );
 }
 
 /** What services would have asked for so many searches. */

@@ -7,6 +7,7 @@ import type { TemplateVariables } from "../text/chat-template.ts";
 import { writtenIn } from "../text/thinking.ts";
 import { quote, requestJson, type JsonAnswer, type JsonFailure } from "./http-json.ts";
 import { Balance } from "./balance.ts";
+import { tokenCounter } from "./estimate-tokens.ts";
 import { Remote, type RemoteOptions } from "./remote.ts";
 import { hider } from "./secret.ts";
 import { serverUrl } from "./server-url.ts";
@@ -60,14 +61,17 @@ export interface ChatCounts {
   readonly retries: number;
   /** From first try to answer, waits included, over all answered requests. */
   readonly seconds: number;
-  /** As the server counts them; 0 where it does not. */
+  /** As the server counts them (`usage`), of every completion, those without a text too. */
   readonly promptTokens: number;
   readonly completionTokens: number;
+  /** Estimated, of completions that it does not count: the texts of the messages, without what its template adds, and of the answer. */
+  readonly estimatedPromptTokens: number;
+  readonly estimatedCompletionTokens: number;
 }
 
 /** Tries of a request that is answered without a text: each has a seed of its own, as a server may repeat itself. */
 const triesForText = 3;
-const noTokens = { promptTokens: 0, completionTokens: 0 };
+const noTokens = { promptTokens: 0, completionTokens: 0, estimatedPromptTokens: 0, estimatedCompletionTokens: 0 };
 
 export class ChatClient {
   readonly #options: ChatClientOptions;
@@ -142,7 +146,7 @@ export class ChatClient {
     const urls = this.#bases.map((base) => shown(below(base, "chat/completions")));
     const where = urls.length === 1 ? (urls[0] as string) : `${this.#section}.endpoint`;
     let textless = 0;
-    const { value, text } = await this.#remote.call({
+    return this.#remote.call({
       where,
       send: async () => {
         const body = this.#body({ ...request, seed: (seed + textless) % 2 ** 31 });
@@ -153,15 +157,14 @@ export class ChatClient {
         }, signal);
         if ("failure" in answer) return answer;
         const written = textIn(answer.value);
+        await this.#countTokens(answer.value, request.messages, written ?? "");
         if (written === null) return { failure: withoutText(answer.text, ++textless < triesForText, this.#section) };
-        return { value: { value: answer.value, text: written } };
+        return { value: written };
       },
       jitter,
       error: (failure, { tries, left }) => this.#error(where, failure, tries, left),
       signal,
     });
-    this.#countTokens(value);
-    return text;
   }
 
   /** What happened since the last call. */
@@ -177,14 +180,20 @@ export class ChatClient {
     return this.#balance.takeMoved();
   }
 
-  #countTokens(value: unknown): void {
+  async #countTokens(value: unknown, messages: readonly ChatMessageText[], text: string): Promise<void> {
     const usage = (value as { usage?: { prompt_tokens?: unknown; completion_tokens?: unknown } | null } | null)?.usage;
-    const tokens = (count: unknown): number => (typeof count === "number" ? count : 0);
-    const { promptTokens, completionTokens } = this.#tokens;
-    this.#tokens = {
-      promptTokens: promptTokens + tokens(usage?.prompt_tokens),
-      completionTokens: completionTokens + tokens(usage?.completion_tokens),
+    const [prompt, completion] = [usage?.prompt_tokens, usage?.completion_tokens].map(countIn);
+    const add = (more: Partial<typeof noTokens>): void => {
+      const sum = { ...this.#tokens };
+      for (const name of Object.keys(noTokens) as (keyof typeof noTokens)[]) sum[name] += more[name] ?? 0;
+      this.#tokens = sum;
     };
+    if (prompt !== undefined) add({ promptTokens: prompt });
+    if (completion !== undefined) add({ completionTokens: completion });
+    if (prompt !== undefined && completion !== undefined) return;
+    const count = await tokenCounter();
+    if (prompt === undefined) add({ estimatedPromptTokens: messages.reduce((sum, { content }) => sum + count(content), 0) });
+    if (completion === undefined) add({ estimatedCompletionTokens: count(text) });
   }
 
   #body(request: Omit<ChatCompletionRequest, "signal" | "jitter">): object {
@@ -262,6 +271,11 @@ function withoutText(whole: string, passing: boolean, section: string): JsonFail
     passing,
     status: 200,
   };
+}
+
+/** A server's count; undefined where it is none. */
+function countIn(value: unknown): number | undefined {
+  return typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : undefined;
 }
 
 function nameOf(model: unknown): string | undefined {

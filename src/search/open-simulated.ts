@@ -98,7 +98,8 @@ function simulateHere(
 }
 
 function countsOf(client: ChatClient, several: boolean): Readonly<Record<string, number>> {
-  const { requests, retries, seconds, promptTokens, completionTokens } = client.takeCounts();
+  const { requests, retries, seconds, promptTokens, completionTokens, estimatedPromptTokens, estimatedCompletionTokens } =
+    client.takeCounts();
   return {
     ...(several ? { simulator_moved: client.takeMoved() } : {}),
     simulator_requests: requests,
@@ -106,5 +107,7 @@ function countsOf(client: ChatClient, several: boolean): Readonly<Record<string,
     simulator_seconds: seconds,
     simulator_prompt_tokens: promptTokens,
     simulator_completion_tokens: completionTokens,
+    ...(estimatedPromptTokens === 0 ? {} : { simulator_prompt_tokens_estimated: estimatedPromptTokens }),
+    ...(estimatedCompletionTokens === 0 ? {} : { simulator_completion_tokens_estimated: estimatedCompletionTokens }),
   };
 }

@@ -97,6 +97,17 @@ describe("a run on an MCP server of which one call in ten fails, and one in ten 
   });
 });
 
+describe("a dry run on one", () => {
+  it("says what its searches would cost, and starts none", async () => {
+    const { ended, pids } = await run("planned", ["--dry-run", "mcp.price=2", "rollout.maxTurns=2"]);
+    expect(ended).toMatchObject({ code: 0, stderr: "" });
+    // 3 steps of 4 x 4 rollouts.
+    expect(ended.stdout).toMatch(/^searches by mcp +2 USD \/ 1,000 +48 = 0\.096 USD +96 = 0\.192 USD$/m);
+    expect(ended.stdout).toContain("Together about 0.096 USD at one search a rollout, 0.192 USD at most. This is an estimate");
+    expect(pids).toEqual([]);
+  });
+});
+
 describe("the example's server", () => {
   it("judges a policy, and a recording of it does so again where it is not there", async () => {
     const evaluate = (...more: string[]) =>
@@ -111,7 +122,14 @@ describe("the example's server", () => {
       `mcp.command=${process.execPath}`,
       `mcp.args=${args}`,
     ];
-    const recorded = await evaluate("search.record=kept.sqlite", "--json", "first.json");
+    const planned = await evaluate("--dry-run", "mcp.price=2", "mcp.command=not-there");
+    // Eight questions by the method, with up to three turns, and by RAG.
+    expect(planned).toMatchObject({ code: 0, stderr: "" });
+    expect(planned.stdout).toMatch(
+      /^8 questions\n.*\n.*\nsearches by mcp +2 USD \/ 1,000 +16 = 0\.032 USD +32 = 0\.064 USD\nTogether about/m,
+    );
+    const recorded = await evaluate("search.record=kept.sqlite", "--json", "first.json", "mcp.price=2");
+    expect(recorded.stdout).toMatch(/^searches by mcp +\d+ +2 USD \/ 1,000 +0\.\d+ USD$/m);
     expect(recorded).toMatchObject({ code: 0, stderr: "" });
     expect(recorded.stdout).toMatch(/^zerosearch +after +\w+ +8 +mcp /m);
     const asked = readFileSync(join(folder, "first.json"), "utf8");

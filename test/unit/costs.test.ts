@@ -5,7 +5,12 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readOverride, resolveConfig, type Config } from "../../src/config/index.ts";
 import { costText, noteCosts, paidSearches, readCosts } from "../../src/run/costs.ts";
+import { forecastSearches, forecastText, simulatorPromptTokens } from "../../src/plan/forecast.ts";
+import type { Question } from "../../src/rl/trajectory.ts";
+import { ChatClient } from "../../src/search/chat-client.ts";
+import { tokenCounter } from "../../src/search/estimate-tokens.ts";
 import { Budget, knownPrices } from "../../src/search/prices.ts";
+import { openChatServer } from "../helpers/chat-server.ts";
 import { errorOf } from "../helpers/message-of.ts";
 
 let folder: string;
@@ -62,6 +67,143 @@ describe("costs", () => {
       "bocha 36 CNY",
       "bocha-ai 60 CNY",
     ]);
+  });
+});
+
+describe("tokens that an endpoint does not count", () => {
+  it("are counted by o200k_base, and told apart from those it counts itself", async () => {
+    const said = (usage: object | null) => ({
+      body: { choices: [{ message: { content: "Doc 1: Paris" } }], ...(usage === null ? {} : { usage }) },
+    });
+    const usages = [
+      null,
+      { prompt_tokens: 50 },
+      { prompt_tokens: 60, completion_tokens: 7 },
+      { prompt_tokens: "9", completion_tokens: -1 },
+    ];
+    const server = await openChatServer((_, i) => said(usages[i] ?? null));
+    const client = new ChatClient({ endpoint: server.endpoint, model: "m", concurrency: 1, timeout: 5, patience: 0, now: () => 0 });
+    const messages = [
+      { role: "system", content: "" },
+      { role: "user", content: "useful hello world" },
+    ] as const;
+    const request = { messages, maxTokens: 9, temperature: 0, topP: 1, topK: 0, stop: "x", seed: 1, jitter: () => 0 };
+    while (server.asked.length < usages.length) await client.complete(request);
+    await server.close();
+    // use|ful| hello| world, and Doc| |1|:| Paris: of the prompt in the first and the last, of the answer in all but the third.
+    expect(client.takeCounts()).toMatchObject({
+      promptTokens: 110,
+      completionTokens: 7,
+      estimatedPromptTokens: 2 * 4,
+      estimatedCompletionTokens: 3 * 5,
+    });
+  });
+
+  it("are estimated in time, whatever the text", async () => {
+    const count = await tokenCounter();
+    expect(count("a <|endoftext|> b")).toBeGreaterThan(3);
+    expect(count("")).toBe(0);
+    // o200k_base has tokens of many spaces, and of eight letters a.
+    for (const text of ["a", " ", "\n", "\u5929", "\ud800", "ab "]) {
+      const from = performance.now();
+      const tokens = count(text.repeat(2 ** 20));
+      expect(performance.now() - from, JSON.stringify(text)).toBeLessThan(10_000);
+      expect(tokens).toBeGreaterThan(2 ** 12);
+      expect(tokens).toBeLessThanOrEqual(3 * 2 ** 20);
+    }
+  });
+
+  it("have lines of their own at the end of a run, with what they are", () => {
+    const counts = {
+      simulator_prompt_tokens: 1_000_000,
+      simulator_prompt_tokens_estimated: 500_000,
+      simulator_completion_tokens_estimated: 2_000_000,
+    };
+    const lines = costText(config("cost.promptMillion=0.5", "cost.completionMillion=2"), { seconds: 3600, simulated: 0, counts }).split(
+      "\n",
+    );
+    expect(lines.slice(2)).toEqual([
+      "tokens read by the endpoint                1,000,000  0.5 USD / million  0.500 USD",
+      "tokens read by the endpoint, estimated       500,000  0.5 USD / million  0.250 USD",
+      "tokens written by the endpoint, estimated  2,000,000    2 USD / million  4.000 USD",
+      "hours of the device                             1.00                  -          -",
+      "Estimated, by the tokenizer o200k_base: the endpoint did not say how many tokens these were (docs/costs.md).",
+    ]);
+  });
+});
+
+describe("what a run would cost", () => {
+  const question = (i: number, hops: number): Question => {
+    return { id: String(i), question: "hello world", goldenAnswers: ["x"], dataSource: "d", metadata: { hops } };
+  };
+  const questions = {
+    train: Array.from({ length: 250 }, (_, i) => question(i, 1)),
+    validation: Array.from({ length: 5 }, (_, i) => question(i, 1)),
+    test: [1, 1, 2, 1, 2, 1].map((hops, i) => question(i, hops)),
+  };
+  const sizes = ["train.steps=10", "train.questionsPerStep=4", "train.groupSize=3", "rollout.maxTurns=3", "train.validateEvery=4"];
+  const files = ["data.validation=v", "data.test=w", "data.corpus=c"];
+
+  it("is its searches, in training, in three validations and before and after with RAG beside, at their price", async () => {
+    const all = config(
+      ...sizes,
+      ...files,
+      "simulator.path=null",
+      "search.engine=http",
+      "evaluation.engine=http",
+      "http.api=tavily",
+      "search.budget=1",
+    );
+    // 10 x 4 x 3 rollouts, 3 x 5 of validation, 2 x 6 of the test, and as many of RAG, which searches once.
+    expect(forecastSearches(all, questions, "train")).toEqual([{ engine: "http", once: 120 + 15 + 12 + 12, most: 360 + 45 + 36 + 12 }]);
+    expect((await forecastText(all, questions, "train")).split("\n")).toEqual([
+      "what it would cost, estimated          price  at one search a rollout          at most",
+      "─────────────────────────────  ─────────────  ───────────────────────  ───────────────",
+      "searches by tavily             8 USD / 1,000          159 = 1.272 USD  453 = 3.624 USD",
+      "Together about 1.272 USD at one search a rollout, 3.624 USD at most. This is an estimate (docs/costs.md).",
+      "search.budget=1 is enough for 125 searches.",
+    ]);
+    expect(forecastSearches(all, questions, "evaluate")).toEqual([{ engine: "http", once: 6 + 6, most: 18 + 6 }]);
+    const direct = config(
+      ...sizes,
+      ...files,
+      "search.engine=http",
+      "http.api=tavily",
+      "rollout.method=direct",
+      "evaluation.baselines=false",
+    );
+    expect(await forecastText(direct, questions, "train")).toBe("");
+  });
+
+  it("is the tokens of the simulator's endpoint, of its own prompt for these questions, and of texts as long as they may be", async () => {
+    const prompt = join(folder, "simulator.md");
+    writeFileSync(prompt, "{kind} {query}");
+    const endpoint = [
+      "simulator.path=null",
+      "simulator.endpoint=http://127.0.0.1:9/v1",
+      `simulator.prompt=${prompt}`,
+      "simulator.maxNewTokens=100",
+    ];
+    const prices = ["cost.promptMillion=2", "cost.completionMillion=5", "simulator.redraws=1"];
+    const all = config(...sizes, ...files, ...endpoint, ...prices);
+    // Four of the six questions are of one hop: asked after useless documents and after useful ones, before and after.
+    expect(forecastSearches(all, questions, "train").find(({ engine }) => engine === "simulated")).toEqual({
+      engine: "simulated",
+      once: 120 + 16,
+      most: 360 + 48,
+    });
+    // use|ful| hello| world, and no|isy| hello| world.
+    expect(await simulatorPromptTokens(all, questions.train)).toBe(4);
+    const text = await forecastText(all, questions, "train");
+    expect(text).toMatch(/^tokens read by the endpoint \(4 a text\) +2 USD \/ million +544 = 0\.001 USD +3,264 = 0\.007 USD$/m);
+    expect(text).toMatch(/^tokens written by it \(100 a text at most\) +5 USD \/ million +13,600 = 0\.068 USD +81,600 = 0\.408 USD$/m);
+    expect(text).toContain("Together about 0.069 USD at one search a rollout, 0.415 USD at most.");
+    const few = { ...questions, validation: [], test: [] };
+    expect(await forecastText(all, few, "train")).toMatch(/^data\.validation is not here: .*\ndata\.test is not here: /m);
+  });
+
+  it("is nothing where nothing that is asked has a price or is an endpoint", async () => {
+    expect(await forecastText(config(...sizes, ...files), questions, "train")).toBe("");
   });
 });
 

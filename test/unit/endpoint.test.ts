@@ -194,8 +194,16 @@ describe("a request to an endpoint", () => {
       expect(wait).toBeLessThan(0.75 * 2 ** i);
     });
     expect(seconds()).toBeGreaterThan(0.25 * 15);
-    expect(client.takeCounts()).toEqual({ requests: 1, retries: 4, seconds: seconds(), promptTokens: 100, completionTokens: 7 });
-    expect(client.takeCounts()).toEqual({ requests: 0, retries: 0, seconds: 0, promptTokens: 0, completionTokens: 0 });
+    const estimates = { estimatedPromptTokens: 0, estimatedCompletionTokens: 0 };
+    expect(client.takeCounts()).toEqual({
+      requests: 1,
+      retries: 4,
+      seconds: seconds(),
+      promptTokens: 100,
+      completionTokens: 7,
+      ...estimates,
+    });
+    expect(client.takeCounts()).toEqual({ requests: 0, retries: 0, seconds: 0, promptTokens: 0, completionTokens: 0, ...estimates });
   });
 
   it("is tried again for as long as patience lasts, the last time at its end, with an error that says where and what", async () => {
