@@ -6,6 +6,7 @@ import { argumentsHelp, packageFolder, parseArguments, type ArgumentSpec } from 
 import { makeFolder, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { loadCountryRecords, makeCountries, worldAttribution } from "../data/quickstart/countries.ts";
 import { inventedSource } from "../data/quickstart/invented.ts";
+import { simulatorOptions, type QueryKind } from "../data/quickstart/scripted-simulator.ts";
 import { makeSearchWorld } from "../data/quickstart/search-world.ts";
 import { makeWorld } from "../data/quickstart/world.ts";
 import type { Wish } from "../device/choose.ts";
@@ -33,6 +34,11 @@ const spec: ArgumentSpec = {
     work: { value: "FOLDER", doc: "Where unfinished stages are kept (<out>.work)." },
     device: { value: "KIND", doc: `measure: ${deviceKinds.join(", ")} (auto); build computes on the CPU.` },
     questions: { value: "N", doc: "searches: how many (64000)." },
+    seed: { value: "N", doc: "searches: another seed makes other countries (that of the recipe)." },
+    kinds: {
+      value: "SHARES",
+      doc: "searches: shares of queries for the answer, for the country between two hops, and for something else (0.5,0.22,0.28).",
+    },
     fresh: { doc: "Starts again from nothing." },
   },
 };
@@ -61,19 +67,23 @@ export async function main(argv: readonly string[]): Promise<void> {
   } else if (action === "measure") {
     await measure(out, kind);
   } else if (action === "searches") {
-    await writeSearches(options.get("out"), options.get("questions") ?? "64000");
+    await writeSearches(options);
   } else {
     throw new ConfigError({ where: "zerosearch quickstart", what: "unknown action", expected: "build, measure or searches", got: action });
   }
 }
 
-async function writeSearches(folder: string | undefined, given: string): Promise<void> {
+async function writeSearches(options: ReadonlyMap<string, string>): Promise<void> {
+  const folder = options.get("out");
   if (folder === undefined) throw new ConfigError({ where: "--out", what: "is missing", expected: "a folder", got: "nothing" });
-  const count = Number(given);
-  if (!Number.isInteger(count) || count < 1)
-    throw new ConfigError({ where: "--questions", what: "is no number of questions", expected: "1 or more", got: given });
+  const whole = (name: string, value: number): number => {
+    const given = options.get(name) ?? String(value);
+    if (/^[1-9]\d{0,8}$/.test(given)) return Number(given);
+    throw new ConfigError({ where: `--${name}`, what: "wrong value", expected: "a whole number from 1", got: given });
+  };
+  const [count, seed] = [whole("questions", 64_000), whole("seed", recipe.seed)];
   const world = makeWorld(makeCountries(loadCountryRecords()), { seed: recipe.seed });
-  const { questions, passages } = makeSearchWorld(inventedSource(world), recipe.seed, count);
+  const { questions, passages } = makeSearchWorld(inventedSource(world), { seed, count, kinds: queryKinds(options.get("kinds")) });
   await makeFolder(folder);
   for (const [name, rows] of [
     ["questions.jsonl", questions],
@@ -82,6 +92,20 @@ async function writeSearches(folder: string | undefined, given: string): Promise
     await writeFileAtomic(join(folder, name), rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
   await writeFileAtomic(join(folder, "README.md"), `${worldAttribution} Countries that are not real are invented.\n`);
   say(`${questions.length} questions and ${passages.length} passages are in ${folder}.`);
+}
+
+function queryKinds(given: string | undefined): Readonly<Record<QueryKind, number>> {
+  if (given === undefined) return simulatorOptions.kinds;
+  const [last = NaN, bridge = NaN, sloppy = NaN, ...more] = given.split(",").map(Number);
+  const all = [last, bridge, sloppy];
+  if (more.length === 0 && all.every((share) => share >= 0 && share <= 1) && Math.abs(last + bridge + sloppy - 1) < 1e-6)
+    return { last, bridge, sloppy };
+  throw new ConfigError({
+    where: "--kinds",
+    what: "are no shares",
+    expected: "three numbers that make 1, such as 0.5,0.22,0.28",
+    got: given,
+  });
 }
 
 function deviceKind(given = "auto"): Wish["kind"] {

@@ -25,12 +25,8 @@ import {
   templateVariables,
   whole,
 } from "../util/fields.ts";
-<<<<<<< HEAD
-import { bm25Settings, engineNames, httpSettings, noiseForms, noiseUnits, simulatorSettings } from "../search/settings.ts";
-import { collectSettings, judgeSettings } from "../simulator/settings.ts";
-=======
 import { bm25Settings, engineNames, httpSettings, mcpSettings, noiseForms, noiseUnits, simulatorSettings } from "../search/settings.ts";
->>>>>>> 2da9714 (Search engine mcp: a search tool of any MCP server, over standard input and output or streamable HTTP; search.budget over several paid engines)
+import { collectSettings, judgeSettings } from "../simulator/settings.ts";
 import { normalizers } from "../util/normalise-answer.ts";
 import { compatSettings } from "./compat.ts";
 import { rewardKind } from "./reward-sum.ts";

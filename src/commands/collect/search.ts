@@ -23,7 +23,8 @@ import { chatAsker, queriesAsker } from "../../simulator/askers.ts";
 import type { CollectedRollout } from "../../simulator/collected.ts";
 import { ConfigError } from "../../util/errors.ts";
 import { say } from "../program.ts";
-import { noteWork, paidSoFar } from "./spent.ts";
+import { noteWork, spentOn } from "./spent.ts";
+import { paidSearches } from "../../run/costs.ts";
 import { workFiles } from "./work.ts";
 
 /** Questions that are under way at a time where nobody else bounds them. */
@@ -48,7 +49,7 @@ export async function searchAll(config: Config, { work, questions, done, signal 
   const from = steadyClock();
   await closing.after(async () => {
     const engines = await Engines.open(config, [config.evaluation.engine], closing);
-    engines.budget?.resume(paidSoFar(work));
+    engines.resumeBudget(paidSearches(spentOn(work)));
     const spending = new Spending();
     const engine = spending.over(engines.get(config.evaluation.engine));
     const log = closing.add(new JsonLines<CollectedRollout>(join(work, workFiles.rollouts)), (one) => one.close());

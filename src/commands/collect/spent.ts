@@ -21,8 +21,3 @@ export function spentOn(work: string): WorkRow {
   for (const row of rows) for (const [name, count] of Object.entries(row.counts)) counts[name] = (counts[name] ?? 0) + count;
   return { seconds: rows.reduce((sum, { seconds }) => sum + seconds, 0), counts };
 }
-
-/** Searches that were paid for. */
-export function paidSoFar(work: string): number {
-  return spentOn(work).counts["http_requests"] ?? 0;
-}

@@ -32,8 +32,17 @@ const questionsPerCountry = 12;
 /** Share of the countries that have a twin of nearly the same name: a miscopied name must not be given the right answer. */
 const twinShare = 0.35;
 
-/** `count` questions; the same seed gives the same ones. */
-export function makeSearchWorld(source: InventedSource, seed: number, count: number): SearchWorld {
+/** How many of what, and which. */
+export interface SearchWorldOptions {
+  readonly seed: number;
+  /** Questions. */
+  readonly count: number;
+  /** Shares of what their queries ask for. */
+  readonly kinds?: Readonly<Record<QueryKind, number>>;
+}
+
+/** The same options give the same world. */
+export function makeSearchWorld(source: InventedSource, { seed, count, kinds = simulatorOptions.kinds }: SearchWorldOptions): SearchWorld {
   const random = makeRandom(`${seed}/quickstart/searches`);
   const inventor = new Inventor(source, `${seed}/quickstart/searches/invented`);
   const invented = Array.from({ length: Math.max(8, Math.ceil(count / questionsPerCountry)) }, () => inventor.country());
@@ -42,7 +51,7 @@ export function makeSearchWorld(source: InventedSource, seed: number, count: num
   const passages = passagesOf([...countries, ...twins.values()], random);
   const questions: SearchQuestion[] = [];
   while (questions.length < count) {
-    const made = questionOf(String(questions.length), { source, invented, twins, random });
+    const made = questionOf(String(questions.length), { source, invented, twins, random, kinds });
     if (made !== undefined) questions.push(made);
   }
   return { questions, passages };
@@ -74,10 +83,12 @@ interface Parts {
   readonly invented: readonly Country[];
   readonly twins: ReadonlyMap<Country, Country>;
   readonly random: Random;
+  readonly kinds: Readonly<Record<QueryKind, number>>;
 }
 
-function questionOf(id: string, { source, invented, twins, random }: Parts): SearchQuestion | undefined {
-  const kind = random.weighted({ ...simulatorOptions.kinds });
+function questionOf(id: string, parts: Parts): SearchQuestion | undefined {
+  const { source, invented, random } = parts;
+  const kind = random.weighted({ ...parts.kinds });
   const isInvented = random.chance(kind === "bridge" ? simulatorOptions.bridgeInvented : simulatorOptions.invented);
   const hops = kind === "bridge" || random.chance(0.5) ? 2 : 1;
   const plan = makeHops(random.pick(isInvented ? invented : source.training), hops, random);
@@ -105,7 +116,7 @@ function questionOf(id: string, { source, invented, twins, random }: Parts): Sea
     const asked = u < 0.15 ? question : u < 0.25 ? query(last.relation, first.value) : bridgeQuery(first.relation, first.value, attempt);
     return row(asked, [last.country.name]);
   }
-  const sloppy = sloppyQuery(last, others(plan, isInvented, { source, invented, twins, random }), random);
+  const sloppy = sloppyQuery(last, others(plan, isInvented, parts), random);
   const { country, relation } = sloppy;
   // What asks for nothing definite is answered by whatever is about it.
   if (country === undefined || relation === undefined) return row(sloppy.query, [country?.name ?? last.relation.noun]);
