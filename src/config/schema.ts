@@ -160,6 +160,15 @@ export const configSchema = z.strictObject({
     deviceHour: rare(real(0, {}, "Price of an hour of the device; 0 is not known.")),
     promptMillion: rare(real(0, {}, "Price of a million tokens that the simulator's endpoint reads.")),
     completionMillion: rare(real(0, {}, "Price of a million tokens that it writes.")),
+    policyPromptMillion: rare(real(0, {}, "Price of a million tokens that the policy at collect.endpoint reads.")),
+    policyCompletionMillion: rare(real(0, {}, "Price of a million tokens that it writes.")),
+    judgePromptMillion: rare(real(0, {}, "Price of a million tokens that the judge at judge.endpoint reads.")),
+    judgeCompletionMillion: rare(real(0, {}, "Price of a million tokens that it writes.")),
+    collection: rare(
+      optionalPath(
+        "Of a training run: report.json of the zerosearch collect that its simulator learnt from, whose cost is told beside the run's own, with the number of runs in which it has paid for itself.",
+      ),
+    ),
   }),
 
   simulator: simulatorSettings,

@@ -4,11 +4,12 @@
  */
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { z } from "zod";
 import type { Config } from "../config/index.ts";
 import { formatTable } from "../log/table.ts";
-import { engineTitle, money, ofSearches, own, pricedLine, thousands, type PricedLine } from "./priced-line.ts";
+import { engineTitle, money, ofSearches, own, pricedLine, sumsOf, thousands, type PricedLine } from "./priced-line.ts";
 import { knownPrices, paidEngines } from "../search/prices.ts";
-import { attempt } from "../util/errors.ts";
+import { attempt, FileError } from "../util/errors.ts";
 import { logFolder } from "./run.ts";
 
 export const costsFile = "costs.jsonl";
@@ -55,30 +56,93 @@ export function paidSearches({ counts }: Pick<Costs, "counts">): Readonly<Record
   return Object.fromEntries(paidEngines.map((name) => [name, counts[`${name}_requests`] ?? 0]));
 }
 
-/** Models behind endpoints, as their counts begin, and whose tokens they are. */
-const endpoints = [{ name: "simulator", whose: "the endpoint" }] as const;
+/** Models behind endpoints: as their counts begin, whose tokens they are, and the keys of their prices. */
+const endpoints = [
+  { name: "simulator", whose: "the endpoint", prices: ["promptMillion", "completionMillion"] },
+  { name: "policy", whose: "the policy's endpoint", prices: ["policyPromptMillion", "policyCompletionMillion"] },
+  { name: "judge", whose: "the judge", prices: ["judgePromptMillion", "judgeCompletionMillion"] },
+] as const;
 
-/**
- * What a run cost, as a table, and what services would have asked for the searches that were simulated in place of theirs. A price that is not known is "-". Empty where
- * nothing was paid for and nothing simulated.
- */
-export function costText(config: Config, costs: Costs): string {
+/** The lines of what was paid for or has a price. */
+export function costLines(config: Config, costs: Pick<Costs, "seconds" | "counts">): PricedLine[] {
   const { deviceHour } = config.cost;
   const paid = [...searchLines(config, paidSearches(costs)), ...tokenLines(config, costs)];
   const hours = costs.seconds / 3600;
   const ofDevice = pricedLine("hours of the device", hours.toFixed(hours < 1 ? 3 : 2), hours, own(config, deviceHour, "hour"));
-  const lines = deviceHour === 0 && paid.length === 0 ? [] : [...paid, ofDevice];
+  return deviceHour === 0 && paid.length === 0 ? [] : [...paid, ofDevice];
+}
+
+/**
+ * What a run cost, as a table, and what services would have asked for the searches that were simulated in place of theirs. A price that is not known is "-". Empty where
+ * nothing was paid for and nothing simulated.
+ * @param collected - the lines of what the simulator learnt from (`collectionOf`)
+ */
+export function costText(config: Config, costs: Costs, collected: readonly PricedLine[] = []): string {
+  const lines = [...costLines(config, costs), ...collected];
+  return [
+    ...(lines.length === 0 ? [] : [costTable(lines)]),
+    ...(lines.some(({ what }) => what.endsWith(estimated)) ? [estimateNote] : []),
+    ...instead(costs.simulated),
+    ...amortisation(sumsOf(collected), costs.simulated),
+  ].join("\n");
+}
+
+export function costTable(lines: readonly PricedLine[]): string {
   const columns = [
     { title: "what it cost", value: (one: PricedLine) => one.what },
     { title: "amount", value: (one: PricedLine) => one.amount },
     { title: "price", value: (one: PricedLine) => one.price },
     { title: "cost", value: (one: PricedLine) => one.cost },
   ];
-  return [
-    ...(lines.length === 0 ? [] : [formatTable(columns, lines)]),
-    ...(lines.some(({ what }) => what.endsWith(estimated)) ? [estimateNote] : []),
-    ...instead(costs.simulated),
-  ].join("\n");
+  return formatTable(columns, lines);
+}
+
+/** What a collection cost, by its report. */
+const collectionSchema = z.looseObject({
+  cost: z.array(
+    z.strictObject({
+      what: z.string(),
+      amount: z.string(),
+      price: z.string().nullable(),
+      cost: z.string().nullable(),
+      sum: z.strictObject({ value: z.number().min(0), currency: z.string() }).nullable(),
+    }),
+  ),
+});
+
+/**
+ * The lines of the collection that `cost.collection` names; none without one.
+ * @throws FileError where the file is missing, or is no report of a collection.
+ */
+export function collectionOf({ cost: { collection } }: Pick<Config, "cost">): PricedLine[] {
+  if (collection === null) return [];
+  const expected = "report.json in the folder FILE.collect of zerosearch collect";
+  const fault = (what: string, cause: unknown): FileError =>
+    new FileError({ where: `cost.collection=${collection}`, what, expected }, { cause });
+  let text = "";
+  try {
+    text = readFileSync(collection, "utf8");
+  } catch (cause) {
+    throw fault(`cannot be read: ${(cause as Error).message}`, cause);
+  }
+  const read = collectionSchema.safeParse(attempt<unknown>(() => JSON.parse(text), null));
+  if (!read.success) throw fault("is no report of a collection", read.error);
+  return read.data.cost.map((line) => ({ ...line, what: `collection: ${line.what}` }));
+}
+
+/** In how many runs a collection has paid for itself, by what services would have asked for the searches of this one. */
+function amortisation(collected: ReadonlyMap<string, number>, simulated: number): string[] {
+  if (simulated === 0) return [];
+  return [...collected].flatMap(([currency, sum]) => {
+    const each = knownPrices()
+      .filter(({ price }) => price.currency === currency)
+      .map(({ name, price }) => ({ name, run: (simulated * price.perThousand) / 1000 }));
+    if (sum === 0 || each.length === 0) return [];
+    const runs = each.map(({ name, run }) => `${(sum / run).toFixed(sum < 10 * run ? 1 : 0)} with ${name}`);
+    return [
+      `The collection cost ${money(sum, currency)}, once: what searches would have cost in so many runs like this one: ${runs.join(", ")}.`,
+    ];
+  });
 }
 
 const estimated = ", estimated";
@@ -93,16 +157,15 @@ function searchLines(config: Config, searches: Readonly<Record<string, number>>)
   });
 }
 
-function tokenLines(config: Config, { counts }: Costs): PricedLine[] {
-  const { promptMillion, completionMillion } = config.cost;
-  return endpoints.flatMap(({ name, whose }) =>
+function tokenLines(config: Config, { counts }: Pick<Costs, "counts">): PricedLine[] {
+  return endpoints.flatMap(({ name, whose, prices: [promptKey, completionKey] }) =>
     ["", "_estimated"].flatMap((kind) => {
       const line = (done: string, part: string, price: number): PricedLine[] => {
         const count = counts[`${name}_${part}_tokens${kind}`] ?? 0;
         const what = `tokens ${done} by ${whose}${kind === "" ? "" : estimated}`;
         return count === 0 ? [] : [pricedLine(what, thousands(count), count / 1e6, own(config, price, "million"))];
       };
-      return [...line("read", "prompt", promptMillion), ...line("written", "completion", completionMillion)];
+      return [...line("read", "prompt", config.cost[promptKey]), ...line("written", "completion", config.cost[completionKey])];
     }),
   );
 }

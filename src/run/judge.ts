@@ -12,7 +12,7 @@ import { steadyClock } from "../log/progress.ts";
 import { searchWarnings } from "../rl/metrics.ts";
 import { evaluationContext } from "../setup/open-agents.ts";
 import type { Model } from "../setup/open-model.ts";
-import { costText, noteCosts, readCosts } from "./costs.ts";
+import { collectionOf, costText, noteCosts, readCosts } from "./costs.ts";
 import type { Journal, Validation } from "./journal.ts";
 import { partingNote } from "./parting-note.ts";
 import { savePolicy } from "./policy-files.ts";
@@ -56,7 +56,7 @@ export async function evaluateAfter({ run, journal, states }: TrainingParts, bef
   if (best !== null) journal.say(`\nBest of the validations: step ${best.step}, F1 ${best.score.toFixed(3)}.`);
   if (note !== undefined) journal.say(note);
   journal.say(`The policy: ${policy}${whatItIs(run.policy)}. Logs and evaluation.json: ${journal.folder}.`);
-  const cost = costText(run.config, readCosts(run.config));
+  const cost = costText(run.config, readCosts(run.config), collectionOf(run.config));
   if (cost !== "") journal.say(`\n${cost}`);
   if (run.policy.adapter !== undefined) journal.say(`As a model of its own: ${mergeCommand(run.policy, policy)}`);
 }

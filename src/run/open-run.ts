@@ -1,4 +1,5 @@
 /** Opens what a training run needs: data, device, models, engines, and the run's name. */
+import { collectionOf } from "./costs.ts";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Method } from "../agent/methods/method.ts";
@@ -98,6 +99,8 @@ export async function openParts(
   closing: Closing,
   { refuse, inputs }: OpeningSteps = {},
 ): Promise<Omit<Run, "config"> & { readonly pinned: Config }> {
+  // Read at the end only.
+  collectionOf(config);
   const here = await locateData(config, { signal: options.signal });
   const data = await openData(here.opened);
   const questions = new QuestionSampler(data.train, config.train.questionsPerStep, config.seed);

@@ -8,6 +8,8 @@ export interface PricedLine {
   readonly amount: string;
   readonly price: string | null;
   readonly cost: string | null;
+  /** The cost as a number; null where no price is known. */
+  readonly sum: { readonly value: number; readonly currency: string } | null;
 }
 
 /** What a unit costs; `per` is what it is called. */
@@ -27,6 +29,7 @@ export function pricedLine(what: string, amount: string, units: number, each: Un
     amount,
     price: each === null ? null : shownPrice(each),
     cost: each === null ? null : money(units * each.price, each.currency),
+    sum: each === null ? null : { value: units * each.price, currency: each.currency },
   };
 }
 
@@ -48,4 +51,11 @@ export function ofSearches(config: Config, engine: string): UnitPrice | null {
 /** What a line calls an engine: a service by its own name. */
 export function engineTitle({ http }: Config, engine: string): string {
   return engine === "http" && http.api !== null ? readHttpApi(http.api).name : engine;
+}
+
+/** What lines come to, by currency. */
+export function sumsOf(lines: readonly PricedLine[]): ReadonlyMap<string, number> {
+  const sums = new Map<string, number>();
+  for (const { sum } of lines) if (sum !== null) sums.set(sum.currency, (sums.get(sum.currency) ?? 0) + sum.value);
+  return sums;
 }

@@ -129,7 +129,12 @@ describe("zerosearch collect", () => {
     try {
       const own = ["data.train=own.jsonl", "data.corpus=passages.jsonl", "collect.documents=2", "collect.validationShare=0"];
       const chat = ["collect.policy=endpoint", `collect.endpoint=${policy.endpoint}`, "collect.endpointKey=POLICY_KEY"];
-      const judging = ["judge.kind=endpoint", `judge.endpoint=${judge.endpoint}`, "judge.endpointKey=JUDGE_KEY"];
+      const judging = [
+        "judge.kind=endpoint",
+        `judge.endpoint=${judge.endpoint}`,
+        "judge.endpointKey=JUDGE_KEY",
+        "cost.policyPromptMillion=2",
+      ];
       const env = { POLICY_KEY: policyKey, JUDGE_KEY: judgeKey };
       const ended = await collect("chat.jsonl", [...own, ...chat, ...judging, "rollout.prompt=paper"], { env });
       expect([ended.code, ended.stderr]).toEqual([0, ""]);
@@ -145,7 +150,8 @@ describe("zerosearch collect", () => {
       expect(report.counts).toMatchObject({ policy_requests: 8, policy_prompt_tokens: 800, policy_completion_tokens: 56 });
       expect(report.counts.judge_requests).toBe(judge.asked.length - 1);
       expect(report.counts.judge_prompt_tokens).toBe(100 * (judge.asked.length - 1));
-      expect(ended.stdout).toContain(`tokens of the judge's endpoint`);
+      expect(ended.stdout).toMatch(/^tokens read by the policy's endpoint +800 +2 USD \/ million +0\.002 USD$/m);
+      expect(ended.stdout).toMatch(/^tokens read by the judge +[\d,]+ +-/m);
       expect(
         rows("chat.jsonl")
           .filter(({ kind }) => kind === "useful")
@@ -186,7 +192,7 @@ describe("zerosearch collect", () => {
       const second = await collect("paid.jsonl", [...paid, "search.budget=0.05"]);
       expect(second.code).toBe(0);
       expect(server.asked).toHaveLength(4);
-      expect(second.stdout).toMatch(/paid searches\s+4, 0\.04 USD/);
+      expect(second.stdout).toMatch(/^searches by paid +4 +10 USD \/ 1,000 +0\.040 USD$/m);
     } finally {
       await server.close();
     }

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readOverride, resolveConfig, type Config } from "../../src/config/index.ts";
-import { costText, noteCosts, paidSearches, readCosts } from "../../src/run/costs.ts";
+import { collectionOf, costText, noteCosts, paidSearches, readCosts } from "../../src/run/costs.ts";
 import { forecastSearches, forecastText, simulatorPromptTokens } from "../../src/plan/forecast.ts";
 import type { Question } from "../../src/rl/trajectory.ts";
 import { ChatClient } from "../../src/search/chat-client.ts";
@@ -58,6 +58,30 @@ describe("costs", () => {
     expect(unknown).toMatch(/^searches by serper +1,500 +- +-$/m);
     expect(unknown).not.toContain("simulated");
     expect(costText(config(), { seconds: 100, simulated: 0, counts: {} })).toBe("");
+  });
+
+  it("have those of the collection beside them, and in how many runs it has paid for itself", () => {
+    const file = join(folder, "report.json");
+    const line = (what: string, value: number, currency: string) => ({
+      what,
+      amount: "1",
+      price: null,
+      cost: null,
+      sum: { value, currency },
+    });
+    const cost = [line("searches by tavily", 100, "USD"), line("tokens read by the judge", 20, "USD"), { ...line("x", 0, ""), sum: null }];
+    writeFileSync(file, JSON.stringify({ rollouts: 3, cost }));
+    const collected = collectionOf(config(`cost.collection=${file}`));
+    const text = costText(config(), { seconds: 60, simulated: 2000, counts: {} }, collected);
+    expect(text).toMatch(/^collection: searches by tavily +1 +- +-$/m);
+    // 2,000 searches are 10 USD with brave, 16 with tavily.
+    expect(text).toContain(
+      "The collection cost 120.00 USD, once: what searches would have cost in so many runs like this one: 12 with brave, 7.5 with tavily.",
+    );
+    expect(costText(config(), { seconds: 60, simulated: 0, counts: {} }, collected)).not.toContain("once");
+    expect(() => collectionOf(config("cost.collection=none.json"))).toThrow(/cost\.collection=none\.json: cannot be read/);
+    writeFileSync(file, "{}");
+    expect(() => collectionOf(config(`cost.collection=${file}`))).toThrow(/is no report of a collection/);
   });
 
   it("know what services ask for, the cheapest of a currency first", () => {

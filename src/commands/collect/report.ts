@@ -2,8 +2,8 @@
 import type { Config } from "../../config/index.ts";
 import { formatCount, formatDuration } from "../../log/progress.ts";
 import { formatTable } from "../../log/table.ts";
-import { readHttpApi } from "../../search/http-api.ts";
-import type { Price } from "../../search/prices.ts";
+import { costLines, costTable } from "../../run/costs.ts";
+import type { PricedLine } from "../../run/priced-line.ts";
 import type { CollectedRollout } from "../../simulator/collected.ts";
 import type { ExampleCounts, Examples } from "../../simulator/examples.ts";
 import { mean } from "../../util/stats.ts";
@@ -19,12 +19,12 @@ export interface CollectionReport extends ExampleCounts {
   readonly seconds: number;
   /** Of the engine, the policy's endpoint and the judge's, as they count themselves. */
   readonly counts: Readonly<Record<string, number>>;
-  /** Of the engine, where its description states one. */
-  readonly price: Price | null;
+  /** What it cost: lines of a table, which a run repeats whose cost.collection names the report. */
+  readonly cost: readonly PricedLine[];
 }
 
 export function collectionReport(
-  { evaluation, http }: Config,
+  config: Config,
   { rollouts, examples, work }: { readonly rollouts: readonly CollectedRollout[]; readonly examples: Examples; readonly work: string },
 ): CollectionReport {
   const { seconds, counts } = spentOn(work);
@@ -36,18 +36,13 @@ export function collectionReport(
     ...examples.counts,
     seconds,
     counts,
-    price: evaluation.engine === "http" && http.api !== null ? (readHttpApi(http.api).price ?? null) : null,
+    cost: costLines(config, { seconds, counts }),
   };
 }
 
 export function reportText(report: CollectionReport): string {
-  const { counts, price, documents, searches } = report;
+  const { documents, searches } = report;
   const percent = (part: number, whole: number): string => (whole === 0 ? "-" : `${((100 * part) / whole).toFixed(1)} %`);
-  const paid = counts["http_requests"] ?? 0;
-  const tokens = (who: string): string | null => {
-    const [read, written] = [counts[`${who}_prompt_tokens`] ?? 0, counts[`${who}_completion_tokens`] ?? 0];
-    return read + written === 0 ? null : `${formatCount(read)} read, ${formatCount(written)} written`;
-  };
   const rows: (readonly [string, string | null])[] = [
     [
       "rollouts",
@@ -62,24 +57,17 @@ export function reportText(report: CollectionReport): string {
     ["noisy sets", formatCount(report.noisy)],
     ["sets left out as too short", report.short === 0 ? null : formatCount(report.short)],
     ["documents left out that give the answer away", report.leaks === 0 ? null : formatCount(report.leaks)],
-    [
-      "paid searches",
-      paid === 0
-        ? null
-        : `${formatCount(paid)}${price === null ? "" : `, ${((paid * price.perThousand) / 1000).toFixed(2)} ${price.currency}`}`,
-    ],
-    ["tokens of the policy's endpoint", tokens("policy")],
-    ["tokens of the judge's endpoint", tokens("judge")],
     ["time", formatDuration(report.seconds)],
   ];
   const shown = rows.filter(([, value]) => value !== null);
-  const table = formatTable(
+  const held = formatTable(
     [
       { title: "collected", value: ([name]: (typeof rows)[number]) => name },
       { title: "", value: ([, value]: (typeof rows)[number]) => value },
     ],
     shown,
   );
+  const table = report.cost.length === 0 ? held : `${held}\n\n${costTable(report.cost)}`;
   const { useful, noisy } = report;
   const [least, most] = [Math.min(useful, noisy), Math.max(useful, noisy)];
   if (least >= most / 4) return table;
