@@ -1,12 +1,12 @@
 /** Choices of an algorithm that mean nothing together. */
-import { groupAdvantageNames } from "../rl/settings.ts";
+import { algorithmSettings, criticSettings, groupAdvantageNames } from "../rl/settings.ts";
 import type { Config } from "./schema.ts";
 
 /** Says that a key has a value that is wrong beside others, unless `right`. */
 export type Need = (right: boolean, key: string, what: string, expected: string, hint?: string) => void;
 
 export function checkAlgorithm({ algorithm, compat, critic, optimizer, train }: Config, need: Need): void {
-  const { advantage, loss, aggregation, klCoef, klIn, klTarget, dualClip, documents, gamma, lambda } = algorithm;
+  const { advantage, loss, aggregation, klCoef, klIn, klTarget, klHorizon, dualClip, documents, gamma, lambda } = algorithm;
   const grouped = groupAdvantageNames.includes(advantage);
   const others = `or algorithm.advantage=${["reinforce", "reinforce_plus_plus", "gae"].join(", ")}, which need none`;
   need(!grouped || train.groupSize >= 2, "train.groupSize", `leaves ${advantage} without a baseline`, `at least 2, ${others}`);
@@ -35,6 +35,13 @@ export function checkAlgorithm({ algorithm, compat, critic, optimizer, train }: 
     "0, or algorithm.aggregation=constant",
   );
   need(klTarget === 0 || klCoef > 0, "algorithm.klTarget", "adapts nothing", "0, or algorithm.klCoef above 0 to start from");
+  const { klHorizon: usualHorizon } = algorithmSettings.parse({});
+  need(
+    klTarget > 0 || klHorizon === usualHorizon,
+    "algorithm.klHorizon",
+    "has no say while klCoef is fixed",
+    `${usualHorizon}, or algorithm.klTarget above 0`,
+  );
   need(
     klTarget === 0 || klIn === "reward",
     "algorithm.klTarget",
@@ -57,6 +64,23 @@ export function checkAlgorithm({ algorithm, compat, critic, optimizer, train }: 
   const { trunk, headStartSteps } = critic;
   const judged = advantage === "gae";
   need(judged || critic.path === null, "critic.path", "is never used", "null, or algorithm.advantage=gae (algorithm.name=ppo)");
+  const usual = criticSettings.parse({});
+  // Its learning rate and warm-up may stand in a file that other algorithms are tried on.
+  for (const name of ["clip", "coef"] as const) {
+    const right = judged || critic[name] === usual[name];
+    need(
+      right,
+      `critic.${name}`,
+      `has no say in ${advantage}, which has no critic`,
+      `${usual[name]}, or algorithm.advantage=gae (algorithm.name=ppo)`,
+    );
+  }
+  need(
+    !judged || trunk === "policy" || critic.coef === usual.coef,
+    "critic.coef",
+    "has no say where the critic has weights of its own",
+    `${usual.coef}, or critic.trunk=policy`,
+  );
   need(
     critic.path === null || trunk === "own",
     "critic.path",

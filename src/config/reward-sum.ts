@@ -53,6 +53,7 @@ export function parseReward(text: string): readonly WeightedTerm[] {
     if (terms.some((one) => one.term === term)) throw wrong(`${term} stands there twice`, "each term once");
     const weight = Number(`${sign === "-" ? "-" : ""}${number ?? "1"}`);
     if (!Number.isFinite(weight)) throw wrong(`${number ?? ""} is too large`, "a finite number");
+    if (weight === 0) throw wrong(`${term} weighs nothing`, "a weight other than 0, or the sum without it");
     terms.push({ weight, term });
   } while (rest !== "");
   return terms;
@@ -70,7 +71,7 @@ export function rewardText(terms: readonly WeightedTerm[]): string {
 }
 
 function joint(weight: number, first: boolean): string {
-  const minus = weight < 0 || Object.is(weight, -0);
+  const minus = weight < 0;
   if (first) return minus ? "-" : "";
   return minus ? " - " : " + ";
 }

@@ -5,7 +5,7 @@
 import { ConfigError, ServerError, TooLongError } from "../util/errors.ts";
 import type { TemplateVariables } from "../text/chat-template.ts";
 import { writtenIn } from "../text/thinking.ts";
-import { quote, requestJson, type JsonAnswer, type JsonFailure } from "./http-json.ts";
+import { isNotOffered, quote, requestJson, type JsonAnswer, type JsonFailure } from "./http-json.ts";
 import { Balance } from "./balance.ts";
 import { tokenCounter } from "./estimate-tokens.ts";
 import { Remote, type RemoteOptions } from "./remote.ts";
@@ -246,6 +246,8 @@ function hintFor(status: number | undefined, waits: boolean, section: string): s
     : "at the start of a run it must be there, later it is waited for";
   if (status === undefined)
     return `Is the server running, and ${section}.endpoint its base URL? A slow one needs a higher ${section}.endpointTimeout or a lower ${section}.endpointConcurrency; ${away}.`;
+  if (isNotOffered(status))
+    return `The server is there and does not do this: ${section}.endpoint is the base URL of one that offers chat completions.`;
   if (status === 429 || status >= 500)
     return waits ? `A server is waited for: ${away}.` : `${away[0]?.toUpperCase() ?? ""}${away.slice(1)}.`;
   if (status === 401 || status === 403) return `${section}.endpointKey names the environment variable that holds its key.`;

@@ -34,12 +34,22 @@ export function boundResult(result: SearchResult, most: number): { readonly resu
   for (const document of documents) {
     // One more for each, as there may be a million empty ones.
     if (--room < 0) break;
-    const parts = Object.entries(document).map(([name, value]): [string, unknown] => {
-      if (typeof value !== "string") return [name, value];
-      const part = cutText(value, room);
+    // A text of megabytes leaves room for its title, and a title of megabytes for its text.
+    const fits = lengthOf(document) <= room;
+    const cut = (name: string, value: string): string => {
+      const part = cutText(value, fits || name === "text" ? room : Math.floor(room / 2));
       room -= part.length;
-      return [name, part];
-    });
+      return part;
+    };
+    const texts = Object.entries(document).filter((entry): entry is [string, string] => typeof entry[1] === "string");
+    const short = new Map(
+      [...texts]
+        .sort(([one], [other]) => Number(one === "text") - Number(other === "text"))
+        .map(([name, value]) => [name, cut(name, value)]),
+    );
+    const parts = Object.entries(document)
+      .map(([name, value]): [string, unknown] => [name, short.get(name) ?? value])
+      .filter(([name, value]) => name === "text" || value !== "" || document[name as keyof SearchDocument] === "");
     kept.push(Object.fromEntries(parts) as unknown as SearchDocument);
   }
   const shown = result.text === undefined ? {} : { text: cutText(text, most) };

@@ -94,10 +94,15 @@ export function failureOf(response: Response, text: string, hide: (text: string)
   const retryAfter = retryAfterOf(response.headers);
   return {
     what,
-    passing: [408, 425, 429].includes(status) || (status >= 500 && status !== 501 && status !== 505),
+    passing: [408, 425, 429].includes(status) || (status >= 500 && !isNotOffered(status)),
     status,
     ...(retryAfter === undefined ? {} : { retryAfter }),
   };
+}
+
+/** Not implemented, or not in this version of HTTP: the server is there, and does not do such a thing. */
+export function isNotOffered(status: number): boolean {
+  return status === 501 || status === 505;
 }
 
 /** The message in the usual forms of an error, `{error: {message}}`, `{message}`, `{detail}`; else the whole text. */

@@ -2,7 +2,7 @@
 import { philox, streamKey, uniform } from "../util/philox.ts";
 import { ServerError } from "../util/errors.ts";
 import type { HttpApi } from "./http-api.ts";
-import { quote, requestJson, type JsonFailure } from "./http-json.ts";
+import { isNotOffered, quote, requestJson, type JsonFailure } from "./http-json.ts";
 import { documentsIn } from "./http-reply.ts";
 import { requestOf } from "./http-request.ts";
 import { Remote, type RemoteCounts, type RemoteOptions, type Tried } from "./remote.ts";
@@ -91,6 +91,8 @@ export class HttpSearch implements SearchEngine {
     const { key } = this.#options.api;
     if (status === undefined)
       return "Is it there, and http.url its address? A slow one needs a higher http.timeout or a lower http.concurrency.";
+    if (isNotOffered(status))
+      return "The server is there and does not do this: http.url, or url, path and method in the file of http.api, say what is asked of it.";
     if (status === 429 || status >= 500)
       return "A service that is away, or allows fewer requests, needs a higher http.patience or a lower http.concurrency.";
     if (status >= 300 && status < 400)

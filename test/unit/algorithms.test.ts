@@ -97,6 +97,17 @@ describe("choices that mean nothing together", () => {
       /algorithm\.dynamicSampling drops groups of equal rewards, which gae can learn from/,
     ],
     [["algorithm.overlongTokens=100"], /algorithm\.overlongTokens is never used/],
+    [
+      ["algorithm.klHorizon=20"],
+      /algorithm\.klHorizon has no say while klCoef is fixed; expected 10000, or algorithm\.klTarget above 0, got 20/,
+    ],
+    [["critic.clip=0.2"], /critic\.clip has no say in grpo, which has no critic; expected 0\.5, or algorithm\.advantage=gae .*, got 0\.2/],
+    [["critic.clip=0", "algorithm.name=reinforce"], /critic\.clip has no say in reinforce/],
+    [["critic.coef=1"], /critic\.coef has no say in grpo/],
+    [
+      ["algorithm.name=ppo", "critic.coef=1"],
+      /critic\.coef has no say where the critic has weights of its own; expected 0\.5, or critic\.trunk=policy/,
+    ],
     [["critic.path=somewhere"], /critic\.path is never used; expected null, or algorithm\.advantage=gae/],
     [
       ["algorithm.name=ppo", "critic.path=somewhere", "critic.trunk=policy"],

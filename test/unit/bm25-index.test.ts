@@ -11,9 +11,13 @@ import { engines } from "../../src/search/engines.ts";
 import type { SearchEngine } from "../../src/search/search-engine.ts";
 import { Bm25Search } from "../../src/search/bm25.ts";
 import { buildIndex, type BuildOptions } from "../../src/search/bm25/build.ts";
+import { crc32, isMarked, marksOf } from "../../src/search/bm25/checksum.ts";
+import { sealHeader } from "../../src/search/bm25/format.ts";
 import { decodeList, encodeList } from "../../src/search/bm25/postings.ts";
 import { openDatabase } from "../../src/search/sqlite.ts";
 import { readPassages, type Passage } from "../../src/search/passages.ts";
+import { FileError } from "../../src/util/errors.ts";
+import { errorOf } from "../helpers/message-of.ts";
 
 const words = ["river", "mountain", "Café", "cities", "running", "the", "of", "1984", "Ω", "naïve", "東京", "cats", "cat"];
 /** Deterministic, with titles, ties, and letters of several scripts. */
@@ -209,8 +213,8 @@ describe("an index on disk", () => {
     await refused("nothing", "", "is no index");
     await refused("cut", good.subarray(0, good.length - 5000), "is cut off; expected");
     const version = Buffer.from(good);
-    version.writeUInt32BE(7, 60);
-    await refused("version", version, "is an index of another format; expected version 1, got version 7");
+    version.writeUInt8(0x37, 71);
+    await refused("version", version, "is an index of another format; expected version 2, got version 7");
     const broken = Buffer.from(good);
     broken.fill(0xa5, 8192);
     await refused("broken", broken, /broken: is damaged; got/);
@@ -222,6 +226,78 @@ describe("an index on disk", () => {
     await expect(Bm25Search.fromIndex(folder, 1)).rejects.toThrow("is no file");
     await expect(Bm25Search.fromIndex(join(folder, "missing"), 1)).rejects.toThrow(
       /there is no such index\n.*npx zerosearch index CORPUS --to FILE/,
+    );
+  });
+
+  it("answers as before or not at all where any byte of it is another", { timeout: 120_000 }, async () => {
+    const few = join(folder, "few.jsonl");
+    await writeFile(
+      few,
+      passages
+        .slice(0, 150)
+        .map((row) => JSON.stringify(row))
+        .join("\n"),
+    );
+    await build("few", { corpus: few, part: 300 });
+    const good = await readFile(join(folder, "few"));
+    // Every word, common and rare, some that are not there, and all passages.
+    const asked = [...words, "title", "absent", "missing words", ...Array.from({ length: 150 }, (_, i) => `n${i}`)];
+    const many = Array.from({ length: 100 }, (_, i) => `n${i}`).join(" ");
+    const file = join(folder, "flipped");
+    const answers = async (): Promise<unknown> => {
+      const engine = await Bm25Search.fromIndex(file, 150);
+      try {
+        const found = [];
+        for (const query of [...asked, many]) found.push(await engine.find(query));
+        return found;
+      } finally {
+        await engine.close();
+      }
+    };
+    await writeFile(file, good);
+    const right = await answers();
+    const ends = { same: 0, refused: 0 };
+    for (let at = 0; at < good.length; at += at < 100 ? 1 : 523) {
+      const flipped = Buffer.from(good);
+      flipped[at]! ^= 1 << ((at * 7) % 8);
+      await writeFile(file, flipped);
+      try {
+        expect(await answers(), `byte ${at}`).toEqual(right);
+        ends.same++;
+      } catch (error) {
+        expect(error, `byte ${at}`).toBeInstanceOf(FileError);
+        ends.refused++;
+      }
+    }
+    // What is the same are bytes that hold nothing: half of every page may be free, and some of the header is never read.
+    expect(ends.refused).toBeGreaterThan(120);
+  });
+
+  it("says which row is not as it was written, and that a term was lost", async () => {
+    await build("rows");
+    const change = async (name: string, sql: string): Promise<string> => {
+      await copyFile(join(folder, "rows"), join(folder, name));
+      const client = await openDatabase("test", join(folder, name));
+      await client.execute(sql);
+      client.close();
+      if (!sql.startsWith("pragma")) await sealHeader(join(folder, name));
+      const found = Bm25Search.fromIndex(join(folder, name), 5).then((engine) => engine.find("mountain").finally(() => engine.close()));
+      return (await errorOf(() => found)).message;
+    };
+    const said = (what: string) =>
+      expect.stringMatching(new RegExp(`: is damaged; got ${what} is not as it was written\\n  Copy it again, or build`)) as string;
+    expect(await change("list", "update words set list = zeroblob(length(list)) where term = 'mountain'")).toEqual(
+      said('the list of "mountain"'),
+    );
+    expect(await change("count", "update words set count = count - 1 where term = 'mountain'")).toEqual(said('the row of "mountain"'));
+    expect(await change("lost", "delete from words where term = 'mountain'")).toEqual(said('the row of "mountain"'));
+    expect(await change("text", `update passages set row = replace(row, 'mountain', 'fountain')`)).toEqual(said("passage \\d+"));
+    expect(await change("lengths", "update lengths set list = zeroblob(length(list)) where part = 1")).toEqual(said("a list of lengths"));
+    expect(await change("about", "update about set json = replace(json, 'corpus.jsonl', 'other.jsonl')")).toEqual(
+      said("what it says of itself"),
+    );
+    expect(await change("old", "pragma application_id = 0x5a534258")).toMatch(
+      /is an index of another format; expected version 2, got version 1\n {2}Delete it, and build it again with this program: npx zerosearch index CORPUS --to FILE\.$/,
     );
   });
 
@@ -279,6 +355,24 @@ describe("an index on disk", () => {
     const told = ends.filter((end) => end instanceof Error).map(({ message }) => message);
     expect(told).toEqual([expect.stringContaining("another program builds this index")]);
     expect(await dump(join(folder, "twice-at-once"))).toEqual(await dump(join(folder, "alone")));
+  });
+});
+
+describe("a check sum", () => {
+  it("is CRC-32, of a text at once or in pieces", () => {
+    const bytes = new TextEncoder().encode("123456789");
+    expect(crc32(bytes)).toBe(0xcbf43926);
+    for (let i = 0; i <= bytes.length; i++) expect(crc32(bytes.subarray(i), crc32(bytes.subarray(0, i)))).toBe(0xcbf43926);
+  });
+});
+
+describe("the marks of terms", () => {
+  it("tell those that are among them from all others", () => {
+    const terms = Array.from({ length: 20_000 }, (_, i) => `term${i}`);
+    const marks = marksOf(terms.filter((_, i) => i % 2 === 0));
+    expect(marks).toHaveLength(20_000);
+    expect(terms.map((term) => isMarked(marks, term))).toEqual(terms.map((_, i) => i % 2 === 0));
+    expect(isMarked(marksOf([]), "term0")).toBe(false);
   });
 });
 

@@ -70,9 +70,18 @@ describe("a result that is too long", () => {
     const result = of({ title: "four", text: "x".repeat(10) }, { text: "y".repeat(10), url: "z" }, { text: "never" });
     // 1 and 14 for the first, 1 for the second: 4 are left.
     expect(boundResult(result, 20)).toEqual({
-      result: of({ title: "four", text: "x".repeat(10) }, { text: "yyyy", url: "" }),
+      result: of({ title: "four", text: "x".repeat(10) }, { text: "yyy", url: "z" }),
       leftOut: 12,
     });
+  });
+
+  it("keeps the title before a text that is too long, whatever comes first, and half of the room for the text after a title that is", () => {
+    const [text, title] = ["x".repeat(1000), "y".repeat(1000)];
+    expect(boundResult(of({ text, title: "Nile", url: "http://a" }), 101).result.documents).toEqual([
+      { text: "x".repeat(88), title: "Nile", url: "http://a" },
+    ]);
+    expect(boundResult(of({ text: "short", title }), 101).result.documents).toEqual([{ text: "short", title: "y".repeat(50) }]);
+    expect(boundResult(of({ text, title }), 2).result.documents).toEqual([{ text: "x" }]);
   });
 
   it("is a simulator's text as well", () => {

@@ -85,6 +85,12 @@ describe("a reply that is broken", () => {
     ["a list in place of an object", { json: [1, 2] }, /an answer without results/],
     ["null", { json: null }, /an answer without results/],
     ["an error with status 200", { json: { detail: { error: "no credits left" } } }, /an error: "no credits left"/],
+    [
+      "HTTP 501",
+      status(501, "no such thing"),
+      /HTTP 501: "no such thing"\n {2}The server is there and does not do this: http\.url, or url, path and method in the file of http\.api, say/,
+    ],
+    ["HTTP 505", status(505), /HTTP 505\n {2}The server is there and does not do this/],
     ["HTTP 401", status(401, { detail: { error: "no" } }), /HTTP 401: .*\n {2}The environment variable TAVILY_API_KEY holds its key\.$/],
   ])("%s, fails at once, and says so", async (_, broken, message) => {
     const { messageOf, server: to } = await open(() => broken);

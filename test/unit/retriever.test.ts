@@ -2,9 +2,12 @@
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Bm25Search } from "../../src/search/bm25.ts";
+import { readHttpApi } from "../../src/search/http-api.ts";
+import { HttpSearch } from "../../src/search/http-search.ts";
 import type { SearchEngine } from "../../src/search/search-engine.ts";
 import { serveRetriever, type Retriever } from "../../src/serve/retriever.ts";
 import { ServerError } from "../../src/util/errors.ts";
+import { openSearchServer } from "../helpers/search-server.ts";
 
 const passages = [
   { id: "a", title: "France", text: "The capital of France is Paris." },
@@ -136,6 +139,24 @@ describe("the retriever", () => {
     expect((await last).status).toBe(200);
     await closed;
     await expect(post({ queries: [] }, { to: other })).rejects.toThrow();
+  });
+
+  it("gives a document its title where its text is too long for the service's reply to be taken whole", async () => {
+    const found = { title: "Nile", url: "http://a/", content: "x".repeat(2 ** 21) };
+    const service = await openSearchServer(() => ({ json: { results: [found] } }));
+    const search = new HttpSearch({
+      ...{ api: readHttpApi("tavily"), url: service.url, key: "secret", documents: 1, seed: 1 },
+      ...{ timeout: 5, patience: 0, concurrency: 1, now: () => 0 },
+    });
+    const other = await serveRetriever({ engine: search, host: "127.0.0.1", port: 0, documents: 1, say: (text) => said.push(text) });
+    const { body } = await post({ queries: ["river"] }, { to: other });
+    const { contents = "", url } = (body as { result: { contents: string; url: string }[][] }).result[0]?.[0] ?? {};
+    expect(contents.slice(0, 10)).toBe('"Nile"\nxxx');
+    expect(contents.length).toBeGreaterThan(2 ** 20 - 100);
+    expect(contents.length).toBeLessThanOrEqual(2 ** 20);
+    expect(url).toBe("http://a/");
+    await other.close();
+    await service.close();
   });
 
   it("says when its port is taken", async () => {

@@ -8,9 +8,10 @@ import type { Client, InStatement, Transaction } from "@libsql/client";
 import { DataError, FileError } from "../../util/errors.ts";
 import { nextTask } from "../../util/next-task.ts";
 import { readPassages, type Passage } from "../passages.ts";
+import { marksOf, sumOfBytes, sumOfText, sumOfWord } from "./checksum.ts";
 import { hashCorpus, otherCorpus } from "./corpus-hash.ts";
 import { readLengths } from "./file-index.ts";
-import { applicationId, checkHeader, formatVersion, readAbout, readError, tables, type IndexAbout } from "./format.ts";
+import { applicationId, checkHeader, readAbout, readError, sealHeader, tables, type IndexAbout } from "./format.ts";
 import { Inverter } from "./inverter.ts";
 import { averageOf } from "./memory-index.ts";
 import { buckets, Parts, removeDatabase } from "./parts.ts";
@@ -134,10 +135,10 @@ async function openPartial(partial: string, begun: IndexAbout): Promise<{ client
   if (size >= 100) await checkHeader(partial);
   const client = await openDatabase("bm25", partial);
   try {
-    await client.batch([`pragma application_id = ${applicationId}`, `pragma user_version = ${formatVersion}`], "write");
+    await client.execute(`pragma application_id = ${applicationId}`);
     const { rows } = await client.execute("select 1 from sqlite_master where name = 'about'");
     if (rows.length === 0)
-      await client.batch([...tables, { sql: "insert into about (json) values (?)", args: [JSON.stringify(begun)] }], "write");
+      await client.batch([...tables, { sql: "insert into about (json, sum) values (?, ?)", args: aboutRow(begun) }], "write");
     const about = await readAbout(client, partial);
     if (about.sha256 !== begun.sha256)
       throw new FileError({
@@ -182,8 +183,11 @@ class Builder {
       await inverter.add(pending);
       transaction ??= await this.#client.transaction("write");
       const first = seen - pending.length;
-      const args = pending.flatMap(({ id, title = null, text }, i) => [first + i, JSON.stringify([id, title, text])]);
-      await transaction.execute({ sql: `insert into passages (n, row) values ${pending.map(() => "(?, ?)").join(", ")}`, args });
+      const args = pending.flatMap(({ id, title = null, text }, i) => {
+        const row = JSON.stringify([id, title, text]);
+        return [first + i, row, sumOfText(first + i, row)];
+      });
+      await transaction.execute({ sql: `insert into passages (n, row, sum) values ${pending.map(() => "(?, ?, ?)").join(", ")}`, args });
       pending = [];
       characters = 0;
     };
@@ -193,7 +197,9 @@ class Builder {
       const taken = inverter.take();
       if (taken.lengths.length > 0) {
         await this.#parts.write(about.parts, taken);
-        await transaction.execute({ sql: "insert into lengths (part, list) values (?, ?)", args: [about.parts, bytesOf(taken.lengths)] });
+        const list = bytesOf(taken.lengths);
+        const args = [about.parts, list, sumOfBytes(about.parts, list)];
+        await transaction.execute({ sql: "insert into lengths (part, list, sum) values (?, ?, ?)", args });
       }
       const next: IndexAbout = { ...about, state, passages: seen, parts: about.parts + (taken.lengths.length > 0 ? 1 : 0) };
       await this.#advance(transaction, about, next);
@@ -238,7 +244,7 @@ class Builder {
     for (let bucket = from.merged; bucket < buckets; bucket++) {
       signal?.throwIfAborted();
       const lists = await this.#parts.merged(bucket, lengths);
-      pending.push(...wordInserts(lists));
+      pending.push(...wordInserts(lists), markInsert(bucket, lists.keys()));
       for (const { docs } of lists.values()) entries += docs.length;
       if (entries >= most || bucket + 1 === buckets) {
         const next: IndexAbout = { ...about, merged: bucket + 1 };
@@ -267,8 +273,8 @@ class Builder {
 
   /** Every write begins or ends with this: of two programs that build one index the second is told. */
   async #advance(transaction: Transaction, from: IndexAbout, to: IndexAbout): Promise<void> {
-    const sql = "update about set json = ? where json = ?";
-    const { rowsAffected } = await transaction.execute({ sql, args: [JSON.stringify(to), JSON.stringify(from)] });
+    const sql = "update about set json = ?, sum = ? where json = ?";
+    const { rowsAffected } = await transaction.execute({ sql, args: [...aboutRow(to), JSON.stringify(from)] });
     if (rowsAffected !== 1) throw busy(this.#options.file);
   }
 }
@@ -279,10 +285,23 @@ function* wordInserts(lists: ReadonlyMap<string, Postings>): Generator<InStateme
   for (let from = 0; from < all.length; from += BATCH) {
     const some = all.slice(from, from + BATCH);
     yield {
-      sql: `insert into words (term, count, best, list) values ${some.map(() => "(?, ?, ?, ?)").join(", ")}`,
-      args: some.flatMap(([term, { docs, counts, best }]) => [term, docs.length, best, encodeList(docs, counts)]),
+      sql: `insert into words (term, count, best, head, sum, list) values ${some.map(() => "(?, ?, ?, ?, ?, ?)").join(", ")}`,
+      args: some.flatMap(([term, { docs, counts, best }]) => {
+        const list = encodeList(docs, counts);
+        return [term, docs.length, best, sumOfWord(term, docs.length, best), sumOfBytes(term, list), list];
+      }),
     };
   }
+}
+
+function markInsert(bucket: number, terms: Iterable<string>): InStatement {
+  const list = bytesOf(marksOf(terms));
+  return { sql: "insert into marks (bucket, list, sum) values (?, ?, ?)", args: [bucket, list, sumOfBytes(bucket, list)] };
+}
+
+function aboutRow(about: IndexAbout): [string, number] {
+  const json = JSON.stringify(about);
+  return [json, sumOfText("about", json)];
 }
 
 function bytesOf(values: Uint32Array): Uint8Array {
@@ -290,6 +309,7 @@ function bytesOf(values: Uint32Array): Uint8Array {
 }
 
 async function finish(file: string): Promise<void> {
+  await sealHeader(partialOf(file));
   await sync(partialOf(file));
   await rename(partialOf(file), file);
   if (process.platform !== "win32") await sync(dirname(file));

@@ -2,13 +2,20 @@
 import type { Client } from "@libsql/client";
 import { FileError } from "../../util/errors.ts";
 import type { Passage } from "../passages.ts";
+import { asBytes, asNumber, asReal, bytesIn, checkSum, isMarked, sumOfBytes, sumOfText, sumOfWord, textIn } from "./checksum.ts";
+import { DamagedRow } from "./damage.ts";
 import { checkHeader, damaged, readAbout, readError, type IndexAbout } from "./format.ts";
 import { averageOf } from "./memory-index.ts";
+import { bucketOf } from "./parts.ts";
 import { decodeList, type Lengths, type Postings } from "./postings.ts";
 import { noPostings, type IndexSource } from "./source.ts";
 import { openDatabase } from "../sqlite.ts";
 
 export type { IndexAbout } from "./format.ts";
+
+const headColumns = `${asBytes("term")}, ${asNumber("count")}, ${asReal("best")}, ${asNumber("head")}`;
+
+type Row = Awaited<ReturnType<Client["execute"]>>["rows"][number];
 
 /** Bytes of lists that are kept. */
 const KEPT = 256 * 2 ** 20;
@@ -43,10 +50,14 @@ export async function indexedCorpus(file: string): Promise<string> {
   return about.sha256;
 }
 
-/** Of all passages. */
+/** Of all passages. @throws RangeError where they are damaged */
 export async function readLengths(client: Client): Promise<Uint32Array> {
-  const { rows } = await client.execute("select list from lengths order by part");
-  const parts = rows.map((row) => new Uint32Array(row["list"] as ArrayBuffer));
+  const { rows } = await client.execute(`select ${asNumber("part")}, ${asBytes("list")}, ${asNumber("sum")} from lengths order by 1`);
+  const parts = rows.map((row) => {
+    const bytes = bytesIn(row["list"], "a list of lengths");
+    checkSum("a list of lengths", sumOfBytes(Number(row["part"]), bytes), row["sum"]);
+    return wordsIn(bytes);
+  });
   const all = new Uint32Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -54,6 +65,10 @@ export async function readLengths(client: Client): Promise<Uint32Array> {
     at += part.length;
   }
   return all;
+}
+
+function wordsIn(bytes: Uint8Array): Uint32Array {
+  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
 }
 
 class FileIndex implements IndexSource {
@@ -64,6 +79,8 @@ class FileIndex implements IndexSource {
   readonly #lists = new Map<string, Promise<Postings>>();
   readonly #bytes = new Map<string, number>();
   #kept = 0;
+  /** Of the buckets in which something was missed. */
+  readonly #marks = new Map<number, Promise<Uint32Array>>();
 
   constructor(file: string, client: Client, lengths: Lengths) {
     this.#file = file;
@@ -72,8 +89,10 @@ class FileIndex implements IndexSource {
   }
 
   async counts(terms: readonly string[]): Promise<number[]> {
-    const rows = await this.#select("select term, count from words where term in", [...new Set(terms)]);
-    const counts = new Map(rows.map((row) => [String(row["term"]), Number(row["count"])]));
+    const all = [...new Set(terms)];
+    const rows = await this.#select(`select ${headColumns} from words where term in`, all);
+    const counts = new Map(rows.map((row) => this.#checkedHead(row)));
+    await this.#checkMissing(all.filter((term) => !counts.has(term)));
     return terms.map((term) => counts.get(term) ?? 0);
   }
 
@@ -100,12 +119,15 @@ class FileIndex implements IndexSource {
   }
 
   async passages(docs: readonly number[]): Promise<Passage[]> {
-    const rows = await this.#select("select n, row from passages where n in", docs);
-    const texts = new Map(rows.map((row) => [Number(row["n"]), String(row["row"])]));
+    const rows = await this.#select(`select n, ${asBytes("row")}, ${asNumber("sum")} from passages where n in`, docs);
+    const found = new Map(rows.map((row) => [Number(row["n"]), row]));
     return docs.map((doc) => {
       try {
-        const [id, title, text] = JSON.parse(texts.get(doc) ?? "null") as [string, string | null, string];
-        return { id, ...(title === null ? {} : { title }), text };
+        const row = found.get(doc);
+        const text = textIn(row?.["row"], `passage ${doc}`);
+        checkSum(`passage ${doc}`, sumOfText(doc, text), row?.["sum"]);
+        const [id, title, body] = JSON.parse(text) as [string, string | null, string];
+        return { id, ...(title === null ? {} : { title }), text: body };
       } catch (cause) {
         throw damaged(this.#file, cause);
       }
@@ -117,26 +139,67 @@ class FileIndex implements IndexSource {
   }
 
   async #read(terms: readonly string[]): Promise<Map<string, Postings>> {
-    const rows = await this.#select("select term, count, best, list from words where term in", terms);
+    const rows = await this.#select(`select ${headColumns}, ${asNumber("sum")}, ${asBytes("list")} from words where term in`, terms);
     const lists = new Map<string, Postings>();
     for (const row of rows) {
-      const count = Number(row["count"]);
-      const [docs, counts] = [new Uint32Array(count), new Uint32Array(count)];
+      const [term, count] = this.#checkedHead(row);
+      const what = `the list of ${JSON.stringify(term)}`;
       try {
-        const found = decodeList(new Uint8Array(row["list"] as ArrayBuffer), docs, counts);
+        const bytes = bytesIn(row["list"], what);
+        checkSum(what, sumOfBytes(term, bytes), row["sum"]);
+        const [docs, counts] = [new Uint32Array(count), new Uint32Array(count)];
+        const found = decodeList(bytes, docs, counts);
         const beyond = count > 0 && (docs[count - 1] as number) >= this.lengths.each.length;
-        if (found !== count || beyond) throw new RangeError(`the list of ${String(row["term"])} does not fit`);
+        if (found !== count || beyond) throw new RangeError(`${what} does not fit`);
+        lists.set(term, { docs, counts, best: Number(row["best"]) });
       } catch (cause) {
         throw readError(this.#file, cause);
       }
-      lists.set(String(row["term"]), { docs, counts, best: Number(row["best"]) });
     }
+    await this.#checkMissing(terms.filter((term) => !lists.has(term)));
     for (const term of terms) {
       const bytes = 200 + 8 * (lists.get(term)?.docs.length ?? 0);
       this.#bytes.set(term, bytes);
       this.#kept += bytes;
     }
     return lists;
+  }
+
+  /** A row's term, and how many passages hold it. */
+  #checkedHead(row: Row): [string, number] {
+    try {
+      const term = textIn(row["term"], "a term");
+      const [count, best] = [Number(row["count"]), Number(row["best"])];
+      checkSum(`the row of ${JSON.stringify(term)}`, sumOfWord(term, count, best), row["head"]);
+      return [term, count];
+    } catch (cause) {
+      throw damaged(this.#file, cause);
+    }
+  }
+
+  /** @throws FileError where a term that was not found is one that the index has */
+  async #checkMissing(terms: readonly string[]): Promise<void> {
+    for (const term of terms) {
+      const bucket = bucketOf(term);
+      let marks = this.#marks.get(bucket);
+      if (marks === undefined) {
+        marks = this.#readMarks(bucket);
+        this.#marks.set(bucket, marks);
+        marks.catch(() => this.#marks.delete(bucket));
+      }
+      if (isMarked(await marks, term)) throw damaged(this.#file, new DamagedRow(`the row of ${JSON.stringify(term)}`));
+    }
+  }
+
+  async #readMarks(bucket: number): Promise<Uint32Array> {
+    const [row] = await this.#select(`select ${asBytes("list")}, ${asNumber("sum")} from marks where bucket in`, [bucket]);
+    try {
+      const bytes = bytesIn(row?.["list"], "a list of marks");
+      checkSum("a list of marks", sumOfBytes(bucket, bytes), row?.["sum"]);
+      return wordsIn(bytes);
+    } catch (cause) {
+      throw damaged(this.#file, cause);
+    }
   }
 
   #forget(): void {
@@ -150,7 +213,7 @@ class FileIndex implements IndexSource {
     }
   }
 
-  async #select(sql: string, args: readonly (string | number)[]): Promise<Awaited<ReturnType<Client["execute"]>>["rows"]> {
+  async #select(sql: string, args: readonly (string | number)[]): Promise<readonly Row[]> {
     if (args.length === 0) return [];
     try {
       return (await this.#client.execute({ sql: `${sql} (${args.map(() => "?").join(", ")})`, args: [...args] })).rows;

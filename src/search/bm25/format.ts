@@ -3,25 +3,35 @@ import { open, stat } from "node:fs/promises";
 import { z } from "zod";
 import type { Client } from "@libsql/client";
 import { HEAD_BYTES, kindOf } from "../../data/file-kind.ts";
-import { FileError } from "../../util/errors.ts";
+import { attempt, FileError } from "../../util/errors.ts";
 import { sqliteCode } from "../sqlite.ts";
+import { asBytes, asNumber, checkSum, crc32, sumOfText, textIn } from "./checksum.ts";
+import { DamagedRow } from "./damage.ts";
 import { tokenizerName } from "./tokenizer.ts";
 
-/** In the file's header: "ZSBX", and the version of what follows. */
-export const applicationId = 0x5a534258;
-export const formatVersion = 1;
+export const formatVersion = 2;
+/** In the file's header: "ZSB" and the version. Of the first it was "ZSBX". */
+export const applicationId = 0x5a534230 + formatVersion;
+const firstId = 0x5a534258;
+/** Where SQLite keeps numbers that are a program's own: ours are this id, and the check sum of the first page, taken with zeros in its place. */
+const idAt = 68;
+const sumAt = 60;
 
 /**
+ * Each row has its check sum (`sum`, `checksum.ts`), which is looked at when it is read.
+ *
  * - `about`: one row, JSON (`aboutSchema`)
  * - `passages`: `row` is JSON, [id, title or null, text]; n from 0, in corpus order
  * - `lengths`: terms of each passage, u32 little-endian, in corpus order
- * - `words`: of each term how many passages hold it, its list (`encodeList`) and `Postings.best`
+ * - `words`: of each term how many passages hold it, its list (`encodeList`) and `Postings.best`; `head` is the sum of all but the list
+ * - `marks`: of each bucket of terms (`bucketOf`) two words for each, ascending, so that a term that was lost is told from one that never was
  */
 export const tables = [
-  "create table about (json text not null)",
-  "create table passages (n integer primary key, row text not null)",
-  "create table lengths (part integer primary key, list blob not null)",
-  "create table words (term text not null, count integer not null, best real not null, list blob not null)",
+  "create table about (json text not null, sum integer not null)",
+  "create table passages (n integer primary key, row text not null, sum integer not null)",
+  "create table lengths (part integer primary key, list blob not null, sum integer not null)",
+  "create table words (term text not null, count integer not null, best real not null, head integer not null, sum integer not null, list blob not null)",
+  "create table marks (bucket integer primary key, list blob not null, sum integer not null)",
 ];
 
 const aboutSchema = z.object({
@@ -54,13 +64,9 @@ export async function checkHeader(file: string): Promise<void> {
     throw wrong("there is no such index", { hint });
   }
   if (!info.isFile()) throw wrong("is no file", { expected: "an index made by zerosearch index" });
-  const head = Buffer.alloc(HEAD_BYTES);
-  const handle = await open(file).catch((cause: unknown) => {
-    throw new FileError({ where: file, what: "cannot be read", got: (cause as Error).message }, { cause });
-  });
-  const { bytesRead } = await handle.read(head, 0, HEAD_BYTES, 0).finally(() => handle.close());
-  if (bytesRead < 100 || head.toString("latin1", 0, 16) !== "SQLite format 3\0") {
-    const kind = kindOf(head.subarray(0, bytesRead));
+  const head = await startOf(file, HEAD_BYTES);
+  if (head.length < 100 || head.toString("latin1", 0, 16) !== "SQLite format 3\0") {
+    const kind = kindOf(head);
     const is = typeof kind === "object" ? kind.is : kind === "empty" ? "empty" : `a file of ${kind}`;
     throw wrong("is no index", {
       expected: "one made by zerosearch index",
@@ -68,32 +74,68 @@ export async function checkHeader(file: string): Promise<void> {
       hint: "npx zerosearch index CORPUS --to FILE makes one.",
     });
   }
-  if (head.readUInt32BE(68) !== applicationId)
+  const id = head.readUInt32BE(idAt);
+  const partial = file.endsWith(".partial");
+  if (id !== firstId && (id & 0xfffffff0) >>> 0 !== (applicationId & 0xfffffff0) >>> 0)
     throw wrong("is an SQLite database, but no index", { expected: "one made by zerosearch index" });
-  const version = head.readUInt32BE(60);
-  if (version !== formatVersion)
+  if (id !== applicationId)
     throw wrong("is an index of another format", {
       expected: `version ${formatVersion}`,
-      got: `version ${version}`,
-      hint: "Build it again with this program: zerosearch index.",
+      got: `version ${id === firstId ? 1 : id & 15}`,
+      hint: partial
+        ? `Delete ${file} and ${file.slice(0, -".partial".length)}.parts to begin anew.`
+        : "Delete it, and build it again with this program: npx zerosearch index CORPUS --to FILE.",
     });
-  const pageSize = head.readUInt16BE(16) === 1 ? 65536 : head.readUInt16BE(16);
-  const bytes = pageSize * head.readUInt32BE(28);
   // What is being built may have been stopped while it grew: its journal mends that.
-  if (info.size < bytes && !file.endsWith(".partial"))
+  if (partial) return;
+  const page = await startOf(file, pageSizeIn(head));
+  if (sumOfPage(page) !== head.readUInt32BE(sumAt)) throw damaged(file, new DamagedRow("its first page"));
+  const bytes = pageSizeIn(head) * head.readUInt32BE(28);
+  if (info.size < bytes)
     throw wrong("is cut off", { expected: `${bytes} bytes`, got: `${info.size}`, hint: "Copy it again, or build it again." });
+}
+
+/** Writes the check sum of the first page of a file that SQLite has closed. */
+export async function sealHeader(file: string): Promise<void> {
+  const page = await startOf(file, pageSizeIn(await startOf(file, 100)));
+  const sum = Buffer.alloc(4);
+  sum.writeUInt32BE(sumOfPage(page));
+  const handle = await open(file, "r+");
+  try {
+    await handle.write(sum, 0, 4, sumAt);
+  } finally {
+    await handle.close();
+  }
+}
+
+function sumOfPage(page: Buffer): number {
+  const zeroed = Buffer.from(page);
+  zeroed.fill(0, sumAt, sumAt + 4);
+  return crc32(zeroed);
+}
+
+function pageSizeIn(head: Buffer): number {
+  return head.readUInt16BE(16) === 1 ? 65536 : head.readUInt16BE(16);
+}
+
+/** The first bytes of a file, fewer where it is shorter. */
+async function startOf(file: string, bytes: number): Promise<Buffer> {
+  const handle = await open(file).catch((cause: unknown) => {
+    throw new FileError({ where: file, what: "cannot be read", got: (cause as Error).message }, { cause });
+  });
+  const start = Buffer.alloc(bytes);
+  const { bytesRead } = await handle.read(start, 0, bytes, 0).finally(() => handle.close());
+  return start.subarray(0, bytesRead);
 }
 
 /** @throws FileError where it was made by another tokenizer, or is damaged. */
 export async function readAbout(client: Client, file: string): Promise<IndexAbout> {
-  const { rows } = await client.execute("select json from about");
-  let value: unknown;
-  try {
-    value = JSON.parse(String(rows[0]?.["json"]));
-  } catch {
-    value = null;
-  }
-  const read = aboutSchema.safeParse(value);
+  const { rows } = await client.execute(`select ${asBytes("json")}, ${asNumber("sum")} from about`);
+  const what = "what it says of itself";
+  if (rows.length !== 1) throw damaged(file, new DamagedRow(what));
+  const json = textIn(rows[0]?.["json"], what);
+  checkSum(what, sumOfText("about", json), rows[0]?.["sum"]);
+  const read = aboutSchema.safeParse(attempt<unknown>(() => JSON.parse(json), null));
   if (!read.success) throw damaged(file, read.error);
   if (read.data.tokenizer !== tokenizerName)
     throw new FileError({
@@ -113,7 +155,7 @@ export function damaged(file: string, cause: unknown): FileError {
 
 /** SQLite's complaints about what is in a file, in our words; others as they are. */
 export function readError(file: string, cause: unknown): unknown {
-  if (cause instanceof RangeError || ["SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"].includes(sqliteCode(cause)))
+  if (cause instanceof RangeError || ["SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_FORMAT"].includes(sqliteCode(cause)))
     return damaged(file, cause);
   if (sqliteCode(cause) !== "") return new FileError({ where: file, what: "cannot be read", got: (cause as Error).message }, { cause });
   return cause;

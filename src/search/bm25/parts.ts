@@ -4,6 +4,7 @@
  */
 import { rm } from "node:fs/promises";
 import type { Client } from "@libsql/client";
+import { bytesIn, checkSum, sumOfBytes } from "./checksum.ts";
 import type { InvertedPart } from "./inverter.ts";
 import { ByteReader, ByteWriter, bestShare, decodeList, encodeList, type Lengths, type Postings } from "./postings.ts";
 import { openDatabase } from "../sqlite.ts";
@@ -22,7 +23,7 @@ export class Parts {
     const client = await openDatabase("bm25", file);
     try {
       await client.execute(
-        "create table if not exists parts (bucket integer, part integer, body blob, primary key (bucket, part)) without rowid",
+        "create table if not exists parts (bucket integer, part integer, body blob, sum integer, primary key (bucket, part)) without rowid",
       );
       await client.execute({ sql: "delete from parts where part >= ?", args: [kept] });
       return new Parts(client);
@@ -48,20 +49,28 @@ export class Parts {
       body.number(to - from);
       body.bytes(encodeList(docs.subarray(from, to), counts.subarray(from, to)));
     }
-    const sql = "insert into parts (bucket, part, body) values (?, ?, ?)";
+    const sql = "insert into parts (bucket, part, body, sum) values (?, ?, ?, ?)";
     await this.#client.batch(
-      bodies.map((body, bucket) => ({ sql, args: [bucket, part, body.take()] })),
+      bodies.map((one, bucket) => {
+        const body = one.take();
+        return { sql, args: [bucket, part, body, sumOfBytes(`${bucket} ${part}`, body)] };
+      }),
       "write",
     );
   }
 
   /** The lists of a bucket over all parts. @throws RangeError where they are damaged */
   async merged(bucket: number, lengths: Lengths): Promise<Map<string, Postings>> {
-    const { rows } = await this.#client.execute({ sql: "select body from parts where bucket = ? order by part", args: [bucket] });
+    const { rows } = await this.#client.execute({
+      sql: "select part, body, sum from parts where bucket = ? order by part",
+      args: [bucket],
+    });
     const pieces = new Map<string, { readonly count: number; readonly list: Uint8Array }[]>();
     const decoder = new TextDecoder();
     for (const row of rows) {
-      const reader = new ByteReader(new Uint8Array(row["body"] as ArrayBuffer));
+      const body = bytesIn(row["body"], "a part");
+      checkSum("a part", sumOfBytes(`${bucket} ${Number(row["part"])}`, body), row["sum"]);
+      const reader = new ByteReader(body);
       while (!reader.ended) {
         const term = decoder.decode(reader.bytes());
         const piece = { count: reader.number(), list: reader.bytes() };
@@ -92,7 +101,7 @@ export async function removeDatabase(file: string): Promise<void> {
 }
 
 /** FNV-1a. */
-function bucketOf(term: string): number {
+export function bucketOf(term: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < term.length; i++) hash = Math.imul(hash ^ term.charCodeAt(i), 0x01000193);
   return (hash ^ (hash >>> 16)) & (buckets - 1);

@@ -102,7 +102,7 @@ const isAway =
 function hintFor(status: number | undefined): string | undefined {
   if (status === 401 || status === 403)
     return "mcp.key names the environment variable that holds its key, and mcp.header the header it is sent in.";
-  if (status === 404 || status === 405)
+  if (status === 404 || status === 405 || status === 501)
     return "mcp.url is the address of the MCP server itself, such as https://host/mcp, over streamable HTTP.";
   if (status !== undefined && status >= 300 && status < 400)
     return "Redirections are not followed, as the key would go along: mcp.url is the address itself.";
