@@ -70,7 +70,7 @@ async function answerAll(found: FoundPolicy, question: string | undefined, { jso
   try {
     const method = await openMethod(config.rollout.method);
     const { searches = true } = method;
-    const engines = await Engines.open(config, enginesUsed(config, "ask", searches), closing, stream);
+    const engines = await Engines.open(config, enginesUsed(config, "ask", searches), closing, { stream, signal });
     const engine = engines.get(config.evaluation.engine);
     if ("simulate" in engine || (searches && engine.name === "simulated"))
       throw new ConfigError({

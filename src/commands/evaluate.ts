@@ -88,7 +88,7 @@ async function evaluate(config: Config, { left, when, json, out, signal }: Wante
     const questions = await openTest(config, say);
     const method = await openMethod(config.rollout.method);
     const used = enginesUsed(config, "evaluate", method.searches);
-    const engines = await Engines.open(config, used, closing);
+    const engines = await Engines.open(config, used, closing, { signal });
     const positions = used.includes("simulated") ? simulatorPositions(config, questions) : null;
     const opened = await openPolicy(config, { simulatorPositions: positions, closing });
     const { policy, simulator, generator } = opened;

@@ -47,7 +47,7 @@ async function serve(config: Config, { signal, ...wanted }: Wanted): Promise<voi
   const { opened } = await locateData(config, { signal });
   const closing = new Closing();
   try {
-    const engines = await Engines.open(opened, enginesUsed(opened, "ask", true), closing);
+    const engines = await Engines.open(opened, enginesUsed(opened, "ask", true), closing, { signal });
     const engine = engines.get(opened.evaluation.engine);
     if ("simulate" in engine)
       throw new ConfigError({

@@ -135,7 +135,7 @@ export async function prepareRun({ device, config, policy, simulatorModel, refer
 async function openRollouts(
   config: Config,
   data: RunData,
-  { method, engine }: OpenRunOptions & { readonly method: Method },
+  { method, engine, signal }: OpenRunOptions & { readonly method: Method },
   closing: Closing,
   refuse: OpeningSteps["refuse"],
 ): Promise<RolloutParts> {
@@ -152,7 +152,7 @@ async function openRollouts(
   if (dialect !== undefined)
     await callOwn(`method ${method.name}`, () => checkText(dialect, promptSettings(config, { chatTemplate: null })));
   const used = enginesUsed(config, "train", searches);
-  const engines = await Engines.open(config, used, closing);
+  const engines = await Engines.open(config, used, closing, { signal });
   const asked = [...data.train, ...data.test];
   const opened = await openPolicy(config, {
     trains: true,

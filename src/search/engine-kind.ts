@@ -42,6 +42,8 @@ export interface EngineContext {
   readonly now: () => number;
   /** Told what a person should know, such as retries. */
   readonly say: (text: string) => void;
+  /** Ends opening: the program is to stop. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What an engine's answers depend on besides its settings. */

@@ -24,6 +24,7 @@ export class Engines {
   /** Named by the configuration, and not used. */
   readonly #idle = new Map<string, Engine>();
   #recording: Recording | null = null;
+  #signal: AbortSignal | undefined;
   #budget: Budget | null = null;
   /** Of the engines that are paid from it. */
   readonly #prices = new Map<string, Price>();
@@ -39,8 +40,14 @@ export class Engines {
    * told before gigabytes are loaded. `closing` closes them.
    * @throws as `EngineKind.open`, `loadModule` and `Recording.open`
    */
-  static async open(config: Config, used: readonly string[], closing: Closing, stream: TextStream = process.stdout): Promise<Engines> {
+  static async open(
+    config: Config,
+    used: readonly string[],
+    closing: Closing,
+    { stream = process.stdout, signal }: { readonly stream?: TextStream; readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<Engines> {
     const opened = new Engines(stream);
+    opened.#signal = signal;
     opened.#noise = curriculum(config);
     const { record, replay } = config.search;
     opened.#recording = await Recording.open({ record, replay, now: steadyClock });
@@ -109,6 +116,7 @@ export class Engines {
       promptSet,
       now: steadyClock,
       say: (text) => this.say(text),
+      signal: this.#signal,
     };
     const recording = this.#recording;
     // What answers from a file need not be there, nor its key; a module of the user's alone can say what it is.

@@ -1,8 +1,9 @@
 /** Whole programs on MCP servers: one that fails and ends now and then, and the example's own. None is left behind, however a run ends. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { buildIfStale, readRows, settingsFor, shortRun, start, train, type StartOptions } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
@@ -88,6 +89,21 @@ describe("a run on an MCP server of which one call in ten fails, and one in ten 
     expect(ended.code).toBe(130);
     expect(pids.length).toBeGreaterThan(0);
     expect(pids.filter(isAlive)).toEqual([]);
+  });
+
+  it("leaves none behind at Ctrl-C while it is slow to start", async () => {
+    const pid = join(folder, "slow.pid");
+    const text = `require("fs").writeFileSync(${JSON.stringify(pid)}, String(process.pid)); process.stdin.resume(); setInterval(() => undefined, 1000)`;
+    const args = [...settings, "name=slow", "mcp.env=null", `mcp.args=${JSON.stringify(["-e", text])}`];
+    const program = spawn(process.execPath, [join(root, "train.js"), ...args], { cwd: root, stdio: "ignore" });
+    const ended = new Promise<number | null>((resolve) => program.on("close", resolve));
+    await vi.waitFor(() => expect(existsSync(pid)).toBe(true), { timeout: 60_000 });
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const from = performance.now();
+    program.kill("SIGINT");
+    expect(await ended).toBe(130);
+    expect(performance.now() - from).toBeLessThan(15_000);
+    expect(isAlive(Number(readFileSync(pid, "utf8")))).toBe(false);
   });
 
   it("has its key in no file", () => {

@@ -35,9 +35,9 @@ export class McpSearch implements SearchEngine {
   }
 
   /** Starts or reaches the server once, so that what is wrong is told before a model is loaded. @throws ConfigError for a wrong tool; ServerError where it cannot be had. */
-  static async open(options: McpSearchOptions): Promise<McpSearch> {
+  static async open(options: McpSearchOptions, signal?: AbortSignal): Promise<McpSearch> {
     try {
-      return new McpSearch(options, (await options.server.tool()).name);
+      return new McpSearch(options, (await options.server.tool(signal)).name);
     } catch (error) {
       await options.server.close();
       throw error instanceof McpFault

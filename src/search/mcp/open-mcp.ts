@@ -20,7 +20,7 @@ interface Place {
 }
 
 /** @throws ConfigError for a wrong address, variable, tool or argument; ServerError where the server cannot be had. */
-export async function openMcp(settings: McpSettings, { seed, now, say }: EngineContext): Promise<OpenedEngine> {
+export async function openMcp(settings: McpSettings, { seed, now, say, signal }: EngineContext): Promise<OpenedEngine> {
   const { place, where, secrets } = placeOf(settings);
   const {
     tool,
@@ -35,22 +35,25 @@ export async function openMcp(settings: McpSettings, { seed, now, say }: EngineC
     breakSeconds,
   } = settings;
   const hide = hiderOf(secrets, shortestInMessages);
-  const engine = await McpSearch.open({
-    server: new McpServer({ place, tool, queryField, arguments: further, startTimeout, timeout, hide }),
-    where,
-    seed,
-    documents,
-    hide,
-    hideInDocuments: hiderOf(secrets, shortestInDocuments),
-    patience,
-    concurrency,
-    breakAfter,
-    breakSeconds,
-    now,
-    onOutage: ({ message }) => say(`mcp: ${message}; trying again for up to ${patience} s (mcp.patience)`),
-    onAnswer: ({ seconds, retries }) =>
-      say(`mcp: answers again, after ${Math.round(seconds)} s and ${retries} ${retries === 1 ? "retry" : "retries"}`),
-  });
+  const engine = await McpSearch.open(
+    {
+      server: new McpServer({ place, tool, queryField, arguments: further, startTimeout, timeout, hide }),
+      where,
+      seed,
+      documents,
+      hide,
+      hideInDocuments: hiderOf(secrets, shortestInDocuments),
+      patience,
+      concurrency,
+      breakAfter,
+      breakSeconds,
+      now,
+      onOutage: ({ message }) => say(`mcp: ${message}; trying again for up to ${patience} s (mcp.patience)`),
+      onAnswer: ({ seconds, retries }) =>
+        say(`mcp: answers again, after ${Math.round(seconds)} s and ${retries} ${retries === 1 ? "retry" : "retries"}`),
+    },
+    signal,
+  );
   const takeCounts = (): Readonly<Record<string, number>> =>
     Object.fromEntries(Object.entries(engine.takeCounts()).map(([name, count]) => [`mcp_${name}`, count]));
   return { engine, takeCounts };
