@@ -119,7 +119,7 @@ async function measure(config: Config, { searches, gap, compares, signal }: Want
     const queries = await queriesOf(questions, source);
     const method = await openMethod(config.rollout.method);
     const used = ["simulated", ...(compares ? [evaluation.engine] : [])];
-    const engines = await Engines.open(config, used, closing);
+    const engines = await Engines.open(config, used, closing, { signal });
     const opened = await openPolicy(config, { simulatorPositions: simulatorPositions(config, questions), closing });
     const { generator } = opened;
     if (opened.simulator !== null) await engines.add(config, generator, opened.simulator, closing);

@@ -48,7 +48,7 @@ export async function searchAll(config: Config, { work, questions, done, signal 
   const closing = new Closing();
   const from = steadyClock();
   await closing.after(async () => {
-    const engines = await Engines.open(config, [config.evaluation.engine], closing);
+    const engines = await Engines.open(config, [config.evaluation.engine], closing, { signal });
     engines.resumeBudget(paidSearches(spentOn(work)));
     const spending = new Spending();
     const engine = spending.over(engines.get(config.evaluation.engine));
