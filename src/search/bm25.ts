@@ -5,7 +5,7 @@
 import { ConfigError, RequestError } from "../util/errors.ts";
 import { nextTask } from "../util/next-task.ts";
 import { Slots } from "../util/slots.ts";
-import { checkCorpus } from "./bm25/corpus-hash.ts";
+import { checkCorpus } from "./corpus-hash.ts";
 import { openIndex, type IndexAbout } from "./bm25/file-index.ts";
 import { indexInMemory } from "./bm25/memory-index.ts";
 import { rank } from "./bm25/rank.ts";

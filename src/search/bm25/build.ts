@@ -2,21 +2,32 @@
  * Builds an index file. It is `FILE.partial` until it is whole; lists that are not merged yet are in `FILE.parts`. Whatever stops it, a kill or a full disk, it goes
  * on from its last part: the corpus is read again from its beginning, so that ids that occur twice are still seen, but what is written is skipped.
  */
-import { mkdir, open, rename, stat } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Client, InStatement, Transaction } from "@libsql/client";
 import { DataError, FileError } from "../../util/errors.ts";
 import { nextTask } from "../../util/next-task.ts";
 import { readPassages, type Passage } from "../passages.ts";
-import { marksOf, sumOfBytes, sumOfText, sumOfWord } from "./checksum.ts";
-import { hashCorpus, otherCorpus } from "./corpus-hash.ts";
+import { marksOf, sumOfBytes, sumOfText, sumOfWord } from "../checksum.ts";
+import { hashCorpus, otherCorpus } from "../corpus-hash.ts";
+import {
+  aboutInsert,
+  advance,
+  checkIndexHeader,
+  openPartial,
+  partialOf,
+  putInPlace,
+  readError,
+  removeDatabase,
+  writeError,
+} from "../index-file.ts";
 import { readLengths } from "./file-index.ts";
-import { applicationId, checkHeader, readAbout, readError, sealHeader, tables, type IndexAbout } from "./format.ts";
+import { bm25Index, readAbout, tables, type IndexAbout } from "./format.ts";
 import { Inverter } from "./inverter.ts";
 import { averageOf } from "./memory-index.ts";
-import { buckets, Parts, removeDatabase } from "./parts.ts";
+import { buckets, Parts } from "./parts.ts";
 import { encodeList, type Lengths, type Postings } from "./postings.ts";
-import { openDatabase, sqliteCode } from "../sqlite.ts";
+import { openDatabase } from "../sqlite.ts";
 import { Tokenizer, tokenizerName } from "./tokenizer.ts";
 
 /** Entries of lists after which a part is written, and of merged lists what is. */
@@ -74,7 +85,7 @@ export async function buildIndex(options: BuildOptions): Promise<BuiltIndex> {
   try {
     await mkdir(dirname(file), { recursive: true });
     const begun: IndexAbout = { state: "reading", passages: 0, sha256, bytes, source, tokenizer: tokenizerName, parts: 0, merged: 0 };
-    const opened = await openPartial(partialOf(file), begun);
+    const opened = await goOn(partialOf(file), begun);
     client = opened.client;
     parts = await Parts.open(partsOf(file), opened.about.parts);
     if ((await parts.count()) !== opened.about.parts)
@@ -89,27 +100,27 @@ export async function buildIndex(options: BuildOptions): Promise<BuiltIndex> {
     const about = await builder.merge(read);
     client.close();
     parts.close();
-    await finish(file);
+    await putInPlace(file);
+    await removeDatabase(partsOf(file));
     return { about, made: true, resumedFrom: opened.about.passages };
   } catch (cause) {
     client?.close();
     parts?.close();
     // A corpus with a wrong row is mended first, and is then another one.
     if (cause instanceof DataError) for (const one of [partialOf(file), partsOf(file)]) await removeDatabase(one);
-    throw writeError(file, cause);
+    throw writeError(file, cause, anew(file));
   } finally {
     tokenizer.close();
   }
 }
 
-export const partialOf = (file: string): string => `${file}.partial`;
 export const partsOf = (file: string): string => `${file}.parts`;
 const anew = (file: string): string => `Delete ${partialOf(file)} and ${partsOf(file)} to begin anew.`;
 
 /** What corpus a whole index is of; null where there is no file. @throws FileError where it is no index */
 async function aboutOf(file: string): Promise<IndexAbout | null> {
   if ((await stat(file).catch(() => null)) === null) return null;
-  await checkHeader(file);
+  await checkIndexHeader(file, bm25Index);
   const client = await openDatabase("bm25", file);
   try {
     return await readAbout(client, file);
@@ -129,16 +140,9 @@ async function hashed({ corpus, signal, onProgress }: BuildOptions): Promise<{ s
   return hashCorpus(corpus, { signal, onBytes: (done) => onProgress?.({ phase: "hash", done, total, passages: 0 }) });
 }
 
-async function openPartial(partial: string, begun: IndexAbout): Promise<{ client: Client; about: IndexAbout }> {
-  const size = (await stat(partial).catch(() => null))?.size ?? 0;
-  // What was killed before its first commit reached the file has its tables in the log beside it, if anywhere.
-  if (size >= 100) await checkHeader(partial);
-  const client = await openDatabase("bm25", partial);
+async function goOn(partial: string, begun: IndexAbout): Promise<{ client: Client; about: IndexAbout }> {
+  const client = await openPartial(partial, bm25Index, [...tables, aboutInsert(JSON.stringify(begun))]);
   try {
-    await client.execute(`pragma application_id = ${applicationId}`);
-    const { rows } = await client.execute("select 1 from sqlite_master where name = 'about'");
-    if (rows.length === 0)
-      await client.batch([...tables, { sql: "insert into about (json, sum) values (?, ?)", args: aboutRow(begun) }], "write");
     const about = await readAbout(client, partial);
     if (about.sha256 !== begun.sha256)
       throw new FileError({
@@ -202,7 +206,7 @@ class Builder {
         await transaction.execute({ sql: "insert into lengths (part, list, sum) values (?, ?, ?)", args });
       }
       const next: IndexAbout = { ...about, state, passages: seen, parts: about.parts + (taken.lengths.length > 0 ? 1 : 0) };
-      await this.#advance(transaction, about, next);
+      await advance(this.#options.file, transaction, about, next);
       await transaction.commit();
       about = next;
       transaction = null;
@@ -263,19 +267,12 @@ class Builder {
   async #write(from: IndexAbout, to: IndexAbout, statements: readonly InStatement[]): Promise<void> {
     const transaction = await this.#client.transaction("write");
     try {
-      await this.#advance(transaction, from, to);
+      await advance(this.#options.file, transaction, from, to);
       for (const statement of statements) await transaction.execute(statement);
       await transaction.commit();
     } finally {
       transaction.close();
     }
-  }
-
-  /** Every write begins or ends with this: of two programs that build one index the second is told. */
-  async #advance(transaction: Transaction, from: IndexAbout, to: IndexAbout): Promise<void> {
-    const sql = "update about set json = ?, sum = ? where json = ?";
-    const { rowsAffected } = await transaction.execute({ sql, args: [...aboutRow(to), JSON.stringify(from)] });
-    if (rowsAffected !== 1) throw busy(this.#options.file);
   }
 }
 
@@ -299,49 +296,6 @@ function markInsert(bucket: number, terms: Iterable<string>): InStatement {
   return { sql: "insert into marks (bucket, list, sum) values (?, ?, ?)", args: [bucket, list, sumOfBytes(bucket, list)] };
 }
 
-function aboutRow(about: IndexAbout): [string, number] {
-  const json = JSON.stringify(about);
-  return [json, sumOfText("about", json)];
-}
-
 function bytesOf(values: Uint32Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-}
-
-async function finish(file: string): Promise<void> {
-  await sealHeader(partialOf(file));
-  await sync(partialOf(file));
-  await rename(partialOf(file), file);
-  if (process.platform !== "win32") await sync(dirname(file));
-  await removeDatabase(partsOf(file));
-  await removeDatabase(partialOf(file));
-}
-
-async function sync(path: string): Promise<void> {
-  const handle = await open(path, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-function busy(file: string): FileError {
-  return new FileError({ where: file, what: "another program builds this index", hint: "Wait for it, or name another file with --to." });
-}
-
-/** SQLite's complaints, and the system's, in words; others as they are. */
-function writeError(file: string, cause: unknown): unknown {
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-  const wrong = (what: string, hint: string): FileError => new FileError({ where: file, what, hint }, { cause });
-  if (["SQLITE_FULL", "ENOSPC", "EDQUOT"].includes(code))
-    return wrong("the disk is full", "Make room; the same command goes on where this one stopped.");
-  if (code === "SQLITE_BUSY" || code.startsWith("SQLITE_CONSTRAINT")) return busy(file);
-  if (["SQLITE_CORRUPT", "SQLITE_NOTADB"].includes(code) || cause instanceof RangeError)
-    return wrong("the unfinished index is damaged", anew(file));
-  if (["SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "EACCES", "EPERM", "EROFS"].includes(code))
-    return wrong("no permission to write", "Change the permissions, or name another file with --to.");
-  if (sqliteCode(cause) !== "" || ["ENOTDIR", "EEXIST", "ENOENT"].includes(code))
-    return wrong(`cannot be written: ${(cause as Error).message}`, "The same command goes on where this one stopped.");
-  return cause;
 }

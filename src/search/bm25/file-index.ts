@@ -2,9 +2,10 @@
 import type { Client } from "@libsql/client";
 import { FileError } from "../../util/errors.ts";
 import type { Passage } from "../passages.ts";
-import { asBytes, asNumber, asReal, bytesIn, checkSum, isMarked, sumOfBytes, sumOfText, sumOfWord, textIn } from "./checksum.ts";
-import { DamagedRow } from "./damage.ts";
-import { checkHeader, damaged, readAbout, readError, type IndexAbout } from "./format.ts";
+import { asBytes, asNumber, asReal, bytesIn, checkSum, isMarked, sumOfBytes, sumOfText, sumOfWord, textIn } from "../checksum.ts";
+import { DamagedRow } from "../damage.ts";
+import { checkIndexHeader, damaged, readError } from "../index-file.ts";
+import { bm25Index, readAbout, type IndexAbout } from "./format.ts";
 import { averageOf } from "./memory-index.ts";
 import { bucketOf } from "./parts.ts";
 import { decodeList, type Lengths, type Postings } from "./postings.ts";
@@ -22,7 +23,7 @@ const KEPT = 256 * 2 ** 20;
 
 /** Opens an index, which is not written to. @throws FileError where it is none, unfinished, damaged, or of another version. */
 export async function openIndex(file: string): Promise<{ readonly source: IndexSource; readonly about: IndexAbout }> {
-  await checkHeader(file);
+  await checkIndexHeader(file, bm25Index);
   let client: Client | null = null;
   try {
     client = await openDatabase("bm25", file);

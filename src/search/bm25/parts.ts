@@ -2,9 +2,8 @@
  * What of an unfinished index waits to be merged: the lists of some passages in a row are a part, and its terms lie in buckets, so that one bucket of all parts
  * fits into memory.
  */
-import { rm } from "node:fs/promises";
 import type { Client } from "@libsql/client";
-import { bytesIn, checkSum, sumOfBytes } from "./checksum.ts";
+import { bytesIn, checkSum, sumOfBytes } from "../checksum.ts";
 import type { InvertedPart } from "./inverter.ts";
 import { ByteReader, ByteWriter, bestShare, decodeList, encodeList, type Lengths, type Postings } from "./postings.ts";
 import { openDatabase } from "../sqlite.ts";
@@ -93,11 +92,6 @@ export class Parts {
   close(): void {
     this.#client.close();
   }
-}
-
-/** Removes a database and its journal. */
-export async function removeDatabase(file: string): Promise<void> {
-  for (const ending of ["", "-journal"]) await rm(`${file}${ending}`, { force: true });
 }
 
 /** FNV-1a. */

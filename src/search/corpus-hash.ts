@@ -2,10 +2,18 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
-import { FileError } from "../../util/errors.ts";
-import type { IndexAbout } from "./format.ts";
+import { FileError } from "../util/errors.ts";
 
-type Identity = Pick<IndexAbout, "sha256" | "bytes">;
+interface Identity {
+  readonly sha256: string;
+  readonly bytes: number;
+}
+
+/** What an index says of its corpus. */
+interface CorpusOfIndex extends Identity {
+  /** What the corpus was called. */
+  readonly source: string;
+}
 
 export interface HashOptions {
   readonly signal?: AbortSignal | undefined;
@@ -31,7 +39,7 @@ export async function hashCorpus(file: string, { signal, onBytes }: HashOptions 
 }
 
 /** @throws FileError where the index is of another corpus, or the corpus cannot be read */
-export async function checkCorpus(file: string, about: IndexAbout, corpus: string): Promise<void> {
+export async function checkCorpus(file: string, about: CorpusOfIndex, corpus: string): Promise<void> {
   const { size } = await stat(corpus).catch((cause: unknown) => {
     throw unreadable(corpus, cause);
   });
@@ -41,7 +49,7 @@ export async function checkCorpus(file: string, about: IndexAbout, corpus: strin
 }
 
 /** An index of one corpus where one of another is wanted. */
-export function otherCorpus(file: string, about: IndexAbout, corpus: string, its: { sha256: string | null; bytes: number }): FileError {
+export function otherCorpus(file: string, about: CorpusOfIndex, corpus: string, its: { sha256: string | null; bytes: number }): FileError {
   const marks = ({ sha256, bytes }: typeof its): string =>
     its.bytes !== about.bytes || sha256 === null ? `${bytes} bytes` : `SHA-256 ${sha256.slice(0, 16)}…`;
   return new FileError({
