@@ -56,6 +56,7 @@ const mcpServer = [join(root, "examples", "mcp-server.js"), join(quickstart, "wo
 const engineSmokes = {
   simulated: [...oneQuestion, "evaluation.engine=simulated"],
   bm25: [...oneQuestion, "evaluation.engine=bm25"],
+  dense: [...oneQuestion, "evaluation.engine=dense", `dense.path=${policy}`],
   http: [...oneQuestion, "evaluation.engine=http", "http.api=search-r1"],
   mcp: [...oneQuestion, "evaluation.engine=mcp", `mcp.command=${process.execPath}`, `mcp.args=${JSON.stringify(mcpServer)}`],
 };

@@ -25,6 +25,16 @@ export async function loadConfig(folder: string): Promise<DecoderConfig> {
   return fromHuggingFace(JSON.parse(await readConfigText(folder)), join(folder, CONFIG));
 }
 
+export interface LoadOptions {
+  /** Leaves the head out, for a model whose hidden states alone are wanted: there need not be one. False unless told. */
+  readonly headless?: boolean;
+}
+
+/** A configuration whose model has a head of its own only where it is wanted: without one it stands as if it were tied. */
+export function withHead(config: DecoderConfig, wanted: boolean): DecoderConfig {
+  return wanted ? config : { ...config, tiedEmbeddings: true };
+}
+
 /**
  * Loads a model folder onto a device. Weights of any float type are converted to `options.dtype` (f32 unless told), exactly where it
  * is wider. They are streamed: beyond their own place it takes some tens of MiB. The caller disposes of the decoder.
@@ -32,8 +42,12 @@ export async function loadConfig(folder: string): Promise<DecoderConfig> {
  * type, in one.
  * @throws ConfigError for an architecture or feature that is not supported.
  */
-export async function loadDecoder(folder: string, device: Device, options: DecoderOptions = {}): Promise<Decoder> {
-  const config = await loadConfig(folder);
+export async function loadDecoder(
+  folder: string,
+  device: Device,
+  { headless = false, ...options }: DecoderOptions & LoadOptions = {},
+): Promise<Decoder> {
+  const config = withHead(await loadConfig(folder), !headless);
   const { files, found } = await openWeights(folder);
   try {
     // Before the device gives memory for weights that are not there.
@@ -117,7 +131,16 @@ export async function openWeights(folder: string): Promise<{ readonly files: rea
       lost.set(name, shard);
     }
   }
-  return { files: [...files.values()], found: { byName, lost } };
+  return { files: [...files.values()], found: prefixed({ byName, lost }) };
+}
+
+/** Embedding models are often saved without what stands around the decoder: `layers.0...` is then `model.layers.0...`. */
+function prefixed(found: FoundTensors & { readonly lost: ReadonlyMap<string, string> }): FoundTensors {
+  const { byName, lost } = found;
+  if (!byName.has("embed_tokens.weight") || [...byName.keys()].some((name) => name.startsWith("model."))) return found;
+  const renamed = <T>(names: ReadonlyMap<string, T>): Map<string, T> =>
+    new Map([...names].map(([name, value]) => [name.startsWith("lm_head.") ? name : `model.${name}`, value]));
+  return { byName: renamed(byName), lost: renamed(lost) };
 }
 
 /** Tensor name to file name, from model.safetensors.index.json; null for a folder with one file, which comes first as in transformers. */

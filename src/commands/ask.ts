@@ -11,6 +11,7 @@ import {
   type Source,
 } from "../config/index.ts";
 import { namesPolicy, newestPolicy, policyOfRun, type FoundPolicy } from "../run/find-policy.ts";
+import type { SearchEngine } from "../search/search-engine.ts";
 import { Closing } from "../setup/closing.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { locateData } from "../setup/locate-data.ts";
@@ -65,23 +66,22 @@ async function answerAll(found: FoundPolicy, question: string | undefined, { jso
   const one: Config = { ...found.config, train: { ...found.config.train, questionsPerStep: 1, groupSize: 1 } };
   const stream = json ? process.stderr : process.stdout;
   const { opened: config } = await locateData(one, { signal, stream });
-  const passages = config.bm25.index ?? config.data.corpus;
+  const { engine: kind } = config.evaluation;
+  const passages = (kind === "bm25" ? config.bm25.index : kind === "dense" ? config.dense.index : null) ?? config.data.corpus;
   const closing = new Closing();
   try {
     const method = await openMethod(config.rollout.method);
     const { searches = true } = method;
-    const engines = await Engines.open(config, enginesUsed(config, "ask", searches), closing, { stream, signal });
-    const engine = engines.get(config.evaluation.engine);
-    if ("simulate" in engine || (searches && engine.name === "simulated"))
-      throw new ConfigError({
-        where: "evaluation.engine",
-        what: "is a simulator, which is told the right answer",
-        expected: "a real engine, such as bm25 over data.corpus",
-        got: engine.name,
-      });
-    const opened = await openPolicy(config, { closing, stream });
+    const asks = enginesUsed(config, "ask", searches);
+    const engines = await Engines.open(config, asks, closing, { stream, signal });
+    const embeds = asks.includes("dense");
+    // One that is there already is looked at before a model is loaded.
+    if (!embeds) realEngine(engines, kind, searches);
+    const opened = await openPolicy(config, { embeds, closing, stream });
+    await engines.add(config, opened, closing);
+    const engine = realEngine(engines, kind, searches);
     await prepareDevice(opened.device, config, opened, { trains: false, stream });
-    const searched = engine.name === "bm25" && passages !== null ? `bm25 over ${passages}` : engine.name;
+    const searched = ["bm25", "dense"].includes(engine.name) && passages !== null ? `${engine.name} over ${passages}` : engine.name;
     const used = { policy: found.text, engine: searches ? searched : "none" };
     stream.write(`policy: ${used.policy} | engine: ${used.engine}\n`);
     const asked: Asked = { method, engine, context: opened.judging(engine), used };
@@ -118,6 +118,18 @@ async function answerLines(asked: Asked, answering: Answering): Promise<void> {
   signal.throwIfAborted();
   if (terminal) process.stderr.write("\n");
   else if (count === 0) throw noQuestion("is missing, and so is one on standard input");
+}
+
+/** @throws ConfigError where it is a simulator */
+function realEngine(engines: Engines, name: string, searches: boolean): SearchEngine {
+  const engine = engines.get(name);
+  if (!("simulate" in engine) && !(searches && engine.name === "simulated")) return engine;
+  throw new ConfigError({
+    where: "evaluation.engine",
+    what: "is a simulator, which is told the right answer",
+    expected: "a real engine, such as bm25 over data.corpus",
+    got: engine.name,
+  });
 }
 
 function noQuestion(what: string): ConfigError {

@@ -90,12 +90,12 @@ async function evaluate(config: Config, { left, when, json, out, signal }: Wante
     const used = enginesUsed(config, "evaluate", method.searches);
     const engines = await Engines.open(config, used, closing, { signal });
     const positions = used.includes("simulated") ? simulatorPositions(config, questions) : null;
-    const opened = await openPolicy(config, { simulatorPositions: positions, closing });
-    const { policy, simulator, generator } = opened;
+    const opened = await openPolicy(config, { simulatorPositions: positions, embeds: used.includes("dense"), closing });
+    const { policy } = opened;
     const { model, lora, seed, evaluation } = config;
     const named = `${model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`}`;
     say(`policy ${left?.text ?? named} | seed ${seed}`);
-    if (simulator !== null) await engines.add(config, generator, simulator, closing);
+    await engines.add(config, opened, closing);
     if (method.searches !== false && evaluation.robustness && engines.simulate === null)
       say("no simulator is configured: how the policy takes useless documents is not measured");
     const context = opened.judging(engines.get(evaluation.engine));

@@ -1,20 +1,28 @@
-/** `zerosearch index`: builds a BM25 index of a corpus on disk, which `bm25.index` searches. */
+/** `zerosearch index`: builds an index of a corpus on disk, of words, which `bm25.index` searches, or of embeddings, which `dense.index` does. */
 import { statSync } from "node:fs";
 import { basename } from "node:path";
 import type { ArgumentSpec } from "../config/index.ts";
 import { isHubAddress } from "../hub/find-data-file.ts";
-import { formatCount, formatDuration, Progress, steadyClock, type TextStream } from "../log/progress.ts";
+import { formatCount, formatDuration, steadyClock } from "../log/progress.ts";
 import { buildIndex, type BuildProgress } from "../search/bm25/build.ts";
 import { partialOf } from "../search/index-file.ts";
 import { findFileShown } from "../setup/download-progress.ts";
 import { ConfigError } from "../util/errors.ts";
+import { Bars } from "./index-corpus/bars.ts";
+import { denseConfig, makeDenseIndex } from "./index-corpus/dense.ts";
 import { readArguments, say, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch index",
-  summary: "Builds a BM25 index of a corpus on disk, to be searched by bm25.index=FILE without being built each time.",
+  summary:
+    "Builds a BM25 index of a corpus on disk, to be searched by bm25.index=FILE without being built each time; with --dense one of embeddings.",
   words: ["CORPUS"],
-  options: { to: { value: "FILE", doc: "The index (CORPUS.bm25)." } },
+  options: {
+    to: { value: "FILE", doc: "The index (CORPUS.bm25, or CORPUS.dense)." },
+    dense: { doc: "Embeds the passages, with the model that the settings name: dense.path=FOLDER. It is searched by dense.index=FILE." },
+    config: { value: "FILE", doc: "With --dense, a YAML file as for training whose section dense holds." },
+  },
+  settings: true,
 };
 
 const more = `
@@ -22,14 +30,10 @@ CORPUS is a file of rows {id, text, title?} or {id, contents}: JSON Lines, a JSO
 What was stopped, by Ctrl-C, a kill or a full disk, goes on when the same command is given again. docs/retrieval.md says more.
 `;
 
-/** Between two lines where there is no terminal: milliseconds. */
-const INTERVAL = 10_000;
-const MIB = 2 ** 20;
-
 export async function main(argv: readonly string[]): Promise<void> {
   const read = readArguments(argv, spec, more);
   if (read === null) return;
-  const { options, words } = read;
+  const { options, words, settings } = read;
   const [corpus] = words;
   if (corpus === undefined)
     throw new ConfigError({
@@ -37,75 +41,37 @@ export async function main(argv: readonly string[]): Promise<void> {
       what: "no corpus is named",
       expected: "a file of passages, such as passages.jsonl",
     });
-  const file = options.get("to") ?? `${isHubAddress(corpus) ? basename(corpus).replace(/@.*$/, "") : corpus}.bm25`;
-  await untilInterrupted((signal) => makeIndex(corpus, file, signal), {
+  const dense = options.has("dense");
+  const file = options.get("to") ?? `${isHubAddress(corpus) ? basename(corpus).replace(/@.*$/, "") : corpus}.${dense ? "dense" : "bm25"}`;
+  if (!dense && (settings.length > 0 || options.has("config")))
+    throw new ConfigError({
+      where: settings[0] ?? "--config",
+      what: "is of no use",
+      expected: "no settings, or --dense: an index of words has none",
+    });
+  const config = dense ? denseConfig(corpus, settings, options.get("config")) : null;
+  const make = async (signal: AbortSignal): Promise<void> => {
+    const found = isHubAddress(corpus) ? await findFileShown(corpus, { signal }) : { file: corpus, pinned: basename(corpus) };
+    if (config === null) await makeIndex(found.file, found.pinned, file, signal);
+    else await makeDenseIndex(config, { corpus: found.file, source: found.pinned, file, signal });
+  };
+  await untilInterrupted(make, {
     leave: () => process.stderr.write("Interrupted: the same command goes on where this one stopped.\n"),
   });
 }
 
-async function makeIndex(corpus: string, file: string, signal: AbortSignal): Promise<void> {
-  const found = isHubAddress(corpus) ? await findFileShown(corpus, { signal }) : { file: corpus, pinned: basename(corpus) };
-  const bars = new Bars(corpus);
+async function makeIndex(corpus: string, source: string, file: string, signal: AbortSignal): Promise<void> {
+  const bars = new Bars();
   const begun = steadyClock();
+  const label = { hash: `hashing ${corpus}, MiB`, read: `reading ${corpus}, MiB`, merge: "merging lists" };
+  const onProgress = ({ phase, done, total, passages }: BuildProgress): void =>
+    bars.update({ label: label[phase], done, total, bytes: phase !== "merge", ...(phase === "read" ? { made: { passages } } : {}) });
   const { about, made, resumedFrom } = await buildIndex({
-    corpus: found.file,
-    source: found.pinned,
-    file,
-    signal,
-    onProgress: bars.onProgress,
+    ...{ corpus, source, file, signal, onProgress },
     onResume: ({ passages }) => bars.say(`${partialOf(file)} has ${formatCount(passages)} passages: going on behind them`),
   }).finally(() => bars.finish());
-  const bytes = statSync(file).size;
-  const size = `${formatCount(about.passages)} passages of ${about.source}, ${formatCount(bytes / MIB)} MiB`;
+  const size = `${formatCount(about.passages)} passages of ${about.source}, ${formatCount(statSync(file).size / 2 ** 20)} MiB`;
   const took = formatDuration((steadyClock() - begun) / 1000);
   say(made ? `${file}: ${size}, in ${took}${resumedFrom > 0 ? " since it went on" : ""}` : `${file}: is there already: ${size}`);
   say(`search it with bm25.index=${file}`);
-}
-
-/** One bar after the other. */
-class Bars {
-  readonly #corpus: string;
-  readonly #stream: TextStream;
-  #bar: Progress | null = null;
-  #phase = "";
-  /** When reading began, and with how many passages. */
-  #from = { at: 0, passages: 0 };
-
-  constructor(corpus: string, stream: TextStream = process.stdout) {
-    this.#corpus = corpus;
-    this.#stream = stream;
-  }
-
-  readonly onProgress = ({ phase, done, total, passages }: BuildProgress): void => {
-    const scale = phase === "merge" ? 1 : MIB;
-    if (this.#bar === null || this.#phase !== phase) {
-      this.finish();
-      this.#phase = phase;
-      this.#from = { at: steadyClock(), passages };
-      this.#bar = new Progress({
-        label: { hash: `hashing ${this.#corpus}, MiB`, read: `reading ${this.#corpus}, MiB`, merge: "merging lists" }[phase],
-        total: total / scale,
-        from: done / scale,
-        ...(phase === "merge" ? {} : { unit: "MiB" }),
-        plainInterval: INTERVAL,
-        stream: this.#stream,
-      });
-    }
-    const seconds = (steadyClock() - this.#from.at) / 1000;
-    const rate = seconds > 0 ? (passages - this.#from.passages) / seconds : 0;
-    this.#bar.update(
-      done / scale,
-      phase === "read" ? { passages: formatCount(passages), "passages/s": formatCount(Math.round(rate)) } : {},
-    );
-  };
-
-  say(text: string): void {
-    if (this.#bar === null) this.#stream.write(`${text}\n`);
-    else this.#bar.print(text);
-  }
-
-  finish(): void {
-    this.#bar?.finish();
-    this.#bar = null;
-  }
 }

@@ -49,7 +49,7 @@ export const commands: readonly Command[] = [
     summary: "Serves a search engine as Search-R1's retrieval server does.",
     load: () => import("./retriever.ts"),
   },
-  { name: "index", summary: "Builds a BM25 index of a corpus on disk.", load: () => import("./index-corpus.ts") },
+  { name: "index", summary: "Builds an index of a corpus on disk: BM25, or embeddings.", load: () => import("./index-corpus.ts") },
   { name: "download", summary: "Fetches a model from the Hub into the local cache.", load: () => import("./download.ts") },
   {
     name: "export",

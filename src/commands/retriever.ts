@@ -2,6 +2,7 @@
 import { packagedConfig, enginesUsed, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
 import { Closing } from "../setup/closing.ts";
 import { locateData } from "../setup/locate-data.ts";
+import { openEmbeddingParts } from "../setup/open-embedder.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { serveRetriever } from "../serve/retriever.ts";
 import { ConfigError } from "../util/errors.ts";
@@ -26,7 +27,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const { options, settings } = read;
   const file = options.get("config");
   // The quickstart's corpus is not that of an index of the user's.
-  const ownIndex = file === undefined && settings.some((one) => one.startsWith("bm25.index="));
+  const ownIndex = file === undefined && settings.some((one) => /^(bm25|dense)\.index=/.test(one));
   const overrides = [...(ownIndex ? ["data.corpus=null"] : []), ...settings].map(readOverride);
   const config = resolveConfig([...readYaml(file ?? packagedConfig("quickstart")), ...overrides], "ask");
   const host = options.get("host") ?? "127.0.0.1";
@@ -47,7 +48,12 @@ async function serve(config: Config, { signal, ...wanted }: Wanted): Promise<voi
   const { opened } = await locateData(config, { signal });
   const closing = new Closing();
   try {
-    const engines = await Engines.open(opened, enginesUsed(opened, "ask", true), closing, { signal });
+    const used = enginesUsed(opened, "ask", true);
+    const engines = await Engines.open(opened, used, closing, { signal });
+    if (used.includes("dense")) {
+      const { config: found, ...parts } = await openEmbeddingParts(opened, closing);
+      await engines.add(found, parts, closing);
+    }
     const engine = engines.get(opened.evaluation.engine);
     if ("simulate" in engine)
       throw new ConfigError({

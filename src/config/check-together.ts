@@ -34,7 +34,7 @@ function searchesByName(name: string): boolean {
 }
 
 export function checkTogether(config: Config, purpose: Purpose, locate: (path: readonly string[]) => string): ConfigError[] {
-  const { device, rollout, train, data, curriculum, model, algorithm, simulator, bm25 } = config;
+  const { device, rollout, train, data, curriculum, model, algorithm, simulator, bm25, dense } = config;
   const mistakes: ConfigError[] = [];
   // Judging obeys no setting of training.
   const judging = purpose !== "train";
@@ -108,6 +108,15 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   need(!engines.includes("mcp") || command !== null || url !== null, "mcp.command", "is missing", server);
   const passages = data.corpus !== null || bm25.index !== null;
   need(passages || !engines.includes("bm25"), "data.corpus", "is missing", "a path, or an index in bm25.index: bm25 has nothing to search");
+  if (engines.includes("dense")) {
+    const given = (["path", "encoder", "endpoint"] as const).filter((name) => dense[name] !== null);
+    const embedder = "one of dense.path (a decoder), dense.encoder and dense.endpoint (a server): what makes the embeddings";
+    need(given.length > 0, "dense.path", "is missing", embedder);
+    need(given.length < 2, `dense.${given[1] ?? "path"}`, `and dense.${given[0] ?? "path"} are both given`, embedder);
+    need(dense.endpoint === null || dense.endpointModel !== "", "dense.endpointModel", "is missing", "the name of a model at the endpoint");
+    const searched = data.corpus !== null || dense.index !== null;
+    need(searched, "data.corpus", "is missing", "a path, or an index in dense.index: dense has nothing to search");
+  }
   return mistakes;
 }
 

@@ -25,7 +25,16 @@ import {
   templateVariables,
   whole,
 } from "../util/fields.ts";
-import { bm25Settings, engineNames, httpSettings, mcpSettings, noiseForms, noiseUnits, simulatorSettings } from "../search/settings.ts";
+import {
+  bm25Settings,
+  denseSettings,
+  engineNames,
+  httpSettings,
+  mcpSettings,
+  noiseForms,
+  noiseUnits,
+  simulatorSettings,
+} from "../search/settings.ts";
 import { collectSettings, judgeSettings } from "../simulator/settings.ts";
 import { normalizers } from "../util/normalise-answer.ts";
 import { compatSettings } from "./compat.ts";
@@ -169,11 +178,14 @@ export const configSchema = z.strictObject({
         "Of a training run: report.json of the zerosearch collect that its simulator learnt from, whose cost is told beside the run's own, with the number of runs in which it has paid for itself.",
       ),
     ),
+    embeddingMillion: rare(real(0, {}, "Price of a million tokens that the endpoint of dense reads.")),
   }),
 
   simulator: simulatorSettings,
 
   bm25: bm25Settings,
+
+  dense: denseSettings,
 
   http: httpSettings,
 

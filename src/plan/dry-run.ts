@@ -12,6 +12,7 @@ import { ConfigError } from "../util/errors.ts";
 import { isModuleFile } from "../util/fields.ts";
 import { thousands } from "../run/priced-line.ts";
 import { forecastText, type ForecastQuestions } from "./forecast.ts";
+import { plannedPassages } from "./passages.ts";
 import { planRun, type Plan } from "./plan.ts";
 import { gib, planText, remedyText } from "./print.ts";
 import { findRates } from "./rates.ts";
@@ -30,8 +31,9 @@ export interface DryRun {
  */
 export async function dryRun(config: Config, step: TrainStep, onto?: Target): Promise<DryRun> {
   const target = onto ?? (await findTarget(config.device));
-  const { sets, notes } = await questionsOf(config);
-  const planning = { questions: [...sets.train, ...sets.wholeTest], target, step };
+  const { sets, notes, opened } = await questionsOf(config);
+  const passages = await plannedPassages(opened, (text) => notes.push(text));
+  const planning = { questions: [...sets.train, ...sets.wholeTest], target, step, passages };
   const plan = await planRun(config, planning);
   const { recompute } = config.train;
   const other = await planRun({ ...config, train: { ...config.train, recompute: !recompute } }, planning);
@@ -55,8 +57,9 @@ interface PlannedQuestions extends ForecastQuestions {
 }
 
 /** The questions, which decide how long the simulator's prompts can be. People plan before they have them. */
-async function questionsOf(config: Config): Promise<{ sets: PlannedQuestions; notes: readonly string[] }> {
-  const { data } = (await locateData(config, { cacheOnly: true })).opened;
+async function questionsOf(config: Config): Promise<{ sets: PlannedQuestions; notes: string[]; opened: Config }> {
+  const { opened } = await locateData(config, { cacheOnly: true });
+  const { data } = opened;
   const notes: string[] = [];
   const read = async (given: DataFiles, what: string | null): Promise<Question[]> => {
     const files = filesOf(given);
@@ -85,7 +88,7 @@ async function questionsOf(config: Config): Promise<{ sets: PlannedQuestions; no
   };
   for (const [key, value] of Object.entries(named))
     if (value !== null && isModuleFile(value) && !existsSync(value)) notes.push(`${key}=${value} is not here: the run itself will need it`);
-  return { sets, notes };
+  return { sets, notes, opened };
 }
 
 /**
@@ -95,7 +98,8 @@ async function questionsOf(config: Config): Promise<{ sets: PlannedQuestions; no
  */
 export async function refuseWhatCannotFit(config: Config, questions: readonly Question[], device: Device, step: TrainStep): Promise<void> {
   const target = await targetOf(device, config.device);
-  const planning = { questions, target, step };
+  const passages = await plannedPassages(config, () => undefined);
+  const planning = { questions, target, step, passages };
   const plan = await planRun(config, planning);
   const lacking = target.exact || plan.peak.total > (target.memory?.bytes ?? Infinity);
   if (plan.fits !== false || !lacking) return;

@@ -1,5 +1,5 @@
 /** The models of a run without their weights: what their configurations say of them, on a device that only counts. */
-import { loadConfig } from "../checkpoint/load-model.ts";
+import { loadConfig, withHead } from "../checkpoint/load-model.ts";
 import { adapterPairs, addedAs, readAdapterConfig } from "../checkpoint/peft-config.ts";
 import type { Config } from "../config/index.ts";
 import { findConfiguration } from "../hub/find-model.ts";
@@ -54,9 +54,9 @@ export function shapesOnly(planned: readonly PlannedWeights[], book: (part: stri
     weights: (asked, device) => {
       // What a policy and its critic start from is alike.
       const { copy, config } = planned.find(({ copy: one }) => one === asked) as PlannedWeights;
-      const { dtype, maxPositions } = copy;
+      const { dtype, maxPositions, headless = false } = copy;
       book(weightsPart(copy));
-      return Promise.resolve(new Decoder(config, device, { dtype, maxPositions }));
+      return Promise.resolve(new Decoder(withHead(config, !headless), device, { dtype, maxPositions }));
     },
     adapter: async (decoder, name, from) => {
       book(adaptersPart);

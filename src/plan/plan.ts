@@ -6,6 +6,7 @@ import { simulatorPositions } from "../setup/open-agents.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { Ledger, type Peak } from "./ledger.ts";
 import { readModels, type PlannedWeights } from "./models.ts";
+import type { PlannedPassages } from "./passages.ts";
 import { rehearse, type TrainStep } from "./rehearse.ts";
 import { rehearseTuning } from "./rehearse-tuning.ts";
 import type { Device } from "../device/device.ts";
@@ -28,6 +29,8 @@ export interface Planning {
   /** Those of training and test, which decide how long the simulator's prompts can be. */
   readonly questions: readonly Question[];
   readonly target: Target;
+  /** Embeddings that are searched; none unless given. */
+  readonly passages?: PlannedPassages | null;
   /** The program that is rehearsed. */
   readonly step: TrainStep;
 }
@@ -36,9 +39,9 @@ export interface Planning {
  * Plans a run. No weights are read: config.json suffices.
  * @throws FileError, ConfigError where a configuration is missing or wrong.
  */
-export async function planRun(config: Config, { questions, target, step }: Planning): Promise<Plan> {
+export async function planRun(config: Config, { questions, target, step, passages = null }: Planning): Promise<Plan> {
   const models = await readModels(config, { simulatorPositions: simulatorPositions(config, questions) });
-  return planned(config, models, target, (device, ledger) => rehearse(config, models, device, ledger, step));
+  return planned(config, models, target, (device, ledger) => rehearse(config, models, device, ledger, step, { passages }));
 }
 
 /**

@@ -15,6 +15,8 @@ import { PhaseClock } from "../log/phase-clock.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import { KlWeight } from "../rl/kl.ts";
 import type { StepRun } from "../run/run.ts";
+import { lastStates } from "../search/dense/decoder-embedder.ts";
+import { MOST_QUERIES, PassageMatrix } from "../search/dense/matrix.ts";
 import { simulatorStop } from "../search/simulation.ts";
 import { keep } from "../tensor/scope.ts";
 import { full } from "../tensor/tensor.ts";
@@ -29,6 +31,7 @@ import { openOn } from "../setup/open-policy.ts";
 import { blankRollout, decodeUntil } from "../setup/prepare-device.ts";
 import type { Ledger } from "./ledger.ts";
 import { shapesOnly, type PlannedWeights } from "./models.ts";
+import type { PlannedPassages } from "./passages.ts";
 
 /** The program that is rehearsed: `trainStep`. */
 export type TrainStep = (run: StepRun, step: number) => Promise<unknown>;
@@ -37,6 +40,7 @@ export type TrainStep = (run: StepRun, step: number) => Promise<unknown>;
 export const parts = {
   gradients: "gradients",
   moments: "moments of AdamW",
+  passages: "embeddings of passages",
   cache: "KV cache",
   activations: "activations",
   head: "LM head, one chunk",
@@ -75,9 +79,15 @@ export function worstBatch({ train, rollout }: Config, maxPositions: number): Wo
   return { lengths, lossTokens: Math.max(1, Math.round(share * tokens)) };
 }
 
+export interface RehearseOptions {
+  /** Told of the models, whose weights are undefined: on a device that computes, they must be filled. */
+  readonly opened?: (models: Models) => void;
+  /** Embeddings that are searched. */
+  readonly passages?: PlannedPassages | null;
+}
+
 /**
- * Runs it, keeping the books in `ledger`, which observes `device`. `opened` is told of the models, whose weights are undefined: on a
- * device that computes, they must be filled.
+ * Runs it, keeping the books in `ledger`, which observes `device`.
  * @throws DeviceError where a kernel refuses its sizes.
  */
 export async function rehearse(
@@ -86,7 +96,7 @@ export async function rehearse(
   device: Device,
   ledger: Ledger,
   step: TrainStep,
-  opened?: (models: Models) => void,
+  { opened, passages = null }: RehearseOptions = {},
 ): Promise<void> {
   const closing = new Closing();
   // What a few steps record holds as much as what many do.
@@ -108,6 +118,8 @@ export async function rehearse(
     const copies = planned.map(({ copy }) => copy);
     const models = await openOn(device, config, copies, closing, shapesOnly(planned, book));
     opened?.(models);
+    book(parts.passages);
+    const search = passages === null ? null : await embedded(config, passages, device, models, closing, () => book(parts.rollout));
     const { policy, reference, generator, criticModel } = models;
     book(parts.moments);
     const learner = openLearner(config, { device, policy, criticModel }, closing);
@@ -136,7 +148,7 @@ export async function rehearse(
     const context = trainingContext(config, generator, policy, engine);
     const run: StepRun = {
       ...{ config, device, generator, policy, reference, context, clock, engine, engines, ...learner },
-      method: worst(config, generator, models, context.stops(methods.zerosearch.dialect.stops)),
+      method: worst(config, generator, models, context.stops(methods.zerosearch.dialect.stops), search),
       reward: () => 1,
       questions: new QuestionSampler(questions, questionsPerStep, config.seed),
       schedule: still,
@@ -176,13 +188,54 @@ export function kernelPart({ kind, label }: MemoryUse): string | null {
   return label.startsWith("reserved") ? parts.captured : parts.scratch;
 }
 
+/** The embeddings of a run, after the largest batch of passages; returns the largest search among them. */
+async function embedded(
+  { dense }: Config,
+  { passages, width }: PlannedPassages,
+  device: Device,
+  { embedder }: Models,
+  closing: Closing,
+  embedding: () => void,
+): Promise<() => Promise<void>> {
+  const dimensions = width ?? embedder?.decoder.config.width ?? 0;
+  const matrix = closing.add(new PassageMatrix({ device, passages, dimensions, dtype: dense.dtype }), (one) => one.dispose());
+  embedding();
+  const embed = (): void => {
+    if (embedder === null) return;
+    const most = Math.max(embedder.maxPositions, Math.min(dense.batchTokens, MOST_TEXTS * embedder.maxPositions));
+    const texts = Array.from({ length: Math.ceil(most / embedder.maxPositions) }, (_, i) =>
+      new Array<number>(Math.min(embedder.maxPositions, most - i * embedder.maxPositions)).fill(0),
+    );
+    lastStates(embedder.decoder, texts).dispose();
+  };
+  const search = async (): Promise<void> => {
+    embed();
+    await matrix.search(
+      Array.from({ length: MOST_QUERIES }, () => new Float32Array(dimensions)),
+      dense.documents,
+    );
+  };
+  await search();
+  return search;
+}
+
+/** Texts that are embedded at once. */
+const MOST_TEXTS = 256;
+
 /**
  * The worst that rollouts can come to: all rows of the policy decode, then, while what those hold is still held, all rows of the simulator, each
  * after a prefill as large as it gets, for steps enough that a device captures them. Rollouts that do not fit the largest micro-batch are empty.
  */
-function worst(config: Config, generator: BatchGenerator, { policy, simulator }: Models, policyStop: StopTable): Method {
+function worst(
+  config: Config,
+  generator: BatchGenerator,
+  { policy, simulator }: Models,
+  policyStop: StopTable,
+  search: (() => Promise<void>) | null,
+): Method {
   const decode = async (): Promise<void> => {
     const acting = await crowd(config, generator, policyName, policy, config.rollout.maxContextTokens, policyStop);
+    await search?.();
     // From here on the simulator has more rows, and comes first.
     acting.at(-1)?.close();
     if (simulator !== null) {

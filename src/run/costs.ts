@@ -66,7 +66,7 @@ const endpoints = [
 /** The lines of what was paid for or has a price. */
 export function costLines(config: Config, costs: Pick<Costs, "seconds" | "counts">): PricedLine[] {
   const { deviceHour } = config.cost;
-  const paid = [...searchLines(config, paidSearches(costs)), ...tokenLines(config, costs)];
+  const paid = [...searchLines(config, paidSearches(costs)), ...tokenLines(config, costs), ...embeddingLine(config, costs)];
   const hours = costs.seconds / 3600;
   const ofDevice = pricedLine("hours of the device", hours.toFixed(hours < 1 ? 3 : 2), hours, own(config, deviceHour, "hour"));
   return deviceHour === 0 && paid.length === 0 ? [] : [...paid, ofDevice];
@@ -168,6 +168,13 @@ function tokenLines(config: Config, { counts }: Pick<Costs, "counts">): PricedLi
       return [...line("read", "prompt", config.cost[promptKey]), ...line("written", "completion", config.cost[completionKey])];
     }),
   );
+}
+
+/** Of engine dense with an endpoint. */
+function embeddingLine(config: Config, { counts }: Pick<Costs, "counts">): PricedLine[] {
+  const count = counts["dense_tokens"] ?? 0;
+  const price = own(config, config.cost.embeddingMillion, "million");
+  return count === 0 ? [] : [pricedLine("tokens embedded by the endpoint", thousands(count), count / 1e6, price)];
 }
 
 /** What services would have asked for so many searches. */

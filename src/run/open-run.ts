@@ -157,11 +157,12 @@ async function openRollouts(
   const opened = await openPolicy(config, {
     trains: true,
     simulatorPositions: used.includes("simulated") ? simulatorPositions(config, asked) : null,
+    embeds: used.includes("dense"),
     ...(refuse === undefined ? {} : { check: (located: Config, device: Device) => refuse(located, asked, device) }),
     closing,
   });
   const { policy, simulator: simulatorModel, generator } = opened;
-  if (simulatorModel !== null) await engines.add(config, generator, simulatorModel, closing);
+  await engines.add(config, opened, closing);
   const asks = engine === undefined ? engines.get(config.search.engine ?? "none") : engines.given(engine, config);
   const context = trainingContext(config, generator, policy, asks);
   await checkMethodFits(method, [...asked, ...data.validation], context, policy.maxPositions);

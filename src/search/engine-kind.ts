@@ -1,7 +1,9 @@
 /** What opening an engine takes, and gives. */
 import type { z } from "zod";
+import type { Device } from "../device/device.ts";
 import type { Generator } from "../generate/types.ts";
 import type { StoppingCodec } from "../generate/stop-automaton.ts";
+import type { Decoder } from "../nn/decoder.ts";
 import type { ChatTemplate } from "../text/chat-template.ts";
 import type { TextCodec } from "../text/prompt.ts";
 import type { ScoreRules } from "../util/normalise-answer.ts";
@@ -13,10 +15,12 @@ import type { Engine, Simulator } from "./search-engine.ts";
 export interface EngineKind<Settings> {
   readonly name: string;
   /** The section of the configuration that holds its settings. */
-  readonly section: "simulator" | "bm25" | "http" | "mcp";
+  readonly section: "simulator" | "bm25" | "dense" | "http" | "mcp";
   readonly schema: z.ZodType<Settings>;
-  /** Whether these settings need `EngineContext.local`. */
+  /** Whether these settings need `EngineContext.local`, or `EngineContext.embedding`. */
   runsHere?(settings: Settings): boolean;
+  /** Of one that does: what can be wrong before models are loaded. @throws as `open` */
+  check?(settings: Settings, context: EngineContext): Promise<void>;
   /** What its answers depend on, the same wherever it is opened: what searches are known again by in a recording. */
   identity(settings: Settings, context: IdentityContext): Promise<unknown>;
   /** @throws ConfigError naming the setting that is wrong; FileError, DataError, ServerError where the engine cannot be had. */
@@ -36,6 +40,8 @@ export interface EngineContext {
   readonly corpus: string | null;
   /** The model in this process. */
   readonly local?: LocalModel;
+  /** What embeddings are made and searched on. */
+  readonly embedding?: EmbeddingParts;
   /** Texts of a set of prompts. */
   readonly promptSet: (name: string) => { readonly simulator: string };
   /** Milliseconds of a steady clock, for counts only. */
@@ -44,6 +50,27 @@ export interface EngineContext {
   readonly say: (text: string) => void;
   /** Ends opening: the program is to stop. */
   readonly signal?: AbortSignal | undefined;
+  /** Shows how far an engine is that takes its time to open; nothing is shown where it is left out. */
+  readonly progress?: ((of: { readonly label: string; readonly total: number; readonly unit: string }) => EngineProgress) | undefined;
+}
+
+export interface EngineProgress {
+  update(done: number, fields?: Readonly<Record<string, string | number>>): void;
+  finish(): void;
+}
+
+/** The device of this process and, where one of its models makes the embeddings, that model. */
+export interface EmbeddingParts {
+  readonly device: Device;
+  readonly model: EmbeddingModel | null;
+}
+
+export interface EmbeddingModel {
+  /** What the user calls it. */
+  readonly source: string;
+  readonly folder: string;
+  readonly decoder: Decoder;
+  readonly tokenizer: TextCodec & { readonly ending: readonly number[]; readonly eosIds: readonly number[] };
 }
 
 /** What an engine's answers depend on besides its settings. */

@@ -3,15 +3,18 @@ import { Bm25Search } from "./bm25.ts";
 import { indexedCorpus } from "./bm25/file-index.ts";
 import type { EngineKind } from "./engine-kind.ts";
 import { readHttpApi } from "./http-api.ts";
+import { checkDense, denseIdentity, openDense } from "./open-dense.ts";
 import { openMcp } from "./mcp/open-mcp.ts";
 import { openHttp } from "./open-http.ts";
 import { openSimulated } from "./open-simulated.ts";
 import {
   bm25Settings,
+  denseSettings,
   httpSettings,
   mcpSettings,
   simulatorSettings,
   type Bm25Settings,
+  type DenseSettings,
   type HttpSettings,
   type McpSettings,
   type SimulatorSettings,
@@ -54,6 +57,17 @@ const bm25: EngineKind<Bm25Settings> = {
   },
 };
 
+const dense: EngineKind<DenseSettings> = {
+  name: "dense",
+  section: "dense",
+  schema: denseSettings,
+  // Whatever makes the embeddings, they are searched on the device.
+  runsHere: () => true,
+  check: checkDense,
+  identity: denseIdentity,
+  open: openDense,
+};
+
 const http: EngineKind<HttpSettings> = {
   name: "http",
   section: "http",
@@ -77,7 +91,7 @@ const mcp: EngineKind<McpSettings> = {
   open: openMcp,
 };
 
-export const engines = { simulated, bm25, http, mcp };
+export const engines = { simulated, bm25, dense, http, mcp };
 
 /** The engine of that name; undefined where there is none. Its settings are those of its section. */
 export function engineKind(name: string): EngineKind<unknown> | undefined {

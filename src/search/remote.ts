@@ -211,4 +211,4 @@ export class Remote {
 }
 
 /** Answers that say that one request is wrong: bad, too large, too long an address, not to be processed. */
-const ofOneRequest: readonly number[] = [400, 413, 414, 422];
+export const ofOneRequest: readonly number[] = [400, 413, 414, 422];

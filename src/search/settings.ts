@@ -1,6 +1,7 @@
 /** The settings of the search engines: sections of the configuration. No engine is loaded here. */
 import { z } from "zod";
 import {
+  choice,
   flag,
   jsonRecord,
   nameOrText,
@@ -16,7 +17,7 @@ import {
   whole,
 } from "../util/fields.ts";
 
-export const engineNames = ["simulated", "bm25", "http", "mcp"] as const;
+export const engineNames = ["simulated", "bm25", "dense", "http", "mcp"] as const;
 
 /** Search services that `configs/engines/` describes. */
 export const apiNames = [
@@ -96,6 +97,72 @@ export const bm25Settings = section("Search engine `bm25`: BM25 over data.corpus
   ),
 });
 
+/** How texts are put to an embedding model; `auto` is `instruct`, and `e5` for an encoder. */
+export const textForms = ["auto", "instruct", "e5", "bare"] as const;
+
+export const denseSettings = section(
+  "Search engine `dense`: exact search over embeddings of data.corpus, made by a decoder in this process, an encoder or a server (docs/retrieval.md).",
+  {
+    path: rare(optionalModel("Embedding model in this process, a decoder such as Qwen/Qwen3-Embedding-0.6B: its last token is taken.")),
+    encoder: rare(
+      optionalPath(
+        "Encoder with ONNX files, a folder or a Hub id, that the optional package @huggingface/transformers runs, in place of dense.path: E5.",
+      ),
+    ),
+    encoderDtype: rare(
+      z.string().min(1).default("fp32").describe("Which of the encoder's ONNX files is taken, by the name of its type: fp32, fp16, q8."),
+    ),
+    encoderPooling: rare(choice(["mean", "cls"], "What of an encoder's tokens is taken: their mean, or the first one.")),
+    endpoint: rare(
+      optionalText("Base URL of a server with OpenAI's /embeddings, such as http://127.0.0.1:8000/v1, in place of dense.path."),
+    ),
+    endpointModel: rare(z.string().default("").describe("Name of the model at the endpoint.")),
+    endpointKey: rare(optionalText("Environment variable that holds the endpoint's API key; the key itself is never written anywhere.")),
+    endpointEncoding: rare(choice(["float", "base64"], "How the endpoint is asked to write numbers; both are read.")),
+    endpointBatch: rare(whole(32, { min: 1, max: 2048 }, "Texts of a request.")),
+    endpointConcurrency: rare(whole(8, { min: 1, max: 4096 }, "Requests under way at an endpoint at a time.")),
+    endpointTimeout: rare(real(60, { min: 0.1 }, "Seconds after which a request to the endpoint is given up and tried again.")),
+    endpointPatience: rare(
+      real(
+        300,
+        { max: 604800 },
+        "Seconds that a request is tried again, at growing intervals, while the endpoint is away; then its search has failed for good (search.onFailure).",
+      ),
+    ),
+    form: rare(
+      choice(
+        textForms,
+        "How texts are put to the model. instruct: an instruction before queries, passages as they are, as for Qwen3-Embedding; e5: `query: ` and `passage: `; bare: nothing; auto: instruct, and e5 for an encoder.",
+      ),
+    ),
+    instruction: rare(
+      z
+        .string()
+        .min(1)
+        .default("Given a web search query, retrieve relevant passages that answer the query")
+        .describe("What queries are for, with the form instruct: `Instruct: <this>`, a line break, `Query:` and the query."),
+    ),
+    maxTokens: rare(
+      whole(
+        512,
+        { min: 8, max: 131072 },
+        "Tokens of a passage or query, all included; what is longer is cut (at an endpoint to 4 characters a token).",
+      ),
+    ),
+    dimensions: rare(
+      whole(0, { max: 65536 }, "Numbers kept of an embedding, the first ones, for models that are trained for it; 0 keeps all."),
+    ),
+    dtype: rare(choice(["f32", "f16", "bf16"], "Type that embeddings of passages are kept in, in an index and on the device.")),
+    batchTokens: rare(whole(8192, { min: 1 }, "Tokens that a model in this process takes at once: sets memory and speed, not the result.")),
+    documents: rare(whole(5, { min: 1, max: 100 }, "Documents a search returns.")),
+    index: rare(
+      optionalPath(
+        "Index that `zerosearch index --dense` made, searched instead of embeddings that are made at each start; where data.corpus is given too, it must be of that very file.",
+      ),
+    ),
+  },
+);
+
 export const httpSettings = section("Search engine `http`: a search service, or a server of your own, that a YAML file describes.", {
   api: rare(
     nullableNameOrYaml(
@@ -157,5 +224,6 @@ export const mcpSettings = section(
 
 export type SimulatorSettings = z.output<typeof simulatorSettings>;
 export type Bm25Settings = z.output<typeof bm25Settings>;
+export type DenseSettings = z.output<typeof denseSettings>;
 export type HttpSettings = z.output<typeof httpSettings>;
 export type McpSettings = z.output<typeof mcpSettings>;

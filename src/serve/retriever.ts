@@ -7,6 +7,7 @@ import { setMaxListeners } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Bm25Search } from "../search/bm25.ts";
+import { DenseSearch } from "../search/dense.ts";
 import { joinContents } from "../search/passages.ts";
 import { ask, type SearchDocument, type SearchEngine } from "../search/search-engine.ts";
 import { abortReason } from "../util/abort.ts";
@@ -87,14 +88,14 @@ async function route(request: IncomingMessage, response: ServerResponse, options
   if (method === undefined) throw new Refusal(404, "there are POST /retrieve and GET /health");
   if (request.method !== method) throw new Refusal(405, `${path} takes ${method}`);
   const { engine } = options;
-  if (path === "/health") return { status: "ok", engine: engine.name, ...(engine instanceof Bm25Search ? { passages: engine.size } : {}) };
+  if (path === "/health") return { status: "ok", engine: engine.name, ...(isLocal(engine) ? { passages: engine.size } : {}) };
   const { queries, documents, scores } = readRequest(await readJson(request, MOST_BYTES), options.documents);
   const gone = new AbortController();
   setMaxListeners(0, gone.signal); // each of its queries listens
   response.once("close", () => gone.abort(new Error("the client has gone")));
   const search = async (query: string): Promise<readonly SearchDocument[]> => {
     if (gone.signal.aborted) throw abortReason(gone.signal);
-    if (engine instanceof Bm25Search) return engine.find(query, documents, gone.signal);
+    if (isLocal(engine)) return engine.find(query, documents, gone.signal);
     const key = { step: 0, question: next(), rollout: 0 };
     const result = await ask(engine, { query, key, turn: 0, signal: gone.signal, question: "", goldenAnswers: [] });
     return result.documents.slice(0, documents);
@@ -102,6 +103,11 @@ async function route(request: IncomingMessage, response: ServerResponse, options
   const found = await Promise.all(queries.map(search));
   const shown = (one: SearchDocument): unknown => (scores ? { document: documentOf(one), score: one.score ?? null } : documentOf(one));
   return { result: found.map((list) => list.map(shown)) };
+}
+
+/** One over passages of this process, which gives as many documents as it is asked for. */
+function isLocal(engine: SearchEngine): engine is Bm25Search | DenseSearch {
+  return engine instanceof Bm25Search || engine instanceof DenseSearch;
 }
 
 /** Title and text in one, as the rows of Search-R1's corpora. */

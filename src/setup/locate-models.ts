@@ -28,6 +28,8 @@ export interface ModelsNeeded {
   readonly trains?: boolean;
   /** The simulator: where training asks it, unless told. */
   readonly simulates?: boolean;
+  /** What makes embeddings: where training or judging searches them, unless told. */
+  readonly embeds?: boolean;
 }
 
 /** With a bar for what is downloaded; of a model that is the Hub's, a line says which commit is used. */
@@ -39,23 +41,22 @@ export function showOn(stream?: TextStream): Find {
 const adapterKeys: readonly string[] = ["lora.from", "simulator.adapter"];
 
 /** Finds every model that is needed; two names for one folder are one model. @throws as `find` */
-export async function locateConfigModels(
-  config: Config,
-  { trains = true, simulates = enginesUsed(config, "train").includes("simulated") }: ModelsNeeded = {},
-  find: Find = showOn(),
-): Promise<ConfigModels> {
+export async function locateConfigModels(config: Config, needed: ModelsNeeded = {}, find: Find = showOn()): Promise<ConfigModels> {
+  const used = enginesUsed(config, "train");
+  const { trains = true, simulates = used.includes("simulated"), embeds = used.includes("dense") } = needed;
+  const idle = (key: string, section: string): boolean =>
+    // A judge is opened in the policy's place, when that has done its part.
+    section === "judge" ||
+    (!simulates && section === "simulator") ||
+    (!embeds && section === "dense") ||
+    (!trains && (key === "model.referencePolicy" || section === "critic"));
   const located = new Map<string, LocatedModel>();
   let opened = config;
   let pinned = config;
   for (const { key, section, model } of keys) {
     const source = valueAt(config, key);
     if (!model || typeof source !== "string") continue;
-    // A judge is opened in the policy's place, when that has done its part.
-    if (
-      section === "judge" ||
-      (!simulates && section === "simulator") ||
-      (!trains && (key === "model.referencePolicy" || section === "critic"))
-    ) {
+    if (idle(key, section)) {
       opened = withValue(opened, key, null);
       continue;
     }
@@ -69,6 +70,7 @@ export async function locateConfigModels(
     located: {
       policy: located.get("model.policy") as LocatedModel,
       simulator: located.get("simulator.path") ?? null,
+      embedder: located.get("dense.path") ?? null,
       referencePolicy: located.get("model.referencePolicy") ?? null,
       critic: located.get("critic.path") ?? null,
     },

@@ -9,7 +9,7 @@ import { linearNames, type LinearName } from "../nn/block.ts";
 import type { AdapterOptions } from "../nn/decoder.ts";
 import { ConfigError } from "../util/errors.ts";
 
-export type Role = "policy" | "simulator" | "reference" | "critic";
+export type Role = "policy" | "simulator" | "embedder" | "reference" | "critic";
 
 /** A LoRA adapter, which has the name of its role. */
 export interface AdapterPlan {
@@ -40,6 +40,8 @@ export interface RolePlan {
 export interface WeightsPlan extends Pick<RolePlan, "folder" | "dtype" | "learns" | "maxPositions"> {
   /** Those that share it. */
   readonly roles: readonly RolePlan[];
+  /** Whether nobody asks for its logits. */
+  readonly headless?: boolean;
 }
 
 /** A model as the configuration names it, and the folder it lies in, whose links are resolved. */
@@ -54,6 +56,8 @@ export interface LocatedModels {
   readonly policy: LocatedModel;
   /** Null where the simulator runs behind an endpoint. */
   readonly simulator: LocatedModel | null;
+  /** What makes the embeddings of dense; null where no model of this process does. */
+  readonly embedder: LocatedModel | null;
   /** Null where the policy's own start is the reference. */
   readonly referencePolicy: LocatedModel | null;
   /** Null where the critic starts as the policy does. */
@@ -117,6 +121,7 @@ function modelRoles(config: Config, located: LocatedModels, { simulatorPositions
       maxPositions: simulatorPositions,
       adapter: simulator.adapter === null ? null : { from: simulator.adapter, learns: false },
     });
+  if (located.embedder !== null) roles.push(embedderRole(config, located.embedder));
   if (trains && algorithm.klCoef !== 0)
     roles.push({
       role: "reference",
@@ -138,6 +143,11 @@ function modelRoles(config: Config, located: LocatedModels, { simulatorPositions
   return roles;
 }
 
+/** What makes embeddings in this process. */
+export function embedderRole({ model, dense }: Pick<Config, "model" | "dense">, located: LocatedModel): RolePlan {
+  return { role: "embedder", ...located, dtype: model.dtype, learns: false, maxPositions: dense.maxTokens, adapter: null };
+}
+
 /** The copies of weights that the roles of a run need, in the roles' order: one of each frozen model, and one of what learns. @throws as `modelRoles` */
 export function copiesOf(config: Config, located: LocatedModels, options: RoleOptions): WeightsPlan[] {
   const roles = modelRoles(config, located, options);
@@ -148,7 +158,9 @@ export function copiesOf(config: Config, located: LocatedModels, options: RoleOp
   }
   return [...copies.values()].map((sharing) => {
     const { folder, dtype, learns } = sharing[0] as RolePlan;
-    return { folder, dtype, learns, maxPositions: Math.max(...sharing.map(({ maxPositions }) => maxPositions)), roles: sharing };
+    const maxPositions = Math.max(...sharing.map((one) => one.maxPositions));
+    const headless = sharing.every(({ role }) => role === "embedder");
+    return { folder, dtype, learns, maxPositions, roles: sharing, ...(headless ? { headless } : {}) };
   });
 }
 

@@ -2,20 +2,27 @@
 import { hashFile } from "../checkpoint/run-state.ts";
 import { portable, type Config } from "../config/index.ts";
 import { promptSet } from "../data/prompt-set.ts";
-import type { BatchGenerator } from "../generate/scheduler.ts";
-import { steadyClock, type TextStream } from "../log/progress.ts";
+import { Progress, steadyClock, type TextStream } from "../log/progress.ts";
 import { AdaptiveNoise, noiseAt, type Noise, type NoiseSchedule } from "../search/curriculum.ts";
-import type { EngineContext, LocalModel, OpenedEngine, Simulate } from "../search/engine-kind.ts";
+import type { EngineContext, EngineKind, OpenedEngine, Simulate } from "../search/engine-kind.ts";
 import { engineKind } from "../search/engines.ts";
 import { Budget, isPaid, priceOf, type Price } from "../search/prices.ts";
 import { Recording } from "../search/recording.ts";
 import type { Engine, Simulator } from "../search/search-engine.ts";
+import { withValue } from "../config/keys.ts";
 import type { Closing } from "./closing.ts";
 import { curriculum, scoreRules, simulatorName } from "./open-agents.ts";
-import type { Model } from "./open-model.ts";
+import type { OpenedPolicy } from "./open-policy.ts";
+import { prepareEmbedder } from "./prepare-device.ts";
 import { checkShape, hasFunctions, loadModule, named, type Shape } from "./user-module.ts";
 import { ConfigError, ZeroSearchError } from "../util/errors.ts";
 import { callOwn } from "../util/own-code.ts";
+
+/** Between two lines of progress where there is no terminal: milliseconds. */
+const INTERVAL = 10_000;
+
+/** What engines run on that need a model, or a device, of this process. */
+export type EngineParts = Pick<OpenedPolicy, "device" | "embedder"> & Partial<Pick<OpenedPolicy, "generator" | "simulator">>;
 
 export class Engines {
   /** Where engines tell what a person should know. */
@@ -23,6 +30,9 @@ export class Engines {
   readonly #opened = new Map<string, OpenedEngine>();
   /** Named by the configuration, and not used. */
   readonly #idle = new Map<string, Engine>();
+  /** Those that `add` opens. */
+  #waiting: readonly string[] = [];
+  readonly #stream: TextStream;
   #recording: Recording | null = null;
   #signal: AbortSignal | undefined;
   #budget: Budget | null = null;
@@ -32,12 +42,13 @@ export class Engines {
 
   /** @internal None is open yet. */
   constructor(stream: TextStream = process.stdout) {
+    this.#stream = stream;
     this.say = (text) => void stream.write(`${text}\n`);
   }
 
   /**
-   * @internal Opens those that are used (`enginesUsed`), but for engines that run on a model of this process, which `add` opens: what is wrong with the others is
-   * told before gigabytes are loaded. `closing` closes them.
+   * @internal Opens those that are used (`enginesUsed`), but for engines that run on a model of this process, or its device, which `add` opens and whose files and
+   * keys are looked at: what is wrong is told before gigabytes are loaded. `closing` closes them.
    * @throws as `EngineKind.open`, `loadModule` and `Recording.open`
    */
   static async open(
@@ -54,19 +65,29 @@ export class Engines {
     if (opened.#recording !== null) closing.add(opened.#recording, (one) => one.close());
     for (const name of [config.search.engine ?? "none", config.evaluation.engine])
       if (!used.includes(name)) opened.#idle.set(name, idleEngine(name));
-    for (const name of used) if (!runsHere(config, name)) await opened.#open(config, name, closing);
+    opened.#waiting = used.filter((name) => runsHere(config, name));
+    for (const name of opened.#waiting) await engineKind(name)?.check?.(config[sectionOf(name)], opened.#context(config));
+    for (const name of used) if (!opened.#waiting.includes(name)) await opened.#open(config, name, closing);
     return opened;
   }
 
-  /** @internal Opens the simulator on its model. */
-  async add(
-    config: Config,
-    generator: BatchGenerator,
-    { tokenizer, chatTemplate, adapter, decoder }: Model,
-    closing: Closing,
-  ): Promise<void> {
-    const { vocabulary } = decoder.config;
-    await this.#open(config, "simulated", closing, { generator, model: simulatorName, adapter, tokenizer, chatTemplate, vocabulary });
+  /** @internal Opens the engines that run on a model of this process, or its device. */
+  async add(config: Config, { device, embedder, generator, simulator = null }: EngineParts, closing: Closing): Promise<void> {
+    for (const name of this.#waiting) {
+      if (name === "dense") {
+        if (embedder !== null) await prepareEmbedder(device, config, embedder, this.#stream);
+        // The folder, where it was found.
+        const found = embedder === null ? config : withValue(config, "dense.path", embedder.folder);
+        await this.#open(found, name, closing, { embedding: { device, model: embedder } });
+      } else if (generator !== undefined && simulator !== null) {
+        const { tokenizer, chatTemplate, adapter, decoder } = simulator;
+        const { vocabulary } = decoder.config;
+        await this.#open(config, name, closing, {
+          local: { generator, model: simulatorName, adapter, tokenizer, chatTemplate, vocabulary },
+        });
+      }
+    }
+    this.#waiting = [];
   }
 
   /** The engine of that name; where nothing searches with it, one that nobody may ask. @throws ConfigError where the configuration does not name it. */
@@ -105,22 +126,26 @@ export class Engines {
     return Object.assign({}, ...counts, ofRecording) as Record<string, number>;
   }
 
-  async #open(config: Config, name: string, closing: Closing, local?: LocalModel): Promise<void> {
-    const context: EngineContext = {
+  #context(config: Config): EngineContext {
+    return {
       seed: config.seed,
       noise: this.#noise,
       unit: config.curriculum.unit,
       rules: scoreRules(config),
       corpus: config.data.corpus,
-      ...(local === undefined ? {} : { local }),
       promptSet,
       now: steadyClock,
       say: (text) => this.say(text),
       signal: this.#signal,
+      progress: (of) => new Progress({ ...of, plainInterval: INTERVAL, stream: this.#stream }),
     };
+  }
+
+  async #open(config: Config, name: string, closing: Closing, here?: Pick<EngineContext, "local" | "embedding">): Promise<void> {
+    const context = { ...this.#context(config), ...here };
     const recording = this.#recording;
     // What answers from a file need not be there, nor its key; a module of the user's alone can say what it is.
-    const absent = recording?.stands === true && engineKind(name) !== undefined && local === undefined;
+    const absent = recording?.stands === true && engineKind(name) !== undefined && here === undefined;
     const live = absent ? null : this.#paid(config, name, await openNamed(config, name, context));
     const opened = recording === null ? (live as OpenedEngine) : await recordedEngine(recording, config, name, live, this.#noise);
     this.#opened.set(name, opened);
@@ -187,10 +212,14 @@ export function idleEngine(name: string): Engine {
   return { name, search, close: () => Promise.resolve() };
 }
 
-/** Whether an engine needs a model of this process. */
+/** Whether an engine needs a model, or a device, of this process. */
 function runsHere(config: Config, name: string): boolean {
   const kind = engineKind(name);
   return kind?.runsHere?.(config[kind.section]) === true;
+}
+
+function sectionOf(name: string): EngineKind<unknown>["section"] {
+  return engineKind(name)?.section ?? "simulator";
 }
 
 export const engineShape: Shape = {

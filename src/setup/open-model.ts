@@ -52,7 +52,7 @@ export interface ModelReader {
 /** Hugging Face and PEFT folders. */
 export const files: ModelReader = {
   text: openText,
-  weights: ({ folder, dtype, maxPositions }, device) => loadDecoder(folder, device, { dtype, maxPositions }),
+  weights: ({ folder, dtype, maxPositions, headless = false }, device) => loadDecoder(folder, device, { dtype, maxPositions, headless }),
   adapter: async (decoder, name, from) => (typeof from === "string" ? loadAdapter(decoder, name, from) : decoder.addAdapter(name, from)),
 };
 

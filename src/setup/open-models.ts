@@ -12,6 +12,8 @@ export interface Models {
   readonly policy: Model;
   /** Null where the simulator runs behind an endpoint. */
   readonly simulator: Model | null;
+  /** Null where no model of this process makes embeddings. */
+  readonly embedder: Model | null;
   /** Held only where the loss has a KL term. */
   readonly reference: Model | null;
   /** What a critic of its own stands on. */
@@ -50,6 +52,7 @@ export async function openCopies(
   return {
     policy: models.get("policy") as Model,
     simulator: models.get("simulator") ?? null,
+    embedder: models.get("embedder") ?? null,
     reference: models.get("reference") ?? null,
     criticModel: models.get("critic") ?? null,
   };

@@ -18,6 +18,8 @@ export interface OpenPolicyOptions {
   readonly trains?: boolean;
   /** The longest sequence of the configuration's simulator, which is opened on the same generator if it is a model; null: it is not. */
   readonly simulatorPositions?: number | null;
+  /** Whether the model of dense is opened: false unless told. */
+  readonly embeds?: boolean;
   /** Told what is about to be loaded, with folders in place of Hub ids: to refuse it. */
   readonly check?: (config: Config, device: Device) => Promise<void>;
   /** @internal Where it is said which device and models are taken: stdout unless given. */
@@ -44,11 +46,11 @@ export interface OpenedPolicy extends Models {
  * @throws ConfigError, FileError, DeviceError: whatever is wrong with what the configuration names.
  */
 export async function openPolicy(config: Config, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
-  const { trains = false, simulatorPositions = null, check, stream = process.stdout, closing = new Closing() } = options;
+  const { trains = false, simulatorPositions = null, embeds = false, check, stream = process.stdout, closing = new Closing() } = options;
   try {
     const { located, opened, pinned } = await locateConfigModels(
       config,
-      { trains, simulates: simulatorPositions !== null },
+      { trains, simulates: simulatorPositions !== null, embeds },
       showOn(stream),
     );
     const device = closing.add<Device>(await openDevice(config.device, (line) => stream.write(`${line}\n`)), (one) => one.destroy());

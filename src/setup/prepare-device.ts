@@ -14,6 +14,8 @@ import { KvCache } from "../nn/kv-cache.ts";
 import type { Trajectory } from "../rl/trajectory.ts";
 import { tokenValues, updateCritic } from "../rl/critic.ts";
 import { tokenLogProbs, update } from "../rl/update.ts";
+import { lastStates } from "../search/dense/decoder-embedder.ts";
+import { MOST_QUERIES, PassageMatrix } from "../search/dense/matrix.ts";
 import { DeviceError } from "../util/errors.ts";
 import { nextTask } from "../util/next-task.ts";
 import { Closing } from "./closing.ts";
@@ -51,14 +53,28 @@ export async function prepareDevice(
   models: PreparedModels,
   { trains, stream = process.stdout }: { readonly trains: boolean; readonly stream?: TextStream },
 ): Promise<void> {
+  await compile(device, modelProgram(config, models, { trains }), stream);
+}
+
+async function compile(device: Device, program: DeviceProgram, stream: TextStream): Promise<void> {
   if (device.prepare === undefined) return;
   let progress: Progress | null = null;
-  await device.prepare(modelProgram(config, models, { trains }), (done, total) => {
+  await device.prepare(program, (done, total) => {
     progress ??= new Progress({ label: "compiling kernels", total, unit: "kernels", plainInterval: 2000, stream });
     progress.update(done);
   });
   // Assigned in the callback, which the compiler does not see.
   (progress as Progress | null)?.finish();
+}
+
+/** The same for the model that makes embeddings, and the search among them. @throws as `prepareDevice` */
+export async function prepareEmbedder(
+  device: Device,
+  config: Config,
+  { decoder }: Pick<Model, "decoder">,
+  stream: TextStream = process.stdout,
+): Promise<void> {
+  await compile(device, (dry) => eachCopy(dry, { decoder, adapter: undefined }, false, (copy) => embed(config, copy)), stream);
 }
 
 /** Asks a device for all that these models do in a run: rollouts, the reference's log-probabilities and, where it `trains`, updates. */
@@ -133,6 +149,27 @@ async function rollOut(config: Config, { decoder, adapter }: Copy): Promise<void
   const cache = new KvCache(device, decoder.config, 2, cacheDtype);
   cache.copyBlocks([[0, 1]]);
   cache.dispose();
+}
+
+/** Embeddings of texts of all sizes, and searches. */
+async function embed({ dense }: Config, { decoder }: Copy): Promise<void> {
+  const { width } = decoder.config;
+  const dimensions = dense.dimensions === 0 ? width : dense.dimensions;
+  for (const tokens of [...trainedRows.filter((rows) => rows < dense.batchTokens), dense.batchTokens]) {
+    const sequences = Array.from({ length: Math.ceil(tokens / decoder.maxPositions) }, (_, i) =>
+      new Array<number>(Math.min(decoder.maxPositions, tokens - i * decoder.maxPositions)).fill(0),
+    );
+    const states = lastStates(decoder, sequences);
+    await unlessRefused(states.readFloats());
+    states.dispose();
+  }
+  const matrix = new PassageMatrix({ device: decoder.device, passages: 2048, dimensions, dtype: dense.dtype });
+  for (const queries of pagedRows.filter((rows) => rows <= MOST_QUERIES))
+    await matrix.search(
+      Array.from({ length: queries }, () => new Float32Array(dimensions)),
+      dense.documents,
+    );
+  matrix.dispose();
 }
 
 /** Log-probabilities under frozen weights. */

@@ -113,6 +113,11 @@ export class Tokenizer {
     return before.every((id, i) => ids[i] === id) ? ids : [...before, ...ids];
   }
 
+  /** What the post-processor puts after a text: of embedding models the token whose state is the embedding. */
+  get ending(): readonly number[] {
+    return this.#encoder.frame.after;
+  }
+
   /** Text of `ids`; bytes that are no UTF-8 become U+FFFD. */
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
     const decoder = new StreamDecoder(this, options);

@@ -75,7 +75,7 @@ interface Counted {
 
 async function both(config: Config, device: Device): Promise<Counted> {
   const planned = await readModels(config, { simulatorPositions: 200 });
-  await rehearse(config, planned, device, new Ledger(), trainStep, fill);
+  await rehearse(config, planned, device, new Ledger(), trainStep, { opened: fill });
   const ledger = new Ledger();
   const hollow = await (await targetOf(device, config.device)).open(ledger);
   await rehearse(config, planned, hollow, ledger, trainStep);
@@ -125,7 +125,7 @@ describe("a device that only counts", () => {
       const hollow = await createDryCpuDevice({ threads: 1, maxMemoryBytes }, ledger);
       await rehearse(config, planned, hollow, ledger, trainStep);
       const real = await makeDevice({ threads: 1, maxMemoryBytes, poison: false });
-      const peak = await rehearse(config, planned, real, new Ledger(), trainStep, fill).then(
+      const peak = await rehearse(config, planned, real, new Ledger(), trainStep, { opened: fill }).then(
         () => real.memory().peak,
         () => null,
       );

@@ -23,6 +23,7 @@ const at = (folder: string): { source: string; folder: string } => ({ source: `g
 const located = (policy: string, simulator: string | null, reference: string | null = null): LocatedModels => ({
   policy: at(policy),
   simulator: simulator === null ? null : at(simulator),
+  embedder: null,
   referencePolicy: reference === null ? null : at(reference),
   critic: null,
 });

@@ -1,0 +1,216 @@
+/**
+ * Builds an index of embeddings. It is `FILE.partial` until it is whole. Whatever stops it, a kill or a full disk, it goes on from its last part: the
+ * corpus is read again from its beginning, so that ids that occur twice are still seen, but what is embedded is skipped.
+ */
+import { mkdir, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { Client } from "@libsql/client";
+import { toElements } from "../../tensor/dtype.ts";
+import { DataError, FileError } from "../../util/errors.ts";
+import { nextTask } from "../../util/next-task.ts";
+import { hashCorpus, otherCorpus } from "../corpus-hash.ts";
+import { advance, checkIndexHeader, openPartial, partialOf, putInPlace, readError, removeDatabase, writeError } from "../index-file.ts";
+import { readPassages, type Passage } from "../passages.ts";
+import { openDatabase } from "../sqlite.ts";
+import { passageText, type Embedder } from "./embedder.ts";
+import { aboutText, bytesOf, checkEmbedder, denseIndex, readAbout, rowOf, sumOf, tables, type DenseAbout } from "./format.ts";
+
+/** Passages of a part: what is lost at most when it is stopped. */
+const PART = 256;
+
+export interface DenseBuildOptions {
+  readonly corpus: string;
+  /** What the index says it was made of. */
+  readonly source: string;
+  readonly file: string;
+  readonly embedder: Embedder;
+  readonly instruction: string;
+  readonly dtype: DenseAbout["dtype"];
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: DenseBuildProgress) => void) | undefined;
+  /** Told where an index that was begun before has passages already. */
+  readonly onResume?: ((about: DenseAbout) => void) | undefined;
+  /** Passages of a part, for tests. */
+  readonly part?: number;
+}
+
+export interface DenseBuildProgress {
+  /** Both count bytes of the corpus. */
+  readonly phase: "hash" | "embed";
+  readonly done: number;
+  readonly total: number;
+  /** In the index so far. */
+  readonly passages: number;
+  readonly tokens: number;
+}
+
+export interface BuiltDenseIndex {
+  readonly about: DenseAbout;
+  /** False where the index of this corpus by this model was there. */
+  readonly made: boolean;
+  /** Passages that an earlier call had embedded. */
+  readonly resumedFrom: number;
+}
+
+/**
+ * @throws FileError where the file is something else, or an index of another corpus or by another model, where the corpus has changed since the index was
+ * begun, and where it cannot be written; what `readPassages` and the embedder throw; the signal's reason.
+ */
+export async function buildDenseIndex(options: DenseBuildOptions): Promise<BuiltDenseIndex> {
+  const { file, source, embedder, instruction, dtype } = options;
+  const { sha256, bytes } = await hashed(options);
+  const there = await aboutOf(file);
+  if (there !== null) {
+    if (there.sha256 !== sha256) throw otherCorpus(file, there, source, { sha256, bytes });
+    checkEmbedder(file, there.embedder, embedder.about);
+    return { about: there, made: false, resumedFrom: there.passages };
+  }
+  const begun: DenseAbout = {
+    ...{ state: "reading", passages: 0, sha256, bytes, source, embedder: embedder.about, instruction, dtype },
+    ...{ width: 0, parts: 0, truncated: 0, tokens: 0 },
+  };
+  let client: Client | null = null;
+  try {
+    await mkdir(dirname(file), { recursive: true });
+    const opened = await goOn(file, begun);
+    client = opened.client;
+    if (opened.about.passages > 0) options.onResume?.(opened.about);
+    const about = await new Builder(client, options).read(opened.about);
+    client.close();
+    await putInPlace(file);
+    return { about, made: true, resumedFrom: opened.about.passages };
+  } catch (cause) {
+    client?.close();
+    // A corpus with a wrong row is mended first, and is then another one.
+    if (cause instanceof DataError && cause.complaint.where.startsWith(options.corpus)) await removeDatabase(partialOf(file));
+    throw writeError(file, cause, anew(file));
+  }
+}
+
+const anew = (file: string): string => `Delete ${partialOf(file)} to begin anew.`;
+
+/** What an index that is there says of itself; null where there is no file. @throws FileError where it is no index */
+async function aboutOf(file: string): Promise<DenseAbout | null> {
+  if ((await stat(file).catch(() => null)) === null) return null;
+  await checkIndexHeader(file, denseIndex);
+  const client = await openDatabase("dense", file);
+  try {
+    return await readAbout(client, file);
+  } catch (cause) {
+    throw readError(file, cause);
+  } finally {
+    client.close();
+  }
+}
+
+async function hashed({ corpus, signal, onProgress }: DenseBuildOptions): Promise<{ sha256: string; bytes: number }> {
+  // What is no corpus is told before gigabytes of it are hashed.
+  const passages = readPassages(corpus);
+  await passages.next();
+  await passages.return(undefined);
+  const total = (await stat(corpus)).size;
+  return hashCorpus(corpus, { signal, onBytes: (done) => onProgress?.({ phase: "hash", done, total, passages: 0, tokens: 0 }) });
+}
+
+async function goOn(file: string, begun: DenseAbout): Promise<{ client: Client; about: DenseAbout }> {
+  const partial = partialOf(file);
+  const begin = [...tables, { sql: "insert into about (json) values (?)", args: [aboutText(begun)] }];
+  const client = await openPartial(partial, denseIndex, begin);
+  try {
+    const about = await readAbout(client, partial);
+    const wrong = (what: string, expected: string, got: string): FileError =>
+      new FileError({ where: partial, what, expected, got, hint: anew(file) });
+    if (about.sha256 !== begun.sha256)
+      throw wrong(
+        "was begun with another corpus, or the corpus has changed since",
+        `the corpus ${about.source} of ${about.bytes} bytes, SHA-256 ${about.sha256.slice(0, 16)}…`,
+        `${begun.source} of ${begun.bytes} bytes, SHA-256 ${begun.sha256.slice(0, 16)}…`,
+      );
+    checkEmbedder(partial, about.embedder, begun.embedder);
+    if (about.dtype !== begun.dtype) throw wrong("was begun with another dense.dtype", about.dtype, begun.dtype);
+    return { client, about };
+  } catch (error) {
+    client.close();
+    throw error;
+  }
+}
+
+class Builder {
+  readonly #client: Client;
+  readonly #options: DenseBuildOptions;
+
+  constructor(client: Client, options: DenseBuildOptions) {
+    this.#client = client;
+    this.#options = options;
+  }
+
+  async read(from: DenseAbout): Promise<DenseAbout> {
+    const { corpus, signal, onProgress, part: most = PART } = this.#options;
+    let about = from;
+    let seen = 0;
+    let bytes = 0;
+    let pending: Passage[] = [];
+    const tell = (): void =>
+      onProgress?.({
+        phase: "embed",
+        done: Math.min(bytes, about.bytes),
+        total: about.bytes,
+        passages: about.passages,
+        tokens: about.tokens,
+      });
+    tell();
+    for await (const passage of readPassages(corpus, (read) => (bytes = read))) {
+      seen++;
+      if (seen % 1024 === 0) {
+        await nextTask();
+        signal?.throwIfAborted();
+      }
+      if (seen <= from.passages) continue;
+      if (pending.push(passage) < most) continue;
+      about = await this.#add(about, pending, "reading");
+      pending = [];
+      tell();
+    }
+    if (seen === 0) throw new DataError({ where: corpus, what: "the corpus is empty", expected: "at least one passage", got: "none" });
+    about = await this.#add(about, pending, "whole");
+    bytes = about.bytes;
+    tell();
+    return about;
+  }
+
+  /** Embeds passages and writes them, in one transaction. */
+  async #add(from: DenseAbout, passages: readonly Passage[], state: DenseAbout["state"]): Promise<DenseAbout> {
+    const { embedder, signal, file, corpus } = this.#options;
+    const { vectors, truncated, tokens } = await embedder.embed(passages.map(passageText), "passage", signal);
+    const width = vectors[0]?.length ?? from.width;
+    if (from.width !== 0 && width !== from.width)
+      throw new DataError({ where: corpus, what: "embeddings have another length now", expected: String(from.width), got: String(width) });
+    const values = new Float32Array(vectors.length * width);
+    vectors.forEach((vector, i) => values.set(vector, i * width));
+    const list = bytesOf(toElements(values, from.dtype));
+    const to: DenseAbout = {
+      ...from,
+      state,
+      width,
+      passages: from.passages + passages.length,
+      parts: from.parts + (passages.length > 0 ? 1 : 0),
+      truncated: from.truncated + truncated,
+      tokens: from.tokens + tokens,
+    };
+    const transaction = await this.#client.transaction("write");
+    try {
+      await advance(file, transaction, from, to);
+      if (passages.length > 0) {
+        const rows = passages.map(rowOf);
+        const args = rows.flatMap((row, i) => [from.passages + i, row, sumOf(row)]);
+        await transaction.execute({ sql: `insert into passages (n, row, sum) values ${rows.map(() => "(?, ?, ?)").join(", ")}`, args });
+        const sql = "insert into vectors (part, first, list, sum) values (?, ?, ?, ?)";
+        await transaction.execute({ sql, args: [from.parts, from.passages, list, sumOf(list)] });
+      }
+      await transaction.commit();
+    } finally {
+      transaction.close();
+    }
+    return to;
+  }
+}

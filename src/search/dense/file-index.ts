@@ -1,0 +1,97 @@
+/** An index file of embeddings, opened to be searched. */
+import type { Client } from "@libsql/client";
+import { FileError } from "../../util/errors.ts";
+import { checkIndexHeader, damaged, readError } from "../index-file.ts";
+import type { Passage } from "../passages.ts";
+import { openDatabase } from "../sqlite.ts";
+import { denseIndex, passageOf, readAbout, sumOf, type DenseAbout } from "./format.ts";
+
+/** Embeddings as they are kept: those of passages from `first` on. */
+export interface VectorPart {
+  readonly first: number;
+  readonly values: Float32Array | Uint16Array;
+}
+
+export class DenseFile {
+  readonly about: DenseAbout;
+  readonly #file: string;
+  readonly #client: Client;
+
+  private constructor(file: string, client: Client, about: DenseAbout) {
+    this.#file = file;
+    this.#client = client;
+    this.about = about;
+  }
+
+  /** Opens an index, which is not written to. @throws FileError where it is none, unfinished, damaged, or of another version. */
+  static async open(file: string): Promise<DenseFile> {
+    await checkIndexHeader(file, denseIndex);
+    let client: Client | null = null;
+    try {
+      client = await openDatabase("dense", file);
+      await client.execute("pragma query_only = on");
+      const about = await readAbout(client, file);
+      if (about.state !== "whole")
+        throw new FileError({
+          where: file,
+          what: "is an unfinished index",
+          hint: "zerosearch index goes on with it; give the same command again.",
+        });
+      return new DenseFile(file, client, about);
+    } catch (cause) {
+      client?.close();
+      throw readError(file, cause);
+    }
+  }
+
+  /** All embeddings, part by part. @throws FileError where one is damaged or missing */
+  async *vectors(): AsyncGenerator<VectorPart> {
+    const { passages, width, parts, dtype } = this.about;
+    let next = 0;
+    for (let part = 0; part < parts; part++) {
+      const row = (await this.#rows("select first, list, sum from vectors where part = ?", [part]))[0];
+      const list = row?.["list"];
+      if (!(list instanceof ArrayBuffer) || Number(row?.["first"]) !== next)
+        throw damaged(this.#file, `part ${part} of its embeddings is missing`);
+      if (sumOf(new Uint8Array(list)) !== row?.["sum"]) throw damaged(this.#file, `part ${part} of its embeddings is not what was written`);
+      const values = dtype === "f32" ? new Float32Array(list) : new Uint16Array(list);
+      if (values.length % width !== 0) throw damaged(this.#file, `part ${part} of its embeddings is cut`);
+      yield { first: next, values };
+      next += values.length / width;
+    }
+    if (next !== passages) throw damaged(this.#file, `${next} embeddings of ${passages} passages`);
+  }
+
+  /** @throws FileError where one is damaged or missing */
+  async passages(numbers: readonly number[]): Promise<Passage[]> {
+    if (numbers.length === 0) return [];
+    const marks = numbers.map(() => "?").join(", ");
+    const rows = await this.#rows(`select n, row, sum from passages where n in (${marks})`, numbers);
+    const texts = new Map(rows.map((row) => [Number(row["n"]), row]));
+    return numbers.map((number) => {
+      const row = texts.get(number);
+      const text = String(row?.["row"]);
+      if (sumOf(text) !== row?.["sum"]) throw damaged(this.#file, `passage ${number} is not what was written`);
+      return passageOf(text);
+    });
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  async #rows(sql: string, args: readonly number[]): Promise<Awaited<ReturnType<Client["execute"]>>["rows"]> {
+    try {
+      return (await this.#client.execute({ sql, args: [...args] })).rows;
+    } catch (cause) {
+      throw readError(this.#file, cause);
+    }
+  }
+}
+
+/** What an index says of itself. @throws as `DenseFile.open` */
+export async function readDenseAbout(file: string): Promise<DenseAbout> {
+  const index = await DenseFile.open(file);
+  index.close();
+  return index.about;
+}
