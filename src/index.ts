@@ -89,11 +89,22 @@ export type {
   SimulatorRequest,
 } from "./search/search-engine.ts";
 export { engines } from "./search/engines.ts";
-export type { EngineContext, EngineKind, IdentityContext, LocalModel, OpenedEngine, Simulate } from "./search/engine-kind.ts";
+export type {
+  EmbeddingModel,
+  EmbeddingParts,
+  EngineContext,
+  EngineKind,
+  EngineProgress,
+  IdentityContext,
+  LocalModel,
+} from "./search/engine-kind.ts";
+export type { OpenedEngine, Simulate } from "./search/engine-kind.ts";
 export { Recording, type EngineIdentity, type RecordingCounts, type RecordingOptions } from "./search/recording.ts";
 export { Budget, type Price } from "./search/prices.ts";
 export { parseDocuments, renderDocuments } from "./search/documents.ts";
 export { Bm25Search, type Bm25Hit } from "./search/bm25.ts";
+export { DenseSearch, type DenseHit } from "./search/dense.ts";
+export type { DenseAbout } from "./search/dense/format.ts";
 export { buildIndex, type BuildOptions, type BuildProgress, type BuiltIndex } from "./search/bm25/build.ts";
 export type { IndexAbout } from "./search/bm25/format.ts";
 export type { Passage } from "./search/passages.ts";
@@ -124,7 +135,7 @@ export { openModel, openTokenizer, type Model, type ModelText, type OpenModelOpt
 export type { Models } from "./setup/open-models.ts";
 export { locateDataFile, type LocateFileOptions } from "./hub/find-data-file.ts";
 export { locateModel, type DownloadProgress, type LocateOptions, type ModelKind } from "./hub/find-model.ts";
-export { loadDecoder } from "./checkpoint/load-model.ts";
+export { loadDecoder, type LoadOptions } from "./checkpoint/load-model.ts";
 export { saveModelFolder, type SaveModelOptions } from "./checkpoint/save-model.ts";
 export { type FloatDtype } from "./checkpoint/save-tensors.ts";
 export { loadAdapter, saveAdapter, type SaveAdapterOptions } from "./checkpoint/peft.ts";

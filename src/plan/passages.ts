@@ -30,9 +30,10 @@ export async function plannedPassages(config: Config, note: (text: string) => vo
     const { passages, width } = await readDenseAbout(dense.index);
     return { passages, width };
   }
+  const rows = readPassages(file);
   let passages = 0;
-  for await (const _ of readPassages(file)) passages++;
+  while ((await rows.next()).done !== true) passages++;
   if (dense.dimensions > 0 || dense.path !== null) return { passages, width: dense.dimensions > 0 ? dense.dimensions : null };
-  note(`how long the embeddings of ${String(dense.encoder ?? dense.endpointModel)} are is not known: planned with ${usualWidth} numbers`);
+  note(`how long the embeddings of ${dense.encoder ?? dense.endpointModel} are is not known: planned with ${usualWidth} numbers`);
   return { passages, width: usualWidth };
 }

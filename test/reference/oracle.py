@@ -1,11 +1,13 @@
 """A decoder in numpy float64, which shares no line with src/: it writes a model folder as transformers does, a LoRA adapter as PEFT
 does, and the logits that both must give.
 
-    python3 oracle.py llama3|qwen2|qwen3 F32|F16|BF16 FOLDER [--shards] [--transformers5] [--yarn]
+    python3 oracle.py llama3|qwen2|qwen3 F32|F16|BF16 FOLDER [--shards] [--transformers5] [--yarn] [--embed]
 
 FOLDER/model and FOLDER/adapter are what a user has; FOLDER/expected.json has ids, and the logits of the last three of them without and
 with the adapter. With --yarn the model reads longer texts than it was made for: as Qwen's README says, or with every number that
-YaRN has in `rope_scaling` beside the `rope_parameters` of transformers 5, which it replaces.
+YaRN has in `rope_scaling` beside the `rope_parameters` of transformers 5, which it replaces. With --embed the folder is that of an
+embedding model: names have no `model.` before them, and there is no head; standard input is {passages, queries, instruction, maxTokens, most},
+and expected.json the embeddings of both and what is found. A text's ids are its bytes, and 256 at its end.
 """
 
 import json
@@ -16,7 +18,7 @@ import sys
 import numpy as np
 
 kind, dtype, folder = sys.argv[1:4]
-shards, newest, yarn = ("--" + flag in sys.argv for flag in ("shards", "transformers5", "yarn"))
+shards, newest, yarn, embed = ("--" + flag in sys.argv for flag in ("shards", "transformers5", "yarn", "embed"))
 rng = np.random.default_rng({"llama3": 1, "qwen2": 2, "qwen3": 3}[kind])
 C, F, H, K, L, V = 96, 160, 6, 2, 3, 263
 D = {"llama3": 16, "qwen2": 16, "qwen3": 32}[kind]
@@ -150,6 +152,8 @@ model, peft = os.path.join(folder, "model"), os.path.join(folder, "adapter")
 os.makedirs(model)
 os.makedirs(peft)
 stored = {name: (dtype, weights[name].shape, raw[name]) for name in weights}
+if embed:
+    stored = {name.removeprefix("model."): entry for name, entry in stored.items() if name != "lm_head.weight"}
 if shards:
     names, places = list(stored), {}
     for i, part in enumerate((names[:7], names[7:20], names[20:])):
@@ -231,7 +235,7 @@ def norm(x, weight):
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
 
 
-def logits(ids, adapted):
+def states(ids, adapted):
     def linear(x, layer, name):
         y = x @ weights[f"model.layers.{layer}.{name}.weight"].T
         if f"model.layers.{layer}.{name}.bias" in weights:
@@ -268,8 +272,30 @@ def logits(ids, adapted):
         b = norm(x, weights[prefix + "post_attention_layernorm.weight"])
         gate = linear(b, layer, "mlp.gate_proj")
         x = x + linear(gate / (1 + np.exp(-gate)) * linear(b, layer, "mlp.up_proj"), layer, "mlp.down_proj")
-    return norm(x, weights["model.norm.weight"]) @ weights["model.embed_tokens.weight" if tied else "lm_head.weight"].T
+    return norm(x, weights["model.norm.weight"])
 
+
+def logits(ids, adapted):
+    return states(ids, adapted) @ weights["model.embed_tokens.weight" if tied else "lm_head.weight"].T
+
+
+def embedding(text, most):
+    ids = list(text.encode())[: most - 1] + [256]
+    last = states(np.array(ids), False)[-1]
+    return last / np.linalg.norm(last)
+
+
+if embed:
+    asked = json.load(sys.stdin)
+    most, instruction = asked["maxTokens"], asked["instruction"]
+    passages = np.array([embedding(text, most) for text in asked["passages"]])
+    queries = np.array([embedding(f"Instruct: {instruction}\nQuery:{text}", most) for text in asked["queries"]])
+    scores = queries @ passages.T
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, : asked["most"]]
+    found = {"passages": passages.tolist(), "queries": queries.tolist(), "rows": rows.tolist()}
+    found["scores"] = np.take_along_axis(scores, rows, 1).tolist()
+    write_json(os.path.join(folder, "expected.json"), found)
+    sys.exit()
 
 ids = rng.integers(0, V, size=150)
 expected = {"ids": ids.tolist(), "base": logits(ids, False)[-3:].tolist(), "adapted": logits(ids, True)[-3:].tolist()}

@@ -244,7 +244,7 @@ describe("printing", () => {
     for (const file of ["mine.js", "./mine", "./mine.json", ""])
       expect(() => configOf(`reward.kind=${file}`)).toThrow(/wrong value for reward\.kind/);
     expect(messageOf(() => configOf("search.engine=simulate"))).toMatch(
-      /expected one of simulated, bm25, http, .*or a module.*\n.*did you mean simulated\?/,
+      /expected one of simulated, bm25, dense, http, .*or a module.*\n.*did you mean simulated\?/,
     );
     expect(configOf('search.settings={"url":"x","n":2}').search.settings).toEqual({ url: "x", n: 2 });
     expect(() => configOf("search.settings=x")).toThrow(/expected a map of settings/);

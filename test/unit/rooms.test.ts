@@ -59,7 +59,8 @@ const rooms: Readonly<Record<string, Room>> = {
   rl: { imports: ["nn", "ops", "tensor"], browser: true },
   generate: { imports: ["nn", "ops", "tensor"], browser: true },
   text: { imports: [], browser: true },
-  search: { imports: ["data", "generate", "text"], touches: ["fetch"] },
+  /** Embeddings are made and searched on the tensor engine. */
+  search: { imports: ["data", "generate", "nn", "ops", "tensor", "text"], touches: ["fetch"] },
   agent: { imports: ["search", "generate", "text"], browser: true },
   /** Methods, engines and question sets in, rows and judged records out: nothing of a run. */
   evaluation: { imports: ["agent", "search", "data", "log"] },
