@@ -1,18 +1,60 @@
 /** A model of a real size on the CPU, Qwen2.5-0.5B's shape with random bf16 weights: decoding one sequence, and a step of LoRA training. */
+import { lastStates } from "#inside/search/dense/decoder-embedder.js";
+import { unitVector } from "#inside/search/dense/embedder.js";
 import { AdamW, createDevice, decayGroups, fineTuneStep, type Example } from "zerosearch";
 import type { Bench } from "../bench.js";
 import { torchShape } from "../gpu/decode.js";
 import { DecodeStep } from "../gpu/decode-step.js";
 import { randomDecoder, someIds } from "../gpu/weights.js";
 import { timed } from "../gpu/world.js";
-import { decodeWork, modelShape, productWeights } from "../shapes.js";
+import { benchModel, qwen2 } from "../models.js";
+import { decodeWork, modelShape, productWeights, type ModelShape } from "../shapes.js";
 import { copyPeer } from "./gemm.js";
 import type { CpuWorld } from "./world.js";
 
 const maxPositions = 512;
 
 export function realBenches(world: CpuWorld): Bench[] {
-  return [decodeReal(world), loraReal(world)];
+  return [decodeReal(world), loraReal(world), embedReal(world, benchModel, 64), embedReal(world, realShape, 16)];
+}
+
+/** SmolLM2-135M's layers. Its vocabulary takes no part: nobody asks for logits. */
+const realShape = qwen2("135M", 576, 1536, 30, 9, 3);
+/** Tokens of the passages that are embedded, around 127. */
+const passageLengths = (count: number): number[] => Array.from({ length: count }, (_, i) => 64 + ((i * 53) % 128));
+
+/** Embeddings of passages of several lengths: packed, without padding; the last token's state, read back, of length 1. */
+function embedReal(world: CpuWorld, shape: ModelShape, passages: number): Bench {
+  const lengths = passageLengths(passages);
+  const tokens = lengths.reduce((sum, length) => sum + length, 0);
+  return {
+    name: `embed/${shape.name}/${passages}`,
+    unit: "tokens/s",
+    amount: tokens,
+    rounds: 3,
+    note: `f32, ${passages} passages of 64 to 191 tokens; padding is not counted`,
+    peers: world.peers(world.torchModel("embed", "by length", { model: torchShape(shape), lengths, batch: 32 })),
+    async open() {
+      const device = await createDevice();
+      const decoder = randomDecoder(shape.config, device, { dtype: "f32", maxPositions });
+      const sequences = lengths.map((length, i) => someIds(length, shape.config.vocabulary, i + 1));
+      const embed = async (): Promise<void> => {
+        const states = lastStates(decoder, sequences);
+        const values = await states.readFloats();
+        for (let i = 0; i < passages; i++) unitVector(values.subarray(i * states.cols, (i + 1) * states.cols), 0, "bench");
+        states.dispose();
+      };
+      return {
+        description: device.description,
+        run: async (count) => {
+          const begun = performance.now();
+          for (let i = 0; i < count; i++) await embed();
+          return { seconds: (performance.now() - begun) / 1000 };
+        },
+        close: () => device.destroy(),
+      };
+    },
+  };
 }
 
 function sizesOf({ options }: CpuWorld): "small" | "full" {

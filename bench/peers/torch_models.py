@@ -372,6 +372,24 @@ def prefill(n, variant):
     return {"run": repeated(call), "what": "SDPA, cache written" if SDPA else "softmax(q k) v, cache written"}
 
 
+def embed(n, variant):
+    """Embeddings of texts of several lengths: batches of texts of like length, padded on the right, where causal attention does not see it."""
+    m, lengths = n["model"], sorted(n["lengths"])
+    model = build(m, HALF if CUDA else torch.float32).requires_grad_(False)
+    batches = []
+    for at in range(0, len(lengths), n["batch"]):
+        some = torch.tensor(lengths[at : at + n["batch"]], device=DEVICE)
+        batches.append((torch.randint(0, m["V"], (len(some), int(some.max())), device=DEVICE), some - 1))
+
+    def call():
+        with torch.inference_mode():
+            for ids, last in batches:
+                states = model.hidden(ids, slice(0, ids.shape[1]), lambda i: lambda q, k, v: attend(q, k, v, True))
+                F.normalize(states[torch.arange(len(last), device=DEVICE), last].float(), dim=-1)
+
+    return {"run": repeated(call), "what": f"batches of {n['batch']} by length, " + ("SDPA" if SDPA else "softmax(q k) v")}
+
+
 def train(n, variant):
     m, B, micro, T, recompute = n["model"], n["sequences"], n["micro"], n["tokens"], n["recompute"]
     model = build(m, torch.float32)
@@ -446,7 +464,7 @@ def best_threads(run):
     return min(taken, key=taken.get)
 
 
-kinds = {f.__name__: f for f in (gemm, copy, attention, attention_decode, decode, generate, prefill, train, lora)}
+kinds = {f.__name__: f for f in (gemm, copy, attention, attention_decode, decode, generate, prefill, embed, train, lora)}
 prepared = {}
 
 

@@ -2,12 +2,15 @@
  * Embeddings by an encoder with ONNX files (E5), which the optional package `@huggingface/transformers` runs on the CPU. One text at a time: in a padded
  * batch an embedding's last bits depend on its neighbours.
  */
+import { stat } from "node:fs/promises";
+import { basename, dirname, resolve } from "node:path";
 import { promptText } from "../../text/prompt.ts";
 import { ConfigError, DataError, show } from "../../util/errors.ts";
 import { cutText, putText, unitVector, type Embedder, type EmbedderAbout, type Embeddings, type TextKind } from "./embedder.ts";
 
 /** What is used of the package. */
 interface TransformersPackage {
+  readonly env: { localModelPath: string; allowRemoteModels: boolean };
   readonly pipeline: (
     task: "feature-extraction",
     model: string,
@@ -15,19 +18,19 @@ interface TransformersPackage {
   ) => Promise<Extractor>;
 }
 
+interface TensorOf<T> {
+  readonly data: ArrayLike<T>;
+  readonly dims: readonly number[];
+}
+
 interface Extractor {
-  (
-    text: string,
-    options: { readonly pooling: string; readonly normalize: boolean },
-  ): Promise<{
-    readonly data: ArrayLike<number>;
-    readonly dims: readonly number[];
-  }>;
-  readonly tokenizer?: {
-    model_max_length?: number;
-    encode?(text: string): ArrayLike<number>;
+  readonly tokenizer: {
+    (text: string, options: { readonly truncation: boolean; readonly max_length: number }): { readonly input_ids: TensorOf<bigint> };
+    readonly model_max_length?: number;
+    encode(text: string): ArrayLike<number>;
   };
-  dispose?(): Promise<unknown>;
+  readonly model: (inputs: object) => Promise<Readonly<Record<string, TensorOf<number> | undefined>>>;
+  dispose(): Promise<unknown>;
 }
 
 export interface EncoderEmbedderOptions {
@@ -57,14 +60,14 @@ export class EncoderEmbedder implements Embedder {
   /** @throws ConfigError where the package is not installed, or cannot load the model */
   static async open(options: EncoderEmbedderOptions): Promise<EncoderEmbedder> {
     const { encoder, dtype } = options;
-    const { pipeline } = await loadTransformers();
+    const { env, pipeline } = await loadTransformers();
+    const isFolder = (await stat(encoder).catch(() => null))?.isDirectory() === true;
+    const before = { ...env };
     try {
-      const extract = await pipeline("feature-extraction", encoder, { dtype, device: "cpu" });
-      const { tokenizer } = extract;
-      // Longer texts are cut by the package.
-      const most = Math.min(options.about.maxTokens, tokenizer?.model_max_length ?? Infinity);
-      if (tokenizer !== undefined) tokenizer.model_max_length = most;
-      return new EncoderEmbedder(options, extract, most);
+      // The package finds folders by a place and a name.
+      if (isFolder) Object.assign(env, { localModelPath: `${dirname(resolve(encoder))}/`, allowRemoteModels: false });
+      const extract = await pipeline("feature-extraction", isFolder ? basename(resolve(encoder)) : encoder, { dtype, device: "cpu" });
+      return new EncoderEmbedder(options, extract, Math.min(options.about.maxTokens, extract.tokenizer.model_max_length ?? Infinity));
     } catch (cause) {
       throw new ConfigError(
         {
@@ -74,23 +77,26 @@ export class EncoderEmbedder implements Embedder {
         },
         { cause },
       );
+    } finally {
+      env.localModelPath = before.localModelPath;
+      env.allowRemoteModels = before.allowRemoteModels;
     }
   }
 
   async embed(texts: readonly string[], kind: TextKind, signal?: AbortSignal): Promise<Embeddings> {
-    const { about, instruction, encoder, pooling } = this.#options;
+    const { about, instruction } = this.#options;
+    const { tokenizer } = this.#extract;
     const vectors: Float32Array[] = [];
     let [tokens, truncated] = [0, 0];
     for (const text of texts) {
       signal?.throwIfAborted();
-      const put = promptText(putText(about.form, instruction, kind, cutText(text, CHARACTERS * this.#most)));
-      const length = this.#extract.tokenizer?.encode?.(put).length ?? 0;
-      tokens += Math.min(length, this.#most);
-      if (length > this.#most || put.length > CHARACTERS * this.#most) truncated++;
-      const { data, dims } = await this.#extract(put, { pooling, normalize: false });
-      if (dims.length !== 2 || dims[0] !== 1 || dims[1] !== data.length)
-        throw new DataError({ where: encoder, what: "its output has another shape", expected: "[1, width]", got: show(dims) });
-      vectors.push(unitVector(data, about.dimensions, encoder));
+      const read = cutText(text, CHARACTERS * this.#most);
+      const put = promptText(putText(about.form, instruction, kind, read));
+      const inputs = tokenizer(put, { truncation: true, max_length: this.#most });
+      const length = inputs.input_ids.dims.at(-1) ?? 0;
+      tokens += length;
+      if (read.length < text.length || (length === this.#most && tokenizer.encode(put).length > length)) truncated++;
+      vectors.push(this.#pooled(await this.#extract.model(inputs), length));
     }
     return { vectors, truncated, tokens };
   }
@@ -100,7 +106,26 @@ export class EncoderEmbedder implements Embedder {
   }
 
   async close(): Promise<void> {
-    await this.#extract.dispose?.();
+    await this.#extract.dispose();
+  }
+
+  /** Of the states of all tokens, [1, T, C], their mean or the first: one text has no padding. */
+  #pooled(outputs: Awaited<ReturnType<Extractor["model"]>>, length: number): Float32Array {
+    const { encoder, pooling, about } = this.#options;
+    const states = outputs["last_hidden_state"] ?? outputs["token_embeddings"];
+    const [one, tokens, width = 0] = states?.dims ?? [];
+    if (states === undefined || one !== 1 || tokens !== length || states.data.length !== length * width)
+      throw new DataError({
+        where: encoder,
+        what: "has no states of its tokens",
+        expected: `last_hidden_state [1, ${length}, width]`,
+        got: show(states?.dims),
+      });
+    const sum = new Float64Array(width);
+    const taken = pooling === "cls" ? 1 : length;
+    for (let i = 0; i < taken * width; i++) sum[i % width]! += states.data[i] as number;
+    // Their mean has the same direction.
+    return unitVector(sum, about.dimensions, encoder);
   }
 }
 
