@@ -15,7 +15,7 @@ import type { CpuWorld } from "./world.js";
 const maxPositions = 512;
 
 export function realBenches(world: CpuWorld): Bench[] {
-  return [decodeReal(world), loraReal(world), embedReal(world, benchModel, 64), embedReal(world, realShape, 16)];
+  return [decodeReal(world), loraReal(world), embedReal(world, benchModel, 64), embedReal(world, realShape, 4)];
 }
 
 /** SmolLM2-135M's layers. Its vocabulary takes no part: nobody asks for logits. */

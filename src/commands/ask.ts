@@ -78,7 +78,7 @@ async function answerAll(found: FoundPolicy, question: string | undefined, { jso
     // One that is there already is looked at before a model is loaded.
     if (!embeds) realEngine(engines, kind, searches);
     const opened = await openPolicy(config, { embeds, closing, stream });
-    await engines.add(config, opened, closing);
+    await engines.add(config, opened, closing, signal);
     const engine = realEngine(engines, kind, searches);
     await prepareDevice(opened.device, config, opened, { trains: false, stream });
     const searched = ["bm25", "dense"].includes(engine.name) && passages !== null ? `${engine.name} over ${passages}` : engine.name;

@@ -95,7 +95,7 @@ async function evaluate(config: Config, { left, when, json, out, signal }: Wante
     const { model, lora, seed, evaluation } = config;
     const named = `${model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`}`;
     say(`policy ${left?.text ?? named} | seed ${seed}`);
-    await engines.add(config, opened, closing);
+    await engines.add(config, opened, closing, signal);
     if (method.searches !== false && evaluation.robustness && engines.simulate === null)
       say("no simulator is configured: how the policy takes useless documents is not measured");
     const context = opened.judging(engines.get(evaluation.engine));

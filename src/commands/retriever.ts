@@ -52,7 +52,7 @@ async function serve(config: Config, { signal, ...wanted }: Wanted): Promise<voi
     const engines = await Engines.open(opened, used, closing, { signal });
     if (used.includes("dense")) {
       const { config: found, ...parts } = await openEmbeddingParts(opened, closing);
-      await engines.add(found, parts, closing);
+      await engines.add(found, parts, closing, signal);
     }
     const engine = engines.get(opened.evaluation.engine);
     if ("simulate" in engine)

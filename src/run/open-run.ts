@@ -162,7 +162,7 @@ async function openRollouts(
     closing,
   });
   const { policy, simulator: simulatorModel, generator } = opened;
-  await engines.add(config, opened, closing);
+  await engines.add(config, opened, closing, signal);
   const asks = engine === undefined ? engines.get(config.search.engine ?? "none") : engines.given(engine, config);
   const context = trainingContext(config, generator, policy, asks);
   await checkMethodFits(method, [...asked, ...data.validation], context, policy.maxPositions);

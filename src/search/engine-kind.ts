@@ -48,7 +48,7 @@ export interface EngineContext {
   readonly now: () => number;
   /** Told what a person should know, such as retries. */
   readonly say: (text: string) => void;
-  /** Ends opening: the program is to stop. */
+  /** Fires when the program is to stop: an engine that takes its time to open is given up. */
   readonly signal?: AbortSignal | undefined;
   /** Shows how far an engine is that takes its time to open; nothing is shown where it is left out. */
   readonly progress?: ((of: { readonly label: string; readonly total: number; readonly unit: string }) => EngineProgress) | undefined;

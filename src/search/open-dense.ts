@@ -139,7 +139,7 @@ function hashText(text: string): string {
 async function overIndex(
   file: string,
   { documents, instruction, dtype }: DenseSettings,
-  { say, progress }: EngineContext,
+  { say, progress, signal }: EngineContext,
   embedder: Embedder,
   { device }: EmbeddingParts,
 ): Promise<DenseSearch> {
@@ -161,6 +161,7 @@ async function overIndex(
     const bar = about.passages < MANY ? undefined : progress?.({ label: `loading ${file}`, total: about.passages, unit: "passages" });
     try {
       for await (const { first, values } of index.vectors()) {
+        signal?.throwIfAborted();
         matrix.write(values, first);
         bar?.update(first + values.length / about.width);
       }
@@ -179,13 +180,15 @@ async function overIndex(
 /** Embeddings of a corpus, made now and held on the device. */
 async function overCorpus(
   { documents, dtype }: DenseSettings,
-  { corpus, say, progress }: EngineContext,
+  { corpus, say, progress, signal }: EngineContext,
   embedder: Embedder,
   { device }: EmbeddingParts,
 ): Promise<DenseSearch> {
   if (corpus === null) throw nothingToSearch();
   const passages: Passage[] = [];
-  for await (const passage of readPassages(corpus)) passages.push(passage);
+  for await (const passage of readPassages(corpus)) {
+    if (passages.push(passage) % 1024 === 0) signal?.throwIfAborted();
+  }
   const size = passages.length;
   if (size === 0) throw new DataError({ where: corpus, what: "the corpus is empty", expected: "at least one passage", got: "none" });
   if (size >= MANY)
@@ -196,7 +199,7 @@ async function overCorpus(
   try {
     for (let first = 0; first < size; first += BATCH) {
       const texts = passages.slice(first, first + BATCH).map(passageText);
-      const made = await embedder.embed(texts, "passage");
+      const made = await embedder.embed(texts, "passage", signal);
       width = made.vectors[0]?.length ?? 0;
       matrix ??= new PassageMatrix({ device, passages: size, dimensions: width, dtype });
       const values = new Float32Array(made.vectors.length * width);

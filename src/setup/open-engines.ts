@@ -71,14 +71,19 @@ export class Engines {
     return opened;
   }
 
-  /** @internal Opens the engines that run on a model of this process, or its device. */
-  async add(config: Config, { device, embedder, generator, simulator = null }: EngineParts, closing: Closing): Promise<void> {
+  /** @internal Opens the engines that run on a model of this process, or its device. @throws the signal's reason, too */
+  async add(
+    config: Config,
+    { device, embedder, generator, simulator = null }: EngineParts,
+    closing: Closing,
+    signal?: AbortSignal,
+  ): Promise<void> {
     for (const name of this.#waiting) {
       if (name === "dense") {
         if (embedder !== null) await prepareEmbedder(device, config, embedder, this.#stream);
         // The folder, where it was found.
         const found = embedder === null ? config : withValue(config, "dense.path", embedder.folder);
-        await this.#open(found, name, closing, { embedding: { device, model: embedder } });
+        await this.#open(found, name, closing, { embedding: { device, model: embedder }, signal });
       } else if (generator !== undefined && simulator !== null) {
         const { tokenizer, chatTemplate, adapter, decoder } = simulator;
         const { vocabulary } = decoder.config;
@@ -141,7 +146,7 @@ export class Engines {
     };
   }
 
-  async #open(config: Config, name: string, closing: Closing, here?: Pick<EngineContext, "local" | "embedding">): Promise<void> {
+  async #open(config: Config, name: string, closing: Closing, here?: Pick<EngineContext, "local" | "embedding" | "signal">): Promise<void> {
     const context = { ...this.#context(config), ...here };
     const recording = this.#recording;
     // What answers from a file need not be there, nor its key; a module of the user's alone can say what it is.

@@ -89,6 +89,23 @@ describe("search by embeddings", () => {
     expect(plan.stdout).toMatch(/embeddings of passages +memory +(38[4-9]|39\d|4\d\d|5[01]\d|52[0-4])\d{3} /);
   });
 
+  it("is given up by Ctrl-C while a corpus is embedded, in evaluation and in training", async () => {
+    const rows = Array.from({ length: 30_000 }, (_, i) => ({ id: String(i), text: `passage ${i} of a corpus that takes its time` }));
+    const long = writeRows(join(folder, "long.jsonl"), rows);
+    const engine = [...settingsFor(from, folder), "search.engine=dense", "evaluation.engine=dense", ...model, `data.corpus=${long}`];
+    const interrupt = {
+      cwd: folder,
+      onOutput: (stdout: string, kill: (signal: NodeJS.Signals) => void) => {
+        if (stdout.includes("embedding ")) kill("SIGINT");
+      },
+    };
+    for (const ended of [await zerosearch(["evaluate", ...engine], interrupt), await train([...engine, "name=stopped"], interrupt)]) {
+      // Before a run is open there is nothing to save: the signal itself ends it.
+      expect([ended.signal === "SIGINT" ? 130 : ended.code, ended.stderr]).toEqual([130, expect.not.stringContaining("    at ")]);
+      expect(ended.stdout).not.toContain("30,000/30,000");
+    }
+  });
+
   it("says of what does not fit together what it is, before a model is loaded", async () => {
     const evaluate = (...more: string[]) =>
       zerosearch(["evaluate", ...settingsFor(from, folder), "evaluation.engine=dense", "evaluation.questions=2", ...model, ...more]);
