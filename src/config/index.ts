@@ -4,7 +4,7 @@ export { nearest } from "./nearest.ts";
 export { changedKeys, keysHelp, printConfig, type ChangedKey } from "./print.ts";
 export { enginesUsed, type Purpose } from "./check-together.ts";
 export { packageFolder } from "./package-folder.ts";
-export { portable } from "./portable.ts";
+export { pathHere, portable } from "./portable.ts";
 export { resolveConfig } from "./resolve.ts";
 export { parseReward, rewardText } from "./reward-sum.ts";
 export { claimRunName, isCalled, newestRunName, noSuchRun, runConfigFile } from "./run-name.ts";

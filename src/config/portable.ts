@@ -17,6 +17,11 @@ export function portable(config: Config): Config {
   return copy as unknown as Config;
 }
 
+/** Where a path of a portable configuration lies here. */
+export function pathHere(path: string): string {
+  return path.startsWith("{package}/") ? resolve(packageFolder, path.slice("{package}/".length)) : path;
+}
+
 function portablePath(value: unknown): unknown {
   if (typeof value !== "string" || !existsSync(value)) return value;
   const below = relative(packageFolder, resolve(value)).replaceAll("\\", "/");

@@ -77,6 +77,8 @@ export interface EmbeddingModel {
 export interface IdentityContext extends Pick<EngineContext, "seed" | "noise" | "unit" | "corpus" | "promptSet"> {
   /** SHA-256 of a file. */
   readonly hashFile: (file: string) => Promise<string>;
+  /** Where a path of the settings lies: in them, files of this package have its place left out. */
+  readonly pathHere: (path: string) => string;
 }
 
 /** A model that a simulator runs on. */

@@ -40,9 +40,9 @@ const bm25: EngineKind<Bm25Settings> = {
   section: "bm25",
   schema: bm25Settings,
   // An index says of which corpus it is: both give the same documents.
-  identity: async ({ documents, index }, { corpus, hashFile }) => ({
+  identity: async ({ documents, index }, { corpus, hashFile, pathHere }) => ({
     documents,
-    corpus: index !== null ? await indexedCorpus(index) : corpus === null ? null : await hashFile(corpus),
+    corpus: index !== null ? await indexedCorpus(pathHere(index)) : corpus === null ? null : await hashFile(corpus),
   }),
   async open({ documents, index }, { corpus }) {
     if (index !== null) return { engine: await Bm25Search.fromIndex(index, documents, corpus) };

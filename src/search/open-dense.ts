@@ -95,11 +95,12 @@ export async function openEmbedder(
 }
 
 /** What answers depend on. @throws FileError where a file cannot be read */
-export async function denseIdentity(settings: DenseSettings, { corpus, hashFile }: IdentityContext): Promise<unknown> {
-  const { documents, instruction, dtype, index } = settings;
+export async function denseIdentity(settings: DenseSettings, { corpus, hashFile, pathHere }: IdentityContext): Promise<unknown> {
+  const { documents, instruction, dtype, index, path, encoder } = settings;
+  const here = { ...settings, path: path === null ? null : pathHere(path), encoder: encoder === null ? null : pathHere(encoder) };
   // One model may have several names.
-  const about = { ...(await embedderAbout(settings)), model: undefined };
-  const searched = index !== null ? (await readDenseAbout(index)).sha256 : corpus === null ? null : await hashFile(corpus);
+  const about = { ...(await embedderAbout(here)), model: undefined };
+  const searched = index !== null ? (await readDenseAbout(pathHere(index))).sha256 : corpus === null ? null : await hashFile(corpus);
   return { documents, instruction, dtype, embedder: about, corpus: searched };
 }
 

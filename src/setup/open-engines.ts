@@ -1,6 +1,6 @@
 /** The search engines of a configuration, each opened once. */
 import { hashFile } from "../checkpoint/run-state.ts";
-import { portable, type Config } from "../config/index.ts";
+import { pathHere, portable, type Config } from "../config/index.ts";
 import { promptSet } from "../data/prompt-set.ts";
 import { Progress, steadyClock, type TextStream } from "../log/progress.ts";
 import { AdaptiveNoise, noiseAt, type Noise, type NoiseSchedule } from "../search/curriculum.ts";
@@ -197,7 +197,7 @@ async function recordedEngine(
   const settings =
     kind === undefined
       ? { settings: search.settings, module: await hashFile(name) }
-      : await kind.identity(sections[kind.section], { seed, noise, unit, corpus: data.corpus, promptSet, hashFile });
+      : await kind.identity(sections[kind.section], { seed, noise, unit, corpus: data.corpus, promptSet, hashFile, pathHere });
   if (live !== null && live.simulate === undefined) return { ...live, engine: recording.over(live.engine, { name, settings }) };
   if (name !== "simulated") return { engine: recording.instead({ name, settings }, null) };
   const simulate: Simulate = (asked = noise) => {

@@ -135,7 +135,8 @@ async function loadTransformers(): Promise<TransformersPackage> {
   try {
     return (await import(name)) as TransformersPackage;
   } catch (cause) {
-    const missing = (cause as NodeJS.ErrnoException).code === "ERR_MODULE_NOT_FOUND" && firstLine(cause).includes(name);
+    // In the words of Node, or of a bundler. A package of its own that is missing has another name.
+    const missing = /(Cannot find (package|module)|Could not resolve) ['"]@huggingface\/transformers['"]/.test(firstLine(cause));
     throw new ConfigError(
       {
         where: "dense.encoder",
