@@ -7,7 +7,7 @@ import { ConfigError, DataError, FileError } from "../util/errors.ts";
 import { checkCorpus, hashCorpus } from "./corpus-hash.ts";
 import { DecoderEmbedder } from "./dense/decoder-embedder.ts";
 import { passageText, formOf, type Embedder, type EmbedderAbout } from "./dense/embedder.ts";
-import { EncoderEmbedder } from "./dense/encoder-embedder.ts";
+import { EncoderEmbedder, loadTransformers } from "./dense/encoder-embedder.ts";
 import { EndpointEmbedder } from "./dense/endpoint-embedder.ts";
 import { DenseFile, readDenseAbout } from "./dense/file-index.ts";
 import { checkEmbedder } from "./dense/format.ts";
@@ -43,9 +43,10 @@ export async function openDense(settings: DenseSettings, context: EngineContext)
 
 /** What is wrong before any model is loaded. @throws as `openDense` */
 export async function checkDense(settings: DenseSettings, { corpus }: Pick<EngineContext, "corpus">): Promise<void> {
-  const { index, endpoint, endpointKey } = settings;
+  const { index, endpoint, endpointKey, encoder } = settings;
   if (endpoint !== null) endpointUrl(endpoint);
   if (endpointKey !== null) keyOf(endpointKey);
+  if (encoder !== null) await loadTransformers();
   if (index === null) {
     if (corpus === null) throw nothingToSearch();
     // A row that is wrong is found when it is read; a file that is missing is told of now.

@@ -129,7 +129,8 @@ export class EncoderEmbedder implements Embedder {
   }
 }
 
-async function loadTransformers(): Promise<TransformersPackage> {
+/** @throws ConfigError where it is not installed, with the command that installs it */
+export async function loadTransformers(): Promise<TransformersPackage> {
   // In a variable, so that the compiler does not look for it.
   const name = "@huggingface/transformers";
   try {
