@@ -190,12 +190,12 @@ async function chosen({ data, collect }: Config): Promise<NumberedQuestion[]> {
 
 function examplesOf(config: Config, rollouts: readonly CollectedRollout[], judged: readonly JudgedRollout[]): Examples {
   const { collect, judge, evaluation, http, model, simulator, seed } = config;
-  const { documents, maxWords, sets, randomNoise, distractorWeight, validationShare, policy, endpointModel } = collect;
+  const { documents, maxWords, sets, randomNoise, keepNoisy, distractorWeight, validationShare, policy, endpointModel } = collect;
   const asked = { model: model.policy, endpoint: endpointModel || "endpoint" }[policy] ?? policy;
   const judges = { rule: "rule", model: judge.path ?? model.policy, endpoint: judge.endpointModel || "endpoint" }[judge.kind];
   const engine = evaluation.engine === "http" ? `http (${String(http.api)})` : evaluation.engine;
   return makeExamples(rollouts, judged, {
-    ...{ seed, documents, maxWords, sets, randomNoise, distractorWeight, validationShare },
+    ...{ seed, documents, maxWords, sets, randomNoise, keepNoisy, distractorWeight, validationShare },
     template: simulatorTemplateOf(simulator.prompt, promptSet),
     rules: scoreRules(config),
     provenance: { engine, policy: asked, judge: judges, sets },

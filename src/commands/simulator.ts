@@ -120,9 +120,13 @@ async function measure(config: Config, { searches, gap, compares, signal }: Want
     const method = await openMethod(config.rollout.method);
     const used = ["simulated", ...(compares ? [evaluation.engine] : [])];
     const engines = await Engines.open(config, used, closing, { signal });
-    const opened = await openPolicy(config, { simulatorPositions: simulatorPositions(config, questions), closing });
+    const opened = await openPolicy(config, {
+      simulatorPositions: simulatorPositions(config, questions),
+      embeds: used.includes("dense"),
+      closing,
+    });
     const { generator } = opened;
-    if (opened.simulator !== null) await engines.add(config, generator, opened.simulator, closing);
+    await engines.add(config, opened, closing, signal);
     await prepareDevice(opened.device, config, opened, { trains: false });
     const { simulate } = engines;
     if (simulate === null) throw new ConfigError({ where: "simulator.path", what: "is not open", expected: "a simulator" });

@@ -18,6 +18,7 @@ export interface ExampleOptions {
   readonly maxWords: number;
   readonly sets: SetRule;
   readonly randomNoise: number;
+  readonly keepNoisy: number;
   readonly distractorWeight: number;
   readonly validationShare: number;
   /** Who made it, for its rows. */
@@ -108,6 +109,8 @@ export function makeExamples(rollouts: readonly CollectedRollout[], judged: read
       counts.unjudged += all.filter(({ label }) => label === null).length;
       for (const kind of ["useful", "noisy"] as const) {
         const random = makeRandom(`${seed}/collect/noise/${one.index}/${one.rollout}/${search.turn}`);
+        if (kind === "noisy" && !makeRandom(`${seed}/collect/keep/${one.index}/${one.rollout}/${search.turn}`).chance(options.keepNoisy))
+          continue;
         const drawn = kind === "noisy" && pool.length > 0 && random.chance(randomNoise);
         const set = drawn
           ? strangers(pool, all, one, size, random, rules)

@@ -69,6 +69,7 @@ export const collectSettings = section(
       ),
     ),
     randomNoise: share(0, "Share of the noisy sets whose documents are those of other searches, drawn at random."),
+    keepNoisy: share(1, "Share of the noisy sets that are kept, drawn at random: where useful sets are few, or harder to learn."),
     distractorWeight: rare(real(1, { max: 1 }, "Weight in the loss of the documents of a useful set that are not useful.")),
     validationShare: share(
       0.05,

@@ -34,6 +34,7 @@ const options: ExampleOptions = {
   maxWords: 0,
   sets: "sorted",
   randomNoise: 0,
+  keepNoisy: 1,
   distractorWeight: 1,
   validationShare: 0,
   provenance: { engine: "bm25", policy: "p", judge: "rule", sets: "sorted" },
@@ -211,6 +212,16 @@ describe("examples", () => {
       expect(containsAnswer(String(output), ["Jane Austen"], usualRules)).toBe(false);
     }
     expect(made(rollouts, { randomNoise: 1 }).train).toEqual(train);
+  });
+
+  it("keep the share of noisy sets that is asked for, and all useful ones", () => {
+    const rollouts = Array.from({ length: 200 }, (_, i) => rollout(i, [five]));
+    const { train, counts } = made(rollouts, { keepNoisy: 0.25 });
+    expect(counts.useful).toBe(200);
+    expect(counts.noisy).toBeGreaterThan(30);
+    expect(counts.noisy).toBeLessThan(70);
+    expect(train.filter(({ kind }) => kind === "noisy")).toHaveLength(counts.noisy);
+    expect(made(rollouts, { keepNoisy: 0 }).counts.noisy).toBe(0);
   });
 
   it("of one question are all held out or none, by the question's text alone", () => {

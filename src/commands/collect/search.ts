@@ -15,7 +15,8 @@ import { Closing } from "../../setup/closing.ts";
 import { Engines } from "../../setup/open-engines.ts";
 import { promptSettings, scoreRules, trainingContext } from "../../setup/open-agents.ts";
 import { checkMethodFits, openMethod } from "../../setup/open-method.ts";
-import { openPolicy } from "../../setup/open-policy.ts";
+import { openEmbeddingParts } from "../../setup/open-embedder.ts";
+import { openPolicy, type OpenedPolicy } from "../../setup/open-policy.ts";
 import { prepareDevice } from "../../setup/prepare-device.ts";
 import { loadModule } from "../../setup/user-module.ts";
 import { askAll, keptQuestion, searchOf, type Asker, type AskTask } from "../../simulator/ask.ts";
@@ -51,9 +52,10 @@ export async function searchAll(config: Config, { work, questions, done, signal 
     const engines = await Engines.open(config, [config.evaluation.engine], closing, { signal });
     engines.resumeBudget(paidSearches(spentOn(work)));
     const spending = new Spending();
+    const opened = await openParts(config, engines, closing, signal);
     const engine = spending.over(engines.get(config.evaluation.engine));
     const log = closing.add(new JsonLines<CollectedRollout>(join(work, workFiles.rollouts)), (one) => one.close());
-    const ask = await openAsker(config, { engine, isSpent: () => spending.message !== null, tasks, closing });
+    const ask = await openAsker(config, opened, { engine, isSpent: () => spending.message !== null, tasks });
     const progress = new Progress({
       label: "searching",
       total: all.length,
@@ -105,6 +107,20 @@ class Spending {
   }
 }
 
+/** The policy, where one in this process searches, and what the engine needs of this process. */
+async function openParts(config: Config, engines: Engines, closing: Closing, signal: AbortSignal): Promise<OpenedPolicy | null> {
+  const embeds = config.evaluation.engine === "dense";
+  if (config.collect.policy === "model") {
+    const opened = await openPolicy(config, { embeds, closing });
+    await engines.add(config, opened, closing, signal);
+    return opened;
+  }
+  if (!embeds) return null;
+  const { config: found, ...parts } = await openEmbeddingParts(config, closing);
+  await engines.add(found, parts, closing, signal);
+  return null;
+}
+
 interface OpenedAsker {
   run(onFinished: (one: CollectedRollout) => void, signal: AbortSignal): Promise<void>;
   takeCounts(): Readonly<Record<string, number>>;
@@ -114,12 +130,11 @@ interface AskerNeeds {
   readonly engine: Engine;
   readonly isSpent: () => boolean;
   readonly tasks: readonly AskTask[];
-  readonly closing: Closing;
 }
 
-async function openAsker(config: Config, needs: AskerNeeds): Promise<OpenedAsker> {
+async function openAsker(config: Config, opened: OpenedPolicy | null, needs: AskerNeeds): Promise<OpenedAsker> {
   const { policy } = config.collect;
-  if (policy === "model") return openModelAsker(config, needs);
+  if (opened !== null) return openModelAsker(config, opened, needs);
   if (policy === "endpoint") return openChatAsker(config, needs);
   const asker = policy === "queries" ? queriesAsker : await loadModule<Asker>(policy, "collect.policy", askerShape);
   return asking(config, needs, asker, policy === "queries" ? "collect.policy=queries" : `collect.policy=${policy}`);
@@ -131,7 +146,7 @@ const askerShape = {
 };
 
 /** By the method of `rollout.method`, sampled as in training. */
-async function openModelAsker(config: Config, { engine, tasks, closing }: AskerNeeds): Promise<OpenedAsker> {
+async function openModelAsker(config: Config, opened: OpenedPolicy, { engine, tasks }: AskerNeeds): Promise<OpenedAsker> {
   const method = await openMethod(config.rollout.method);
   if (method.searches === false)
     throw new ConfigError({
@@ -140,7 +155,6 @@ async function openModelAsker(config: Config, { engine, tasks, closing }: AskerN
       expected: "zerosearch, or another method that does",
       got: method.name,
     });
-  const opened = await openPolicy(config, { closing });
   const context = trainingContext(config, opened.generator, opened.policy, engine);
   await checkMethodFits(
     method,

@@ -24,7 +24,7 @@ type MadeFrom = Readonly<Record<string, string>>;
 const schema = z.strictObject({ searches: z.record(z.string(), z.string()), labels: z.record(z.string(), z.string()) });
 
 /** What changes no answer: how patiently somebody is asked, with which key. */
-const patience = /(?:[kK]ey|[cC]oncurrency|[tT]imeout|[pP]atience|break\w+)$/;
+const patience = /(?:[kK]ey|[cC]oncurrency|[tT]imeout|[pP]atience|break\w+|price)$/;
 const ofSearches = [
   "collect.exclude",
   "collect.policy",

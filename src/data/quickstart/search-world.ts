@@ -6,8 +6,9 @@ import type { Country } from "./countries.ts";
 import { hopAnswers, makeHops, type Hop } from "./documents.ts";
 import { Inventor, type InventedSource } from "./invented.ts";
 import { makeRandom, type Random } from "../random.ts";
-import { bridgeQuery, defaultSentenceShares, query, relations, sentence, sentenceKind } from "./relations.ts";
+import { bridgeQuery, bridgeRelations, defaultSentenceShares, query, relations, sentence, sentenceKind } from "./relations.ts";
 import { simulatorOptions, sloppyQuery, type QueryKind } from "./scripted-simulator.ts";
+import { normalizeWords } from "./words.ts";
 import { singleHopText, twoHopText, type Passage } from "./world.ts";
 
 /** A row of a question file. */
@@ -45,9 +46,12 @@ export interface SearchWorldOptions {
 export function makeSearchWorld(source: InventedSource, { seed, count, kinds = simulatorOptions.kinds }: SearchWorldOptions): SearchWorld {
   const random = makeRandom(`${seed}/quickstart/searches`);
   const inventor = new Inventor(source, `${seed}/quickstart/searches/invented`);
-  const invented = Array.from({ length: Math.max(8, Math.ceil(count / questionsPerCountry)) }, () => inventor.country());
+  const unambiguous = new Unambiguous(source.training);
+  const invented = Array.from({ length: Math.max(8, Math.ceil(count / questionsPerCountry)) }, () => unambiguous.keep(inventor.country()));
   const countries = [...source.training, ...invented];
-  const twins = new Map(countries.filter(() => random.chance(twinShare)).map((country) => [country, inventor.twin(country)]));
+  const twins = new Map(
+    countries.filter(() => random.chance(twinShare)).map((country) => [country, unambiguous.keep(inventor.twin(country))]),
+  );
   const passages = passagesOf([...countries, ...twins.values()], random);
   const questions: SearchQuestion[] = [];
   while (questions.length < count) {
@@ -55,6 +59,31 @@ export function makeSearchWorld(source: InventedSource, { seed, count, kinds = s
     if (made !== undefined) questions.push(made);
   }
   return { questions, passages };
+}
+
+/** Leaves facts out of countries that would let what stands for one country stand for another as well: a search would find both. */
+class Unambiguous {
+  readonly #taken: Set<string>;
+
+  constructor(countries: readonly Country[]) {
+    this.#taken = new Set(countries.flatMap((country) => Unambiguous.#values(country)));
+  }
+
+  keep(country: Country): Country {
+    const facts = Object.fromEntries(
+      Object.entries(country.facts).filter(([key, values]) => {
+        const isBridge = bridgeRelations.some((relation) => relation.key === key);
+        return !isBridge || !values.some((value) => this.#taken.has(`${key}/${normalizeWords(value)}`));
+      }),
+    );
+    const kept = { ...country, facts };
+    for (const value of Unambiguous.#values(kept)) this.#taken.add(value);
+    return kept;
+  }
+
+  static #values({ facts }: Country): string[] {
+    return bridgeRelations.flatMap(({ key }) => (facts[key] ?? []).map((value) => `${key}/${normalizeWords(value)}`));
+  }
 }
 
 /** Up to three values of each fact, each in one sentence or two. */
