@@ -10,6 +10,7 @@ import { buildDenseIndex, type DenseBuildOptions } from "../../src/search/dense/
 import { passageText, unitVector, type Embedder, type EmbedderAbout } from "../../src/search/dense/embedder.ts";
 import { DenseFile } from "../../src/search/dense/file-index.ts";
 import { checkEmbedder } from "../../src/search/dense/format.ts";
+import { sealHeader } from "../../src/search/index-file.ts";
 import { openDatabase } from "../../src/search/sqlite.ts";
 import { readPassages, type Passage } from "../../src/search/passages.ts";
 import { toElements } from "../../src/tensor/dtype.ts";
@@ -194,12 +195,17 @@ describe("an index file that is damaged", () => {
       ["update vectors set first = 65 where part = 1", /part 1 of its embeddings is missing/],
       ["update passages set row = replace(row, '42', '43') where n = 42", /passage 42 is not what was written/],
       ["delete from passages where n = 9", /passage 9 is not what was written/],
-      ["update about set json = replace(json, '\"passages\":400', '\"passages\":401')", /400 embeddings of 401 passages/],
+      [
+        "update about set json = replace(json, '\"passages\":400', '\"passages\":401')",
+        /is damaged; got what it says of itself is not as it was written/,
+      ],
       ["update about set json = '{}'", /is damaged/],
-      ["update about set json = replace(json, 'whole', 'reading')", /is an unfinished index/],
+      ["update about set json = replace(json, 'whole', 'reading')", /is damaged; got what it says of itself/],
     ] as const) {
       await copyFile(at("good"), at("bad"));
       await change("bad", sql);
+      // As if a page inside had changed, not the first one.
+      await sealHeader(at("bad"));
       expect(await messageOf(readAll("bad"))).toMatch(message);
     }
   });

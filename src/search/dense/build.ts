@@ -9,7 +9,17 @@ import { toElements } from "../../tensor/dtype.ts";
 import { DataError, FileError } from "../../util/errors.ts";
 import { nextTask } from "../../util/next-task.ts";
 import { hashCorpus, otherCorpus } from "../corpus-hash.ts";
-import { advance, checkIndexHeader, openPartial, partialOf, putInPlace, readError, removeDatabase, writeError } from "../index-file.ts";
+import {
+  aboutInsert,
+  advance,
+  checkIndexHeader,
+  openPartial,
+  partialOf,
+  putInPlace,
+  readError,
+  removeDatabase,
+  writeError,
+} from "../index-file.ts";
 import { readPassages, type Passage } from "../passages.ts";
 import { openDatabase } from "../sqlite.ts";
 import { passageText, type Embedder } from "./embedder.ts";
@@ -114,7 +124,7 @@ async function hashed({ corpus, signal, onProgress }: DenseBuildOptions): Promis
 
 async function goOn(file: string, begun: DenseAbout): Promise<{ client: Client; about: DenseAbout }> {
   const partial = partialOf(file);
-  const begin = [...tables, { sql: "insert into about (json) values (?)", args: [aboutText(begun)] }];
+  const begin = [...tables, aboutInsert(aboutText(begun))];
   const client = await openPartial(partial, denseIndex, begin);
   try {
     const about = await readAbout(client, partial);

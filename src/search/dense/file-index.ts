@@ -1,6 +1,7 @@
 /** An index file of embeddings, opened to be searched. */
 import type { Client } from "@libsql/client";
 import { FileError } from "../../util/errors.ts";
+import { asBytes, asNumber, textIn } from "../checksum.ts";
 import { checkIndexHeader, damaged, readError } from "../index-file.ts";
 import type { Passage } from "../passages.ts";
 import { openDatabase } from "../sqlite.ts";
@@ -49,11 +50,14 @@ export class DenseFile {
     const { passages, width, parts, dtype } = this.about;
     let next = 0;
     for (let part = 0; part < parts; part++) {
-      const row = (await this.#rows("select first, list, sum from vectors where part = ?", [part]))[0];
+      const row = (
+        await this.#rows(`select ${asNumber("first")}, ${asBytes("list")}, ${asBytes("sum")} from vectors where part = ?`, [part])
+      )[0];
       const list = row?.["list"];
       if (!(list instanceof ArrayBuffer) || Number(row?.["first"]) !== next)
         throw damaged(this.#file, `part ${part} of its embeddings is missing`);
-      if (sumOf(new Uint8Array(list)) !== row?.["sum"]) throw damaged(this.#file, `part ${part} of its embeddings is not what was written`);
+      if (sumOf(new Uint8Array(list)) !== this.#text(row?.["sum"], `the sum of part ${part}`))
+        throw damaged(this.#file, `part ${part} of its embeddings is not what was written`);
       const values = dtype === "f32" ? new Float32Array(list) : new Uint16Array(list);
       if (values.length % width !== 0) throw damaged(this.#file, `part ${part} of its embeddings is cut`);
       yield { first: next, values };
@@ -66,18 +70,30 @@ export class DenseFile {
   async passages(numbers: readonly number[]): Promise<Passage[]> {
     if (numbers.length === 0) return [];
     const marks = numbers.map(() => "?").join(", ");
-    const rows = await this.#rows(`select n, row, sum from passages where n in (${marks})`, numbers);
+    const rows = await this.#rows(
+      `select ${asNumber("n")}, ${asBytes("row")}, ${asBytes("sum")} from passages where n in (${marks})`,
+      numbers,
+    );
     const texts = new Map(rows.map((row) => [Number(row["n"]), row]));
     return numbers.map((number) => {
       const row = texts.get(number);
-      const text = String(row?.["row"]);
-      if (sumOf(text) !== row?.["sum"]) throw damaged(this.#file, `passage ${number} is not what was written`);
+      const what = `passage ${number}`;
+      const text = this.#text(row?.["row"], what);
+      if (sumOf(text) !== this.#text(row?.["sum"], what)) throw damaged(this.#file, `${what} is not what was written`);
       return passageOf(text);
     });
   }
 
   close(): void {
     this.#client.close();
+  }
+
+  #text(value: unknown, what: string): string {
+    try {
+      return textIn(value, what);
+    } catch {
+      throw damaged(this.#file, `${what} is not what was written`);
+    }
   }
 
   async #rows(sql: string, args: readonly number[]): Promise<Awaited<ReturnType<Client["execute"]>>["rows"]> {

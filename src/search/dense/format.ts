@@ -4,7 +4,7 @@ import { z } from "zod";
 import type { Client } from "@libsql/client";
 import type { HostArray } from "../../device/device.ts";
 import { FileError } from "../../util/errors.ts";
-import { damaged, type IndexKind } from "../index-file.ts";
+import { aboutTable, damaged, readAboutRow, type IndexKind } from "../index-file.ts";
 import type { Passage } from "../passages.ts";
 import { textForms } from "../settings.ts";
 import type { EmbedderAbout } from "./embedder.ts";
@@ -19,7 +19,7 @@ export const denseIndex: IndexKind = { name: "dense", version: 1, command: "zero
  * `sum`: the beginning of SHA-256 of what stands before it.
  */
 export const tables = [
-  "create table about (json text not null)",
+  aboutTable,
   "create table passages (n integer primary key, row text not null, sum text not null)",
   "create table vectors (part integer primary key, first integer not null, list blob not null, sum text not null)",
 ];
@@ -65,14 +65,7 @@ export function aboutText(about: DenseAbout): string {
 
 /** @throws FileError where it is damaged. */
 export async function readAbout(client: Client, file: string): Promise<DenseAbout> {
-  const { rows } = await client.execute("select json from about");
-  let value: unknown;
-  try {
-    value = JSON.parse(String(rows[0]?.["json"]));
-  } catch {
-    value = null;
-  }
-  const read = aboutSchema.safeParse(value);
+  const read = aboutSchema.safeParse(await readAboutRow(client, file));
   if (!read.success) throw damaged(file, read.error);
   return read.data;
 }
