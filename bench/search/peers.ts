@@ -23,6 +23,9 @@ interface OramaModule {
   search(db: unknown, request: { term: string; limit: number; properties: string[] }): unknown;
 }
 
+/** Milliseconds of a searcher's turn. */
+const most = 10_000;
+
 /** Searches per second of each, and what its index took to make. */
 export async function comparePeers(corpus: string, questions: readonly string[], rounds: number, documents: number): Promise<unknown> {
   const passages: Passage[] = [];
@@ -43,8 +46,10 @@ export async function comparePeers(corpus: string, questions: readonly string[],
   for (let round = 0; round <= rounds; round++) {
     for (const { name, find } of searchers) {
       const begun = performance.now();
-      for (const question of questions) await find(question);
-      if (round > 0) rates.get(name)?.push((1000 * questions.length) / (performance.now() - begun));
+      let asked = 0;
+      // Some take a second a question: as many as fit into a while.
+      while (asked < questions.length && (asked < 5 || performance.now() - begun < most)) await find(questions[asked++] as string);
+      if (round > 0) rates.get(name)?.push((1000 * asked) / (performance.now() - begun));
     }
   }
   const perSecond = Object.fromEntries([...rates].map(([name, some]) => [name, median(some)]));
