@@ -20,6 +20,7 @@ import type { CollectedRollout, JudgedRollout } from "../simulator/collected.ts"
 import { makeExamples, type Examples } from "../simulator/examples.ts";
 import { readWholeRows } from "../simulator/rows.ts";
 import { ConfigError, DataError } from "../util/errors.ts";
+import { collectForecast } from "./collect/forecast.ts";
 import { judgeAll } from "./collect/judge.ts";
 import { collectionReport, reportText } from "./collect/report.ts";
 import { searchAll } from "./collect/search.ts";
@@ -39,6 +40,7 @@ const spec: ArgumentSpec = {
     },
     config: { value: "FILE", doc: "YAML file with settings, as for training." },
     device: { value: "KIND", doc: "Short for device.kind=KIND." },
+    "dry-run": { doc: "Says how many searches it would ask for and what they would cost, and ends." },
     fresh: { doc: "Throws away what was searched for before, and starts again." },
   },
   settings: true,
@@ -59,6 +61,17 @@ docs/simulator.md goes from questions to a simulator.
   const file = options.get("config");
   const given = [...(file === undefined ? [] : readYaml(file)), ...overrides];
   const config = resolveConfig(withPolicy(given), "collect");
+  if (options.has("dry-run")) {
+    const { opened } = await locateData(config);
+    const questions = await chosen(opened);
+    say(
+      await collectForecast(
+        opened,
+        questions.map(({ question }) => question),
+      ),
+    );
+    return;
+  }
   const to = options.get("to");
   if (to === undefined || !to.endsWith(".jsonl"))
     throw new ConfigError({

@@ -198,6 +198,23 @@ describe("zerosearch collect", () => {
     }
   });
 
+  it("says beforehand what it would ask for and what that would cost, and asks for nothing", async () => {
+    const priced = [
+      "evaluation.engine=http",
+      "http.api=tavily",
+      "http.documents=10",
+      "judge.kind=endpoint",
+      "judge.endpoint=http://127.0.0.1:9/v1",
+    ];
+    const settings = [...priced, "cost.judgePromptMillion=1", "data.train=own.jsonl", "collect.rollouts=2", "collect.policy=model"];
+    const { code, stdout, stderr } = await zerosearch(["collect", ...asked, ...rollouts, ...settings, "--dry-run"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    // 4 questions, twice, at most two searches each.
+    expect(stdout).toMatch(/^searches by tavily +8 USD \/ 1,000 +8 = 0\.064 USD +16 = 0\.128 USD$/m);
+    expect(stdout).toMatch(/^tokens read by the judge +1 USD \/ million +[\d,]+ = 0\.\d+ USD/m);
+    expect(readdirSync(folder).filter((name) => name.includes("undefined"))).toEqual([]);
+  });
+
   it("takes a policy that is a module of one's own, and says whose fault its faults are", async () => {
     writeFileSync(
       join(folder, "mine.js"),
