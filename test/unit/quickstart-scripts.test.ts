@@ -8,6 +8,7 @@ import { defaultSentenceShares } from "../../src/data/quickstart/relations.ts";
 import { defaultSpoil, skillOptions } from "../../src/data/quickstart/policy-options.ts";
 import { PolicyScript, segmentText } from "../../src/data/quickstart/scripted-policy.ts";
 import { heldOutCases } from "../../src/data/quickstart/simulator-cases.ts";
+import { makeSearchWorld } from "../../src/data/quickstart/search-world.ts";
 import { SimulatorScript, simulatorOptions } from "../../src/data/quickstart/scripted-simulator.ts";
 import { containsAny, containsWords } from "../../src/data/quickstart/words.ts";
 import { makeWorld } from "../../src/data/quickstart/world.ts";
@@ -230,5 +231,43 @@ describe("simulator examples", () => {
     expect(cases.filter((one) => one.kind === "sloppy" && golds(one))).toEqual([]);
     expect(cases.filter((one) => one.kind === "last" && !golds(one))).toEqual([]);
     expect(cases.filter((one) => one.kind !== "bridge").every((one) => one.split === "test")).toBe(true);
+  });
+});
+
+describe("searches for the simulator", () => {
+  const made = makeSearchWorld(source, { seed: 3, count: 1500 });
+  const held = [...world.split.validation, ...world.split.test].flatMap(({ aliases }) => aliases);
+
+  it("are the same for a seed, and others for another", () => {
+    expect(makeSearchWorld(source, { seed: 3, count: 1500 })).toEqual(made);
+    expect(makeSearchWorld(source, { seed: 4, count: 1500 }).questions[0]).not.toEqual(made.questions[0]);
+  });
+
+  it("name no country that is held out, in question, query or passage", () => {
+    for (const { question, metadata } of made.questions) expect(containsAny(`${question}\n${metadata.queries[0].query}`, held)).toBe(false);
+    for (const { text } of made.passages) expect(containsAny(text, held), text).toBe(false);
+  });
+
+  it("ask for the answer, the country between two hops, or something else, in the shares that are asked for", () => {
+    const share = (kind: string): number => made.questions.filter(({ metadata }) => metadata.kind === kind).length / 1500;
+    expect(share("last")).toBeCloseTo(0.5, 1);
+    expect(share("bridge")).toBeCloseTo(0.22, 1);
+    const only = makeSearchWorld(source, { seed: 3, count: 50, kinds: { last: 0, bridge: 1, sloppy: 0 } });
+    expect(only.questions.every(({ metadata }) => metadata.kind === "bridge")).toBe(true);
+    for (const { golden_answers, metadata } of made.questions.filter((one) => one.metadata.kind === "last"))
+      expect([...metadata.queries[0].answers].sort()).toEqual([...golden_answers].sort());
+  });
+
+  it("have a passage for what most queries ask for, and one country for each value that stands for one", () => {
+    const texts = made.passages.map(({ text }) => text).join("\n");
+    const answered = made.questions.filter(({ metadata }) => containsAny(texts, metadata.queries[0].answers));
+    expect(answered.length).toBeGreaterThan(1450);
+    const owners = new Map<string, Set<string>>();
+    for (const { text } of made.passages) {
+      const code = /^(.*) has the country code (\S+)\.$/.exec(text);
+      if (code !== null) owners.set(code[2]!, (owners.get(code[2]!) ?? new Set()).add(code[1]!));
+    }
+    expect(owners.size).toBeGreaterThan(100);
+    expect([...owners.values()].filter((one) => one.size > 1)).toEqual([]);
   });
 });
