@@ -1,7 +1,8 @@
 /** `zerosearch collect`: what a simulator learns from: a policy searches with a real engine, each document is judged, sets become examples. */
 import { existsSync } from "node:fs";
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { createHash } from "node:crypto";
+import { readFile, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { makeFolder, writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { lockTimes, takeLock } from "../checkpoint/lock.ts";
 import { keysHelp, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
@@ -9,9 +10,10 @@ import { filesOf, type DataFiles } from "../data/data-files.ts";
 import { promptSet } from "../data/prompt-set.ts";
 import { loadQuestions } from "../data/questions.ts";
 import { plainQuestion } from "../data/shared-questions.ts";
-import { formatCount } from "../log/progress.ts";
+import { formatCount, steadyClock } from "../log/progress.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { hashInputs } from "../run/inputs.ts";
+import { openChat } from "../search/open-chat.ts";
 import { simulatorTemplateOf } from "../search/simulator-prompt.ts";
 import { Closing } from "../setup/closing.ts";
 import { locateData } from "../setup/locate-data.ts";
@@ -19,9 +21,9 @@ import { scoreRules } from "../setup/open-agents.ts";
 import type { CollectedRollout, JudgedRollout } from "../simulator/collected.ts";
 import { makeExamples, type Examples } from "../simulator/examples.ts";
 import { readWholeRows } from "../simulator/rows.ts";
-import { ConfigError, DataError } from "../util/errors.ts";
+import { attempt, ConfigError, DataError } from "../util/errors.ts";
 import { collectForecast } from "./collect/forecast.ts";
-import { judgeAll } from "./collect/judge.ts";
+import { judgeAll, promptOfJudge } from "./collect/judge.ts";
 import { collectionReport, reportText } from "./collect/report.ts";
 import { searchAll } from "./collect/search.ts";
 import { checkWork, workFiles } from "./collect/work.ts";
@@ -104,15 +106,7 @@ async function collect(asked: Config, { to, file, fresh, signal }: Wanted): Prom
   checkPolicy(asked);
   const work = `${to}.collect`;
   const validation = to.replace(/\.jsonl$/, ".validation.jsonl");
-  for (const file of [to, validation])
-    if (existsSync(file)) {
-      const kept = existsSync(work) ? `; what was searched for is in ${work}, and is not asked again` : "";
-      throw new ConfigError({
-        where: `--to ${to}`,
-        what: `${file} is there already`,
-        hint: `Name another file, or delete this one${kept}.`,
-      });
-    }
+  await refuseOthers(work, [to, validation]);
   const closing = new Closing();
   if (!existsSync(work))
     closing.add(work, (folder) =>
@@ -129,26 +123,40 @@ async function collect(asked: Config, { to, file, fresh, signal }: Wanted): Prom
         hint: "Stop that one first (Ctrl-C there keeps what it has).",
       });
     closing.add(await takeLock(join(work, workFiles.lock), { times: { ...lockTimes, ended: 0 }, signal, refuse }), (one) => one.close());
-    if (fresh) for (const name of [workFiles.rollouts, workFiles.judged, "costs.jsonl"]) await rm(join(work, name), { force: true });
+    if (fresh)
+      for (const name of [
+        workFiles.rollouts,
+        workFiles.judged,
+        workFiles.searches,
+        `${workFiles.searches}-wal`,
+        `${workFiles.searches}-shm`,
+      ])
+        await rm(join(work, name), { force: true });
     const { opened: config } = await locateData(asked, { signal });
     const questions = await chosen(config);
     await checkWork(work, config, await hashInputs(config), say);
 
-    const before = readWholeRows<CollectedRollout>(join(work, workFiles.rollouts));
+    await checkBeforehand(config);
+    const before = await goOn(work, questions);
     if (before.length > 0) say(`Going on: ${formatCount(before.length)} rollouts are in ${work}.`);
     const searched = [...before, ...(await searchAll(config, { work, questions, done: before, signal }))];
     const wanted = new Set(questions.map(({ index }) => index));
+    const leavesOut = config.search.onFailure === "leave-out";
     const rollouts = searched
       .filter(({ index, rollout }) => wanted.has(index) && rollout < config.collect.rollouts)
+      .filter(({ searches }) => !leavesOut || searches.every(({ failure }) => failure === undefined))
       .sort((a, b) => a.index - b.index || a.rollout - b.rollout);
     const done = readWholeRows<JudgedRollout>(join(work, workFiles.judged));
     const judged = await judgeAll(config, { work, rollouts, done, signal });
     const examples = examplesOf(config, rollouts, judged);
     if (examples.train.length === 0) throw noExamples(examples, config);
     const report = collectionReport(config, { rollouts, examples, work });
-    await writeFileAtomic(join(work, workFiles.report), `${JSON.stringify(report, null, 1)}\n`);
-    if (examples.validation.length > 0) await writeFileAtomic(validation, jsonLines(examples.validation));
-    await writeFileAtomic(to, jsonLines(examples.train));
+    const files = { [basename(to)]: jsonLines(examples.train), [basename(validation)]: jsonLines(examples.validation) };
+    const made = Object.fromEntries(Object.entries(files).map(([name, text]) => [name, sha256(text)]));
+    await writeFileAtomic(join(work, workFiles.report), `${JSON.stringify({ ...report, files: made }, null, 1)}\n`);
+    if (examples.validation.length > 0) await writeFileAtomic(validation, files[basename(validation)] ?? "");
+    else await rm(validation, { force: true });
+    await writeFileAtomic(to, files[basename(to)] ?? "");
     say(`\n${reportText(report)}`);
     say(
       `\n${formatCount(examples.train.length)} examples are in ${to}${examples.validation.length > 0 ? `, ${formatCount(examples.validation.length)} in ${validation}` : ""}.`,
@@ -158,6 +166,58 @@ async function collect(asked: Config, { to, file, fresh, signal }: Wanted): Prom
       `A simulator learns from them by: npx zerosearch sft --config ${file?.includes("simulator") === true ? file : "configs/simulator-qwen2.5-3b.yaml"} sft.data=${to}${held} --to my-simulator`,
     );
   });
+}
+
+/** What a collection has made it makes anew; files that were changed since, or are another's, stay. @throws ConfigError */
+async function refuseOthers(work: string, files: readonly string[]): Promise<void> {
+  const report = await readFile(join(work, workFiles.report), "utf8").catch(() => "{}");
+  const { files: made = {} } = attempt(() => JSON.parse(report) as { files?: Record<string, string> }, {});
+  for (const file of files) {
+    if (!existsSync(file) || made[basename(file)] === sha256(await readFile(file, "utf8"))) continue;
+    const kept = existsSync(work) ? `; what was searched for is in ${work}, and is not asked again` : "";
+    const what = `${file} is there already, and is not what this collection made`;
+    throw new ConfigError({ where: `--to ${files[0] ?? ""}`, what, hint: `Name another file, or delete this one${kept}.` });
+  }
+}
+
+function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/** What would be found out only when all searches are paid for. @throws FileError, ConfigError, ServerError */
+async function checkBeforehand({ judge, simulator, collect }: Config): Promise<void> {
+  simulatorTemplateOf(simulator.prompt, promptSet);
+  if (judge.kind !== "rule") promptOfJudge(judge);
+  if (judge.kind === "endpoint") await openChat("judge", { ...judge, endpoint: judge.endpoint ?? [] }, { now: steadyClock, say });
+  if (["paper", "prompted", "untold"].includes(simulator.prompt) && collect.documents !== 5)
+    say(`note: simulator.prompt=${simulator.prompt} asks for five documents, and the sets hold ${collect.documents} (collect.documents).`);
+}
+
+/**
+ * The rollouts that are there. Those in which a search failed are made again: what was answered in them is kept besides.
+ * @throws ConfigError where `data.train` has other questions in their places
+ */
+async function goOn(work: string, questions: readonly NumberedQuestion[]): Promise<CollectedRollout[]> {
+  const file = join(work, workFiles.rollouts);
+  const all = readWholeRows<CollectedRollout>(file);
+  const texts = new Map(questions.map(({ index, question }) => [index, question.question]));
+  const other = all.find(({ index, question }) => texts.has(index) && texts.get(index) !== question.question);
+  if (other !== undefined)
+    throw new ConfigError({
+      where: "data.train",
+      what: `question ${other.index + 1} is another than the one that was searched for`,
+      expected: JSON.stringify(other.question.question.slice(0, 80)),
+      got: JSON.stringify(texts.get(other.index)?.slice(0, 80)),
+      hint: "Questions may be added at the end; for others name another --to, or throw the searches away with --fresh.",
+    });
+  const whole = all.filter(({ searches }) => searches.every(({ failure }) => failure === undefined));
+  if (whole.length === all.length) return all;
+  say(`${formatCount(all.length - whole.length)} rollouts with searches that failed are made again.`);
+  const kept = new Set(whole.map(({ index, rollout }) => `${index}/${rollout}`));
+  const judged = readWholeRows<JudgedRollout>(join(work, workFiles.judged));
+  await writeFileAtomic(file, jsonLines(whole));
+  await writeFileAtomic(join(work, workFiles.judged), jsonLines(judged.filter(({ index, rollout }) => kept.has(`${index}/${rollout}`))));
+  return whole;
 }
 
 /** @throws ConfigError where a model is needed and none is named */
@@ -216,13 +276,19 @@ function examplesOf(config: Config, rollouts: readonly CollectedRollout[], judge
 }
 
 function noExamples({ counts }: Examples, { collect }: Config): DataError {
-  const { searches, failed, documents, usefulDocuments, short } = counts;
+  const { searches, failed, documents, usefulDocuments, unjudged, short } = counts;
+  const hint =
+    searches === 0
+      ? "Nobody searched: the policy may not know how, or search.budget was spent at once."
+      : unjudged > documents / 2
+        ? "The judge says neither useful nor noisy: another one, another judge.prompt, or a larger judge.maxNewTokens."
+        : "A smaller collect.documents, or more documents of each search (bm25.documents, http.documents), fills more sets.";
   return new DataError({
     where: "zerosearch collect",
     what: "no search gave an example",
     expected: `searches with ${collect.documents} documents (collect.documents)`,
-    got: `${searches} searches, ${failed} failed, ${documents} documents, ${usefulDocuments} useful, ${short} sets too short`,
-    hint: "A smaller collect.documents, or more documents of each search (bm25.documents, http.documents), fills more sets. The searches are kept.",
+    got: `${searches} searches, ${failed} failed; ${documents} documents, ${usefulDocuments} useful, ${unjudged} not judged; ${short} sets too short`,
+    hint: `${hint} The searches are kept.`,
   });
 }
 

@@ -9,6 +9,7 @@ import type { Config } from "../config/index.ts";
 import { formatTable } from "../log/table.ts";
 import { engineTitle, money, ofSearches, own, pricedLine, sumsOf, thousands, type PricedLine } from "./priced-line.ts";
 import { knownPrices, paidEngines } from "../search/prices.ts";
+import { paidLog, withPaid } from "../setup/paid-log.ts";
 import { attempt, FileError } from "../util/errors.ts";
 import { logFolder } from "./run.ts";
 
@@ -48,7 +49,12 @@ export function readCosts(config: Config): Costs {
   const counts: Record<string, number> = {};
   for (const row of rows) for (const [name, count] of Object.entries(row.counts)) counts[name] = (counts[name] ?? 0) + count;
   const sum = (of: (row: CostRow) => number): number => rows.reduce((total, row) => total + of(row), 0);
-  return { seconds: sum(({ seconds }) => seconds), simulated: sum(({ part, simulated }) => (part === "training" ? simulated : 0)), counts };
+  const all = withPaid(counts, join(logFolder(config), paidLog));
+  return {
+    seconds: sum(({ seconds }) => seconds),
+    simulated: sum(({ part, simulated }) => (part === "training" ? simulated : 0)),
+    counts: all,
+  };
 }
 
 /** Searches that were paid for, by engine. */

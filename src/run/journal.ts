@@ -12,7 +12,7 @@ import { rewardWarnings, searchWarnings } from "../rl/metrics.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { collapseNote, collapseSteps, isDead } from "./collapse.ts";
 import { afresh, guardStep, newGuard, type GuardMemory } from "./guard.ts";
-import { noteCosts, paidSearches, readCosts } from "./costs.ts";
+import { noteCosts } from "./costs.ts";
 import { divergenceFile, leaveDump, readDump, type DivergedError } from "./diverged.ts";
 import { digestStep, makeReceipt, receiptFile, receiptText, type ReceiptRows, type StepDigest } from "./receipt.ts";
 import { openRunLogs, type RunLogs } from "./run-logs.ts";
@@ -109,7 +109,6 @@ export class Journal {
     const done = state?.step ?? 0;
     const journal = new Journal(run, await openRunLogs(run.config, done, state, say), done, progress);
     run.engines.say = (text) => journal.say(text);
-    run.engines.resumeBudget(paidSearches(readCosts(run.config)));
     // One that cannot be read goes with the first step.
     if (existsSync(join(journal.folder, divergenceFile))) journal.#diverged = attempt(() => readDump(journal.folder)?.step ?? 0, 0);
     if (restored === null || state === undefined) return journal;

@@ -1,5 +1,6 @@
 /** Opens what a training run needs: data, device, models, engines, and the run's name. */
-import { collectionOf } from "./costs.ts";
+import { collectionOf, paidSearches, readCosts } from "./costs.ts";
+import { paidLog } from "../setup/paid-log.ts";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Method } from "../agent/methods/method.ts";
@@ -30,7 +31,7 @@ import { hashInputs, type InputHashes } from "./inputs.ts";
 import { openData, type RunData } from "./run-data.ts";
 import { openReward } from "./reward.ts";
 import { lockRun } from "./run-lock.ts";
-import type { Run, StepParts } from "./run.ts";
+import { logFolder, type Run, type StepParts } from "./run.ts";
 import { checkInputs, checkMade, findState, States } from "./states.ts";
 
 /** What a run's rollouts need, and the configuration with every Hub id at the commit that is used, and with folders in place of Hub ids. */
@@ -78,6 +79,7 @@ export async function openRun(command: TrainCommand, options: OpenRunOptions = {
     const notes = [...parts.data.notes];
     const config = command.resume ? command.config : await claim(pinned);
     const lock = closing.add(await lockRun(config, options.signal, (text) => void process.stdout.write(`${text}\n`)), (one) => one.close());
+    parts.engines.keepPaid(join(logFolder(config), paidLog), paidSearches(readCosts(config)));
     const checkpoint = command.resume
       ? await findState(command, { build: parts.build, device: parts.device.description }, (note) => notes.push(note))
       : null;

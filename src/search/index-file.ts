@@ -124,7 +124,10 @@ export async function readAboutRow(client: Client, file: string): Promise<unknow
 
 export function damaged(file: string, cause: unknown): FileError {
   const got = cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
-  return new FileError({ where: file, what: "is damaged", got, hint: "Copy it again, or build it again: zerosearch index." }, { cause });
+  return new FileError(
+    { where: file, what: "is damaged", got, hint: "Copy it again; or delete it, and build it again: zerosearch index." },
+    { cause },
+  );
 }
 
 /** SQLite's complaints about what is in a file, in our words; others as they are. */

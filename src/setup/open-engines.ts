@@ -1,4 +1,5 @@
 /** The search engines of a configuration, each opened once. */
+import { existsSync } from "node:fs";
 import { hashFile } from "../checkpoint/run-state.ts";
 import { pathHere, portable, type Config } from "../config/index.ts";
 import { promptSet } from "../data/prompt-set.ts";
@@ -8,11 +9,12 @@ import type { EngineContext, EngineKind, OpenedEngine, Simulate } from "../searc
 import { engineKind } from "../search/engines.ts";
 import { Budget, isPaid, priceOf, type Price } from "../search/prices.ts";
 import { Recording } from "../search/recording.ts";
-import type { Engine, Simulator } from "../search/search-engine.ts";
+import type { Engine, SearchEngine, Simulator } from "../search/search-engine.ts";
 import { withValue } from "../config/keys.ts";
 import type { Closing } from "./closing.ts";
 import { curriculum, scoreRules, simulatorName } from "./open-agents.ts";
 import type { OpenedPolicy } from "./open-policy.ts";
+import { notePaid, readPaid } from "./paid-log.ts";
 import { prepareEmbedder } from "./prepare-device.ts";
 import { checkShape, hasFunctions, loadModule, named, type Shape } from "./user-module.ts";
 import { ConfigError, ZeroSearchError } from "../util/errors.ts";
@@ -36,6 +38,7 @@ export class Engines {
   #recording: Recording | null = null;
   #signal: AbortSignal | undefined;
   #budget: Budget | null = null;
+  #paidFile: string | null = null;
   /** Of the engines that are paid from it. */
   readonly #prices = new Map<string, Price>();
   #noise: NoiseSchedule | AdaptiveNoise = { start: 0, end: 0, steps: 1 };
@@ -108,9 +111,14 @@ export class Engines {
     return this.#recording?.over(engine, { name: engine.name, settings: search.settings }) ?? engine;
   }
 
-  /** Goes on after searches that earlier programs of the run have paid, by engine. */
-  resumeBudget(searches: Readonly<Record<string, number>>): void {
-    for (const [name, price] of this.#prices) this.#budget?.resume(searches[name] ?? 0, price);
+  /**
+   * Notes paid searches in a file, a line each, and goes on after those that are in it. `before` are searches of programs that kept no such file, by engine.
+   */
+  keepPaid(file: string, before: Readonly<Record<string, number>> = {}): void {
+    if (!existsSync(file)) for (const [name, count] of Object.entries(before)) for (let i = 0; i < count; i++) notePaid(file, name);
+    this.#paidFile = file;
+    const paid = readPaid(file);
+    for (const [name, price] of this.#prices) this.#budget?.resume(paid[name] ?? 0, price);
   }
 
   /** The level of noise where it answers to the policy; null where it does not. */
@@ -151,16 +159,29 @@ export class Engines {
     const recording = this.#recording;
     // What answers from a file need not be there, nor its key; a module of the user's alone can say what it is.
     const absent = recording?.stands === true && engineKind(name) !== undefined && here === undefined;
-    const live = absent ? null : this.#paid(config, name, await openNamed(config, name, context));
+    const raw = absent ? null : await openNamed(config, name, context);
+    const close = (one: Engine): Promise<void> => callOwn(`search engine ${one.name}`, () => one.close(), { what: "does not close" });
+    // A server of its own is ended too where what follows is refused.
+    let kept: Engine | null = raw?.engine ?? null;
+    closing.add(raw, () => (kept === null ? undefined : close(kept)));
+    const live = raw === null ? null : this.#paid(config, name, raw);
     const opened = recording === null ? (live as OpenedEngine) : await recordedEngine(recording, config, name, live, this.#noise);
     this.#opened.set(name, opened);
-    closing.add(opened.engine, (one) => callOwn(`search engine ${one.name}`, () => one.close(), { what: "does not close" }));
+    kept = opened.engine;
   }
 
-  /** Paid from `search.budget`, where there is one and the engine is one that is paid. */
+  /** Noted, where the engine is one that is paid, and paid from `search.budget`, where there is one. */
   #paid(config: Config, name: string, opened: OpenedEngine): OpenedEngine {
     const { budget } = config.search;
-    if (budget === null || !isPaid(name) || !("search" in opened.engine)) return opened;
+    if (!isPaid(name) || !("search" in opened.engine)) return opened;
+    const { engine } = opened;
+    const search: SearchEngine["search"] = async (request) => {
+      const result = await engine.search(request);
+      if (this.#paidFile !== null) notePaid(this.#paidFile, name);
+      return result;
+    };
+    const noted: SearchEngine = { name: engine.name, search, close: () => engine.close() };
+    if (budget === null) return { ...opened, engine: noted };
     const fault = (what: string, expected: string, got: string, hint?: string): ConfigError =>
       new ConfigError({ where: "search.budget", what: `cannot be kept: ${what}`, expected, got, hint });
     const price = priceOf(config, name);
@@ -177,7 +198,7 @@ export class Engines {
       throw fault("two engines are paid in different currencies", "one currency", `${other.currency} and ${price.currency}`);
     this.#prices.set(name, price);
     this.#budget ??= new Budget(budget);
-    return { ...opened, engine: this.#budget.over(opened.engine, price) };
+    return { ...opened, engine: this.#budget.over(noted, price) };
   }
 }
 

@@ -77,7 +77,9 @@ async function askOne({ question, index, rollout }: AskTask, signal: AbortSignal
     return { documents: record.documents, text: record.text };
   };
   const answer = await callOwn(`${name} on question ${question.id}`, () => asker(question, search, { key, signal }), { signal });
-  const said = typeof answer === "string" ? answer : null;
+  if (typeof answer !== "string" && answer !== null && answer !== undefined)
+    throw new ConfigError({ where: name, what: "returns something else", expected: "an answer, or null", got: kindOf(answer) });
+  const said = answer ?? null;
   searches.sort((a, b) => a.turn - b.turn);
   const { f1 } = scoreAnswer(said, question.goldenAnswers, rules);
   onFinished({ index, rollout, question: keptQuestion(question), answer: said, f1, searches });

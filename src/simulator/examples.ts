@@ -3,7 +3,7 @@ import { makeRandom } from "../data/random.ts";
 import type { SearchDocument } from "../rl/trajectory.ts";
 import { simulatorPrompt, type SimulatorTemplate } from "../search/simulator-prompt.ts";
 import { promptText } from "../text/prompt.ts";
-import { containsAnswer, type ScoreRules } from "../util/normalise-answer.ts";
+import { containsAnswer, normaliseAnswer, type ScoreRules } from "../util/normalise-answer.ts";
 import type { CollectedRollout, JudgedRollout, Label } from "./collected.ts";
 import { excerpt } from "./excerpt.ts";
 import { judgedText } from "./rule-judge.ts";
@@ -102,7 +102,7 @@ export function makeExamples(rollouts: readonly CollectedRollout[], judged: read
       const labels = judged[r]?.labels[s] ?? [];
       const all = search.documents.map((whole, d): Judged => {
         const document = excerpt(whole, search.query, maxWords);
-        return { document, label: labels[d] ?? null, holdsAnswer: containsAnswer(judgedText(document), one.question.goldenAnswers, rules) };
+        return { document, label: labels[d] ?? null, holdsAnswer: tellsAnswer(judgedText(document), one.question.goldenAnswers, rules) };
       });
       counts.documents += all.length;
       counts.usefulDocuments += all.filter(({ label }) => label === true).length;
@@ -111,10 +111,10 @@ export function makeExamples(rollouts: readonly CollectedRollout[], judged: read
         const random = makeRandom(`${seed}/collect/noise/${one.index}/${one.rollout}/${search.turn}`);
         if (kind === "noisy" && !makeRandom(`${seed}/collect/keep/${one.index}/${one.rollout}/${search.turn}`).chance(options.keepNoisy))
           continue;
-        const drawn = kind === "noisy" && pool.length > 0 && random.chance(randomNoise);
-        const set = drawn
-          ? strangers(pool, all, one, size, random, rules)
-          : setOf(kind, all, { ...options, asksForAnswer: asksForAnswer(one, search.answers, rules), counts });
+        const found = setOf(kind, all, { ...options, asksForAnswer: asksForAnswer(one, search.answers, rules), counts });
+        // In place of a noisy set that the search has, or of one that it has too little for.
+        const drawn = kind === "noisy" && found !== null && pool.length > 0 && random.chance(randomNoise);
+        const set = drawn ? strangers(pool, all, one, size, random, rules) : found;
         if (set === null) continue;
         if (set.length < size) {
           counts.short++;
@@ -126,6 +126,25 @@ export function makeExamples(rollouts: readonly CollectedRollout[], judged: read
     });
   });
   return examples;
+}
+
+/** Scripts without spaces between words. */
+const unspaced = /[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Thai}\p{scx=Lao}\p{scx=Khmer}\p{scx=Myanmar}]/u;
+
+/**
+ * Whether a text tells an answer, more strictly than scores compare: as words whatever stands around them ("Bach's", "pre-Bach", "Bach/Petipa"), and in scripts
+ * without spaces anywhere.
+ */
+function tellsAnswer(text: string, goldenAnswers: readonly string[], rules: ScoreRules): boolean {
+  if (containsAnswer(text, goldenAnswers, rules)) return true;
+  const bare = text.replace(/\p{Cf}/gu, "");
+  const words = ` ${plain(bare)} `;
+  return goldenAnswers.some((golden) => {
+    const answer = plain(golden);
+    // "A" is in most texts.
+    if (answer === "" || normaliseAnswer(golden, rules.normalizer) === "") return false;
+    return words.includes(` ${answer} `) || (unspaced.test(answer) && words.replaceAll(" ", "").includes(answer.replaceAll(" ", "")));
+  });
 }
 
 /** Whether a query asks for the answer of its question, as far as is known: a useful set may hold it then. */
@@ -175,7 +194,7 @@ function strangers(
   const set: Judged[] = [];
   for (let tries = 0; set.length < size && tries < 40 * size; tries++) {
     const document = random.pick(pool);
-    if (taken.has(document.text) || containsAnswer(judgedText(document), question.goldenAnswers, rules)) continue;
+    if (taken.has(document.text) || tellsAnswer(judgedText(document), question.goldenAnswers, rules)) continue;
     taken.add(document.text);
     set.push({ document, label: null, holdsAnswer: false });
   }

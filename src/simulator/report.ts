@@ -4,7 +4,7 @@ import type { Question, SearchDocument } from "../rl/trajectory.ts";
 import { parseDocuments, renderDocuments } from "../search/documents.ts";
 import { ask, type Engine, type SearchResult, type Simulator } from "../search/search-engine.ts";
 import { containsAnswer, normaliseAnswer, usualRules, type ScoreRules } from "../util/normalise-answer.ts";
-import { bootstrapInterval, mean } from "../util/stats.ts";
+import { mean, shareInterval } from "../util/stats.ts";
 import { Stopping } from "../util/stopping.ts";
 
 /** A query about a question. */
@@ -87,10 +87,10 @@ export async function reportOn(queries: readonly ReportQuery[], options: ReportO
     engine === null ? null : setsOf("real", engine, queries),
   ]);
   return [
-    rowOf("useful", useful, real, documents, seed),
-    rowOf("noisy", noisy, real, documents, seed),
-    rowOf("sloppy", sloppy, null, documents, seed),
-    ...(real === null ? [] : [rowOf("real", real, null, documents, seed)]),
+    rowOf("useful", useful, real, documents),
+    rowOf("noisy", noisy, real, documents),
+    rowOf("sloppy", sloppy, null, documents),
+    ...(real === null ? [] : [rowOf("real", real, null, documents)]),
   ];
 }
 
@@ -113,9 +113,12 @@ function wordsOf(text: string): string[] {
     .filter((word) => word !== "");
 }
 
-function rowOf(set: SetKind, sets: readonly Judged[], real: readonly Judged[] | null, documents: number, seed: number): SetRow {
+function rowOf(set: SetKind, sets: readonly Judged[], real: readonly Judged[] | null, documents: number): SetRow {
   const held = sets.map(({ holdsAnswer }) => (holdsAnswer ? 1 : 0));
-  const { low, high } = held.length === 0 ? { low: NaN, high: NaN } : bootstrapInterval(held, { seed });
+  const { low, high } = shareInterval(
+    held.reduce<number>((sum, one) => sum + one, 0),
+    held.length,
+  );
   const isWhole = (one: Judged): boolean => one.documents.length === documents && one.documents.every(({ text }) => text.trim() !== "");
   const count = sets.reduce((sum, one) => sum + one.documents.length, 0);
   const compared = real === null ? null : sets.map((one, i) => [one, real[i] as Judged] as const);

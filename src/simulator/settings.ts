@@ -60,7 +60,7 @@ export const collectSettings = section(
     maxNewTokens: rare(whole(500, { min: 1 }, "Tokens that the policy at the endpoint may write in one turn.")),
     documents: rare(whole(5, { min: 1, max: 100 }, "Documents of a set; an engine that returns more gives more to choose from.")),
     maxWords: rare(
-      whole(60, {}, "Words of a document: of a longer one, the passage that has most of the query's words; 0 takes it whole."),
+      whole(40, {}, "Words of a document: of a longer one, the passage that has most of the query's words; 0 takes it whole."),
     ),
     sets: rare(
       choice(

@@ -68,3 +68,13 @@ function quantileOfSorted(sorted: Float64Array, q: number): number {
   const above = sorted[Math.ceil(position)] ?? NaN;
   return below + (above - below) * (position - Math.floor(position));
 }
+
+/** The 95 % interval of a share by Wilson's score (1927): of 0 of n too, which resampling says nothing of. NaN for n = 0. */
+export function shareInterval(count: number, n: number): Interval {
+  const z = 1.959964;
+  const share = count / n;
+  const centre = share + (z * z) / (2 * n);
+  const half = z * Math.sqrt((share * (1 - share)) / n + (z * z) / (4 * n * n));
+  const scale = 1 + (z * z) / n;
+  return { low: Math.max(0, (centre - half) / scale), high: Math.min(1, (centre + half) / scale) };
+}

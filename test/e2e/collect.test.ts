@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { completion, openChatServer } from "../helpers/chat-server.ts";
 import { buildIfStale, readRows, start, writeRows, type Ended, type StartOptions } from "../helpers/program.ts";
-import { openSearchServer } from "../helpers/search-server.ts";
+import { openSearchServer, status } from "../helpers/search-server.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
 let folder: string;
@@ -83,10 +83,16 @@ describe("zerosearch collect", () => {
   it("keeps its searches: judged otherwise they are not asked again, searched otherwise they are refused", async () => {
     expect((await collect("kept.jsonl", ["collect.questions=30"])).code).toBe(0);
     const searched = text("kept.jsonl.collect/rollouts.jsonl");
+    const before = text("kept.jsonl");
+    expect((await collect("kept.jsonl", ["collect.questions=30"])).code).toBe(0);
+    expect(text("kept.jsonl")).toBe(before);
+    writeFileSync(join(folder, "kept.jsonl"), "mine\n");
     const there = await collect("kept.jsonl", ["collect.questions=30"]);
     expect(there.code).toBe(1);
-    expect(there.stderr).toMatch(/kept\.jsonl is there already\n.*kept\.jsonl\.collect, and is not asked again/);
-    for (const file of ["kept.jsonl", "kept.validation.jsonl"]) rmSync(join(folder, file), { force: true });
+    expect(there.stderr).toMatch(
+      /kept\.jsonl is there already, and is not what this collection made\n.*kept\.jsonl\.collect, and is not asked again/,
+    );
+    rmSync(join(folder, "kept.jsonl"));
     const other = await collect("kept.jsonl", ["collect.questions=30", "rollout.maxTurns=1"]);
     expect(other.stderr).toMatch(/searches were made with other settings or files: rollout\.maxTurns was 2, now 1/);
     const shorter = await collect("kept.jsonl", ["collect.questions=30", "collect.maxWords=4", "collect.sets=returned"]);
@@ -148,8 +154,9 @@ describe("zerosearch collect", () => {
       const report = JSON.parse(text("chat.jsonl.collect/report.json"));
       expect(report).toMatchObject({ rollouts: 4, rightAnswers: 1, searches: 4 });
       expect(report.counts).toMatchObject({ policy_requests: 8, policy_prompt_tokens: 800, policy_completion_tokens: 56 });
-      expect(report.counts.judge_requests).toBe(judge.asked.length - 1);
-      expect(report.counts.judge_prompt_tokens).toBe(100 * (judge.asked.length - 1));
+      const judged = judge.asked.filter(({ path }) => path.endsWith("completions")).length;
+      expect(report.counts.judge_requests).toBe(judged);
+      expect(report.counts.judge_prompt_tokens).toBe(100 * judged);
       expect(ended.stdout).toMatch(/^tokens read by the policy's endpoint +800 +2 USD \/ million +0\.002 USD$/m);
       expect(ended.stdout).toMatch(/^tokens read by the judge +[\d,]+ +-/m);
       expect(
@@ -213,6 +220,58 @@ describe("zerosearch collect", () => {
     expect(stdout).toMatch(/^searches by tavily +8 USD \/ 1,000 +8 = 0\.064 USD +16 = 0\.128 USD$/m);
     expect(stdout).toMatch(/^tokens read by the judge +1 USD \/ million +[\d,]+ = 0\.\d+ USD/m);
     expect(readdirSync(folder).filter((name) => name.includes("undefined"))).toEqual([]);
+  });
+
+  it("asks an engine outside once for each query, whatever stops it: killed, at the end of its budget, or where searches fail", async () => {
+    let failing = false;
+    const server = await openSearchServer((one) => {
+      const { query } = JSON.parse(one.text) as { query: string };
+      if (failing && query.startsWith("second")) return status(400, "no");
+      return (response) => {
+        const results = [{ body: `${query}: Asia it is.` }, { body: `${query}: no.` }, { body: `${query}: nor this.` }];
+        setTimeout(() => response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ results })), 150);
+      };
+    });
+    try {
+      const own = Array.from({ length: 12 }, (_, i) => ({
+        ...{ id: `t${i}`, question: `Where is land ${i}?`, golden_answers: ["Asia"] },
+        metadata: { queries: [`first ${i}`, `second ${i}`] },
+      }));
+      writeRows(join(folder, "twelve.jsonl"), own);
+      writeFileSync(
+        join(folder, "slow.yaml"),
+        `vendor: https://a.example/\nchecked: "2026-11-30"\nverified: true\nprice: { perThousand: 10, currency: USD, page: "https://a.example/" }\nurl: ${server.url}\nmethod: POST\nbody: { query: "{query}" }\nreply: { results: results, text: body }\n`,
+      );
+      const asking = ["collect.policy=queries", "data.train=twelve.jsonl", "collect.documents=2", "collect.validationShare=0"];
+      const settings = [...asking, "evaluation.engine=http", "http.api=./slow.yaml", "http.concurrency=2", "http.patience=0"];
+      let sent = false;
+      const killed = await collect("once.jsonl", [...settings, "search.budget=1"], {
+        onOutput(_, kill) {
+          if (sent) return;
+          sent = true;
+          setTimeout(() => kill("SIGKILL"), 900);
+        },
+      });
+      expect(killed.signal).toBe("SIGKILL");
+      const paid = server.asked.length;
+      expect(paid).toBeGreaterThan(0);
+      failing = true;
+      const half = await collect("once.jsonl", [...settings, "search.budget=1", "search.onFailure=void"]);
+      expect([half.code, half.stderr]).toEqual([0, ""]);
+      failing = false;
+      const whole = await collect("once.jsonl", [...settings, "search.budget=1", "search.onFailure=void"]);
+      expect([whole.code, whole.stderr]).toEqual([0, ""]);
+      expect(rows("once.jsonl").filter(({ kind }) => kind === "useful")).toHaveLength(24);
+      const answered = server.asked.map((one) => (JSON.parse(one.text) as { query: string }).query);
+      // At most those under way at the kill are asked again, and the twelve that failed.
+      expect(answered.length).toBeLessThanOrEqual(24 + 2 + 12);
+      expect(new Set(answered).size).toBe(24);
+      // Those that were answered, the two under way at the kill perhaps once more.
+      const told = Number(/^searches by slow +(\d+) /m.exec(whole.stdout)?.[1]);
+      expect([24, 25, 26]).toContain(told);
+    } finally {
+      await server.close();
+    }
   });
 
   it("takes a policy that is a module of one's own, and says whose fault its faults are", async () => {

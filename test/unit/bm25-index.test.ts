@@ -285,7 +285,9 @@ describe("an index on disk", () => {
       return (await errorOf(() => found)).message;
     };
     const said = (what: string) =>
-      expect.stringMatching(new RegExp(`: is damaged; got ${what} is not as it was written\\n  Copy it again, or build`)) as string;
+      expect.stringMatching(
+        new RegExp(`: is damaged; got ${what} is not as it was written\\n  Copy it again; or delete it, and build`),
+      ) as string;
     expect(await change("list", "update words set list = zeroblob(length(list)) where term = 'mountain'")).toEqual(
       said('the list of "mountain"'),
     );

@@ -181,6 +181,18 @@ describe("examples", () => {
     expect(counts.leaks).toBe(2);
   });
 
+  it("never tell it in a noisy set, whatever stands around the name", () => {
+    const told = ["Bach's fugue", "a pre-Bach fugue", "Bach/Petipa", "Bach\u2014Leipzig", "Ba\u00adch", "\u00abBach\u00bb"];
+    const one = rollout(1, [search("q", [...told, "Bachus", "Offenbach"])], {});
+    const asked = { ...one, question: { ...one.question, goldenAnswers: ["Bach"] } };
+    const all: JudgedRollout[] = [{ index: 1, rollout: 0, labels: [Array(8).fill(false)] }];
+    expect(makeExamples([asked], all, options).train.map(({ output }) => output)).toEqual(["Doc 1: Bachus\nDoc 2: Offenbach"]);
+    const japanese = rollout(1, [search("q", ["首都は東京です", "大阪", "京都"])]);
+    const there = { ...japanese, question: { ...japanese.question, goldenAnswers: ["東京"] } };
+    const none: JudgedRollout[] = [{ index: 1, rollout: 0, labels: [[false, false, false]] }];
+    expect(makeExamples([there], none, options).train.map(({ output }) => output)).toEqual(["Doc 1: 大阪\nDoc 2: 京都"]);
+  });
+
   it("are made once of a query for a question, and not of searches that failed or found too little", () => {
     const rollouts = [
       rollout(1, [five, search("Who wrote it?", ["a", "b"]), search("x", [], { failure: "away" })]),

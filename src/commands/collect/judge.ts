@@ -89,7 +89,7 @@ interface OpenedJudge {
 }
 
 /** @throws FileError, ConfigError as `promptSet` and `checkJudgePrompt` */
-function promptOfJudge({ judge }: Config): string {
+export function promptOfJudge(judge: Config["judge"]): string {
   const text = judge.prompt === "usual" ? usualJudgePrompt : (promptSet(judge.prompt).text ?? "");
   checkJudgePrompt(text, `judge.prompt=${judge.prompt}`);
   return text;
@@ -97,7 +97,7 @@ function promptOfJudge({ judge }: Config): string {
 
 async function openEndpointJudge(config: Config, signal: AbortSignal): Promise<OpenedJudge> {
   const { judge, seed } = config;
-  const template = promptOfJudge(config);
+  const template = promptOfJudge(config.judge);
   const client = await openChat("judge", { ...judge, endpoint: judge.endpoint ?? [] }, { now: steadyClock, say });
   const slots = new Slots(4 * judge.endpointConcurrency);
   const stopping = new Stopping(signal);
@@ -120,7 +120,7 @@ async function openEndpointJudge(config: Config, signal: AbortSignal): Promise<O
 /** The judge has the policy's place: it is opened when the policy has done its part. */
 async function openModelJudge(config: Config, closing: Closing, signal: AbortSignal): Promise<OpenedJudge> {
   const { judge, model, lora, rollout, seed } = config;
-  const template = promptOfJudge(config);
+  const template = promptOfJudge(config.judge);
   const own = judge.path === null ? config : { ...config, model: { ...model, policy: judge.path }, lora: { ...lora, rank: 0, from: null } };
   const opened = await openPolicy(own, { closing });
   await prepareDevice(opened.device, own, opened, { trains: false });

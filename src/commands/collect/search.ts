@@ -24,8 +24,8 @@ import { chatAsker, queriesAsker } from "../../simulator/askers.ts";
 import type { CollectedRollout } from "../../simulator/collected.ts";
 import { ConfigError } from "../../util/errors.ts";
 import { say } from "../program.ts";
-import { noteWork, spentOn } from "./spent.ts";
-import { paidSearches } from "../../run/costs.ts";
+import { noteWork } from "./spent.ts";
+import { paidLog } from "../../setup/paid-log.ts";
 import { workFiles } from "./work.ts";
 
 /** Questions that are under way at a time where nobody else bounds them. */
@@ -40,7 +40,8 @@ export interface SearchStage {
 }
 
 /** Searches for what is not done yet. @returns the rollouts that were made; fewer than asked for where the budget is spent */
-export async function searchAll(config: Config, { work, questions, done, signal }: SearchStage): Promise<CollectedRollout[]> {
+export async function searchAll(given: Config, { work, questions, done, signal }: SearchStage): Promise<CollectedRollout[]> {
+  const config = recorded(given, join(work, workFiles.searches));
   const finished = new Set(done.map(({ index, rollout }) => `${index}/${rollout}`));
   const all = questions.flatMap((one) => Array.from({ length: config.collect.rollouts }, (_, rollout): AskTask => ({ ...one, rollout })));
   const tasks = all.filter(({ index, rollout }) => !finished.has(`${index}/${rollout}`));
@@ -50,7 +51,7 @@ export async function searchAll(config: Config, { work, questions, done, signal 
   const from = steadyClock();
   await closing.after(async () => {
     const engines = await Engines.open(config, [config.evaluation.engine], closing, { signal });
-    engines.resumeBudget(paidSearches(spentOn(work)));
+    engines.keepPaid(join(work, paidLog));
     const spending = new Spending();
     const opened = await openParts(config, engines, closing, signal);
     const engine = spending.over(engines.get(config.evaluation.engine));
@@ -82,6 +83,15 @@ export async function searchAll(config: Config, { work, questions, done, signal 
     }
   });
   return made;
+}
+
+/** Engines outside are asked once for a query, whatever stops the program in the middle of a rollout: each search is kept as it is answered. */
+function recorded(config: Config, file: string): Config {
+  const { search, evaluation } = config;
+  const isHere = evaluation.engine === "bm25" || evaluation.engine === "dense";
+  if (isHere || search.record !== null || search.replay !== null) return config;
+  // What is not there yet is no recording to replay.
+  return { ...config, search: { ...search, record: file, replay: file } };
 }
 
 /** Lets what is paid for come to its end when the budget is spent: a search that would exceed it finds nothing, and its rollout is not kept. */

@@ -15,6 +15,7 @@ export const workFiles = {
   rollouts: "rollouts.jsonl",
   judged: "judged.jsonl",
   report: "report.json",
+  searches: "searches.sqlite",
   madeFrom: "made-from.json",
   lock: "collect.lock",
 };
@@ -24,7 +25,7 @@ type MadeFrom = Readonly<Record<string, string>>;
 const schema = z.strictObject({ searches: z.record(z.string(), z.string()), labels: z.record(z.string(), z.string()) });
 
 /** What changes no answer: how patiently somebody is asked, with which key. */
-const patience = /(?:[kK]ey|[cC]oncurrency|[tT]imeout|[pP]atience|break\w+|price)$/;
+const patience = /(?:[kK]ey|[cC]oncurrency|[tT]imeout|[pP]atience|break\w+|price|url|endpoint)$/;
 const ofSearches = [
   "collect.exclude",
   "collect.policy",
@@ -56,7 +57,7 @@ function madeFrom(config: Config, inputs: InputHashes): { readonly searches: Mad
       searches[key] = JSON.stringify(value);
   }
   for (const [name, hash] of Object.entries(inputs)) {
-    if (codeInputs.includes(name) || /^(sft|simulator|search)\./.test(name)) continue;
+    if (codeInputs.includes(name) || /^(sft|simulator|search|cost|data\.(train|validation|test)|collect\.exclude)\b/.test(name)) continue;
     if (name.startsWith("judge.")) labels[name] = hash;
     else searches[name] = hash;
   }

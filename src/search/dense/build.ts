@@ -8,6 +8,7 @@ import type { Client } from "@libsql/client";
 import { toElements } from "../../tensor/dtype.ts";
 import { DataError, FileError } from "../../util/errors.ts";
 import { nextTask } from "../../util/next-task.ts";
+import { asBytes } from "../checksum.ts";
 import { hashCorpus, otherCorpus } from "../corpus-hash.ts";
 import {
   aboutInsert,
@@ -23,7 +24,7 @@ import {
 import { readPassages, type Passage } from "../passages.ts";
 import { openDatabase } from "../sqlite.ts";
 import { passageText, type Embedder } from "./embedder.ts";
-import { aboutText, bytesOf, checkEmbedder, denseIndex, readAbout, rowOf, sumOf, tables, type DenseAbout } from "./format.ts";
+import { aboutText, bytesOf, checkEmbedder, sameEmbedder, denseIndex, readAbout, rowOf, sumOf, tables, type DenseAbout } from "./format.ts";
 
 /** Passages of a part: what is lost at most when it is stopped. */
 const PART = 256;
@@ -136,12 +137,31 @@ async function goOn(file: string, begun: DenseAbout): Promise<{ client: Client; 
         `the corpus ${about.source} of ${about.bytes} bytes, SHA-256 ${about.sha256.slice(0, 16)}…`,
         `${begun.source} of ${begun.bytes} bytes, SHA-256 ${begun.sha256.slice(0, 16)}…`,
       );
+    // Of one that holds nothing yet, nothing is lost.
+    if (about.passages === 0 && (about.dtype !== begun.dtype || !sameEmbedder(about.embedder, begun.embedder))) {
+      client.close();
+      await removeDatabase(partial);
+      return await goOn(file, begun);
+    }
     checkEmbedder(partial, about.embedder, begun.embedder);
     if (about.dtype !== begun.dtype) throw wrong("was begun with another dense.dtype", about.dtype, begun.dtype);
+    await checkParts(client, partial, about, anew(file));
     return { client, about };
   } catch (error) {
     client.close();
     throw error;
+  }
+}
+
+/** Whether what was embedded before is as it was written: hours later it would be too late. @throws FileError */
+async function checkParts(client: Client, partial: string, { parts }: DenseAbout, hint: string): Promise<void> {
+  for (let part = 0; part < parts; part++) {
+    const sql = `select ${asBytes("list")}, ${asBytes("sum")} from vectors where part = ?`;
+    const row = (await client.execute({ sql, args: [part] })).rows[0];
+    const list = row?.["list"];
+    const sum = row?.["sum"];
+    if (list instanceof ArrayBuffer && sum instanceof ArrayBuffer && sumOf(new Uint8Array(list)) === Buffer.from(sum).toString()) continue;
+    throw new FileError({ where: partial, what: "is damaged", got: `part ${part} of its embeddings, which is not what was written`, hint });
   }
 }
 

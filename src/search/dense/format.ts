@@ -70,6 +70,11 @@ export async function readAbout(client: Client, file: string): Promise<DenseAbou
   return read.data;
 }
 
+/** Whether embeddings are made in one way; a model may have several names. */
+export function sameEmbedder(one: EmbedderAbout, other: EmbedderAbout): boolean {
+  return (Object.keys(one) as (keyof EmbedderAbout)[]).every((name) => name === "model" || one[name] === other[name]);
+}
+
 /** @throws FileError where an index holds embeddings of another model, or made in another way */
 export function checkEmbedder(file: string, its: EmbedderAbout, wanted: EmbedderAbout): void {
   const shown: Readonly<Record<keyof EmbedderAbout, string>> = {
