@@ -117,7 +117,7 @@ export class Engines {
   keepPaid(file: string, before: Readonly<Record<string, number>> = {}): void {
     if (!existsSync(file)) for (const [name, count] of Object.entries(before)) for (let i = 0; i < count; i++) notePaid(file, name);
     this.#paidFile = file;
-    const paid = readPaid(file);
+    const paid = readPaid(file, { givenUp: true });
     for (const [name, price] of this.#prices) this.#budget?.resume(paid[name] ?? 0, price);
   }
 
@@ -176,9 +176,15 @@ export class Engines {
     if (!isPaid(name) || !("search" in opened.engine)) return opened;
     const { engine } = opened;
     const search: SearchEngine["search"] = async (request) => {
-      const result = await engine.search(request);
-      if (this.#paidFile !== null) notePaid(this.#paidFile, name);
-      return result;
+      try {
+        const result = await engine.search(request);
+        if (this.#paidFile !== null) notePaid(this.#paidFile, name);
+        return result;
+      } catch (error) {
+        // It may have been sent.
+        if (this.#paidFile !== null && request.signal?.aborted === true) notePaid(this.#paidFile, name, { givenUp: true });
+        throw error;
+      }
     };
     const noted: SearchEngine = { name: engine.name, search, close: () => engine.close() };
     if (budget === null) return { ...opened, engine: noted };
