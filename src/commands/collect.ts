@@ -1,5 +1,5 @@
 /** `zerosearch collect`: what a simulator learns from: a policy searches with a real engine, each document is judged, sets become examples. */
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -108,10 +108,8 @@ async function collect(asked: Config, { to, file, fresh, signal }: Wanted): Prom
   const validation = to.replace(/\.jsonl$/, ".validation.jsonl");
   await refuseOthers(work, [to, validation]);
   const closing = new Closing();
-  if (!existsSync(work))
-    closing.add(work, (folder) =>
-      existsSync(join(folder, workFiles.rollouts)) ? undefined : rm(folder, { recursive: true, force: true }),
-    );
+  // Where nothing was found, nothing is left behind.
+  if (!existsSync(work)) closing.add(work, (folder) => (holdsSearches(folder) ? undefined : rm(folder, { recursive: true, force: true })));
   await closing.after(async () => {
     await makeFolder(work).catch((cause: unknown) => {
       throw writeError(work, cause, "nothing was searched for");
@@ -166,6 +164,11 @@ async function collect(asked: Config, { to, file, fresh, signal }: Wanted): Prom
       `A simulator learns from them by: npx zerosearch sft --config ${file?.includes("simulator") === true ? file : "configs/simulator-qwen2.5-3b.yaml"} sft.data=${to}${held} --to my-simulator`,
     );
   });
+}
+
+function holdsSearches(work: string): boolean {
+  const bytes = (name: string): number => statSync(join(work, name), { throwIfNoEntry: false })?.size ?? 0;
+  return bytes(workFiles.rollouts) > 0 || bytes(workFiles.searches) > 0;
 }
 
 /** What a collection has made it makes anew; files that were changed since, or are another's, stay. @throws ConfigError */

@@ -2,12 +2,14 @@
  * What a run would cost, for `--dry-run`: its searches are counted from the configuration, the simulator's prompts from those of some of the questions, by a
  * tokenizer that is not the model's own. An estimate, and a bound: docs/costs.md says how.
  */
+import { existsSync } from "node:fs";
 import { enginesUsed, type Config } from "../config/index.ts";
 import { promptSet } from "../data/prompt-set.ts";
 import { formatTable } from "../log/table.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { engineTitle, money, ofSearches, own, shownPrice, thousands, type UnitPrice } from "../run/priced-line.ts";
 import { tokenCounter } from "../search/estimate-tokens.ts";
+import { readPassages } from "../search/passages.ts";
 import { isPaid } from "../search/prices.ts";
 import { simulatorPrompt, simulatorTemplateOf } from "../search/simulator-prompt.ts";
 import { promptText } from "../text/prompt.ts";
@@ -88,6 +90,8 @@ export async function forecastText(config: Config, questions: ForecastQuestions,
   const simulated = searches.find(({ engine }) => engine === "simulated");
   if (simulated !== undefined && config.simulator.endpoint !== null)
     lines.push(...(await tokenLines(config, questions, purpose, simulated)));
+  const embeds = searches.find(({ engine }) => engine === "dense");
+  if (embeds !== undefined && config.dense.endpoint !== null) lines.push(await embeddingLine(config, questions, embeds));
   if (lines.length === 0) return "";
   const amount = (value: number, { each, perUnit }: Line): string =>
     `${thousands(value)}${each === null ? "" : ` = ${money((value / perUnit) * each.price, each.currency)}`}`;
@@ -128,6 +132,33 @@ async function tokenLines(
     line(`tokens read by the endpoint (${prompt.toFixed(0)} a text)`, prompt, cost.promptMillion),
     line(`tokens written by it (${simulator.maxNewTokens} a text at most)`, simulator.maxNewTokens, cost.completionMillion),
   ];
+}
+
+/** What `dense.endpoint` reads: the queries and, without an index, the corpus. */
+async function embeddingLine({ data, dense, cost }: Config, questions: ForecastQuestions, { once, most }: ForecastSearches): Promise<Line> {
+  const count = await tokenCounter();
+  const asked = [...questions.train, ...questions.test].slice(0, sampled);
+  const query =
+    asked.length === 0 ? 0 : asked.reduce((sum, { question }) => sum + count(`${dense.instruction}\n${question}`), 0) / asked.length;
+  const corpus = dense.index === null && data.corpus !== null && existsSync(data.corpus) ? await corpusTokens(data.corpus, count) : 0;
+  return {
+    what: `tokens embedded by the endpoint${corpus === 0 ? "" : " (the corpus, and queries)"}`,
+    each: own({ cost }, cost.embeddingMillion, "million"),
+    perUnit: 1e6,
+    once: corpus + once * query,
+    most: corpus + most * query,
+  };
+}
+
+/** Of all passages, by those of the first thousand. */
+async function corpusTokens(file: string, count: (text: string) => number): Promise<number> {
+  let [passages, tokens, some] = [0, 0, 0];
+  for await (const { title = "", text } of readPassages(file)) {
+    if (passages++ >= 1000) continue;
+    tokens += count(`${title} ${text}`);
+    some++;
+  }
+  return some === 0 ? 0 : (tokens / some) * passages;
 }
 
 /** Everything with a price together, by currency. */

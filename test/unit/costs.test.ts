@@ -226,6 +226,20 @@ describe("what a run would cost", () => {
     expect(await forecastText(all, few, "train")).toMatch(/^data\.validation is not here: .*\ndata\.test is not here: /m);
   });
 
+  it("is the tokens of an embedding server: of the corpus where there is no index, and of the queries", async () => {
+    const corpus = join(folder, "passages.jsonl");
+    writeFileSync(corpus, ["hello world", "hello"].map((text, i) => `${JSON.stringify({ id: String(i), text })}\n`).join(""));
+    const dense = ["evaluation.engine=dense", "dense.endpoint=http://127.0.0.1:9/v1", "dense.endpointModel=m", `data.corpus=${corpus}`];
+    const text = await forecastText(config(...sizes, ...files, ...dense, "cost.embeddingMillion=3"), questions, "train");
+    // " hello", " world" and " hello": 3 tokens of the corpus, and at least one a query.
+    const [, once = "", most = ""] =
+      /^tokens embedded by the endpoint \(the corpus, and queries\) +3 USD \/ million +([\d,]+) = .* +([\d,]+) = /m.exec(text) ?? [];
+    expect(Number(once.replaceAll(",", ""))).toBeGreaterThan(10);
+    expect(Number(most.replaceAll(",", ""))).toBeGreaterThan(Number(once.replaceAll(",", "")));
+    const indexed = await forecastText(config(...sizes, ...files, ...dense, "dense.index=i"), questions, "train");
+    expect(indexed).toMatch(/^tokens embedded by the endpoint +- +[\d,]+ +/m);
+  });
+
   it("is nothing where nothing that is asked has a price or is an endpoint", async () => {
     expect(await forecastText(config(...sizes, ...files), questions, "train")).toBe("");
   });

@@ -6,7 +6,7 @@ import { mkdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Client } from "@libsql/client";
 import { toElements } from "../../tensor/dtype.ts";
-import { DataError, FileError } from "../../util/errors.ts";
+import { DataError, FileError, ServerError, show, TooLongError } from "../../util/errors.ts";
 import { nextTask } from "../../util/next-task.ts";
 import { asBytes } from "../checksum.ts";
 import { hashCorpus, otherCorpus } from "../corpus-hash.ts";
@@ -153,6 +153,16 @@ async function goOn(file: string, begun: DenseAbout): Promise<{ client: Client; 
   }
 }
 
+/** A server's error, and in which passages: one of them may be what it refuses. */
+function inPassages(error: unknown, before: number, passages: readonly Passage[]): unknown {
+  if (!(error instanceof ServerError || error instanceof TooLongError)) return error;
+  const { hint, ...complaint } = error.complaint;
+  const [first = "", last = ""] = [passages[0]?.id, passages.at(-1)?.id];
+  const where = `It was asked for passages ${before + 1} to ${before + passages.length} of the corpus, ids ${show(first)} to ${show(last)}.`;
+  const Kind = error instanceof TooLongError ? TooLongError : ServerError;
+  return new Kind({ ...complaint, hint: hint === undefined ? where : `${where}\n  ${hint}` }, { cause: error });
+}
+
 /** Whether what was embedded before is as it was written: hours later it would be too late. @throws FileError */
 async function checkParts(client: Client, partial: string, { parts }: DenseAbout, hint: string): Promise<void> {
   for (let part = 0; part < parts; part++) {
@@ -211,7 +221,9 @@ class Builder {
   /** Embeds passages and writes them, in one transaction. */
   async #add(from: DenseAbout, passages: readonly Passage[], state: DenseAbout["state"]): Promise<DenseAbout> {
     const { embedder, signal, file, corpus } = this.#options;
-    const { vectors, truncated, tokens } = await embedder.embed(passages.map(passageText), "passage", signal);
+    const { vectors, truncated, tokens } = await embedder.embed(passages.map(passageText), "passage", signal).catch((error: unknown) => {
+      throw inPassages(error, from.passages, passages);
+    });
     const width = vectors[0]?.length ?? from.width;
     if (from.width !== 0 && width !== from.width)
       throw new DataError({ where: corpus, what: "embeddings have another length now", expected: String(from.width), got: String(width) });
