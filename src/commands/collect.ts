@@ -5,7 +5,7 @@ import { readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { makeFolder, writeError, writeFileAtomic } from "../checkpoint/atomic.ts";
 import { lockTimes, takeLock } from "../checkpoint/lock.ts";
-import { keysHelp, readOverride, readYaml, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
+import { keysHelp, readOverride, resolveConfig, type ArgumentSpec, type Config } from "../config/index.ts";
 import { filesOf, type DataFiles } from "../data/data-files.ts";
 import { promptSet } from "../data/prompt-set.ts";
 import { loadQuestions } from "../data/questions.ts";
@@ -27,9 +27,9 @@ import { judgeAll, promptOfJudge } from "./collect/judge.ts";
 import { collectionReport, reportText } from "./collect/report.ts";
 import { searchAll } from "./collect/search.ts";
 import { checkWork, workFiles } from "./collect/work.ts";
-import { readArguments, say, untilInterrupted } from "./program.ts";
+import { givenSources, readArguments, say, untilInterrupted } from "./program.ts";
 
-const sections = ["collect", "judge", "data", "evaluation", "bm25", "http", "search", "rollout", "model"];
+const sections = ["collect", "judge", "data", "evaluation", "bm25", "dense", "http", "mcp", "search", "cost", "rollout", "model", "lora"];
 
 const spec: ArgumentSpec = {
   program: "zerosearch collect",
@@ -57,11 +57,9 @@ docs/simulator.md goes from questions to a simulator.
 `;
   const read = readArguments(argv, spec, `\nSettings:\n\n${keysHelp({ all: true, only: sections })}${example}`);
   if (read === null) return;
-  const { options, settings } = read;
-  const device = options.get("device");
-  const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
+  const { options } = read;
   const file = options.get("config");
-  const given = [...(file === undefined ? [] : readYaml(file)), ...overrides];
+  const given = givenSources(read);
   const config = resolveConfig(withPolicy(given), "collect");
   if (options.has("dry-run")) {
     const { opened } = await locateData(config);

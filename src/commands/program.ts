@@ -1,6 +1,6 @@
 /** What the commands share: their help, what they say, and ends that are not their own: by a stop from outside, or because nothing is left to do. */
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "../config/arguments.ts";
-import { packagedConfig } from "../config/index.ts";
+import { packagedConfig, readOverride, readYaml, type Source } from "../config/index.ts";
 import { giveUpOne } from "../util/own-code.ts";
 import { listenForStops, stopOf, tellEnd, type Stops } from "./stops.ts";
 
@@ -10,6 +10,13 @@ export function readArguments(argv: readonly string[], spec: ArgumentSpec, more 
   if (!read.options.has("help")) return read;
   process.stdout.write(`${argumentsHelp(spec)}${more}`);
   return null;
+}
+
+/** What a command is configured by: its file, then its settings, then `--device`. */
+export function givenSources({ options, settings }: ReturnType<typeof parseArguments>): Source[] {
+  const [file, device] = [options.get("config"), options.get("device")];
+  const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])];
+  return [...(file === undefined ? [] : readYaml(file)), ...overrides.map(readOverride)];
 }
 
 /**

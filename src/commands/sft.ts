@@ -38,7 +38,7 @@ import { openPolicy } from "../setup/open-policy.ts";
 import { examplesOf } from "../sft/chat-examples.ts";
 import { meanLoss, type Example } from "../sft/fine-tune.ts";
 import { ConfigError, DataError } from "../util/errors.ts";
-import { readArguments, say, untilInterrupted } from "./program.ts";
+import { givenSources, readArguments, say, untilInterrupted } from "./program.ts";
 
 /** Sections that fine-tuning obeys, and keys of others. */
 const sections = ["sft", "model", "lora", "optimizer"];
@@ -69,11 +69,8 @@ docs/sft.md shows the rows, and how a simulator of one's own is made.
 `;
   const read = readArguments(argv, spec, `\nSettings:\n\n${keysHelp({ all: true, only: sections })}${example}`);
   if (read === null) return;
-  const { options, settings } = read;
-  const device = options.get("device");
-  const overrides = [...settings, ...(device === undefined ? [] : [`device.kind=${device}`])].map(readOverride);
-  const file = options.get("config");
-  const given = [...(file === undefined ? [] : readYaml(file)), ...overrides];
+  const { options } = read;
+  const given = givenSources(read);
   if (options.has("dry-run")) {
     // People plan before they have examples.
     const { plan, text } = await dryTuning(resolveConfig([...given, readOverride("sft.data=none")], "sft"));

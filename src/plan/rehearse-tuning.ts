@@ -11,7 +11,7 @@ import { keep } from "../tensor/scope.ts";
 import { full } from "../tensor/tensor.ts";
 import type { Ledger } from "./ledger.ts";
 import { shapesOnly, type PlannedWeights } from "./models.ts";
-import { kernelPart, parts, phases } from "./rehearse.ts";
+import { bookOf, parts, phases } from "./rehearse.ts";
 
 /**
  * Runs it, keeping the books in `ledger`, which observes `device`. Every token is learnt, as most are in a set of documents.
@@ -27,9 +27,7 @@ export async function rehearseTuning(
   opened?: (models: Models) => void,
 ): Promise<void> {
   const closing = new Closing();
-  const book = (part: string): void => {
-    ledger.classify = (use) => kernelPart(use) ?? part;
-  };
+  const book = bookOf(ledger);
   try {
     ledger.begin(phases.loading);
     const copies = planned.map(({ copy }) => copy);

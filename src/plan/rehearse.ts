@@ -110,9 +110,7 @@ export async function rehearse(
     critic: { ...asked.critic, headStartSteps: 0 },
     compat: { ...asked.compat, promptAnswers: false },
   };
-  const book = (part: string): void => {
-    ledger.classify = (use) => kernelPart(use) ?? part;
-  };
+  const book = bookOf(ledger);
   try {
     ledger.begin(phases.loading);
     const copies = planned.map(({ copy }) => copy);
@@ -180,8 +178,15 @@ class Phases extends PhaseClock {
   }
 }
 
+/** Says what is made next is for, but for what kernels and caches take for themselves. */
+export function bookOf(ledger: Ledger): (part: string) => void {
+  return (part) => {
+    ledger.classify = (use) => kernelPart(use) ?? part;
+  };
+}
+
 /** The line of what a kernel takes for itself, or a cache. */
-export function kernelPart({ kind, label }: MemoryUse): string | null {
+function kernelPart({ kind, label }: MemoryUse): string | null {
   if (kind === "copy") return parts.copies;
   if (kind === "storage") return /^(key|value) cache of layer /.test(label) ? parts.cache : null;
   if (label.startsWith("scratch of kernel log_prob")) return parts.head;

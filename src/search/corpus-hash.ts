@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { FileError } from "../util/errors.ts";
+import { readPassages } from "./passages.ts";
 
 interface Identity {
   readonly sha256: string;
@@ -63,4 +64,28 @@ export function otherCorpus(file: string, about: CorpusOfIndex, corpus: string, 
 
 function unreadable(file: string, cause: unknown): FileError {
   return new FileError({ where: file, what: "cannot read the corpus", got: (cause as Error).message }, { cause });
+}
+
+/** The hash of a file that is to be indexed, with the bytes done and all; what is no corpus is told before gigabytes of it are hashed. @throws as `readPassages` and `hashCorpus` */
+export async function hashPassages(
+  corpus: string,
+  { signal, onBytes }: { readonly signal?: AbortSignal | undefined; readonly onBytes: (done: number, total: number) => void },
+): Promise<Identity> {
+  const passages = readPassages(corpus);
+  await passages.next();
+  await passages.return(undefined);
+  const total = (await stat(corpus)).size;
+  return hashCorpus(corpus, { signal, onBytes: (done) => onBytes(done, total) });
+}
+
+/** An index that was begun with another corpus than the one that is given. */
+export function begunWithOther(partial: string, about: CorpusOfIndex, begun: CorpusOfIndex, hint: string): FileError {
+  const named = ({ source, bytes, sha256 }: CorpusOfIndex): string => `${source} of ${bytes} bytes, SHA-256 ${sha256.slice(0, 16)}…`;
+  return new FileError({
+    where: partial,
+    what: "was begun with another corpus, or the corpus has changed since",
+    expected: `the corpus ${named(about)}`,
+    got: named(begun),
+    hint,
+  });
 }

@@ -173,6 +173,49 @@ export async function advance(file: string, transaction: Transaction, from: unkn
   if (rowsAffected !== 1) throw busy(file);
 }
 
+/** What an index that is there says of itself; null where there is no file. @throws FileError where it is no index */
+export async function aboutOfFile<About>(
+  file: string,
+  kind: IndexKind,
+  read: (client: Client, file: string) => Promise<About>,
+): Promise<About | null> {
+  if ((await stat(file).catch(() => null)) === null) return null;
+  await checkIndexHeader(file, kind);
+  const client = await openDatabase(kind.name, file);
+  try {
+    return await read(client, file);
+  } catch (cause) {
+    throw readError(file, cause);
+  } finally {
+    client.close();
+  }
+}
+
+/**
+ * Opens a whole index, which is not written to, and makes something of it, whose the database then is.
+ * @throws FileError where it is none, unfinished, damaged, or of another version; what `make` throws, when it is closed.
+ */
+export async function openWhole<About extends { readonly state: string }, Made>(
+  file: string,
+  kind: IndexKind,
+  read: (client: Client, file: string) => Promise<About>,
+  make: (client: Client, about: About) => Made | Promise<Made>,
+): Promise<Made> {
+  await checkIndexHeader(file, kind);
+  let client: Client | null = null;
+  try {
+    client = await openDatabase(kind.name, file);
+    await client.execute("pragma query_only = on");
+    const about = await read(client, file);
+    if (about.state === "whole") return await make(client, about);
+    const hint = "zerosearch index goes on with it; give the same command again.";
+    throw new FileError({ where: file, what: "is an unfinished index", hint });
+  } catch (cause) {
+    client?.close();
+    throw readError(file, cause);
+  }
+}
+
 /** Puts an index that is whole in its place. */
 export async function putInPlace(file: string): Promise<void> {
   await sealHeader(partialOf(file));

@@ -90,7 +90,6 @@ function recorded(config: Config, file: string): Config {
   const { search, evaluation } = config;
   const isHere = evaluation.engine === "bm25" || evaluation.engine === "dense";
   if (isHere || search.record !== null || search.replay !== null) return config;
-  // What is not there yet is no recording to replay.
   return { ...config, search: { ...search, record: file, replay: file } };
 }
 

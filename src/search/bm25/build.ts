@@ -2,32 +2,21 @@
  * Builds an index file. It is `FILE.partial` until it is whole; lists that are not merged yet are in `FILE.parts`. Whatever stops it, a kill or a full disk, it goes
  * on from its last part: the corpus is read again from its beginning, so that ids that occur twice are still seen, but what is written is skipped.
  */
-import { mkdir, stat } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Client, InStatement, Transaction } from "@libsql/client";
 import { DataError, FileError } from "../../util/errors.ts";
 import { nextTask } from "../../util/next-task.ts";
 import { readPassages, type Passage } from "../passages.ts";
 import { marksOf, sumOfBytes, sumOfText, sumOfWord } from "../checksum.ts";
-import { hashCorpus, otherCorpus } from "../corpus-hash.ts";
-import {
-  aboutInsert,
-  advance,
-  checkIndexHeader,
-  openPartial,
-  partialOf,
-  putInPlace,
-  readError,
-  removeDatabase,
-  writeError,
-} from "../index-file.ts";
+import { begunWithOther, hashPassages, otherCorpus } from "../corpus-hash.ts";
+import { aboutInsert, aboutOfFile, advance, openPartial, partialOf, putInPlace, removeDatabase, writeError } from "../index-file.ts";
 import { readLengths } from "./file-index.ts";
 import { bm25Index, readAbout, tables, type IndexAbout } from "./format.ts";
 import { Inverter } from "./inverter.ts";
 import { averageOf } from "./memory-index.ts";
 import { buckets, Parts } from "./parts.ts";
 import { encodeList, type Lengths, type Postings } from "./postings.ts";
-import { openDatabase } from "../sqlite.ts";
 import { Tokenizer, tokenizerName } from "./tokenizer.ts";
 
 /** Entries of lists after which a part is written, and of merged lists what is. */
@@ -72,8 +61,11 @@ export interface BuiltIndex {
  */
 export async function buildIndex(options: BuildOptions): Promise<BuiltIndex> {
   const { file, source } = options;
-  const { sha256, bytes } = await hashed(options);
-  const there = await aboutOf(file);
+  const { sha256, bytes } = await hashPassages(options.corpus, {
+    signal: options.signal,
+    onBytes: (done, total) => options.onProgress?.({ phase: "hash", done, total, passages: 0 }),
+  });
+  const there = await aboutOfFile(file, bm25Index, readAbout);
   if (there !== null) {
     if (there.sha256 !== sha256) throw otherCorpus(file, there, source, { sha256, bytes });
     await removeDatabase(partsOf(file));
@@ -117,41 +109,11 @@ export async function buildIndex(options: BuildOptions): Promise<BuiltIndex> {
 export const partsOf = (file: string): string => `${file}.parts`;
 const anew = (file: string): string => `Delete ${partialOf(file)} and ${partsOf(file)} to begin anew.`;
 
-/** What corpus a whole index is of; null where there is no file. @throws FileError where it is no index */
-async function aboutOf(file: string): Promise<IndexAbout | null> {
-  if ((await stat(file).catch(() => null)) === null) return null;
-  await checkIndexHeader(file, bm25Index);
-  const client = await openDatabase("bm25", file);
-  try {
-    return await readAbout(client, file);
-  } catch (cause) {
-    throw readError(file, cause);
-  } finally {
-    client.close();
-  }
-}
-
-async function hashed({ corpus, signal, onProgress }: BuildOptions): Promise<{ sha256: string; bytes: number }> {
-  // What is no corpus is told before gigabytes of it are hashed.
-  const passages = readPassages(corpus);
-  await passages.next();
-  await passages.return(undefined);
-  const total = (await stat(corpus)).size;
-  return hashCorpus(corpus, { signal, onBytes: (done) => onProgress?.({ phase: "hash", done, total, passages: 0 }) });
-}
-
 async function goOn(partial: string, begun: IndexAbout): Promise<{ client: Client; about: IndexAbout }> {
   const client = await openPartial(partial, bm25Index, [...tables, aboutInsert(JSON.stringify(begun))]);
   try {
     const about = await readAbout(client, partial);
-    if (about.sha256 !== begun.sha256)
-      throw new FileError({
-        where: partial,
-        what: "was begun with another corpus, or the corpus has changed since",
-        expected: `the corpus ${about.source} of ${about.bytes} bytes, SHA-256 ${about.sha256.slice(0, 16)}…`,
-        got: `${begun.source} of ${begun.bytes} bytes, SHA-256 ${begun.sha256.slice(0, 16)}…`,
-        hint: anew(partial.slice(0, -".partial".length)),
-      });
+    if (about.sha256 !== begun.sha256) throw begunWithOther(partial, about, begun, anew(partial.slice(0, -".partial".length)));
     return { client, about };
   } catch (error) {
     client.close();

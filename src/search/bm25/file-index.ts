@@ -1,16 +1,14 @@
 /** An index file, opened to be searched: lists are read when they are asked for, and those asked for last are kept. */
 import type { Client } from "@libsql/client";
-import { FileError } from "../../util/errors.ts";
 import type { Passage } from "../passages.ts";
 import { asBytes, asNumber, asReal, bytesIn, checkSum, isMarked, sumOfBytes, sumOfText, sumOfWord, textIn } from "../checksum.ts";
 import { DamagedRow } from "../damage.ts";
-import { checkIndexHeader, damaged, readError } from "../index-file.ts";
+import { damaged, openWhole, readError } from "../index-file.ts";
 import { bm25Index, readAbout, type IndexAbout } from "./format.ts";
 import { averageOf } from "./memory-index.ts";
 import { bucketOf } from "./parts.ts";
 import { decodeList, type Lengths, type Postings } from "./postings.ts";
 import { noPostings, type IndexSource } from "./source.ts";
-import { openDatabase } from "../sqlite.ts";
 
 export type { IndexAbout } from "./format.ts";
 
@@ -23,25 +21,11 @@ const KEPT = 256 * 2 ** 20;
 
 /** Opens an index, which is not written to. @throws FileError where it is none, unfinished, damaged, or of another version. */
 export async function openIndex(file: string): Promise<{ readonly source: IndexSource; readonly about: IndexAbout }> {
-  await checkIndexHeader(file, bm25Index);
-  let client: Client | null = null;
-  try {
-    client = await openDatabase("bm25", file);
-    await client.execute("pragma query_only = on");
-    const about = await readAbout(client, file);
-    if (about.state !== "whole")
-      throw new FileError({
-        where: file,
-        what: "is an unfinished index",
-        hint: "zerosearch index goes on with it; give the same command again.",
-      });
+  return openWhole(file, bm25Index, readAbout, async (client, about) => {
     const each = await readLengths(client);
     if (each.length !== about.passages) throw damaged(file, `${each.length} lengths of ${about.passages} passages`);
     return { source: new FileIndex(file, client, { each, average: averageOf(each) }), about };
-  } catch (cause) {
-    client?.close();
-    throw readError(file, cause);
-  }
+  });
 }
 
 /** SHA-256 of the corpus that an index is of. @throws as `openIndex` */

@@ -2,27 +2,16 @@
  * Builds an index of embeddings. It is `FILE.partial` until it is whole. Whatever stops it, a kill or a full disk, it goes on from its last part: the
  * corpus is read again from its beginning, so that ids that occur twice are still seen, but what is embedded is skipped.
  */
-import { mkdir, stat } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Client } from "@libsql/client";
 import { toElements } from "../../tensor/dtype.ts";
 import { DataError, FileError, ServerError, show, TooLongError } from "../../util/errors.ts";
 import { nextTask } from "../../util/next-task.ts";
 import { asBytes } from "../checksum.ts";
-import { hashCorpus, otherCorpus } from "../corpus-hash.ts";
-import {
-  aboutInsert,
-  advance,
-  checkIndexHeader,
-  openPartial,
-  partialOf,
-  putInPlace,
-  readError,
-  removeDatabase,
-  writeError,
-} from "../index-file.ts";
+import { begunWithOther, hashPassages, otherCorpus } from "../corpus-hash.ts";
+import { aboutInsert, aboutOfFile, advance, openPartial, partialOf, putInPlace, removeDatabase, writeError } from "../index-file.ts";
 import { readPassages, type Passage } from "../passages.ts";
-import { openDatabase } from "../sqlite.ts";
 import { passageText, type Embedder } from "./embedder.ts";
 import { aboutText, bytesOf, checkEmbedder, sameEmbedder, denseIndex, readAbout, rowOf, sumOf, tables, type DenseAbout } from "./format.ts";
 
@@ -69,8 +58,11 @@ export interface BuiltDenseIndex {
  */
 export async function buildDenseIndex(options: DenseBuildOptions): Promise<BuiltDenseIndex> {
   const { file, source, embedder, instruction, dtype } = options;
-  const { sha256, bytes } = await hashed(options);
-  const there = await aboutOf(file);
+  const { sha256, bytes } = await hashPassages(options.corpus, {
+    signal: options.signal,
+    onBytes: (done, total) => options.onProgress?.({ phase: "hash", done, total, passages: 0, tokens: 0 }),
+  });
+  const there = await aboutOfFile(file, denseIndex, readAbout);
   if (there !== null) {
     if (there.sha256 !== sha256) throw otherCorpus(file, there, source, { sha256, bytes });
     checkEmbedder(file, there.embedder, embedder.about);
@@ -100,43 +92,13 @@ export async function buildDenseIndex(options: DenseBuildOptions): Promise<Built
 
 const anew = (file: string): string => `Delete ${partialOf(file)} to begin anew.`;
 
-/** What an index that is there says of itself; null where there is no file. @throws FileError where it is no index */
-async function aboutOf(file: string): Promise<DenseAbout | null> {
-  if ((await stat(file).catch(() => null)) === null) return null;
-  await checkIndexHeader(file, denseIndex);
-  const client = await openDatabase("dense", file);
-  try {
-    return await readAbout(client, file);
-  } catch (cause) {
-    throw readError(file, cause);
-  } finally {
-    client.close();
-  }
-}
-
-async function hashed({ corpus, signal, onProgress }: DenseBuildOptions): Promise<{ sha256: string; bytes: number }> {
-  // What is no corpus is told before gigabytes of it are hashed.
-  const passages = readPassages(corpus);
-  await passages.next();
-  await passages.return(undefined);
-  const total = (await stat(corpus)).size;
-  return hashCorpus(corpus, { signal, onBytes: (done) => onProgress?.({ phase: "hash", done, total, passages: 0, tokens: 0 }) });
-}
-
 async function goOn(file: string, begun: DenseAbout): Promise<{ client: Client; about: DenseAbout }> {
   const partial = partialOf(file);
   const begin = [...tables, aboutInsert(aboutText(begun))];
   const client = await openPartial(partial, denseIndex, begin);
   try {
     const about = await readAbout(client, partial);
-    const wrong = (what: string, expected: string, got: string): FileError =>
-      new FileError({ where: partial, what, expected, got, hint: anew(file) });
-    if (about.sha256 !== begun.sha256)
-      throw wrong(
-        "was begun with another corpus, or the corpus has changed since",
-        `the corpus ${about.source} of ${about.bytes} bytes, SHA-256 ${about.sha256.slice(0, 16)}…`,
-        `${begun.source} of ${begun.bytes} bytes, SHA-256 ${begun.sha256.slice(0, 16)}…`,
-      );
+    if (about.sha256 !== begun.sha256) throw begunWithOther(partial, about, begun, anew(file));
     // Of one that holds nothing yet, nothing is lost.
     if (about.passages === 0 && (about.dtype !== begun.dtype || !sameEmbedder(about.embedder, begun.embedder))) {
       client.close();
@@ -144,7 +106,14 @@ async function goOn(file: string, begun: DenseAbout): Promise<{ client: Client; 
       return await goOn(file, begun);
     }
     checkEmbedder(partial, about.embedder, begun.embedder);
-    if (about.dtype !== begun.dtype) throw wrong("was begun with another dense.dtype", about.dtype, begun.dtype);
+    if (about.dtype !== begun.dtype)
+      throw new FileError({
+        where: partial,
+        what: "was begun with another dense.dtype",
+        expected: about.dtype,
+        got: begun.dtype,
+        hint: anew(file),
+      });
     await checkParts(client, partial, about, anew(file));
     return { client, about };
   } catch (error) {

@@ -1,10 +1,8 @@
 /** An index file of embeddings, opened to be searched. */
 import type { Client } from "@libsql/client";
-import { FileError } from "../../util/errors.ts";
 import { asBytes, asNumber, textIn } from "../checksum.ts";
-import { checkIndexHeader, damaged, readError } from "../index-file.ts";
+import { damaged, openWhole, readError } from "../index-file.ts";
 import type { Passage } from "../passages.ts";
-import { openDatabase } from "../sqlite.ts";
 import { denseIndex, passageOf, readAbout, sumOf, type DenseAbout } from "./format.ts";
 
 /** Embeddings as they are kept: those of passages from `first` on. */
@@ -25,24 +23,8 @@ export class DenseFile {
   }
 
   /** Opens an index, which is not written to. @throws FileError where it is none, unfinished, damaged, or of another version. */
-  static async open(file: string): Promise<DenseFile> {
-    await checkIndexHeader(file, denseIndex);
-    let client: Client | null = null;
-    try {
-      client = await openDatabase("dense", file);
-      await client.execute("pragma query_only = on");
-      const about = await readAbout(client, file);
-      if (about.state !== "whole")
-        throw new FileError({
-          where: file,
-          what: "is an unfinished index",
-          hint: "zerosearch index goes on with it; give the same command again.",
-        });
-      return new DenseFile(file, client, about);
-    } catch (cause) {
-      client?.close();
-      throw readError(file, cause);
-    }
+  static open(file: string): Promise<DenseFile> {
+    return openWhole(file, denseIndex, readAbout, (client, about) => new DenseFile(file, client, about));
   }
 
   /** All embeddings, part by part. @throws FileError where one is damaged or missing */
