@@ -32,6 +32,8 @@ export type {
   DocumentKind,
   Question,
   Scored,
+  Aside,
+  PageRecord,
   SearchRecord,
   SearchTrajectory,
   Trajectory,
@@ -71,11 +73,14 @@ export { rolloutMetrics, searchMetrics, updateMetrics, type Metrics } from "./rl
 // The agent
 export { methods } from "./agent/methods/index.ts";
 export type { AgentContext, AgentSettings, Method, MethodContext } from "./agent/methods/method.ts";
-export { neutralise, templatePrompt, type Action, type Dialect, type PromptValues } from "./agent/dialects/dialect.ts";
+export { neutralise, templatePrompt, type Action, type Call, type Dialect, type PromptValues } from "./agent/dialects/dialect.ts";
 export { observation, parseAction } from "./agent/dialects/zerosearch.ts";
-export { answerOnce, askEngine, observationIds, rollout, type SearchContext } from "./agent/rollout.ts";
+export { askEngine, type SearchContext } from "./agent/ask-engine.ts";
+export { observationIds } from "./agent/observation.ts";
+export { answerOnce, converse, rollout, type ConverseOptions, type OpenTurn, type Reply, type RolloutSoFar } from "./agent/rollout.ts";
 export { evaluationTasks, groupTasks, rolloutAll, type RolloutAllOptions, type RolloutTask } from "./agent/rollout-all.ts";
 export { promptIds, promptOf, type PromptSettings } from "./agent/prompts.ts";
+export type { ToolChat } from "./text/tool-chat.ts";
 
 // Search
 export { ask } from "./search/search-engine.ts";
@@ -83,6 +88,7 @@ export type {
   Engine,
   SearchDocument,
   SearchEngine,
+  PageRequest,
   SearchRequest,
   SearchResult,
   Simulator,

@@ -1,8 +1,10 @@
 /** How a dialect's prompt is put to one policy: in whose words, and through which chat template. */
 import type { Question } from "../rl/trajectory.ts";
 import { promptText, type Prompt, type PromptEncoding, type TextCodec } from "../text/prompt.ts";
+import type { ToolChat } from "../text/tool-chat.ts";
 import { ConfigError, DataError } from "../util/errors.ts";
 import { neutralise, type Dialect, type PromptValues } from "./dialects/dialect.ts";
+import type { AgentContext } from "./methods/method.ts";
 
 export interface PromptSettings {
   /** A set of prompts: template texts by the names of dialects. Without one each dialect has its own words. */
@@ -11,12 +13,15 @@ export interface PromptSettings {
   readonly text?: { readonly template: string; readonly file: string };
   /** A chat template that takes the prompt as one user message; what the policy writes after it is one assistant turn. */
   readonly chat?: (userText: Prompt) => Prompt;
+  /** The chat template for dialects that call tools; null where it shows none. */
+  readonly tools?: () => ToolChat | null;
   /** How the prompt becomes ids; without a beginning-of-sequence token unless given. A chat template writes its own. */
   readonly encoding?: PromptEncoding;
 }
 
 /** The first prompt of a dialect; what comes from outside is neutralised here. @throws ConfigError where the set has no text for it. */
-export function promptOf(dialect: Dialect, values: PromptValues, { templates, text, chat }: PromptSettings): Prompt {
+export function promptOf(dialect: Dialect, values: PromptValues, settings: PromptSettings): Prompt {
+  const { templates, text, chat } = settings;
   const template = templates === undefined ? text?.template : templates[dialect.name];
   if (templates !== undefined && template === undefined)
     throw new ConfigError({
@@ -28,11 +33,25 @@ export function promptOf(dialect: Dialect, values: PromptValues, { templates, te
     });
   const { question, documents } = values;
   const harmless = {
+    ...values,
     question: neutralise(question, dialect),
     ...(documents === undefined ? {} : { documents: neutralise(documents, dialect) }),
   };
   const prompt = dialect.prompt(harmless, template);
+  if (dialect.tools === true) return toolsOf(settings).prompt(prompt);
   return chat === undefined ? prompt : chat(prompt);
+}
+
+/** @throws ConfigError where the policy has no chat template that shows tools */
+export function toolsOf({ tools }: PromptSettings): ToolChat {
+  const chat = tools?.() ?? null;
+  if (chat !== null) return chat;
+  throw new ConfigError({
+    where: "rollout.method=tools",
+    what: tools === undefined ? "the policy has no chat template to call tools by" : "the policy's chat template shows no tools",
+    expected: "a chat template that writes `tools`, such as those of Qwen2.5, Qwen3 and Llama 3.1 and later",
+    hint: "Methods with tags of their own, such as rollout.method=zerosearch, need none.",
+  });
 }
 
 /** For a baseline beside the method that a text of the user's own is for: its dialect's own words. */
@@ -74,13 +93,13 @@ export function promptIds(dialect: Dialect, values: PromptValues, settings: Prom
 export function checkPromptsFit(
   questions: readonly Question[],
   dialect: Dialect,
-  { prompts, tokenizer }: { readonly prompts: PromptSettings; readonly tokenizer: TextCodec },
+  { prompts, tokenizer, settings }: Pick<AgentContext, "prompts" | "tokenizer" | "settings">,
   limit: number,
 ): void {
   checkText(dialect, prompts);
   const bytes = new TextEncoder();
-  for (const { id, question } of questions) {
-    const prompt = promptOf(dialect, { question }, prompts);
+  for (const { id, question, dataSource } of questions) {
+    const prompt = promptOf(dialect, { question, dataSource, maxSearches: settings.maxTurns }, prompts);
     // A token is at least a byte, so most prompts need not be encoded.
     if (bytes.encode(promptText(prompt)).length < limit) continue;
     const { length } = tokenizer.encodePrompt(prompt, prompts.encoding);

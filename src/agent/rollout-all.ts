@@ -4,10 +4,10 @@ import { abortReason } from "../util/abort.ts";
 import { DataError } from "../util/errors.ts";
 import { callOwn, kindOf } from "../util/own-code.ts";
 import type { TrajectoryKey } from "../generate/types.ts";
-import { lastAnswer } from "./dialects/zerosearch.ts";
+import { lastAnswer } from "./dialects/answer-tag.ts";
 import { LockStep } from "./lock-step.ts";
 import type { AgentContext, Method } from "./methods/method.ts";
-import { isLeftOut } from "./rollout.ts";
+import { isLeftOut } from "./ask-engine.ts";
 
 export interface RolloutTask {
   readonly question: Question;

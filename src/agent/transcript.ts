@@ -3,14 +3,18 @@
  * It mirrors the ids of a `Sequence` and checks that they stay aligned.
  */
 import type { Generated, SamplingSettings, Sequence, TrajectoryKey } from "../generate/types.ts";
-import type { Question, SearchRecord, SearchTrajectory, TrajectoryStatus } from "../rl/trajectory.ts";
+import type { Aside, PageRecord, Question, SearchRecord, SearchTrajectory, TrajectoryStatus } from "../rl/trajectory.ts";
 import { RequestError } from "../util/errors.ts";
 
 export class Transcript {
   readonly searches: SearchRecord[] = [];
+  readonly pages: PageRecord[] = [];
+  readonly asides: Aside[] = [];
   turns = 0;
   invalidActions = 0;
   text = "";
+  /** Of it, what the policy wrote. */
+  written = "";
   readonly #promptLength: number;
   readonly #key: TrajectoryKey;
   readonly #sampling: SamplingSettings;
@@ -32,6 +36,7 @@ export class Transcript {
   sampled({ ids, logProbs }: Generated, text: string, learnt = ids.length): void {
     this.turns++;
     this.text += text;
+    this.written += text;
     ids.forEach((_, i) => {
       this.#lossMask.push(i < learnt ? 1 : 0);
       this.#logProbs.push(i < learnt ? (logProbs[i] as number) : 0);
@@ -69,6 +74,8 @@ export class Transcript {
       status,
       answer,
       searches: this.searches,
+      ...(this.pages.length === 0 ? {} : { pages: this.pages }),
+      ...(this.asides.length === 0 ? {} : { asides: this.asides }),
       invalidActions: this.invalidActions,
       turns: this.turns,
       text: this.text,

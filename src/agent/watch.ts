@@ -1,7 +1,7 @@
 /** Looks on while a rollout is made, whatever its method: for people who want to see it as it comes. */
 import type { GenerateRequest, Generated, Generator, Sequence } from "../generate/types.ts";
 import { renderDocuments } from "../search/documents.ts";
-import type { SearchEngine, SearchRequest, SearchResult } from "../search/search-engine.ts";
+import type { PageRequest, SearchEngine, SearchRequest, SearchResult } from "../search/search-engine.ts";
 import type { TextCodec } from "../text/prompt.ts";
 import type { AgentContext } from "./methods/method.ts";
 
@@ -24,6 +24,7 @@ export function watched<T extends AgentContext>(context: T & { readonly engine: 
       onlooker.onDocuments(result, renderDocuments(result));
       return result;
     },
+    ...(engine.page === undefined ? {} : { page: (request: PageRequest) => (engine as Required<SearchEngine>).page(request) }),
     close: () => engine.close(),
   };
   const watchedGenerator: Generator = {

@@ -43,6 +43,34 @@ export interface SearchRecord {
   readonly leftOut?: number;
 }
 
+/** A page that was fetched inside a rollout. */
+export interface PageRecord {
+  readonly turn: number;
+  /** As the policy wrote it. */
+  readonly address: string;
+  /** Whether there was one. */
+  readonly found: boolean;
+  /** What the policy was shown of it, tags neutralised. */
+  readonly text: string;
+}
+
+/**
+ * What the policy's model wrote beside the rollout, in a sequence of its own, such as Search-o1's reading of documents. No update sees it: what
+ * of it comes into the rollout is put in (`lossMask` 0).
+ */
+export interface Aside {
+  readonly turn: number;
+  /** What it was for, such as "reason-in-documents". */
+  readonly purpose: string;
+  readonly prompt: string;
+  readonly promptTokens: number;
+  readonly ids: readonly number[];
+  /** What it wrote. */
+  readonly text: string;
+  /** What of it was put into the rollout. */
+  readonly outcome: string;
+}
+
 export type TrajectoryStatus =
   | "answered" // an answer tag was closed
   | "length" // ran out of room or of tokens in a turn
@@ -78,6 +106,10 @@ export interface SearchTrajectory extends Trajectory {
   /** With compat.promptAnswers: the text in the last answer tag of the prompt and the rollout, which is scored in place of `answer`. */
   readonly lastAnswer?: string;
   readonly searches: readonly SearchRecord[];
+  /** Whole pages that it fetched, where its method can. */
+  readonly pages?: readonly PageRecord[];
+  /** What else the model wrote for it, where its method asks it to. */
+  readonly asides?: readonly Aside[];
   readonly invalidActions: number;
   readonly turns: number;
   /** Policy text, observations and corrections in order, for people. */

@@ -12,7 +12,7 @@ import { rank } from "./bm25/rank.ts";
 import type { IndexSource } from "./bm25/source.ts";
 import { Tokenizer } from "./bm25/tokenizer.ts";
 import { readPassages, type Passage } from "./passages.ts";
-import type { SearchEngine, SearchRequest, SearchResult } from "./search-engine.ts";
+import type { PageRequest, SearchEngine, SearchRequest, SearchResult } from "./search-engine.ts";
 
 export interface Bm25Hit extends Passage {
   /** Higher is better. */
@@ -87,6 +87,14 @@ export class Bm25Search implements SearchEngine {
 
   async search({ query, signal }: SearchRequest): Promise<SearchResult> {
     return { documents: await this.find(query, this.documents, signal), kind: "real" };
+  }
+
+  /** The passage with that id. */
+  async page({ address, signal }: PageRequest): Promise<Passage | null> {
+    return this.#turns.run(async () => {
+      const number = await this.#source.numberOf(address);
+      return number === null ? null : ((await this.#source.passages([number]))[0] ?? null);
+    }, signal);
   }
 
   close(): Promise<void> {

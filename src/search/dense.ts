@@ -9,7 +9,7 @@ import { MOST_QUERIES, type Hit, type PassageMatrix } from "./dense/matrix.ts";
 import type { Embedder } from "./dense/embedder.ts";
 import type { DenseAbout } from "./dense/format.ts";
 import type { Passage } from "./passages.ts";
-import type { SearchEngine, SearchRequest, SearchResult } from "./search-engine.ts";
+import type { PageRequest, SearchEngine, SearchRequest, SearchResult } from "./search-engine.ts";
 
 export interface DenseHit extends Passage {
   /** The inner product, at most 1. */
@@ -20,6 +20,8 @@ export interface DenseHit extends Passage {
 export interface DenseSearchParts {
   readonly embedder: Embedder;
   readonly matrix: Pick<PassageMatrix, "search" | "dispose">;
+  /** The number of the passage with that id; null where there is none. */
+  readonly numberOf: (id: string) => Promise<number | null>;
   /** Passages of these numbers. */
   readonly passages: (numbers: readonly number[]) => Promise<readonly Passage[]>;
   readonly size: number;
@@ -98,6 +100,13 @@ export class DenseSearch implements SearchEngine {
 
   async search({ query, signal }: SearchRequest): Promise<SearchResult> {
     return { documents: await this.find(query, this.documents, signal), kind: "real" };
+  }
+
+  /** The passage with that id. */
+  async page({ address }: PageRequest): Promise<Passage | null> {
+    if (this.#closed) throw closed();
+    const number = await this.#parts.numberOf(address);
+    return number === null ? null : ((await this.#parts.passages([number]))[0] ?? null);
   }
 
   /** @internal What was asked since the last call: values of a step. */

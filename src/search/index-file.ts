@@ -253,3 +253,19 @@ export function writeError(file: string, cause: unknown, anew: string): unknown 
     return wrong(`cannot be written: ${(cause as Error).message}`, "The same command goes on where this one stopped.");
   return cause;
 }
+
+/**
+ * The number of the passage with that id, in a table `passages (n, row)` whose rows begin as ["id", ...; null where there is none. It reads all rows: pages that
+ * no search has found are seldom asked for.
+ * @throws FileError where the file cannot be read
+ */
+export async function numberOfPassage(file: string, client: Client, id: string): Promise<number | null> {
+  const begins = JSON.stringify([id]).slice(0, -1);
+  const sql = "select n from passages where substr(row, 1, length(?1)) = ?1 and substr(row, 1 + length(?1), 1) = ',' limit 1";
+  try {
+    const { rows } = await client.execute({ sql, args: [begins] });
+    return rows[0] === undefined ? null : Number(rows[0]["n"]);
+  } catch (cause) {
+    throw readError(file, cause);
+  }
+}

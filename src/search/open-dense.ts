@@ -171,7 +171,12 @@ async function overIndex(
       bar?.finish();
     }
     const parts = { embedder, matrix, documents, about, size: about.passages, width: about.width };
-    return new DenseSearch({ ...parts, passages: (numbers) => index.passages(numbers), close: () => index.close() });
+    return new DenseSearch({
+      ...parts,
+      numberOf: (id) => index.numberOf(id),
+      passages: (numbers) => index.passages(numbers),
+      close: () => index.close(),
+    });
   } catch (error) {
     matrix?.dispose();
     index.close();
@@ -214,7 +219,12 @@ async function overCorpus(
     if (truncated > 0) say(`dense: ${truncated} of ${size} passages were cut to ${embedder.about.maxTokens} tokens (dense.maxTokens)`);
     const found = (numbers: readonly number[]): Promise<Passage[]> => Promise.resolve(numbers.map((number) => passages[number] as Passage));
     const parts = { embedder, matrix: matrix as PassageMatrix, documents, size, width, about: null };
-    return new DenseSearch({ ...parts, passages: found, close: () => undefined });
+    let byId: ReadonlyMap<string, number> | null = null;
+    const numberOf = (id: string): Promise<number | null> => {
+      byId ??= new Map(passages.map((passage, number) => [passage.id, number]));
+      return Promise.resolve(byId.get(id) ?? null);
+    };
+    return new DenseSearch({ ...parts, passages: found, numberOf, close: () => undefined });
   } catch (error) {
     bar?.finish();
     matrix?.dispose();

@@ -10,7 +10,7 @@ import { existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Client, InValue } from "@libsql/client";
 import { DataError, FileError, ServerError, TooLongError, ZeroSearchError, show, type Complaint } from "../util/errors.ts";
-import { ask, type Engine, type SearchEngine, type SearchResult, type Simulator, type SimulatorRequest } from "./search-engine.ts";
+import { ask, askPage, type Engine, type SearchEngine, type SearchResult, type Simulator, type SimulatorRequest } from "./search-engine.ts";
 import { openDatabase } from "./sqlite.ts";
 
 export interface RecordingOptions {
@@ -93,14 +93,19 @@ export class Recording {
    */
   over(engine: Engine, identity: EngineIdentity): Engine {
     const live = (request: SimulatorRequest) => ask(engine, request);
-    return "simulate" in engine ? this.#simulator(identity, live, engine) : this.#search(identity, live, () => engine.close());
+    if ("simulate" in engine) return this.#simulator(identity, live, engine);
+    const pages: Live = async ({ query: address, key, turn, signal }) => {
+      const page = await askPage(engine, { address, key, turn, ...(signal === undefined ? {} : { signal }) });
+      return { documents: page === null ? [] : [page], kind: "real" };
+    };
+    return this.#search(identity, live, () => engine.close(), engine.page === undefined ? "none" : pages);
   }
 
   /** An engine that is not there. @param noise - of a simulator: the probability of noise at a step */
   instead(identity: EngineIdentity, noise: ((step: number) => number) | null): Engine {
     const close = (): Promise<void> => Promise.resolve();
     return noise === null
-      ? this.#search(identity, null, close)
+      ? this.#search(identity, null, close, null)
       : this.#simulator(identity, null, { name: identity.name, noiseProbability: noise, close });
   }
 
@@ -117,9 +122,21 @@ export class Recording {
     if (this.#replayed !== this.#kept) this.#replayed?.close();
   }
 
-  #search(identity: EngineIdentity, live: Live | null, close: () => Promise<void>): SearchEngine {
+  #search(identity: EngineIdentity, live: Live | null, close: () => Promise<void>, pages: Live | "none" | null): SearchEngine {
     const { name } = identity;
-    return { name, search: (request) => this.#answer(identity, { ...request, question: "", goldenAnswers: [] }, live, false), close };
+    const search: SearchEngine["search"] = (request) =>
+      this.#answer(identity, { ...request, question: "", goldenAnswers: [] }, live, false);
+    if (pages === "none") return { name, search, close };
+    // Pages are kept as searches of an engine of their own.
+    const paged = { ...identity, name: `${name} pages` };
+    const page: NonNullable<SearchEngine["page"]> = async ({ address, ...request }) => {
+      // An engine that is not there may have had none.
+      if (pages === null && (await this.#engine(this.#replayed as Client, paged)) === null) return null;
+      const asked = { ...request, query: address, question: "", goldenAnswers: [] };
+      const { documents } = await this.#answer(paged, asked, pages, false);
+      return documents[0] ?? null;
+    };
+    return { name, search, page, close };
   }
 
   #simulator(identity: EngineIdentity, live: Live | null, of: Pick<Simulator, "name" | "noiseProbability" | "close">): Simulator {

@@ -31,10 +31,17 @@ export interface SearchResult {
   readonly noiseProbability?: number;
 }
 
+/** One whole page, by the `url` or `id` of a document. */
+export interface PageRequest extends Omit<SearchRequest, "query"> {
+  readonly address: string;
+}
+
 export interface SearchEngine {
   readonly name: string;
   /** @throws when the engine cannot answer; never retries for ever. */
   search(request: SearchRequest): Promise<SearchResult>;
+  /** Null where it has none of that address. An engine without it has no pages. @throws as `search` */
+  page?(request: PageRequest): Promise<SearchDocument | null>;
   close(): Promise<void>;
 }
 
@@ -50,6 +57,16 @@ export interface Simulator {
 
 /** What `simulate` can be called on is a simulator. */
 export type Engine = SearchEngine | Simulator;
+
+/** A page of an engine; null where it has none. @throws as `ask` */
+export async function askPage(engine: Engine, request: PageRequest): Promise<SearchDocument | null> {
+  if (!("search" in engine) || engine.page === undefined) return null;
+  const where = `search engine ${engine.name}`;
+  const page: unknown = await callOwn(where, () => engine.page?.(request), { signal: request.signal, Kind: ServerError });
+  if (page === null || page === undefined) return null;
+  if (typeof (page as Partial<SearchDocument>).text === "string") return page as SearchDocument;
+  throw new DataError({ where, what: "its page has no text", expected: "{text}, or null", got: kindOf(page) });
+}
 
 /**
  * Asks an engine: a real one is not told question and answers.

@@ -1,5 +1,6 @@
 /** Policy and simulator put together into what rollouts need. */
 import type { AgentContext } from "../agent/methods/method.ts";
+import { searchTool } from "../agent/dialects/tools.ts";
 import type { PromptSettings } from "../agent/prompts.ts";
 import type { Config } from "../config/index.ts";
 import { promptSet } from "../data/prompt-set.ts";
@@ -13,6 +14,7 @@ import type { Engine } from "../search/search-engine.ts";
 import { simulatorPrompt, simulatorTemplateOf } from "../search/simulator-prompt.ts";
 import { compileStopsOnce } from "../generate/stop-automaton.ts";
 import { promptText } from "../text/prompt.ts";
+import { toolChat, type ToolChat } from "../text/tool-chat.ts";
 import { ConfigError } from "../util/errors.ts";
 import type { ScoreRules } from "../util/normalise-answer.ts";
 import type { Model } from "./open-model.ts";
@@ -96,13 +98,18 @@ export function promptSettings(
   { chatTemplate }: Pick<Model, "chatTemplate">,
 ): PromptSettings {
   const set = prompt === "paper" ? null : promptSet(prompt);
-  if (set !== null && set.text === undefined) return { templates: set.policy };
+  let tools: ToolChat | null | undefined;
+  const offered =
+    chatTemplate === null
+      ? {}
+      : { tools: () => (tools === undefined ? (tools = toolChat(chatTemplate, searchTool, chatTemplateKwargs)) : tools) };
+  if (set !== null && set.text === undefined) return { templates: set.policy, ...offered };
   if (set?.text?.includes("{question}") === false)
     throw new ConfigError({ where: `rollout.prompt=${prompt}`, what: "has no {question}", expected: "{question} where it is to stand" });
   const text = set?.text === undefined ? {} : { text: { template: set.text, file: prompt } };
   // As raw text it begins as the policy's tokenizer begins a text.
   if (chatTemplate === null) return { ...text, encoding: { begin: true } };
-  return { ...text, chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }], chatTemplateKwargs) };
+  return { ...text, ...offered, chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }], chatTemplateKwargs) };
 }
 
 /** What training rollouts share. */

@@ -2,7 +2,7 @@
 import { methods } from "../agent/methods/index.ts";
 import type { AgentContext, Method } from "../agent/methods/method.ts";
 import { checkPromptsFit } from "../agent/prompts.ts";
-import { observationIds } from "../agent/rollout.ts";
+import { observationIds } from "../agent/observation.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { callOwn } from "../util/own-code.ts";
 import { hasFunctions, loadModule, type Shape } from "./user-module.ts";

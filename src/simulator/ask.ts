@@ -1,5 +1,5 @@
 /** Searching for questions without a policy in this process: whoever asks, the engine is asked as in a rollout, and the searches are kept. */
-import { askEngine, type SearchContext } from "../agent/rollout.ts";
+import { askEngine, type SearchContext } from "../agent/ask-engine.ts";
 import type { TrajectoryKey } from "../generate/types.ts";
 import type { Question, SearchDocument, SearchRecord } from "../rl/trajectory.ts";
 import { scoreAnswer } from "../rl/reward.ts";

@@ -5,7 +5,7 @@ import { direct } from "../../src/agent/dialects/direct.ts";
 import { neutralise as neutraliseFor } from "../../src/agent/dialects/dialect.ts";
 import { rag } from "../../src/agent/dialects/rag.ts";
 import { observation, parseAction, zerosearch } from "../../src/agent/dialects/zerosearch.ts";
-import { promptOf } from "../../src/agent/prompts.ts";
+import { promptOf, type PromptSettings } from "../../src/agent/prompts.ts";
 import { promptSettings } from "../../src/setup/open-agents.ts";
 import type { Config } from "../../src/config/index.ts";
 
@@ -51,11 +51,14 @@ describe("the dialect of ZeroSearch", () => {
         .filter((part) => part.foreign)
         .map(({ text }) => text);
     const chat = { chat: (user: Prompt) => [ours("<|im_start|>user\n"), ...partsOf(user), ours("<|im_end|>")] };
-    for (const settings of [asking("paper"), asking("quickstart"), chat]) {
+    for (const settings of [asking("paper"), asking("quickstart"), chat] as PromptSettings[]) {
       expect(outside(promptOf(zerosearch, { question: "Why <|im_end|></answer>" }, settings))).toEqual(["Why <|im_end|>[/answer]?"]);
       expect(outside(promptOf(direct, { question: "Why" }, settings))).toEqual(["Why?"]);
       const documents = "\nDoc 1: <|im_end|></information>\n";
-      expect(outside(promptOf(rag, { question: "Why", documents }, settings)).sort()).toEqual(["Doc 1: <|im_end|>[/information]", "Why?"]);
+      expect(outside(promptOf(rag, { question: "Why", documents }, settings)).sort()).toEqual(
+        // The paper's RAG shows the question twice.
+        ["Doc 1: <|im_end|>[/information]", "Why?", ...(settings.templates === undefined ? ["Why?"] : [])],
+      );
     }
     expect(promptText(promptOf(direct, { question: "Why" }, chat))).toBe(
       `<|im_start|>user\n${promptText(promptOf(direct, { question: "Why" }, {}))}<|im_end|>`,
@@ -66,7 +69,7 @@ describe("the dialect of ZeroSearch", () => {
   it("begins raw text as the tokenizer does, and leaves it to a chat template to begin its own", () => {
     expect(asking("paper")).toEqual({ encoding: { begin: true } });
     expect(asking("quickstart").encoding).toBeUndefined();
-    expect(Object.keys(asking("paper", { renderPrompt: (x: Prompt) => x } as never))).toEqual(["chat"]);
+    expect(Object.keys(asking("paper", { renderPrompt: (x: Prompt) => x } as never))).toEqual(["tools", "chat"]);
   });
 
   it("writes observations and corrections exactly", () => {

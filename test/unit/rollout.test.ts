@@ -1,92 +1,21 @@
 import { describe, expect, it } from "vitest";
 import { neutralise, templatePrompt, type Dialect } from "../../src/agent/dialects/dialect.ts";
 import { observation, zerosearch as tags } from "../../src/agent/dialects/zerosearch.ts";
-import { observationIds, rollout } from "../../src/agent/rollout.ts";
+import { observationIds } from "../../src/agent/observation.ts";
+import { rollout } from "../../src/agent/rollout.ts";
 import { evaluationTasks, groupTasks, rolloutAll } from "../../src/agent/rollout-all.ts";
 import { methods } from "../../src/agent/methods/index.ts";
 import { findKey } from "../../src/config/keys.ts";
-import type { AgentSettings, MethodContext } from "../../src/agent/methods/method.ts";
+import type { MethodContext } from "../../src/agent/methods/method.ts";
 import type { Question, SearchTrajectory } from "../../src/rl/trajectory.ts";
-import { parseDocuments } from "../../src/search/documents.ts";
-import type { SearchEngine, SearchRequest, Simulator } from "../../src/search/search-engine.ts";
-import { compileStopsOnce } from "../../src/generate/stop-automaton.ts";
+import type { SearchEngine, Simulator } from "../../src/search/search-engine.ts";
 import { ours, foreign, promptText } from "../../src/text/prompt.ts";
 import { DataError, DeviceError, TooLongError } from "../../src/util/errors.ts";
-import {
-  byteCodec,
-  eosId,
-  scriptedLogProb,
-  ScriptedGenerator,
-  tokenBytes,
-  vocabulary,
-  wideId,
-  type Script,
-} from "../helpers/scripted-generator.ts";
+import { byteCodec, eosId, ScriptedGenerator, wideId, type Script } from "../helpers/scripted-generator.ts";
+import { engineOf, expectAligned, noSearch, question, setUp, stretches } from "../helpers/agent-context.ts";
 
 const { direct, rag, zerosearch } = methods;
-const templates = { zerosearch: "Q: {question}\n", direct: "D: {question}\n", rag: "{documents}\nR: {question}\n" };
 const correction = promptText(tags.correction);
-const question: Question = { id: "7", question: "Capital of France?", goldenAnswers: ["Paris"], dataSource: "test" };
-const stops = compileStopsOnce({ eosIds: [eosId], tokenBytes }, vocabulary);
-
-function engineOf(reply: (request: SearchRequest) => string): SearchEngine & { readonly requests: SearchRequest[] } {
-  const requests: SearchRequest[] = [];
-  return {
-    name: "fake",
-    requests,
-    search: async (request) => {
-      requests.push(request);
-      return { documents: parseDocuments(reply(request)), kind: "real" as const };
-    },
-    close: async () => undefined,
-  };
-}
-
-const noSearch = engineOf(() => {
-  throw new Error("nobody should search");
-});
-
-function setUp(turns: readonly (string | readonly number[])[] | Script, settings: Partial<AgentSettings> = {}, context = 100_000) {
-  const generator = new ScriptedGenerator({ policy: typeof turns === "function" ? turns : (_, turn) => turns[turn] ?? "" }, { context });
-  const engine = engineOf(() => "Doc 1: Paris is the capital of France.");
-  const agent: MethodContext = {
-    generator,
-    engine,
-    tokenizer: byteCodec,
-    stops,
-    prompts: { templates },
-    key: { step: 3, question: 7, rollout: 1 },
-    settings: {
-      model: "policy",
-      maxTurns: 3,
-      maxNewTokens: 200,
-      maxObservationTokens: 500,
-      sampling: { temperature: 1, topK: 0, topP: 1 },
-      seed: 1,
-      purpose: "policySample",
-      ...settings,
-    },
-  };
-  return { generator, engine, agent };
-}
-
-/** The text of each stretch of equal mask, as [mask, text]. */
-function stretches({ ids, lossMask }: SearchTrajectory): [number, string][] {
-  const out: [number, string][] = [];
-  for (let i = 0; i < ids.length;) {
-    let end = i;
-    while (end < ids.length && lossMask[end] === lossMask[i]) end++;
-    out.push([lossMask[i] as number, byteCodec.decode(ids.slice(i, end))]);
-    i = end;
-  }
-  return out;
-}
-
-function expectAligned(trajectory: SearchTrajectory): void {
-  expect(trajectory.lossMask).toHaveLength(trajectory.ids.length);
-  expect(trajectory.logProbs).toHaveLength(trajectory.ids.length);
-  trajectory.logProbs.forEach((value, i) => expect(value).toBe(trajectory.lossMask[i] === 1 ? scriptedLogProb(i) : 0));
-}
 
 describe("rollout", () => {
   it("searches, reads, answers, and masks exactly what the policy did not sample", async () => {

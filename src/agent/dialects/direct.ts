@@ -1,9 +1,12 @@
-/** Answers from memory in the tags of ZeroSearch. The paper does not print the prompt of this baseline: this is ours in its words. */
+/** Answers from memory, in a box. ZeroSearch's paper does not print the prompt of this baseline: it is that of Search-o1 without reasoning. */
+import { directTask, parseAnswer } from "./boxed.ts";
 import { templatePrompt, type Dialect } from "./dialect.ts";
-import { answerFormat, zerosearch } from "./zerosearch.ts";
+import { zerosearch } from "./zerosearch.ts";
 
 export const direct: Dialect = {
   ...zerosearch,
   name: "direct",
-  prompt: templatePrompt(`Answer the given question. Directly provide the answer ${answerFormat} Question: {question}\n`),
+  stops: ["</answer>"],
+  prompt: templatePrompt(directTask),
+  parse: parseAnswer,
 };

@@ -18,11 +18,6 @@ export function parseAction(text: string): Action {
   return match[1] === "answer" ? { kind: "answer", text: content } : { kind: "search", query: content };
 }
 
-/** The text in the last closed answer tag, whoever wrote it; undefined for none. */
-export function lastAnswer(text: string): string | undefined {
-  return [...text.matchAll(/<answer>(.*?)<\/answer>/gs)].at(-1)?.[1]?.trim();
-}
-
 /** The observation that shows neutralised documents. */
 export function observation(documents: string): PromptPart[] {
   return [ours("\n\n<information>"), foreign(documents.trim()), ours("</information>\n\n")];

@@ -1,6 +1,8 @@
 /** RAG: one search with the question itself, the documents in the prompt, one generation. */
+import { askEngine } from "../ask-engine.ts";
 import { rag as dialect } from "../dialects/rag.ts";
-import { answerOnce, askEngine } from "../rollout.ts";
+import { cutToTokens } from "../observation.ts";
+import { answerOnce } from "../rollout.ts";
 import type { Method } from "./method.ts";
 
 export const rag = {
@@ -10,9 +12,7 @@ export const rag = {
     const { tokenizer, settings } = context;
     const record = await askEngine(question.question, 0, question, dialect, context);
     // As long as an observation may be: a corpus of long passages must not fill the context.
-    const ids = tokenizer.encodePrompt(record.text);
-    const documents =
-      ids.length <= settings.maxObservationTokens ? record.text : tokenizer.decode(ids.slice(0, settings.maxObservationTokens));
+    const documents = cutToTokens(record.text, settings.maxObservationTokens, tokenizer);
     return answerOnce(question, dialect, context, { documents, searches: [record] });
   },
 } satisfies Method;

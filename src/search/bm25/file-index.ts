@@ -3,7 +3,7 @@ import type { Client } from "@libsql/client";
 import type { Passage } from "../passages.ts";
 import { asBytes, asNumber, asReal, bytesIn, checkSum, isMarked, sumOfBytes, sumOfText, sumOfWord, textIn } from "../checksum.ts";
 import { DamagedRow } from "../damage.ts";
-import { damaged, openWhole, readError } from "../index-file.ts";
+import { damaged, numberOfPassage, openWhole, readError } from "../index-file.ts";
 import { bm25Index, readAbout, type IndexAbout } from "./format.ts";
 import { averageOf } from "./memory-index.ts";
 import { bucketOf } from "./parts.ts";
@@ -117,6 +117,10 @@ class FileIndex implements IndexSource {
         throw damaged(this.#file, cause);
       }
     });
+  }
+
+  numberOf(id: string): Promise<number | null> {
+    return numberOfPassage(this.#file, this.#client, id);
   }
 
   close(): void {

@@ -42,11 +42,16 @@ export async function indexInMemory(passages: Iterable<Passage> | AsyncIterable<
     }
     return found;
   };
+  let byId: ReadonlyMap<string, number> | null = null;
   return {
     lengths,
     counts: (asked) => Promise.resolve(asked.map((term) => list(term).docs.length)),
     lists: (asked) => Promise.resolve(asked.map(list)),
     passages: (asked) => Promise.resolve(asked.map((doc) => kept[doc] as Passage)),
+    numberOf: (id) => {
+      byId ??= new Map(kept.map((passage, number) => [passage.id, number]));
+      return Promise.resolve(byId.get(id) ?? null);
+    },
     close: () => undefined,
   };
 }

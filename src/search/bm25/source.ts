@@ -9,6 +9,8 @@ export interface IndexSource {
   /** The lists of terms, empty ones where no passage holds a term. */
   lists(terms: readonly string[]): Promise<Postings[]>;
   passages(docs: readonly number[]): Promise<Passage[]>;
+  /** The number of the passage with that id; null where there is none. */
+  numberOf(id: string): Promise<number | null>;
   close(): void;
 }
 

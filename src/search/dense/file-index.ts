@@ -1,7 +1,7 @@
 /** An index file of embeddings, opened to be searched. */
 import type { Client } from "@libsql/client";
 import { asBytes, asNumber, textIn } from "../checksum.ts";
-import { damaged, openWhole, readError } from "../index-file.ts";
+import { damaged, numberOfPassage, openWhole, readError } from "../index-file.ts";
 import type { Passage } from "../passages.ts";
 import { denseIndex, passageOf, readAbout, sumOf, type DenseAbout } from "./format.ts";
 
@@ -64,6 +64,11 @@ export class DenseFile {
       if (sumOf(text) !== this.#text(row?.["sum"], what)) throw damaged(this.#file, `${what} is not what was written`);
       return passageOf(text);
     });
+  }
+
+  /** As `numberOfPassage`. */
+  numberOf(id: string): Promise<number | null> {
+    return numberOfPassage(this.#file, this.#client, id);
   }
 
   close(): void {
