@@ -4,6 +4,7 @@
  * where it has one; a file in `configs/` holds only what differs.
  */
 import { z } from "zod";
+import { endpointTurns } from "../agent/endpoint-policy.ts";
 import { methods } from "../agent/methods/index.ts";
 import { deviceNames } from "../device/options.ts";
 import { algorithmSettings, criticSettings } from "../rl/settings.ts";
@@ -28,6 +29,7 @@ import {
 import {
   bm25Settings,
   denseSettings,
+  endpointKeys,
   engineNames,
   httpSettings,
   mcpSettings,
@@ -169,7 +171,7 @@ export const configSchema = z.strictObject({
     deviceHour: rare(real(0, {}, "Price of an hour of the device; 0 is not known.")),
     promptMillion: rare(real(0, {}, "Price of a million tokens that the simulator's endpoint reads.")),
     completionMillion: rare(real(0, {}, "Price of a million tokens that it writes.")),
-    policyPromptMillion: rare(real(0, {}, "Price of a million tokens that the policy at collect.endpoint reads.")),
+    policyPromptMillion: rare(real(0, {}, "Price of a million tokens that the policy at collect.endpoint or evaluation.endpoint reads.")),
     policyCompletionMillion: rare(real(0, {}, "Price of a million tokens that it writes.")),
     judgePromptMillion: rare(real(0, {}, "Price of a million tokens that the judge at judge.endpoint reads.")),
     judgeCompletionMillion: rare(real(0, {}, "Price of a million tokens that it writes.")),
@@ -372,6 +374,14 @@ export const configSchema = z.strictObject({
     validationQuestions: rare(whole(0, {}, "Questions of a validation, the first ones of data.validation; 0 takes all.")),
     robustness: rare(flag(true, "Also measure whether the policy searches again after useless documents, on simulated searches.")),
     baselines: rare(flag(true, "Evaluate direct answers and one-search RAG with the same models as well.")),
+    ...endpointKeys("the policy that is judged, in place of model.policy"),
+    endpointTurns: rare(
+      choice(
+        endpointTurns,
+        "How a rollout is put to that server: each turn a message, what the policy is told one of the user; continued, in one turn of the assistant, as in training (vLLM, SGLang); or as one text by /completions, for base models.",
+      ),
+    ),
+    opensThought: rare(flag(false, "The server's chat template opens a thought itself, as those of DeepSeek-R1 and QwQ do.")),
     bootstrapSamples: rare(whole(2000, { min: 100, max: 100000 }, "Resamples of the 95 % intervals.")),
   }),
 });

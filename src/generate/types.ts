@@ -27,6 +27,8 @@ export interface StopTable {
   readonly transitions: Uint32Array;
   /** [states]: 0, or 2 + the index of the stop string that was completed, or `EOS_CODE`. */
   readonly accepts: Uint32Array;
+  /** The stop strings themselves, for generators that sample elsewhere. */
+  readonly texts?: readonly string[];
 }
 
 /** Status codes of a row: 0 running, 1 ran out of budget, 2 + i stop string i was completed, EOS_CODE end of sequence. */

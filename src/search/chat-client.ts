@@ -21,6 +21,8 @@ export interface ChatClientOptions extends RemoteOptions {
   readonly model: string;
   /** The section of the configuration that names it, for errors: "simulator" unless given. */
   readonly section?: string;
+  /** The key that says how many tokens it may write: `maxNewTokens` of the section unless given. */
+  readonly lengthKey?: string;
   readonly key?: string | undefined;
   /** Seconds after which a try is given up. */
   readonly timeout: number;
@@ -30,12 +32,38 @@ export interface ChatClientOptions extends RemoteOptions {
 }
 
 export interface ChatMessageText {
-  readonly role: "system" | "user" | "assistant";
+  readonly role: "system" | "user" | "assistant" | "tool";
   readonly content: string;
+  /** Of the assistant: the calls that it made. */
+  readonly toolCalls?: readonly ToolCall[];
+  /** Of a tool: the call that this is the result of. */
+  readonly toolCallId?: string;
+}
+
+/** A call of a tool, its arguments as the model wrote them: JSON, or what should have been. */
+export interface ToolCall {
+  readonly id: string;
+  readonly name: string;
+  readonly arguments: string;
+}
+
+export interface ChatReply {
+  readonly text: string;
+  readonly toolCalls: readonly ToolCall[];
+  /** Why it ended, in the server's word: stop, length, tool_calls ...; "" where it does not say. */
+  readonly finish: string;
+  /** The stop string that ended it, where the server tells (vLLM and SGLang do). */
+  readonly stopped: string | null;
 }
 
 export interface ChatCompletionRequest {
   readonly messages: readonly ChatMessageText[];
+  /** In place of messages: a text that is gone on with, by the server's /completions. */
+  readonly prompt?: string | undefined;
+  /** Goes on in the last message, which is the assistant's, in place of opening a turn (vLLM, SGLang). */
+  readonly continues?: boolean | undefined;
+  /** Tools that may be called, as OpenAI describes them. */
+  readonly tools?: readonly object[] | undefined;
   readonly maxTokens: number;
   readonly temperature: number;
   /** 1 is off, and not sent. */
@@ -76,6 +104,7 @@ const noTokens = { promptTokens: 0, completionTokens: 0, estimatedPromptTokens: 
 export class ChatClient {
   readonly #options: ChatClientOptions;
   readonly #section: string;
+  readonly #lengthKey: string;
   readonly #bases: readonly URL[];
   readonly #balance: Balance;
   readonly #remote: Remote;
@@ -88,6 +117,7 @@ export class ChatClient {
     this.#options = options;
     const { endpoint, concurrency, now, onAway, onBack } = options;
     this.#section = options.section ?? "simulator";
+    this.#lengthKey = options.lengthKey ?? `${this.#section}.maxNewTokens`;
     this.#bases = baseUrls(typeof endpoint === "string" ? [endpoint] : endpoint, this.#section);
     this.#remote = new Remote({ ...options, concurrency: concurrency * this.#bases.length });
     this.#balance = new Balance(this.#bases, {
@@ -141,9 +171,15 @@ export class ChatClient {
    * @throws TooLongError when the prompt is too long for the model's context; ServerError when the server refuses, answers nonsense, or has
    *   not answered in all its tries; the signal's reason when it fires.
    */
-  async complete({ signal, jitter, seed, ...request }: ChatCompletionRequest): Promise<string> {
+  async complete(request: ChatCompletionRequest): Promise<string> {
+    return (await this.reply(request)).text;
+  }
+
+  /** One completion, with its tool calls and how it ended. @throws as `complete` */
+  async reply({ signal, jitter, seed, ...request }: ChatCompletionRequest): Promise<ChatReply> {
     const { timeout } = this.#options;
-    const urls = this.#bases.map((base) => shown(below(base, "chat/completions")));
+    const path = request.prompt === undefined ? "chat/completions" : "completions";
+    const urls = this.#bases.map((base) => shown(below(base, path)));
     const where = urls.length === 1 ? (urls[0] as string) : `${this.#section}.endpoint`;
     let textless = 0;
     return this.#remote.call({
@@ -152,14 +188,15 @@ export class ChatClient {
         const body = this.#body({ ...request, seed: (seed + textless) % 2 ** 31 });
         const sent = { method: "POST", headers: this.#headers(), body, timeout, hide: this.#hide, signal } as const;
         const answer = await this.#balance.send(async (base) => {
-          const url = below(base, "chat/completions");
+          const url = below(base, path);
           return saying(urls.length > 1 ? url : null, await requestJson(url, sent));
         }, signal);
         if ("failure" in answer) return answer;
-        const written = textIn(answer.value);
-        await this.#countTokens(answer.value, request.messages, written ?? "");
-        if (written === null) return { failure: withoutText(answer.text, ++textless < triesForText, this.#section) };
-        return { value: written };
+        const reply = replyIn(answer.value);
+        const read = request.prompt === undefined ? request.messages.map(({ content }) => content) : [request.prompt];
+        await this.#countTokens(answer.value, read, reply === null ? "" : writtenOf(reply));
+        if (reply === null) return { failure: withoutText(answer.text, ++textless < triesForText, this.#lengthKey) };
+        return { value: reply };
       },
       jitter,
       error: (failure, { tries, left }) => this.#error(where, failure, tries, left),
@@ -180,7 +217,7 @@ export class ChatClient {
     return this.#balance.takeMoved();
   }
 
-  async #countTokens(value: unknown, messages: readonly ChatMessageText[], text: string): Promise<void> {
+  async #countTokens(value: unknown, read: readonly string[], text: string): Promise<void> {
     const usage = (value as { usage?: { prompt_tokens?: unknown; completion_tokens?: unknown } | null } | null)?.usage;
     const [prompt, completion] = [usage?.prompt_tokens, usage?.completion_tokens].map(countIn);
     const add = (more: Partial<typeof noTokens>): void => {
@@ -192,15 +229,17 @@ export class ChatClient {
     if (completion !== undefined) add({ completionTokens: completion });
     if (prompt !== undefined && completion !== undefined) return;
     const count = await tokenCounter();
-    if (prompt === undefined) add({ estimatedPromptTokens: messages.reduce((sum, { content }) => sum + count(content), 0) });
+    if (prompt === undefined) add({ estimatedPromptTokens: read.reduce((sum, one) => sum + count(one), 0) });
     if (completion === undefined) add({ estimatedCompletionTokens: count(text) });
   }
 
   #body(request: Omit<ChatCompletionRequest, "signal" | "jitter">): object {
-    const { messages, maxTokens, temperature, topP, topK, stop, seed, templateVariables = {} } = request;
+    const { messages, prompt, continues = false, tools, maxTokens, temperature, topP, topK, stop, seed, templateVariables = {} } = request;
     return {
       model: this.#model,
-      messages,
+      ...(prompt === undefined ? { messages: messages.map(messageBody) } : { prompt }),
+      ...(continues ? { continue_final_message: true, add_generation_prompt: false } : {}),
+      ...(tools === undefined ? {} : { tools }),
       max_tokens: maxTokens,
       temperature,
       ...(topP === 1 ? {} : { top_p: topP }),
@@ -221,13 +260,13 @@ export class ChatClient {
     const { what, status, retryAfter = 0, expected, got, hint } = failure;
     const asks = retryAfter > Math.max(0, left) ? `, which asks to wait ${retryAfter} s` : "";
     const complaint = { where, what: `${what}${asks}${tries > 1 ? ` (${tries} tries)` : ""}`, expected, got };
-    if (isTooLong(failure)) return new TooLongError({ ...complaint, hint: tooLongHint(this.#section) });
+    if (isTooLong(failure)) return new TooLongError({ ...complaint, hint: tooLongHint(this.#section, this.#lengthKey) });
     return new ServerError({ ...complaint, hint: hint ?? hintFor(status, waits, this.#section) });
   }
 }
 
-const tooLongHint = (section: string): string =>
-  `The prompt${section === "simulator" ? " (question, answer and the policy's query)" : ""} and ${section}.maxNewTokens must fit the context that the server runs its model with.`;
+const tooLongHint = (section: string, lengthKey: string): string =>
+  `The prompt${section === "simulator" ? " (question, answer and the policy's query)" : ""} and ${lengthKey} must fit the context that the server runs its model with.`;
 
 /** Whether a server says that a request does not fit its model's context: the same request never will. */
 function isTooLong({ status, what }: JsonFailure): boolean {
@@ -256,20 +295,53 @@ function hintFor(status: number | undefined, waits: boolean, section: string): s
   return undefined;
 }
 
-/** The text of a completion; null where there is none. */
-function textIn(value: unknown): string | null {
-  const { choices } = (value ?? {}) as { choices?: unknown };
-  const first = (Array.isArray(choices) ? choices[0] : undefined) as { message?: unknown } | null | undefined;
-  const content = writtenIn(first?.message);
-  return typeof content === "string" ? content : null;
+function messageBody({ role, content, toolCalls, toolCallId }: ChatMessageText): object {
+  if (toolCallId !== undefined) return { role, content, tool_call_id: toolCallId };
+  if (toolCalls === undefined) return { role, content };
+  const calls = toolCalls.map((one) => ({ id: one.id, type: "function", function: { name: one.name, arguments: one.arguments } }));
+  return { role, content: content === "" ? null : content, tool_calls: calls };
 }
 
-function withoutText(whole: string, passing: boolean, section: string): JsonFailure {
+/** What a completion says; null where it has neither a text nor a call. */
+function replyIn(value: unknown): ChatReply | null {
+  const { choices } = (value ?? {}) as { choices?: unknown };
+  const first = ((Array.isArray(choices) ? choices[0] : undefined) ?? {}) as Readonly<Record<string, unknown>>;
+  const { message, text, finish_reason: finish, stop_reason: stopReason, matched_stop: matchedStop } = first;
+  const toolCalls = toolCallsIn(message);
+  const content = message === undefined ? text : writtenIn(message);
+  if (typeof content !== "string" && toolCalls.length === 0) return null;
+  const stopped = stopReason ?? matchedStop;
+  return {
+    text: typeof content === "string" ? content : "",
+    toolCalls,
+    finish: typeof finish === "string" ? finish : "",
+    stopped: typeof stopped === "string" ? stopped : null,
+  };
+}
+
+function toolCallsIn(message: unknown): ToolCall[] {
+  const calls = (message as { tool_calls?: unknown } | null | undefined)?.tool_calls;
+  if (!Array.isArray(calls)) return [];
+  return calls.flatMap((call: unknown, i): ToolCall[] => {
+    const { id, function: called } = (call ?? {}) as { id?: unknown; function?: { name?: unknown; arguments?: unknown } | null };
+    if (typeof called?.name !== "string") return [];
+    const given = called.arguments;
+    const text = typeof given === "string" ? given : JSON.stringify(given ?? {});
+    return [{ id: typeof id === "string" ? id : `call_${i}`, name: called.name, arguments: text }];
+  });
+}
+
+/** All that a model wrote, for counting. */
+function writtenOf({ text, toolCalls }: ChatReply): string {
+  return toolCalls.reduce((all, call) => `${all}\n${call.name}${call.arguments}`, text);
+}
+
+function withoutText(whole: string, passing: boolean, lengthKey: string): JsonFailure {
   return {
     what: "an answer without a text",
     expected: "choices[0].message.content",
     got: quote(whole),
-    hint: `Models that think before they answer may spend ${section}.maxNewTokens on it.`,
+    hint: `Models that think before they answer may spend ${lengthKey} on it.`,
     passing,
     status: 200,
   };

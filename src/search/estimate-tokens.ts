@@ -25,6 +25,20 @@ export function tokenCounter(): Promise<CountTokens> {
   return loaded;
 }
 
+/** Ids of o200k_base, for texts whose own tokenizer is not known. What is cut inside a character ends in U+FFFD. */
+export async function o200k(): Promise<{ encode(text: string): number[]; decode(ids: readonly number[]): string }> {
+  const { encode, decode } = await import("gpt-tokenizer/encoding/o200k_base");
+  return {
+    encode(text) {
+      if (!longRun.test(text)) return encode(text, asText);
+      const ids: number[] = [];
+      for (let i = 0; i < text.length; i += pieceLength) for (const id of encode(text.slice(i, i + pieceLength), asText)) ids.push(id);
+      return ids;
+    },
+    decode: (ids) => decode(ids),
+  };
+}
+
 function estimate(text: string, count: CountTokens): number {
   const counted = text.slice(0, mostCounted);
   let tokens = 0;

@@ -10,6 +10,8 @@ export interface ChatSettings {
   readonly endpointConcurrency: number;
   readonly endpointTimeout: number;
   readonly endpointPatience: number;
+  /** As in `ChatClientOptions`. */
+  readonly lengthKey?: string;
 }
 
 /**
@@ -22,7 +24,7 @@ export async function openChat(
   settings: ChatSettings,
   { now, say }: Pick<EngineContext, "now" | "say">,
 ): Promise<ChatClient> {
-  const { endpoint, endpointModel, endpointKey, endpointConcurrency, endpointTimeout, endpointPatience } = settings;
+  const { endpoint, endpointModel, endpointKey, endpointConcurrency, endpointTimeout, endpointPatience, lengthKey } = settings;
   const help = `Set it (export ${endpointKey ?? ""}=...), or leave ${section}.endpointKey out where the endpoint needs none. The key itself is written nowhere.`;
   const key = endpointKey === null ? undefined : keyIn(endpointKey, `${section}.endpointKey`, help);
   const others = endpoint.length === 2 ? "the other endpoint takes" : "the other endpoints take";
@@ -30,6 +32,7 @@ export async function openChat(
     endpoint,
     model: endpointModel,
     section,
+    ...(lengthKey === undefined ? {} : { lengthKey }),
     key,
     concurrency: endpointConcurrency,
     timeout: endpointTimeout,

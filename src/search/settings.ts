@@ -42,6 +42,22 @@ export type NoiseForm = (typeof noiseForms)[number];
 export const noiseUnits = ["set", "document"] as const;
 export type NoiseUnit = (typeof noiseUnits)[number];
 
+/** An OpenAI-compatible server: the keys of every section that names one. */
+export function endpointKeys(who: string) {
+  return {
+    endpoint: rare(
+      optionalTexts(`Base URL of an OpenAI-compatible server that runs ${who}; or a list of servers that share the requests.`),
+    ),
+    endpointModel: rare(z.string().default("").describe("Name of the model there.")),
+    endpointKey: rare(optionalText("Environment variable that holds the endpoint's API key; the key itself is never written anywhere.")),
+    endpointConcurrency: rare(whole(64, { min: 1, max: 4096 }, "Requests under way at an endpoint at a time.")),
+    endpointTimeout: rare(real(120, { min: 0.1 }, "Seconds after which a request is given up and tried again.")),
+    endpointPatience: rare(
+      real(900, { max: 604800 }, "Seconds that a request is tried again, at growing intervals, while the endpoint is away."),
+    ),
+  };
+}
+
 export const simulatorSettings = section("Search engine `simulated`: a model that plays it, in this process or behind an endpoint.", {
   path: optionalModel("The simulator in this process. With LoRA, the policy's own model: they share one copy of the weights."),
   adapter: optionalModel("PEFT adapter of the simulator, a folder or a Hub id."),

@@ -1,13 +1,12 @@
 /** The settings of `zerosearch collect`: sections of the configuration. */
 import { z } from "zod";
+import { endpointKeys } from "../search/settings.ts";
 import {
   choice,
   nameOrFile,
   nameOrText,
   optionalModel,
   optionalPaths,
-  optionalText,
-  optionalTexts,
   rare,
   real,
   section,
@@ -22,22 +21,6 @@ export const setRules = ["returned", "sorted"] as const;
 export type SetRule = (typeof setRules)[number];
 
 const share = (value: number, doc: string) => rare(z.number().min(0).max(1).default(value).describe(doc));
-
-/** An OpenAI-compatible server: the same keys as those of the simulator's. */
-function endpointKeys(who: string) {
-  return {
-    endpoint: rare(
-      optionalTexts(`Base URL of an OpenAI-compatible server that runs ${who}; or a list of servers that share the requests.`),
-    ),
-    endpointModel: rare(z.string().default("").describe("Name of the model there.")),
-    endpointKey: rare(optionalText("Environment variable that holds the endpoint's API key; the key itself is never written anywhere.")),
-    endpointConcurrency: rare(whole(64, { min: 1, max: 4096 }, "Requests under way at an endpoint at a time.")),
-    endpointTimeout: rare(real(120, { min: 0.1 }, "Seconds after which a request is given up and tried again.")),
-    endpointPatience: rare(
-      real(900, { max: 604800 }, "Seconds that a request is tried again, at growing intervals, while the endpoint is away."),
-    ),
-  };
-}
 
 export const collectSettings = section(
   "Examples for a simulator, of `zerosearch collect` alone (docs/simulator.md): a policy searches for the questions of data.train with evaluation.engine.",
