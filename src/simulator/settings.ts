@@ -1,17 +1,7 @@
 /** The settings of `zerosearch collect`: sections of the configuration. */
 import { z } from "zod";
 import { endpointKeys } from "../search/settings.ts";
-import {
-  choice,
-  nameOrFile,
-  nameOrText,
-  optionalModel,
-  optionalPaths,
-  rare,
-  real,
-  section,
-  whole,
-} from "../util/fields.ts";
+import { choice, nameOrFile, nameOrText, optionalModel, optionalPaths, rare, real, section, whole } from "../util/fields.ts";
 
 /** Who asks the engine. */
 export const askers = ["model", "endpoint", "queries"] as const;
