@@ -11,6 +11,7 @@ import { promptSet } from "../data/prompt-set.ts";
 import { loadQuestions } from "../data/questions.ts";
 import { plainQuestion } from "../data/shared-questions.ts";
 import { formatCount, steadyClock } from "../log/progress.ts";
+import { checkIndexes } from "../plan/passages.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { hashInputs } from "../run/inputs.ts";
 import { openChat } from "../search/open-chat.ts";
@@ -62,6 +63,7 @@ docs/simulator.md goes from questions to a simulator.
   const given = givenSources(read);
   const config = resolveConfig(withPolicy(given), "collect");
   if (options.has("dry-run")) {
+    await checkIndexes(config, "collect");
     const { opened } = await locateData(config);
     const questions = await chosen(opened);
     say(

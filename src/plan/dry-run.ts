@@ -12,7 +12,7 @@ import { ConfigError } from "../util/errors.ts";
 import { isModuleFile } from "../util/fields.ts";
 import { thousands } from "../run/priced-line.ts";
 import { forecastText, type ForecastQuestions } from "./forecast.ts";
-import { plannedPassages } from "./passages.ts";
+import { checkIndexes, plannedPassages } from "./passages.ts";
 import { planRun, type Plan } from "./plan.ts";
 import { gib, planText, remedyText } from "./print.ts";
 import { findRates } from "./rates.ts";
@@ -27,9 +27,10 @@ export interface DryRun {
 
 /**
  * Plans a run by rehearsing `step`: nothing is computed, fetched or written, and no weights are read.
- * @throws FileError, ConfigError where a configuration is missing or wrong.
+ * @throws FileError, ConfigError where a configuration, or an index that it searches, is missing or wrong.
  */
 export async function dryRun(config: Config, step: TrainStep, onto?: Target): Promise<DryRun> {
+  await checkIndexes(config, "train");
   const target = onto ?? (await findTarget(config.device));
   const { sets, notes, opened } = await questionsOf(config);
   const passages = await plannedPassages(opened, (text) => notes.push(text));
@@ -45,6 +46,7 @@ export async function dryRun(config: Config, step: TrainStep, onto?: Target): Pr
 
 /** What `zerosearch evaluate --dry-run` says: what is asked of engines, and what it would cost. */
 export async function dryEvaluation(config: Config): Promise<string> {
+  await checkIndexes(config, "evaluate");
   const { sets, notes } = await questionsOf({ ...config, data: { ...config.data, train: null, validation: null } });
   const forecast = await forecastText(config, sets, "evaluate");
   const nothing = "Nothing that this asks has a price, or is a server that counts tokens.";

@@ -10,8 +10,9 @@ import { gpuMemory, type Machine } from "../../src/device/gpu-memory.ts";
 import { genericGpu } from "../../src/device/kinds/webgpu.ts";
 import { DryWebGpuDevice } from "../../src/device/webgpu/dry-device.ts";
 import type { Question } from "../../src/rl/trajectory.ts";
-import { dryRun } from "../../src/plan/dry-run.ts";
+import { dryEvaluation, dryRun } from "../../src/plan/dry-run.ts";
 import { Ledger } from "../../src/plan/ledger.ts";
+import { checkIndexes } from "../../src/plan/passages.ts";
 import { planRun } from "../../src/plan/plan.ts";
 import { findRates, saveRates, type Rates } from "../../src/plan/rates.ts";
 import { parts, phases, promptLengths, worstBatch } from "../../src/plan/rehearse.ts";
@@ -20,6 +21,7 @@ import { productWeights, stepTime } from "../../src/plan/step-time.ts";
 import { readModels } from "../../src/plan/models.ts";
 import { trainStep } from "../../src/train.ts";
 import { adapter, emptyProbe, h200 } from "../helpers/adapters.ts";
+import { messageOf } from "../helpers/message-of.ts";
 import { smol135M } from "../helpers/random-checkpoint.ts";
 
 const GiB = 2 ** 30;
@@ -423,6 +425,23 @@ describe("a plan", () => {
     expect(text).toContain("reward.kind=./no-reward.js is not here: the run itself will need it");
     expect(text).toContain("search.engine=./no-engine.js is not here: the run itself will need it");
     expect(text).not.toContain("rollout.method=");
+  });
+
+  it("of a run, an evaluation or a collection is refused, in the words of the program itself, where the index that is searched is not there", async () => {
+    const missing = join(folder, "gone.index");
+    const dense = ["dense.endpoint=http://127.0.0.1:9/v1", "dense.endpointModel=m", `dense.index=${missing}`];
+    for (const [engine, settings] of [
+      ["bm25", [`bm25.index=${missing}`]],
+      ["dense", dense],
+    ] as const) {
+      const config = configOf("device.memoryGiB=80", "data.test=missing.jsonl", `evaluation.engine=${engine}`, ...settings);
+      const message = `${missing}: there is no such index\n  npx zerosearch index CORPUS ${engine === "dense" ? "--dense dense.path=MODEL " : ""}--to FILE makes one.`;
+      expect(await messageOf(dryRun(config, trainStep, await targetFor(config)))).toBe(message);
+      expect(await messageOf(dryEvaluation(config))).toBe(message);
+      expect(await messageOf(checkIndexes(config, "collect"))).toBe(message);
+    }
+    // What nobody searches may be anywhere.
+    await checkIndexes(configOf("evaluation.engine=bm25", "data.corpus=c", ...dense), "evaluate");
   });
 });
 
