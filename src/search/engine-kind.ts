@@ -75,6 +75,8 @@ export interface EmbeddingModel {
 
 /** What an engine's answers depend on besides its settings. */
 export interface IdentityContext extends Pick<EngineContext, "seed" | "noise" | "unit" | "corpus" | "promptSet"> {
+  /** Type of the weights of models in this process that are only read. */
+  readonly modelDtype: string;
   /** SHA-256 of a file. */
   readonly hashFile: (file: string) => Promise<string>;
   /** Where a path of the settings lies: in them, files of this package have its place left out. */

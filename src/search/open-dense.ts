@@ -68,7 +68,7 @@ export async function openEmbedder(
   { embedding, seed, now, say }: Pick<EngineContext, "embedding" | "seed" | "now" | "say">,
 ): Promise<Embedder> {
   const { encoder, endpoint, instruction, batchTokens } = settings;
-  const about = await embedderAbout(settings, embedding?.model?.folder);
+  const about = await embedderAbout(settings, embedding?.model?.decoder.dtype, embedding?.model?.folder);
   if (endpoint !== null) {
     const { endpointModel, endpointKey, endpointEncoding, endpointBatch, endpointConcurrency, endpointTimeout, endpointPatience } =
       settings;
@@ -96,26 +96,33 @@ export async function openEmbedder(
 }
 
 /** What answers depend on. @throws FileError where a file cannot be read */
-export async function denseIdentity(settings: DenseSettings, { corpus, hashFile, pathHere }: IdentityContext): Promise<unknown> {
+export async function denseIdentity(
+  settings: DenseSettings,
+  { corpus, modelDtype, hashFile, pathHere }: IdentityContext,
+): Promise<unknown> {
   const { documents, instruction, dtype, index, path, encoder } = settings;
   const here = { ...settings, path: path === null ? null : pathHere(path), encoder: encoder === null ? null : pathHere(encoder) };
-  // One model may have several names.
-  const about = { ...(await embedderAbout(here)), model: undefined };
+  const { weights, ...made } = await embedderAbout(here, modelDtype);
+  // One model may have several names, and f32 need not be said.
+  const about = { ...made, model: undefined, weights: weights === "f32" || weights === "fp32" ? undefined : weights };
   const searched = index !== null ? (await readDenseAbout(pathHere(index))).sha256 : corpus === null ? null : await hashFile(corpus);
   return { documents, instruction, dtype, embedder: about, corpus: searched };
 }
 
-/** @param folder - of the model that `path` names, where it is known */
-async function embedderAbout(settings: DenseSettings, folder?: string): Promise<EmbedderAbout> {
+/**
+ * @param dtype - of the weights of the model that `path` names
+ * @param folder - of that model, where it is known
+ */
+async function embedderAbout(settings: DenseSettings, dtype: string | undefined, folder?: string): Promise<EmbedderAbout> {
   const { path, encoder, endpoint, endpointModel, maxTokens, dimensions } = settings;
   const shared = { form: formOf(settings), maxTokens, dimensions };
   if (endpoint !== null) return { ...shared, model: endpointModel, sha256: hashText(endpointModel), pooling: "server" };
   if (encoder !== null) {
     const sha256 = await hashModel(encoder, `${encoder} ${settings.encoderDtype}`);
-    return { ...shared, model: encoder, sha256, pooling: settings.encoderPooling };
+    return { ...shared, model: encoder, sha256, pooling: settings.encoderPooling, weights: settings.encoderDtype };
   }
   const place = folder ?? path ?? "";
-  return { ...shared, model: path ?? "", sha256: await hashModel(place, place), pooling: "last" };
+  return { ...shared, model: path ?? "", sha256: await hashModel(place, place), pooling: "last", weights: dtype };
 }
 
 /** The files of a model folder that its embeddings depend on. */
@@ -149,7 +156,14 @@ async function overIndex(
   const { about } = index;
   let matrix: PassageMatrix | null = null;
   try {
-    checkEmbedder(file, about.embedder, embedder.about);
+    const [its, ours] = [about.embedder.weights, embedder.about.weights];
+    // A policy and an index may want different types of one decoder's weights: near enough to search, and not the same.
+    const rounded = embedder.about.pooling === "last" && its !== undefined && ours !== undefined && its !== ours;
+    checkEmbedder(file, about.embedder, rounded ? { ...embedder.about, weights: its } : embedder.about);
+    if (rounded)
+      say(
+        `dense: ${file} was made with weights of ${its}, and queries are embedded with ${ours}: scores differ in their last digits; model.dtype=${its} makes them alike`,
+      );
     if (about.dtype !== dtype)
       throw new FileError({
         where: file,

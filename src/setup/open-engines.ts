@@ -218,13 +218,16 @@ async function recordedEngine(
 ): Promise<OpenedEngine> {
   // The same wherever the package is installed; files are read where they are.
   const { search, ...sections } = portable(config);
-  const { seed, data } = config;
+  const { seed, data, model } = config;
   const { unit } = config.curriculum;
   const kind = engineKind(name);
   const settings =
     kind === undefined
       ? { settings: search.settings, module: await hashFile(name) }
-      : await kind.identity(sections[kind.section], { seed, noise, unit, corpus: data.corpus, promptSet, hashFile, pathHere });
+      : await kind.identity(sections[kind.section], {
+          ...{ seed, noise, unit, corpus: data.corpus, modelDtype: model.dtype },
+          ...{ promptSet, hashFile, pathHere },
+        });
   if (live !== null && live.simulate === undefined) return { ...live, engine: recording.over(live.engine, { name, settings }) };
   if (name !== "simulated") return { engine: recording.instead({ name, settings }, null) };
   const simulate: Simulate = (asked = noise) => {

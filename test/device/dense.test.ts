@@ -11,10 +11,12 @@ import { fromHuggingFace } from "../../src/nn/config.ts";
 import { engines } from "../../src/search/engines.ts";
 import type { DenseSearch } from "../../src/search/dense.ts";
 import { type DenseHit } from "../../src/search/dense.ts";
+import { buildDenseIndex } from "../../src/search/dense/build.ts";
 import { DecoderEmbedder } from "../../src/search/dense/decoder-embedder.ts";
 import type { EmbedderAbout } from "../../src/search/dense/embedder.ts";
 import { PassageMatrix } from "../../src/search/dense/matrix.ts";
 import type { EmbeddingModel } from "../../src/search/engine-kind.ts";
+import { openEmbedder } from "../../src/search/open-dense.ts";
 import { openModel } from "../../src/setup/open-model.ts";
 import { toElements, toFloats } from "../../src/tensor/dtype.ts";
 import { Tokenizer } from "../../src/text/tokenizer.ts";
@@ -249,6 +251,30 @@ describe("the engine dense", () => {
     await closing;
     expect(await messageOf(engine.find("a"))).toBe("dense: the engine is closed");
     model.decoder.dispose();
+  });
+
+  it("searches an index that was made with weights of another type, and says so", async () => {
+    const said: string[] = [];
+    const denseOf = async (dtype: Dtype, index: string | null) => {
+      const model = { ...modelOn(device()), decoder: tinyDecoder(config, device(), { dtype }) };
+      const here = { ...context, say: (text: string) => void said.push(text), embedding: { device: device(), model } };
+      return { model, here, settings: { ...settings, index } };
+    };
+    const file = join(folder, "made-with-f32");
+    const { here, settings: made, model } = await denseOf("f32", null);
+    const embedder = await openEmbedder(made, here);
+    await buildDenseIndex({ corpus, source: "corpus.jsonl", file, embedder, instruction, dtype: "f32" });
+    model.decoder.dispose();
+    for (const dtype of ["f32", "f16"] as const) {
+      const parts = await denseOf(dtype, file);
+      const { engine } = await engines.dense.open(parts.settings, parts.here);
+      expect((await (engine as DenseSearch).find("rivers")).length).toBe(5);
+      await engine.close();
+      parts.model.decoder.dispose();
+    }
+    expect(said).toEqual([
+      `dense: ${file} was made with weights of f32, and queries are embedded with f16: scores differ in their last digits; model.dtype=f32 makes them alike`,
+    ]);
   });
 
   it("has nothing to search without a corpus, and says which row of one is wrong", async () => {

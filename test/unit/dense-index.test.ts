@@ -18,7 +18,15 @@ import { numbersOf, width } from "../helpers/embeddings-server.ts";
 import { messageOf } from "../helpers/message-of.ts";
 
 const rows = Array.from({ length: 400 }, (_, i) => ({ id: `p${i}`, text: `passage ${i}`, ...(i % 3 === 0 ? { title: `T${i}` } : {}) }));
-const about: EmbedderAbout = { model: "m", sha256: "1".repeat(64), pooling: "last", form: "instruct", maxTokens: 20, dimensions: 0 };
+const about: EmbedderAbout = {
+  model: "m",
+  sha256: "1".repeat(64),
+  pooling: "last",
+  form: "instruct",
+  maxTokens: 20,
+  dimensions: 0,
+  weights: "f32",
+};
 
 /** Numbers that belong to a text; fails after so many texts. */
 function embedder(more: Partial<EmbedderAbout> = {}, failAfter = Infinity): Embedder & { readonly seen: string[] } {
@@ -144,16 +152,20 @@ describe("an index of embeddings", () => {
       [{ form: "bare" }, /dense\.form is another; expected bare, got instruct/],
       [{ maxTokens: 30 }, /dense\.maxTokens is another; expected 30, got 20/],
       [{ dimensions: 4 }, /dense\.dimensions is another; expected 4, got 0/],
+      [{ weights: "f16" }, /the type of its weights \(model\.dtype\) is another; expected f16, got f32/],
       [{ pooling: "mean" }, /what of the tokens is taken is another; expected mean, got last/],
     ] as const)
       expect(await messageOf(build("there", { embedder: embedder(more) }))).toMatch(message);
     checkEmbedder("x", about, { ...about, model: "the same under another name" });
+    // Indexes from before do not say of what type the weights were.
+    checkEmbedder("x", { ...about, weights: undefined }, { ...about, weights: "f16" });
     expect(readFileSync(at("there")).equals(before)).toBe(true);
   });
 
   it("that was begun with another corpus, model or type is not gone on with", async () => {
     await messageOf(build("begun", { embedder: embedder({}, 200) }));
     expect(await messageOf(build("begun", { embedder: embedder({ form: "e5" }) }))).toMatch(/begun\.partial: .*dense\.form is another/);
+    expect(await messageOf(build("begun", { embedder: embedder({ weights: "bf16" }) }))).toMatch(/the type of its weights .* is another/);
     expect(await messageOf(build("begun", { dtype: "f16" }))).toMatch(
       /begun\.partial: was begun with another dense\.dtype; expected f32, got f16/,
     );

@@ -17,6 +17,8 @@ export interface EmbedderAbout {
   readonly maxTokens: number;
   /** Numbers kept; 0: all. */
   readonly dimensions: number;
+  /** Type of the model's weights; undefined where nobody knows: of a server, and in indexes that do not say. */
+  readonly weights?: string | undefined;
 }
 
 export interface Embeddings {

@@ -31,6 +31,7 @@ const embedderSchema = z.object({
   form: z.enum(textForms).exclude(["auto"]),
   maxTokens: z.int().min(1),
   dimensions: z.int().min(0),
+  weights: z.string().optional(),
 });
 
 const aboutSchema = z.object({
@@ -70,23 +71,29 @@ export async function readAbout(client: Client, file: string): Promise<DenseAbou
   return read.data;
 }
 
-/** Whether embeddings are made in one way; a model may have several names. */
+/** Whether embeddings are made in one way. */
 export function sameEmbedder(one: EmbedderAbout, other: EmbedderAbout): boolean {
-  return (Object.keys(one) as (keyof EmbedderAbout)[]).every((name) => name === "model" || one[name] === other[name]);
+  return !(Object.keys(one) as (keyof EmbedderAbout)[]).some((name) => isOther(name, one, other));
+}
+
+/** A model may have several names, and nobody may know of what type its weights were. */
+function isOther(name: keyof EmbedderAbout, one: EmbedderAbout, other: EmbedderAbout): boolean {
+  if (name === "model" || (name === "weights" && (one.weights === undefined || other.weights === undefined))) return false;
+  return one[name] !== other[name];
 }
 
 /** @throws FileError where an index holds embeddings of another model, or made in another way */
 export function checkEmbedder(file: string, its: EmbedderAbout, wanted: EmbedderAbout): void {
-  const shown: Readonly<Record<keyof EmbedderAbout, string>> = {
+  const shown: Readonly<Record<keyof Required<EmbedderAbout>, string>> = {
     model: "the model's name",
     sha256: "the model (SHA-256 of its files or its name)",
     pooling: "what of the tokens is taken",
     form: "dense.form",
     maxTokens: "dense.maxTokens",
     dimensions: "dense.dimensions",
+    weights: `the type of its weights (${its.pooling === "last" ? "model.dtype" : "dense.encoderDtype"})`,
   };
-  // One model may have several names.
-  const differs = (Object.keys(shown) as (keyof EmbedderAbout)[]).find((name) => name !== "model" && its[name] !== wanted[name]);
+  const differs = (Object.keys(shown) as (keyof EmbedderAbout)[]).find((name) => isOther(name, its, wanted));
   if (differs === undefined) return;
   const other = differs === "sha256" && its.model !== wanted.model;
   throw new FileError({
