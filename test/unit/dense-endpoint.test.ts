@@ -98,7 +98,9 @@ describe("a server's embeddings", () => {
     const first = numbersOf("one").slice(0, 4);
     expectNear((await embedder.embed(["one"], "query")).vectors, [first.map((value) => value / Math.hypot(...first))]);
     const more = await open(undefined, { about: { ...about, dimensions: 9 } });
-    expect(await messageOf(more.embedder.embed(["one"], "query"))).toMatch(/dense\.dimensions: .* expected at most 8, got 9/);
+    expect(await messageOf(more.embedder.embed(["one"], "query"))).toMatch(
+      /^http:[^ ]*: dense\.dimensions: the server makes embeddings that are shorter; expected at most 8, got 9/,
+    );
   });
 });
 
@@ -127,7 +129,7 @@ describe("a reply that is wrong", () => {
     [
       "holds zeros",
       withFirst({ embedding: [0, 0, 0, 0, 0, 0, 0, 0] }),
-      /an embedding is no vector; expected finite numbers, not all 0, got length 0/,
+      /^http:[^ ]*: an embedding is no vector; expected finite numbers, not all 0, got length 0\n/,
     ],
     [
       "holds NaN in Base64",

@@ -1,5 +1,5 @@
 /** Embeddings by a server with OpenAI's `/embeddings` (vLLM, llama.cpp, a service): batches of texts, tried again while the server is away. */
-import { RequestError, ServerError, show } from "../../util/errors.ts";
+import { DataError, RequestError, ServerError, show } from "../../util/errors.ts";
 import { philox, streamKey, uniform } from "../../util/philox.ts";
 import { quote, requestJson, type JsonFailure } from "../http-json.ts";
 import { wellFormed } from "../http-request.ts";
@@ -23,6 +23,8 @@ export interface EndpointEmbedderOptions extends RemoteOptions {
   readonly seed: number;
 }
 
+/** In what is told behind its address. */
+const server = "the server";
 /** Its tokenizer is not known: of a text so many characters a token are sent. */
 const CHARACTERS = 4;
 
@@ -98,7 +100,7 @@ export class EndpointEmbedder implements Embedder {
           hide: this.#hide,
           signal,
         });
-        return "failure" in sent ? sent : this.#read(sent, input.length, where);
+        return "failure" in sent ? sent : this.#read(sent, input.length);
       },
       jitter: (n) => uniform([stream[0], stream[1]], [n, 0, 0, 0]),
       error: (failure, tried) => this.#error(where, failure, tried),
@@ -108,7 +110,7 @@ export class EndpointEmbedder implements Embedder {
     return answer;
   }
 
-  #read({ value, text }: { readonly value: unknown; readonly text: string }, count: number, where: string) {
+  #read({ value, text }: { readonly value: unknown; readonly text: string }, count: number) {
     const { data, usage } = (value ?? {}) as { data?: unknown; usage?: { prompt_tokens?: unknown; total_tokens?: unknown } | null };
     const wrong = (what: string, expected: string, got: string): { failure: JsonFailure } => ({
       failure: { what, expected, got, passing: false, status: 200 },
@@ -126,9 +128,11 @@ export class EndpointEmbedder implements Embedder {
       const width = (this.#width ??= numbers.length);
       if (numbers.length !== width) return wrong(`data[${place}].embedding has another length`, String(width), String(numbers.length));
       try {
-        vectors[index] = unitVector(numbers, this.about.dimensions, where);
+        vectors[index] = unitVector(numbers, this.about.dimensions, server);
       } catch (error) {
-        return { failure: { what: (error as Error).message, passing: false, status: 200 } };
+        if (!(error instanceof DataError)) throw error;
+        const { where, what, expected = "", got = "" } = error.complaint;
+        return wrong(where === server ? what : `${where}: ${what}`, expected, got);
       }
     }
     const tokens = usage?.prompt_tokens ?? usage?.total_tokens;
