@@ -1,6 +1,6 @@
 /** The programs of this package and how they are started: `npx zerosearch <command>`, `node train.js` for `train`. */
 import { readFileSync } from "node:fs";
-import { nearest } from "../config/nearest.ts";
+import { nearest } from "../util/nearest.ts";
 import { untilIdle } from "./program.ts";
 import { tellEnd, watchOutput } from "./stops.ts";
 

@@ -1,6 +1,6 @@
 /** Command lines: options, settings (`key=value`) and plain words, for every program. */
 import { ConfigError } from "../util/errors.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "../util/nearest.ts";
 
 export interface OptionSpec {
   /** Name of the option's value in the help page; absent where it takes none. `[NAME]`: the value may be left out. */

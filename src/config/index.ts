@@ -1,6 +1,6 @@
 /** The room's door: what programs need of the configuration. */
 export { argumentsHelp, parseArguments, type Arguments, type ArgumentSpec } from "./arguments.ts";
-export { nearest } from "./nearest.ts";
+export { nearest } from "../util/nearest.ts";
 export { changedKeys, keysHelp, printConfig, type ChangedKey } from "./print.ts";
 export { enginesUsed, type Purpose } from "./check-together.ts";
 export { packageFolder } from "./package-folder.ts";

@@ -4,7 +4,7 @@ import type { z } from "zod";
 import { ConfigError, type Complaint } from "../util/errors.ts";
 import { checkTogether, type Purpose } from "./check-together.ts";
 import { findKey, keys, type Key } from "./keys.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "../util/nearest.ts";
 import { inPackage } from "./package-folder.ts";
 import { withPresets } from "./presets.ts";
 import { newValue } from "./renames.ts";

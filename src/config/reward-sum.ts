@@ -3,7 +3,7 @@ import { z } from "zod";
 import { termNames, type TermName, type WeightedTerm } from "../rl/reward-terms.ts";
 import { ConfigError } from "../util/errors.ts";
 import { isModuleFile } from "../util/fields.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "../util/nearest.ts";
 
 const sums = 'a sum such as "f1 + 0.2*format"';
 const names = `one of ${termNames.join(", ")}`;

@@ -1,6 +1,6 @@
 import { ConfigError } from "../util/errors.ts";
 import { findKey, keys, sections } from "./keys.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "../util/nearest.ts";
 import { newName, whatBecameOf } from "./renames.ts";
 
 /** The error for a key that does not exist, with the nearest one that does: in its section, then anywhere by its last part. */

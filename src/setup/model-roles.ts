@@ -3,7 +3,7 @@
  * loaded. Frozen weights of one folder are held once, whatever roles they play; what tells the roles apart is their LoRA adapter.
  */
 import type { Config } from "../config/index.ts";
-import { nearest } from "../config/nearest.ts";
+import { nearest } from "../util/nearest.ts";
 import type { Dtype } from "../device/device.ts";
 import { linearNames, type LinearName } from "../nn/block.ts";
 import type { AdapterOptions } from "../nn/decoder.ts";

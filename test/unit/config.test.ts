@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { argumentsHelp, parseArguments, type ArgumentSpec } from "../../src/config/arguments.ts";
 import { keys } from "../../src/config/keys.ts";
-import { editDistance, nearest } from "../../src/config/nearest.ts";
+import { editDistance, nearest } from "../../src/util/nearest.ts";
 import { changedKeys, keysHelp, printConfig } from "../../src/config/print.ts";
 import { resolveConfig } from "../../src/config/resolve.ts";
 import { claimRunName, newestRunName } from "../../src/config/run-name.ts";

@@ -115,13 +115,24 @@ describe("a server that is started", () => {
     await expect(child("several", { tool: "searching" })).rejects.toThrow(
       'mcp.tool: is no tool of the server; expected one of fetch_page, web_search, news_search, got "searching"',
     );
-    await expect(child("none")).rejects.toThrow("mcp: the server has no tools; expected one that searches");
+    // One says that it has none, the other does not know what tools are.
+    for (const mode of ["none", "resources"])
+      await expect(child(mode)).rejects.toThrow(
+        "mcp: the server offers no tools; expected one that searches\n  Resources and prompts, which it may offer, are not searched.",
+      );
     expect((await child("several", { tool: "news_search" })).engine.name).toBe("mcp (news_search)");
     await expect(child("two")).rejects.toThrow(
       "mcp.arguments: lacks n, which the tool wiki-search must be given; expected phrase, n, got none".replace("phrase, ", ""),
     );
-    const { texts } = await child("two", { arguments: { n: 3, lang: "en" } });
-    expect(await texts("arguments x")).toEqual(['{"n":3,"lang":"en","phrase":"arguments x"}']);
+    const { texts } = await child("two", { arguments: { n: 3 } });
+    expect(await texts("arguments x")).toEqual(['{"n":3,"phrase":"arguments x"}']);
+    await expect(child("two", { arguments: { n: 3, phrases: "y" } })).rejects.toThrow(
+      'mcp.arguments: "phrases" is no argument of the tool wiki-search; expected some of phrase, n\n  did you mean phrase?',
+    );
+    await expect(child("usual", { arguments: { constructor: 1 } })).rejects.toThrow('"constructor" is no argument of the tool search');
+    // Who says that there may be others is given others.
+    const open = await child("open", { arguments: { lang: "en" } });
+    expect(await open.texts("arguments x")).toEqual(['{"lang":"en","query":"arguments x"}']);
     await expect(child("usual", { queryField: "words" })).rejects.toThrow(
       "mcp.queryField: is no argument of the tool search; expected one of query",
     );

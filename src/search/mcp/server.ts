@@ -10,7 +10,7 @@ import { boundedFetch } from "./bounded-fetch.ts";
 import { ChildTransport } from "./child-transport.ts";
 import { McpFault } from "./failure.ts";
 import { failureOf } from "./sdk-failure.ts";
-import { chooseTool, toolsIn, type SearchTool } from "./tool.ts";
+import { chooseTool, toolsIn, type SearchTool, type Tool } from "./tool.ts";
 
 /** A program, or an address. */
 export type McpPlace =
@@ -37,6 +37,8 @@ interface Connection {
   readonly child: ChildTransport | null;
 }
 
+/** Of JSON-RPC: a server without tools may not know how to list them. */
+const noSuchMethod = -32601;
 /** Pages of a list of tools that are asked for. */
 const mostPages = 20;
 /** The SDK's own limit of a call is never the first. Milliseconds. */
@@ -172,13 +174,18 @@ function isClosed(): McpFault {
   return new McpFault({ what: "is closed", passing: false });
 }
 
-async function listTools(client: Client, options: { readonly signal: AbortSignal; readonly timeout: number }) {
+/** None where the server says that it has no such list. */
+async function listTools(client: Client, options: { readonly signal: AbortSignal; readonly timeout: number }): Promise<Tool[]> {
   const { ResultSchema } = await import("@modelcontextprotocol/sdk/types.js");
-  const tools = [];
+  const tools: Tool[] = [];
   let cursor: string | undefined;
   for (let page = 0; page < mostPages; page++) {
     const request = { method: "tools/list" as const, params: cursor === undefined ? {} : { cursor } };
-    const { tools: some, nextCursor } = (await client.request(request, ResultSchema, options)) as { tools?: unknown; nextCursor?: unknown };
+    const reply: unknown = await client.request(request, ResultSchema, options).catch((error: unknown) => {
+      if ((error as { code?: unknown }).code === noSuchMethod) return {};
+      throw error;
+    });
+    const { tools: some, nextCursor } = reply as { tools?: unknown; nextCursor?: unknown };
     tools.push(...toolsIn(some));
     if (typeof nextCursor !== "string" || nextCursor === "") break;
     cursor = nextCursor;

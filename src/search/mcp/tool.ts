@@ -1,5 +1,6 @@
 /** Which tool of a server searches, and how it takes a query. */
 import { ConfigError } from "../../util/errors.ts";
+import { nearest } from "../../util/nearest.ts";
 
 /** As a server lists it. All of it is the server's word. */
 export interface Tool {
@@ -7,6 +8,8 @@ export interface Tool {
   /** JSON Schema of its arguments, as far as it says. */
   readonly properties: Readonly<Record<string, unknown>>;
   readonly required: readonly string[];
+  /** Whether it says that there may be arguments besides `properties`. */
+  readonly takesOthers: boolean;
 }
 
 interface Wanted {
@@ -22,6 +25,8 @@ export interface SearchTool {
 }
 
 const mostShown = 20;
+/** What of JSON Schema names arguments elsewhere than in `properties`. */
+const combining = ["patternProperties", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "$ref"];
 
 /** The tools in a server's list; what has no name is none. */
 export function toolsIn(list: unknown): Tool[] {
@@ -29,12 +34,15 @@ export function toolsIn(list: unknown): Tool[] {
   return list.flatMap((one: unknown) => {
     const { name, inputSchema } = (one ?? {}) as { name?: unknown; inputSchema?: unknown };
     if (typeof name !== "string" || name === "") return [];
-    const { properties, required } = (inputSchema ?? {}) as { properties?: unknown; required?: unknown };
+    const schema = (inputSchema ?? {}) as Readonly<Record<string, unknown>>;
+    const { properties, required, additionalProperties } = schema;
     return [
       {
         name,
-        properties: typeof properties === "object" && properties !== null ? (properties as Record<string, unknown>) : {},
+        properties: isObject(properties) ? (properties as Record<string, unknown>) : {},
         required: Array.isArray(required) ? required.filter((field) => typeof field === "string") : [],
+        takesOthers:
+          additionalProperties === true || isObject(additionalProperties) || combining.some((keyword) => Object.hasOwn(schema, keyword)),
       },
     ];
   });
@@ -44,6 +52,17 @@ export function toolsIn(list: unknown): Tool[] {
 export function chooseTool(tools: readonly Tool[], wanted: Wanted): SearchTool {
   const tool = toolOf(tools, wanted.tool);
   const field = fieldOf(tool, wanted);
+  const fields = Object.keys(tool.properties);
+  const unknown = Object.keys(wanted.arguments).find((name) => !fields.includes(name));
+  if (unknown !== undefined && fields.length > 0 && !tool.takesOthers) {
+    const guess = nearest(unknown, fields);
+    throw new ConfigError({
+      where: "mcp.arguments",
+      what: `${JSON.stringify(unknown)} is no argument of the tool ${shown(tool.name)}`,
+      expected: `some of ${shownList(fields)}`,
+      hint: guess === undefined ? undefined : `did you mean ${shown(guess)}?`,
+    });
+  }
   const lacking = tool.required.find((name) => name !== field && !Object.hasOwn(wanted.arguments, name));
   if (lacking !== undefined)
     throw new ConfigError({
@@ -59,7 +78,13 @@ export function chooseTool(tools: readonly Tool[], wanted: Wanted): SearchTool {
 function toolOf(tools: readonly Tool[], wanted: string | null): Tool {
   const fault = (what: string, got: string | undefined): ConfigError =>
     new ConfigError({ where: "mcp.tool", what, expected: `one of ${shownList(tools.map(({ name }) => name))}`, got });
-  if (tools.length === 0) throw new ConfigError({ where: "mcp", what: "the server has no tools", expected: "one that searches" });
+  if (tools.length === 0)
+    throw new ConfigError({
+      where: "mcp",
+      what: "the server offers no tools",
+      expected: "one that searches",
+      hint: "Resources and prompts, which it may offer, are not searched. Is it the right server, and do mcp.args switch its tools on?",
+    });
   if (wanted !== null) {
     const named = tools.find(({ name }) => name === wanted);
     if (named === undefined) throw fault("is no tool of the server", JSON.stringify(wanted));
@@ -93,6 +118,10 @@ function fieldOf(tool: Tool, { queryField, arguments: given }: Wanted): string {
     names.filter((name) => typeOf(tool, name) === "string" && !Object.hasOwn(given, name));
   for (const names of [texts(tool.required), texts(fields)]) if (names.length === 1) return names[0] as string;
   throw fault(`must say which argument of the tool ${shown(tool.name)} takes the query`);
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 function typeOf(tool: Tool, field: string): unknown {
