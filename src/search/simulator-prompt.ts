@@ -103,12 +103,20 @@ interface SimulatorPromptValues {
   readonly query: string;
 }
 
-/** The prompt of one search. Values are inserted as they are, and are foreign. */
+/** Control characters, and those that end a line or a paragraph. */
+const breaks = /[\p{Cc}\p{Zl}\p{Zp}]/u;
+
+/** A query on one line: what a policy writes behind a line break would stand in the prompt as if it were ours. Others stay as they are. */
+function oneLine(query: string): string {
+  return breaks.test(query) ? query.replace(/[\s\p{Cc}]+/gu, " ").trim() : query;
+}
+
+/** The prompt of one search. Values are inserted as they are, the query on one line, and are foreign. */
 export function simulatorPrompt(template: SimulatorTemplate, kind: "useful" | "noisy", values: SimulatorPromptValues): PromptPart[] {
   return fillPrompt(template[kind], {
     question: foreign(values.question),
     answer: foreign(values.answer),
-    query: foreign(values.query),
+    query: foreign(oneLine(values.query)),
     kind: ours(kind),
     Kind: ours(kind === "useful" ? "Useful" : "Noisy"),
   });
