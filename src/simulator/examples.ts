@@ -88,10 +88,13 @@ export function makeExamples(rollouts: readonly CollectedRollout[], judged: read
   };
   const { seed, documents: size, maxWords, rules, randomNoise, validationShare } = options;
   const examples: Examples = { train: [], validation: [], counts };
-  const pool = randomNoise > 0 ? documentsOf(rollouts, maxWords) : [];
+  const isHeld = ({ question }: CollectedRollout): boolean =>
+    makeRandom(`${seed}/collect/validation/${plain(question.question)}`).chance(validationShare);
+  const pools = randomNoise > 0 ? poolsOf(rollouts, isHeld, maxWords) : { train: [], validation: [] };
   const seen = new Set<string>();
   rollouts.forEach((one, r) => {
-    const held = makeRandom(`${seed}/collect/validation/${plain(one.question.question)}`).chance(validationShare);
+    const part = isHeld(one) ? "validation" : "train";
+    const pool = pools[part];
     one.searches.forEach((search, s) => {
       counts.searches++;
       const key = `${plain(one.question.question)}\n${plain(search.query)}`;
@@ -114,14 +117,15 @@ export function makeExamples(rollouts: readonly CollectedRollout[], judged: read
         const found = setOf(kind, all, { ...options, asksForAnswer: asksForAnswer(one, search.answers, rules), counts });
         // In place of a noisy set that the search has, or of one that it has too little for.
         const drawn = kind === "noisy" && found !== null && pool.length > 0 && random.chance(randomNoise);
-        const set = drawn ? strangers(pool, all, one, size, random, rules) : found;
+        const others = drawn ? strangers(pool, all, one, size, random, rules) : [];
+        const set = others.length === size ? others : found;
         if (set === null) continue;
         if (set.length < size) {
           counts.short++;
           continue;
         }
         counts[kind]++;
-        examples[held ? "validation" : "train"].push(example(one, search, kind, set, options));
+        examples[part].push(example(one, search, kind, set, options));
       }
     });
   });
@@ -201,12 +205,31 @@ function strangers(
   return set;
 }
 
+/** What strangers are drawn from: examples to learn from hold nothing that was found for a question that is held out. */
+function poolsOf(
+  rollouts: readonly CollectedRollout[],
+  isHeld: (one: CollectedRollout) => boolean,
+  maxWords: number,
+): { readonly train: SearchDocument[]; readonly validation: SearchDocument[] } {
+  const held = rollouts.filter(isHeld);
+  const theirs = new Set(held.flatMap(({ searches }) => searches.flatMap(({ documents }) => documents.map(({ text }) => text))));
+  const ours = rollouts.filter((one) => !isHeld(one));
+  return {
+    train: documentsOf(ours, maxWords, ({ text }) => !theirs.has(text)),
+    validation: documentsOf(held, maxWords),
+  };
+}
+
 /** All documents that were found, each once. */
-function documentsOf(rollouts: readonly CollectedRollout[], maxWords: number): SearchDocument[] {
+function documentsOf(
+  rollouts: readonly CollectedRollout[],
+  maxWords: number,
+  isWanted: (whole: SearchDocument) => boolean = () => true,
+): SearchDocument[] {
   const byText = new Map<string, SearchDocument>();
   for (const { searches } of rollouts)
     for (const { query, documents } of searches)
-      for (const whole of documents) {
+      for (const whole of documents.filter(isWanted)) {
         const document = excerpt(whole, query, maxWords);
         if (!byText.has(document.text)) byText.set(document.text, document);
       }

@@ -226,6 +226,46 @@ describe("examples", () => {
     expect(made(rollouts, { randomNoise: 1 }).train).toEqual(train);
   });
 
+  it("draw for training nothing that was found for a question that is held out, and for those from such questions alone", () => {
+    // All find one document that others find as well: what a held-out question found is not for training, whoever found it too.
+    const rollouts = Array.from({ length: 60 }, (_, i) =>
+      rollout(i, [search(`q${i}`, [`Jane Austen ${i}`, `own ${i}.`, `more ${i}.`, `shared ${i % 7}.`])]),
+    );
+    const { train, validation } = made(rollouts, { randomNoise: 1, validationShare: 0.2 });
+    const held = new Set(validation.map((one) => one.question_id));
+    expect(held.size).toBeGreaterThan(4);
+    const found = (isHeld: boolean): Set<string> =>
+      new Set(
+        rollouts
+          .filter(({ question }) => held.has(question.id) === isHeld)
+          .flatMap((one) => one.searches.flatMap(({ documents }) => documents.map(({ text }) => text))),
+      );
+    const drawn = (part: typeof train): string[] =>
+      part
+        .filter(({ labels }) => labels.every((label) => label === "other"))
+        .flatMap(({ output }) =>
+          String(output)
+            .split("\n")
+            .map((line) => line.replace(/^Doc \d: /, "")),
+        );
+    expect(drawn(train).length).toBeGreaterThan(60);
+    expect(drawn(train).filter((text) => found(true).has(text))).toEqual([]);
+    expect(drawn(validation).length).toBeGreaterThan(5);
+    expect(drawn(validation).filter((text) => !found(true).has(text))).toEqual([]);
+  });
+
+  it("keep their own noise where no other search of their kind found enough", () => {
+    const rollouts = Array.from({ length: 2 }, (_, i) => rollout(i, [search(`q${i}`, [`Jane Austen ${i}`, "same one.", "same two."])]));
+    const { train, counts } = made(rollouts, { randomNoise: 1 });
+    expect([train.filter(({ kind }) => kind === "noisy").map(({ labels }) => labels), counts.short]).toEqual([
+      [
+        ["noisy", "noisy"],
+        ["noisy", "noisy"],
+      ],
+      0,
+    ]);
+  });
+
   it("keep the share of noisy sets that is asked for, and all useful ones", () => {
     const rollouts = Array.from({ length: 200 }, (_, i) => rollout(i, [five]));
     const { train, counts } = made(rollouts, { keepNoisy: 0.25 });
