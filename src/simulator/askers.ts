@@ -65,24 +65,52 @@ function closed(text: string, dialect: Dialect): string {
   return whole ?? text;
 }
 
-const queriesSchema = z
-  .array(z.union([z.string().min(1), z.strictObject({ query: z.string().min(1), answers: z.array(z.string().min(1)).min(1).optional() })]))
-  .min(1);
+const querySchema = z.union([
+  z.string().min(1),
+  z.strictObject({ query: z.string().min(1), answers: z.array(z.string().min(1)).min(1).optional() }),
+]);
 
 /** Asks what `metadata.queries` of a question holds: a list of queries, or of {query, answers} with what the query itself asks for. @throws DataError where there is none */
 export const queriesAsker: Asker = async ({ id, metadata }, search) => {
-  const read = queriesSchema.safeParse(metadata?.["queries"]);
-  if (!read.success)
+  const given = metadata?.["queries"];
+  if (given === undefined || given === null || (Array.isArray(given) && given.length === 0))
     throw new DataError({
       where: `question ${id}`,
       what: "has no queries to ask",
       expected: 'metadata: { queries: ["a query", { query: "another", answers: ["what it asks for"] }] }',
-      got: show(metadata?.["queries"]),
+      got: show(given),
       hint: "collect.policy=queries takes them from the questions; collect.policy=model lets a policy write them.",
     });
-  for (const one of read.data) {
+  const queries = Array.isArray(given) ? given.map((one, place) => queryIn(one, `question ${id}, metadata.queries[${place}]`)) : null;
+  if (queries === null)
+    throw new DataError({ where: `question ${id}, metadata.queries`, what: "is no list", expected: '["a query", ...]', got: show(given) });
+  for (const one of queries) {
     if (typeof one === "string") await search(one);
     else await search(one.query, one.answers === undefined ? {} : { answers: one.answers });
   }
   return null;
 };
+
+/** @throws DataError that says what is wrong with it */
+function queryIn(one: unknown, where: string): z.output<typeof querySchema> {
+  const read = querySchema.safeParse(one);
+  if (read.success) return read.data;
+  const isObject = typeof one === "object" && one !== null && !Array.isArray(one);
+  const { query, answers } = isObject ? (one as { query?: unknown; answers?: unknown }) : { query: one };
+  const hasQuery = typeof query === "string" && query !== "";
+  const isEmpty = Array.isArray(answers) && answers.length === 0;
+  const unknown = isObject ? Object.keys(one).find((name) => name !== "query" && name !== "answers") : undefined;
+  throw new DataError({
+    where,
+    what: !hasQuery
+      ? "is no query"
+      : unknown !== undefined
+        ? `holds ${show(unknown)}, which is none of query and answers`
+        : isEmpty
+          ? "has an empty list of answers"
+          : "has answers that are no list of texts",
+    expected: '"a query", or { query: "a query", answers: ["what it asks for"] }',
+    got: show(one),
+    hint: hasQuery && unknown === undefined ? "Leave answers out where nobody knows them." : undefined,
+  });
+}
