@@ -64,6 +64,8 @@ export interface TuningStates {
   readonly logBytes?: () => Readonly<Record<string, number>>;
 }
 
+/** Updates whose mean loss is the one at the end. */
+const toldLosses = 100;
 const MODEL = "model";
 const OPTIMIZER = "optimizer.safetensors";
 
@@ -74,12 +76,11 @@ const OPTIMIZER = "optimizer.safetensors";
  */
 export async function tune(options: TuningOptions): Promise<{ readonly loss: number; readonly tooLong: number }> {
   const { label, decoder, adapter, optimizer, lossScaler, states, validation, signal, saveEvery = 0, saveMinutes = 0 } = options;
-  const resumeAt = await restore(options);
+  const { step: resumeAt, losses } = await restore(options);
   let tokens = 0;
   let updates = 0;
   let saved = resumeAt;
   let savedAt = steadyClock();
-  const losses: number[] = [];
   const stream = new BatchStream(
     options.examples(() => tokens / options.tokens),
     options.tokensPerUpdate,
@@ -99,7 +100,7 @@ export async function tune(options: TuningOptions): Promise<{ readonly loss: num
         build: "",
         best: null,
         logBytes: { ...states.logBytes?.() },
-        extra: lossScaler === null ? {} : { lossScale: { ...lossScaler.state() } },
+        extra: { losses: losses.slice(-toldLosses), ...(lossScaler === null ? {} : { lossScale: { ...lossScaler.state() } }) },
       },
       parts: [
         { name: MODEL, write: states.model.write },
@@ -157,7 +158,7 @@ export async function tune(options: TuningOptions): Promise<{ readonly loss: num
     if (due && !isLast) await save(updates + 1);
   }
   progress?.finish();
-  return { loss: recent(losses, 100), tooLong: stream.tooLong };
+  return { loss: recent(losses, toldLosses), tooLong: stream.tooLong };
 }
 
 /** Deletes the states of a tuning that is done. */
@@ -165,16 +166,17 @@ export async function forgetStates(folder: string): Promise<void> {
   await rm(folder, { recursive: true, force: true });
 }
 
-/** @returns updates done */
-async function restore({ optimizer, lossScaler, states }: TuningOptions): Promise<number> {
+/** @returns updates done, and the losses of the last of them */
+async function restore({ optimizer, lossScaler, states }: TuningOptions): Promise<{ readonly step: number; readonly losses: number[] }> {
   const found = await latestCheckpoint(states.folder);
-  if (found === null) return 0;
+  if (found === null) return { step: 0, losses: [] };
   await states.model.load(found.part(MODEL));
   await loadTensors(found.part(OPTIMIZER), optimizer.stateTensors());
   optimizer.resume(found.state.updates);
-  const { lossScale } = found.state.extra;
+  const { lossScale, losses } = found.state.extra;
   if (lossScale !== undefined) lossScaler?.resume(lossScale as unknown as LossScalerState);
-  return found.state.step;
+  // A loss that is no number is null in JSON; states from before hold none.
+  return { step: found.state.step, losses: Array.isArray(losses) ? losses.map((loss) => (typeof loss === "number" ? loss : NaN)) : [] };
 }
 
 /** Linear warm-up times a half cosine from 1 to `finalFraction`. */

@@ -42,7 +42,8 @@ describe("zerosearch sft", () => {
 
   it("stopped by Ctrl-C or killed, goes on by the same command to the same bits, with each update once in the log", async () => {
     const settings = ["lora.rank=2", "sft.epochs=40"];
-    expect((await sft("whole", settings)).code).toBe(0);
+    const whole = await sft("whole", settings);
+    expect(whole.code).toBe(0);
     for (const [signal, expected] of [
       ["SIGINT", 130],
       ["SIGKILL", null],
@@ -64,6 +65,9 @@ describe("zerosearch sft", () => {
       expect(other.stderr).toMatch(/was begun with other settings: sft.learningRate was 0.002, now 0.001\n.*--fresh/);
       const { code, stdout } = await sft(to, settings);
       expect([code, stdout]).toEqual([0, expect.stringMatching(/^Going on after update \d+ from after-/m)]);
+      const lossAtTheEnd = (text: string): string | undefined => /loss at the end ([\d.]+),/.exec(text)?.[1];
+      expect(lossAtTheEnd(whole.stdout)).toMatch(/^\d/);
+      expect(lossAtTheEnd(stdout)).toBe(lossAtTheEnd(whole.stdout));
       expect(weights(to, "adapter_model.safetensors")).toBe(weights("whole", "adapter_model.safetensors"));
       expect(readRows(join(folder, `${to}.sft`, "log.jsonl"))).toEqual(readRows(join(folder, "whole.sft", "log.jsonl")));
     }
