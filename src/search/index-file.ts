@@ -2,8 +2,8 @@
  * What index files have in common: each is an SQLite database that its header tells from others, is called `FILE.partial` until it is whole, and is
  * written by one program at a time, in transactions that change the row of its table `about`.
  */
-import { open, rename, rm, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { mkdir, open, rename, rm, rmdir, stat } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
 import type { Client, InStatement, Transaction } from "@libsql/client";
 import { HEAD_BYTES, kindOf } from "../data/file-kind.ts";
 import { attempt, FileError } from "../util/errors.ts";
@@ -139,6 +139,20 @@ export function readError(file: string, cause: unknown): unknown {
 }
 
 export const partialOf = (file: string): string => `${file}.partial`;
+
+/** Makes the folder of a file, and those above it. @returns what takes those that it made away again, as far as they are empty */
+export async function makeFolderOf(file: string): Promise<() => Promise<void>> {
+  const folder = dirname(resolve(file));
+  const first = await mkdir(folder, { recursive: true });
+  return async () => {
+    if (first === undefined) return;
+    try {
+      for (let at = folder; at.length >= first.length; at = dirname(at)) await rmdir(at);
+    } catch {
+      // It holds something.
+    }
+  };
+}
 
 /** What a database made by `openDatabase` leaves beside itself, too. */
 export async function removeDatabase(file: string): Promise<void> {

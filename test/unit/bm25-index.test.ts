@@ -174,6 +174,8 @@ describe("an index on disk", () => {
     await expect(build("twice", { corpus: twice })).rejects.toThrow(said);
     await expect(build("twice", { corpus: twice })).rejects.toThrow(said);
     expect(existsSync(join(folder, "twice"))).toBe(false);
+    await expect(build("new/folders/twice", { corpus: twice })).rejects.toThrow(said);
+    expect(existsSync(join(folder, "new"))).toBe(false);
     const empty = join(folder, "empty.jsonl");
     await writeFile(empty, "");
     await expect(build("empty", { corpus: empty })).rejects.toThrow("the corpus is empty");

@@ -194,7 +194,15 @@ describe("an index of embeddings", () => {
       await writeFile(wrong, [...rows, row].map((one) => JSON.stringify(one)).join("\n"));
       expect(await messageOf(build("wrong", { corpus: wrong }))).toMatch(message);
       expect(existsSync(at("wrong")) || existsSync(`${at("wrong")}.partial`)).toBe(false);
+      // Nor the folders that were made for it.
+      expect(await messageOf(build("new/folders/wrong", { corpus: wrong }))).toMatch(message);
+      expect(existsSync(at("new"))).toBe(false);
     }
+    // What can be gone on with stays, and so do folders that were there.
+    await messageOf(build("kept/begun", { embedder: embedder({}, 200) }));
+    expect(existsSync(at("kept/begun.partial"))).toBe(true);
+    await messageOf(build("kept/deeper/wrong", { corpus: wrong }));
+    expect([existsSync(at("kept")), existsSync(at("kept/deeper"))]).toEqual([true, false]);
   });
 });
 

@@ -2,15 +2,23 @@
  * Builds an index file. It is `FILE.partial` until it is whole; lists that are not merged yet are in `FILE.parts`. Whatever stops it, a kill or a full disk, it goes
  * on from its last part: the corpus is read again from its beginning, so that ids that occur twice are still seen, but what is written is skipped.
  */
-import { mkdir } from "node:fs/promises";
-import { dirname } from "node:path";
 import type { Client, InStatement, Transaction } from "@libsql/client";
 import { DataError, FileError } from "../../util/errors.ts";
 import { nextTask } from "../../util/next-task.ts";
 import { readPassages, type Passage } from "../passages.ts";
 import { marksOf, sumOfBytes, sumOfText, sumOfWord } from "../checksum.ts";
 import { begunWithOther, hashPassages, otherCorpus } from "../corpus-hash.ts";
-import { aboutInsert, aboutOfFile, advance, openPartial, partialOf, putInPlace, removeDatabase, writeError } from "../index-file.ts";
+import {
+  aboutInsert,
+  aboutOfFile,
+  advance,
+  makeFolderOf,
+  openPartial,
+  partialOf,
+  putInPlace,
+  removeDatabase,
+  writeError,
+} from "../index-file.ts";
 import { readLengths } from "./file-index.ts";
 import { bm25Index, readAbout, tables, type IndexAbout } from "./format.ts";
 import { Inverter } from "./inverter.ts";
@@ -72,10 +80,11 @@ export async function buildIndex(options: BuildOptions): Promise<BuiltIndex> {
     return { about: there, made: false, resumedFrom: there.passages };
   }
   let client: Client | null = null;
+  let forgetFolder: (() => Promise<void>) | null = null;
   let parts: Parts | null = null;
   const tokenizer = await Tokenizer.open();
   try {
-    await mkdir(dirname(file), { recursive: true });
+    forgetFolder = await makeFolderOf(file);
     const begun: IndexAbout = { state: "reading", passages: 0, sha256, bytes, source, tokenizer: tokenizerName, parts: 0, merged: 0 };
     const opened = await goOn(partialOf(file), begun);
     client = opened.client;
@@ -100,6 +109,7 @@ export async function buildIndex(options: BuildOptions): Promise<BuiltIndex> {
     parts?.close();
     // A corpus with a wrong row is mended first, and is then another one.
     if (cause instanceof DataError) for (const one of [partialOf(file), partsOf(file)]) await removeDatabase(one);
+    await forgetFolder?.();
     throw writeError(file, cause, anew(file));
   } finally {
     tokenizer.close();

@@ -2,15 +2,23 @@
  * Builds an index of embeddings. It is `FILE.partial` until it is whole. Whatever stops it, a kill or a full disk, it goes on from its last part: the
  * corpus is read again from its beginning, so that ids that occur twice are still seen, but what is embedded is skipped.
  */
-import { mkdir } from "node:fs/promises";
-import { dirname } from "node:path";
 import type { Client } from "@libsql/client";
 import { toElements } from "../../tensor/dtype.ts";
 import { DataError, FileError, ServerError, show, TooLongError } from "../../util/errors.ts";
 import { nextTask } from "../../util/next-task.ts";
 import { asBytes } from "../checksum.ts";
 import { begunWithOther, hashPassages, otherCorpus } from "../corpus-hash.ts";
-import { aboutInsert, aboutOfFile, advance, openPartial, partialOf, putInPlace, removeDatabase, writeError } from "../index-file.ts";
+import {
+  aboutInsert,
+  aboutOfFile,
+  advance,
+  makeFolderOf,
+  openPartial,
+  partialOf,
+  putInPlace,
+  removeDatabase,
+  writeError,
+} from "../index-file.ts";
 import { readPassages, type Passage } from "../passages.ts";
 import { passageText, type Embedder } from "./embedder.ts";
 import { aboutText, bytesOf, checkEmbedder, sameEmbedder, denseIndex, readAbout, rowOf, sumOf, tables, type DenseAbout } from "./format.ts";
@@ -73,8 +81,9 @@ export async function buildDenseIndex(options: DenseBuildOptions): Promise<Built
     ...{ width: 0, parts: 0, truncated: 0, tokens: 0 },
   };
   let client: Client | null = null;
+  let forgetFolder: (() => Promise<void>) | null = null;
   try {
-    await mkdir(dirname(file), { recursive: true });
+    forgetFolder = await makeFolderOf(file);
     const opened = await goOn(file, begun);
     client = opened.client;
     if (opened.about.passages > 0) options.onResume?.(opened.about);
@@ -86,6 +95,7 @@ export async function buildDenseIndex(options: DenseBuildOptions): Promise<Built
     client?.close();
     // A corpus with a wrong row is mended first, and is then another one.
     if (cause instanceof DataError && cause.complaint.where.startsWith(options.corpus)) await removeDatabase(partialOf(file));
+    await forgetFolder?.();
     throw writeError(file, cause, anew(file));
   }
 }
