@@ -23,6 +23,7 @@ import type { CollectedRollout, JudgedRollout } from "../simulator/collected.ts"
 import { makeExamples, type Examples } from "../simulator/examples.ts";
 import { readWholeRows } from "../simulator/rows.ts";
 import { attempt, ConfigError, DataError } from "../util/errors.ts";
+import { counted, plural } from "../util/plural.ts";
 import { collectForecast } from "./collect/forecast.ts";
 import { judgeAll, promptOfJudge } from "./collect/judge.ts";
 import { collectionReport, reportText } from "./collect/report.ts";
@@ -136,7 +137,7 @@ async function collect(asked: Config, { to, file, fresh, signal }: Wanted): Prom
 
     await checkBeforehand(config);
     const before = await goOn(work, questions);
-    if (before.length > 0) say(`Going on: ${formatCount(before.length)} rollouts are in ${work}.`);
+    if (before.length > 0) say(`Going on: ${counted(before.length, "rollout is", "rollouts are")} in ${work}.`);
     const searched = [...before, ...(await searchAll(config, { work, questions, done: before, signal }))];
     const wanted = new Set(questions.map(({ index }) => index));
     const leavesOut = config.search.onFailure === "leave-out";
@@ -157,7 +158,7 @@ async function collect(asked: Config, { to, file, fresh, signal }: Wanted): Prom
     await writeFileAtomic(to, files[basename(to)] ?? "");
     say(`\n${reportText(report)}`);
     say(
-      `\n${formatCount(examples.train.length)} examples are in ${to}${examples.validation.length > 0 ? `, ${formatCount(examples.validation.length)} in ${validation}` : ""}.`,
+      `\n${counted(examples.train.length, "example is", "examples are")} in ${to}${examples.validation.length > 0 ? `, ${formatCount(examples.validation.length)} in ${validation}` : ""}.`,
     );
     const held = examples.validation.length > 0 ? ` sft.validation=${validation}` : "";
     say(
@@ -215,7 +216,9 @@ async function goOn(work: string, questions: readonly NumberedQuestion[]): Promi
     });
   const whole = all.filter(({ searches }) => searches.every(({ failure }) => failure === undefined));
   if (whole.length === all.length) return all;
-  say(`${formatCount(all.length - whole.length)} rollouts with searches that failed are made again.`);
+  say(
+    `${counted(all.length - whole.length, "rollout with searches that failed is", "rollouts with searches that failed are")} made again.`,
+  );
   const kept = new Set(whole.map(({ index, rollout }) => `${index}/${rollout}`));
   const judged = readWholeRows<JudgedRollout>(join(work, workFiles.judged));
   await writeFileAtomic(file, jsonLines(whole));
@@ -259,7 +262,7 @@ async function chosen({ data, collect }: Config): Promise<NumberedQuestion[]> {
   const taken = collect.questions === 0 ? free : free.slice(0, collect.questions);
   const left = all.length - free.length;
   say(
-    `${formatCount(taken.length)} of ${formatCount(all.length)} questions are searched for${left === 0 ? "" : `; ${formatCount(left)} are kept for evaluation, and left out`}.`,
+    `${formatCount(taken.length)} of ${counted(all.length, "question")} ${plural(taken.length, "is", "are")} searched for${left === 0 ? "" : `; ${counted(left, "is", "are")} kept for evaluation, and left out`}.`,
   );
   return taken;
 }
@@ -289,8 +292,8 @@ function noExamples({ counts }: Examples, { collect }: Config): DataError {
   return new DataError({
     where: "zerosearch collect",
     what: "no search gave an example",
-    expected: `searches with ${collect.documents} documents (collect.documents)`,
-    got: `${searches} searches, ${failed} failed; ${documents} documents, ${usefulDocuments} useful, ${unjudged} not judged; ${short} sets too short`,
+    expected: `searches with ${counted(collect.documents, "document")} (collect.documents)`,
+    got: `${counted(searches, "search", "searches")}, ${failed} failed; ${counted(documents, "document")}, ${usefulDocuments} useful, ${unjudged} not judged; ${counted(short, "set")} too short`,
     hint: `${hint} The searches are kept.`,
   });
 }

@@ -8,6 +8,7 @@ import { buildIndex, type BuildProgress } from "../search/bm25/build.ts";
 import { partialOf } from "../search/index-file.ts";
 import { findFileShown } from "../setup/download-progress.ts";
 import { ConfigError } from "../util/errors.ts";
+import { counted } from "../util/plural.ts";
 import { Bars } from "./index-corpus/bars.ts";
 import { denseConfig, makeDenseIndex } from "./index-corpus/dense.ts";
 import { readArguments, say, untilInterrupted } from "./program.ts";
@@ -68,9 +69,9 @@ async function makeIndex(corpus: string, source: string, file: string, signal: A
     bars.update({ label: label[phase], done, total, bytes: phase !== "merge", ...(phase === "read" ? { made: { passages } } : {}) });
   const { about, made, resumedFrom } = await buildIndex({
     ...{ corpus, source, file, signal, onProgress },
-    onResume: ({ passages }) => bars.say(`${partialOf(file)} has ${formatCount(passages)} passages: going on behind them`),
+    onResume: ({ passages }) => bars.say(`${partialOf(file)} has ${counted(passages, "passage")}: going on behind them`),
   }).finally(() => bars.finish());
-  const size = `${formatCount(about.passages)} passages of ${about.source}, ${formatCount(statSync(file).size / 2 ** 20)} MiB`;
+  const size = `${counted(about.passages, "passage")} of ${about.source}, ${formatCount(statSync(file).size / 2 ** 20)} MiB`;
   const took = formatDuration((steadyClock() - begun) / 1000);
   say(made ? `${file}: ${size}, in ${took}${resumedFrom > 0 ? " since it went on" : ""}` : `${file}: is there already: ${size}`);
   say(`search it with bm25.index=${file}`);

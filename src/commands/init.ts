@@ -13,6 +13,7 @@ import { gib, remedyText } from "../plan/print.ts";
 import { findRemedies } from "../plan/settings.ts";
 import { trainStep } from "../train.ts";
 import { ConfigError, FileError } from "../util/errors.ts";
+import { counted } from "../util/plural.ts";
 import { answerOptions, findAnswers, isUrl, Left, type Answers, type Terminal } from "./init/answers.ts";
 import { ConfigFile } from "./init/config-file.ts";
 import { countPassages, exampleCorpus, exampleQuestions, ownQuestions, parts, questionRows, type Parts } from "./init/data-files.ts";
@@ -76,7 +77,7 @@ async function init(folder: string, options: ReadonlyMap<string, string>, termin
 
   const counts = parts.map((part) => `${dataFile(part)} (${questions[part].length})`).join(", ");
   say(`Wrote ${config}, ${counts}${writesCorpus ? `, ${dataFile("corpus")}` : ""}.`);
-  if (passages !== null) say(`${answers.corpus} has ${passages} passages and stays where it is.`);
+  if (passages !== null) say(`${answers.corpus} has ${counted(passages, "passage")} and stays where it is.`);
   if (!own) say("The questions are examples: put your own in their place, in the same form.");
   if (writesCorpus) say(`So are the passages in ${dataFile("corpus")}, which answer them.`);
   if (corpus === null)

@@ -1,6 +1,7 @@
 /** Question sets from files: rows of JSON or parquet (`rows.ts`), by the columns that data sets have (`question-row.ts`). */
 import type { Question } from "../rl/trajectory.ts";
 import { DataError, show } from "../util/errors.ts";
+import { counted } from "../util/plural.ts";
 import { dataSetOf, filesOf, rowId } from "./data-files.ts";
 import { questionColumns, readQuestionRow } from "./question-row.ts";
 import { readRows } from "./rows.ts";
@@ -60,7 +61,9 @@ class LeftOut {
         `${this.#answers} golden ${this.#answers === 1 ? "answer is" : "answers are"} empty or no text, and left out (${this.#first})`,
       );
     if (this.metadata !== 0)
-      notes.push(`metadata of ${this.metadata === "all rows" ? "all rows" : `${this.metadata} rows`} is larger than 4 KiB, and left out`);
+      notes.push(
+        `metadata of ${this.metadata === "all rows" ? "all rows" : counted(this.metadata, "row")} is larger than 4 KiB, and left out`,
+      );
     return notes;
   }
 }

@@ -10,7 +10,7 @@ import type { Question } from "../rl/trajectory.ts";
 import { locateData } from "../setup/locate-data.ts";
 import { ConfigError } from "../util/errors.ts";
 import { isModuleFile } from "../util/fields.ts";
-import { thousands } from "../run/priced-line.ts";
+import { counted } from "../util/plural.ts";
 import { forecastText, type ForecastQuestions } from "./forecast.ts";
 import { checkIndexes, plannedPassages } from "./passages.ts";
 import { planRun, type Plan } from "./plan.ts";
@@ -50,7 +50,7 @@ export async function dryEvaluation(config: Config): Promise<string> {
   const { sets, notes } = await questionsOf({ ...config, data: { ...config.data, train: null, validation: null } });
   const forecast = await forecastText(config, sets, "evaluate");
   const nothing = "Nothing that this asks has a price, or is a server that counts tokens.";
-  return `${[`${thousands(sets.test.length)} questions`, ...notes, forecast === "" ? nothing : forecast].join("\n")}\n`;
+  return `${[counted(sets.test.length, "question"), ...notes, forecast === "" ? nothing : forecast].join("\n")}\n`;
 }
 
 interface PlannedQuestions extends ForecastQuestions {

@@ -14,6 +14,7 @@ import { isPaid } from "../search/prices.ts";
 import { simulatorPrompt, simulatorTemplateOf } from "../search/simulator-prompt.ts";
 import { promptText } from "../text/prompt.ts";
 import { isModuleFile } from "../util/fields.ts";
+import { counted } from "../util/plural.ts";
 
 /** The questions of a run that are here; `validation` and `test` cut to those that are judged by. */
 export interface ForecastQuestions {
@@ -178,7 +179,7 @@ function budgetNote(config: Config, searches: readonly ForecastSearches[]): stri
   const { budget } = config.search;
   const [price] = searches.flatMap(({ engine }) => ofSearches(config, engine) ?? []);
   if (budget === null || price === undefined) return [];
-  return [`search.budget=${budget} is enough for ${thousands(Math.floor((1000 * budget) / price.price + 1e-9))} searches.`];
+  return [`search.budget=${budget} is enough for ${counted(Math.floor((1000 * budget) / price.price + 1e-9), "search", "searches")}.`];
 }
 
 /** What the numbers leave out. */

@@ -11,6 +11,7 @@ import { engineTitle, money, ofSearches, own, pricedLine, sumsOf, thousands, typ
 import { knownPrices, paidEngines } from "../search/prices.ts";
 import { paidLog, withPaid } from "../setup/paid-log.ts";
 import { attempt, FileError } from "../util/errors.ts";
+import { counted, plural } from "../util/plural.ts";
 import { logFolder } from "./run.ts";
 
 export const costsFile = "costs.jsonl";
@@ -188,6 +189,6 @@ function instead(searches: number): string[] {
   if (searches === 0) return [];
   const prices = knownPrices().map(({ name, price }) => `${name} ${money((searches * price.perThousand) / 1000, price.currency)}`);
   return [
-    `The ${thousands(searches)} searches of training were simulated. A service would have asked for them: ${prices.join(", ")} (docs/costs.md).`,
+    `The ${counted(searches, "search of training was", "searches of training were")} simulated. A service would have asked for ${plural(searches, "it", "them")}: ${prices.join(", ")} (docs/costs.md).`,
   ];
 }

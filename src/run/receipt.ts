@@ -10,6 +10,7 @@ import { z } from "zod";
 import { readJson } from "../checkpoint/folder-files.ts";
 import type { Scored } from "../rl/trajectory.ts";
 import { FileError } from "../util/errors.ts";
+import { counted } from "../util/plural.ts";
 import type { InputHashes } from "./inputs.ts";
 
 export const receiptFile = "receipt.json";
@@ -202,7 +203,7 @@ export class ReceiptCheck {
   /** What was compared so far. */
   get compared(): string {
     const evaluation = this.#scores ? " and the evaluation" : "";
-    return `${this.#steps} of ${stepsOf(this.#receipt)} steps, the weights of ${this.#saves} saved states${evaluation}`;
+    return `${this.#steps} of ${counted(stepsOf(this.#receipt), "step")}, the weights of ${counted(this.#saves, "saved state")}${evaluation}`;
   }
 }
 

@@ -2,6 +2,7 @@
 import { ChatClient } from "./chat-client.ts";
 import type { EngineContext } from "./engine-kind.ts";
 import { keyIn } from "./secret.ts";
+import { counted } from "../util/plural.ts";
 
 export interface ChatSettings {
   readonly endpoint: string | readonly string[];
@@ -42,7 +43,7 @@ export async function openChat(
     onBack: ({ endpoint: back }) => say(`${section}: ${back} answers again`),
     onOutage: ({ message }) => say(`${section}: ${message}; trying again for up to ${endpointPatience} s (${section}.endpointPatience)`),
     onAnswer: ({ seconds, retries }) =>
-      say(`${section}: answers again, after ${Math.round(seconds)} s and ${retries} ${retries === 1 ? "retry" : "retries"}`),
+      say(`${section}: answers again, after ${Math.round(seconds)} s and ${counted(retries, "retry", "retries")}`),
   });
   await client.probe();
   return client;

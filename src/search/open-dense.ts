@@ -4,6 +4,7 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { toElements } from "../tensor/dtype.ts";
 import { ConfigError, DataError, FileError } from "../util/errors.ts";
+import { counted } from "../util/plural.ts";
 import { checkCorpus, hashCorpus } from "./corpus-hash.ts";
 import { DecoderEmbedder } from "./dense/decoder-embedder.ts";
 import { passageText, formOf, type Embedder, type EmbedderAbout } from "./dense/embedder.ts";
@@ -79,7 +80,7 @@ export async function openEmbedder(
       key: endpointKey === null ? undefined : keyOf(endpointKey),
       onOutage: ({ message }) => say(`dense: ${message}; trying again for up to ${endpointPatience} s (dense.endpointPatience)`),
       onAnswer: ({ seconds, retries }) =>
-        say(`dense: answers again, after ${Math.round(seconds)} s and ${retries} ${retries === 1 ? "retry" : "retries"}`),
+        say(`dense: answers again, after ${Math.round(seconds)} s and ${counted(retries, "retry", "retries")}`),
     });
   }
   if (encoder !== null)
@@ -230,7 +231,8 @@ async function overCorpus(
       bar?.update(Math.min(size, first + BATCH));
     }
     bar?.finish();
-    if (truncated > 0) say(`dense: ${truncated} of ${size} passages were cut to ${embedder.about.maxTokens} tokens (dense.maxTokens)`);
+    if (truncated > 0)
+      say(`dense: ${truncated} of ${counted(size, "passage")} cut to ${embedder.about.maxTokens} tokens (dense.maxTokens)`);
     const found = (numbers: readonly number[]): Promise<Passage[]> => Promise.resolve(numbers.map((number) => passages[number] as Passage));
     const parts = { embedder, matrix: matrix as PassageMatrix, documents, size, width, about: null };
     let byId: ReadonlyMap<string, number> | null = null;

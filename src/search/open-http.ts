@@ -1,5 +1,6 @@
 /** Opens a search service that a YAML file describes. It is not asked before the first search: many are paid by the request. */
 import { ConfigError } from "../util/errors.ts";
+import { counted } from "../util/plural.ts";
 import type { EngineContext, OpenedEngine } from "./engine-kind.ts";
 import { readHttpApi, type HttpApi } from "./http-api.ts";
 import { HttpSearch } from "./http-search.ts";
@@ -29,7 +30,7 @@ export function openHttp(settings: HttpSettings, { seed, now, say }: EngineConte
     now,
     onOutage: ({ message }) => say(`${api.name}: ${message}; trying again for up to ${patience} s (http.patience)`),
     onAnswer: ({ seconds, retries }) =>
-      say(`${api.name}: answers again, after ${Math.round(seconds)} s and ${retries} ${retries === 1 ? "retry" : "retries"}`),
+      say(`${api.name}: answers again, after ${Math.round(seconds)} s and ${counted(retries, "retry", "retries")}`),
   });
   const takeCounts = (): Readonly<Record<string, number>> =>
     Object.fromEntries(Object.entries(engine.takeCounts()).map(([name, count]) => [`http_${name}`, count]));

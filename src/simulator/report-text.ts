@@ -2,6 +2,7 @@
 import { formatTable, type Column } from "../log/table.ts";
 import type { Gap } from "./gap.ts";
 import type { SetRow } from "./report.ts";
+import { counted } from "../util/plural.ts";
 
 /** What is shown. */
 export interface ShownReport {
@@ -47,7 +48,7 @@ export function reportTable(report: ShownReport): string {
 
 export function gapText({ n, uselessShare, real, simulated, difference, interval }: Gap, engine: string): string {
   const points = (value: number): string => `${value > 0 ? "+" : ""}${(100 * value).toFixed(1)}`;
-  return `${n} questions, greedy: F1 ${real.toFixed(3)} with ${engine}, ${simulated.toFixed(3)} with the simulator at noise ${uselessShare.toFixed(3)} (the share of useless first sets of ${engine}): ${points(difference)} points (95 %: ${points(interval.low)} to ${points(interval.high)}).`;
+  return `${counted(n, "question")}, greedy: F1 ${real.toFixed(3)} with ${engine}, ${simulated.toFixed(3)} with the simulator at noise ${uselessShare.toFixed(3)} (the share of useless first sets of ${engine}): ${points(difference)} points (95 %: ${points(interval.low)} to ${points(interval.high)}).`;
 }
 
 export function reportMarkdown(report: ShownReport): string {

@@ -43,7 +43,7 @@ describe("reproduce", () => {
 
   it("says the same of the first steps alone", async () => {
     const ended = await reproduce(receipt, "--steps", "2");
-    expect([ended.code, last(ended)]).toEqual([0, "the same: 2 of 5 steps, the weights of 1 saved states"]);
+    expect([ended.code, last(ended)]).toEqual([0, "the same: 2 of 5 steps, the weights of 1 saved state"]);
   });
 
   it("names the first step that differs, and exits with 1", async () => {
@@ -161,7 +161,7 @@ describe("the receipt of a run that was stopped and resumed", () => {
     const resumed = await train([...settingsFor(models, folder).slice(-2), "--resume", "interrupted"]);
     expect(resumed.code).toBe(0);
     const ended = await reproduce(join(folder, "runs", "interrupted", "receipt.json"));
-    expect([ended.code, last(ended)]).toEqual([0, "the same: 5 of 5 steps, the weights of 1 saved states and the evaluation"]);
+    expect([ended.code, last(ended)]).toEqual([0, "the same: 5 of 5 steps, the weights of 1 saved state and the evaluation"]);
   });
 
   it("is that of a run that was not, but for its name and folders", async () => {

@@ -113,7 +113,7 @@ describe("question files", () => {
     const path = file([row({ metadata: { hops: 1 } }), row({ id: 2, metadata: context })]);
     const questions = await loadQuestions(path, { onNote: (note) => notes.push(note) });
     expect(questions.map(({ metadata }) => metadata)).toEqual([{ hops: 1 }, undefined]);
-    expect(notes).toEqual([`${path}: metadata of 1 rows is larger than 4 KiB, and left out`]);
+    expect(notes).toEqual([`${path}: metadata of 1 row is larger than 4 KiB, and left out`]);
   });
 
   it.each([

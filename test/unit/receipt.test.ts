@@ -135,7 +135,7 @@ describe("the comparison", () => {
     const check = begin();
     expect(check.compared).toBe("0 of 4 steps, the weights of 0 saved states");
     check.upTo(rows(3, { 2: weights }), 3);
-    expect(check.compared).toBe("3 of 4 steps, the weights of 1 saved states");
+    expect(check.compared).toBe("3 of 4 steps, the weights of 1 saved state");
     const blocks = new ReceiptCheck(makeReceipt(head, rows(601)));
     expect(blocks.upTo(rows(3), 3)).toBeNull();
     expect(blocks.compared).toBe("2 of 601 steps, the weights of 0 saved states");

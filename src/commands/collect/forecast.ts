@@ -7,6 +7,7 @@ import { engineTitle, money, ofSearches, own, shownPrice, type UnitPrice } from 
 import { tokenCounter } from "../../search/estimate-tokens.ts";
 import { judgePrompt, usualJudgePrompt } from "../../simulator/model-judge.ts";
 import { promptText } from "../../text/prompt.ts";
+import { counted } from "../../util/plural.ts";
 
 interface Line {
   readonly what: string;
@@ -47,8 +48,9 @@ export async function collectForecast(config: Config, questions: readonly Questi
     ],
     lines,
   );
-  const turns = collect.policy === "queries" ? "with the queries of each" : `of at most ${rollout.maxTurns} searches each`;
-  return `${formatCount(rollouts)} rollouts ${turns}.\n\n${table}\n\nThis is an estimate (docs/costs.md). search.budget bounds what searches take.`;
+  const turns =
+    collect.policy === "queries" ? "with the queries of each" : `of at most ${counted(rollout.maxTurns, "search", "searches")} each`;
+  return `${counted(rollouts, "rollout")} ${turns}.\n\n${table}\n\nThis is an estimate (docs/costs.md). search.budget bounds what searches take.`;
 }
 
 function searchesOf({ collect, rollout }: Config, questions: readonly Question[]): [once: number, most: number] {

@@ -10,6 +10,7 @@ import { openEmbeddingParts } from "../../setup/open-embedder.ts";
 import { prepareEmbedder } from "../../setup/prepare-device.ts";
 import { say } from "../program.ts";
 import { Bars } from "./bars.ts";
+import { counted } from "../../util/plural.ts";
 
 export interface DenseIndexing {
   readonly corpus: string;
@@ -42,13 +43,13 @@ export async function makeDenseIndex(config: Config, { corpus, source, file, sig
     const { about, made, resumedFrom } = await buildDenseIndex({
       ...{ corpus, source, file, embedder, signal, onProgress },
       ...{ instruction: found.dense.instruction, dtype: found.dense.dtype },
-      onResume: ({ passages }) => bars.say(`${partialOf(file)} has ${formatCount(passages)} passages: going on behind them`),
+      onResume: ({ passages }) => bars.say(`${partialOf(file)} has ${counted(passages, "passage")}: going on behind them`),
     }).finally(() => bars.finish());
-    const size = `${formatCount(about.passages)} passages of ${about.source}, ${about.width} numbers each, by ${about.embedder.model}, ${formatCount(statSync(file).size / 2 ** 20)} MiB`;
+    const size = `${counted(about.passages, "passage")} of ${about.source}, ${about.width} numbers each, by ${about.embedder.model}, ${formatCount(statSync(file).size / 2 ** 20)} MiB`;
     const took = formatDuration((steadyClock() - begun) / 1000);
     say(made ? `${file}: ${size}, in ${took}${resumedFrom > 0 ? " since it went on" : ""}` : `${file}: is there already: ${size}`);
     if (about.truncated > 0)
-      say(`${formatCount(about.truncated)} passages were cut to ${about.embedder.maxTokens} tokens (dense.maxTokens)`);
+      say(`${counted(about.truncated, "passage was", "passages were")} cut to ${about.embedder.maxTokens} tokens (dense.maxTokens)`);
     say(`search it with dense.index=${file}, and the same model`);
   });
 }

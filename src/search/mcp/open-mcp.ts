@@ -1,6 +1,7 @@
 /** Opens an MCP server as a search engine: starts it, or reaches it, and finds the tool that searches. */
 import { basename } from "node:path";
 import { ConfigError } from "../../util/errors.ts";
+import { counted } from "../../util/plural.ts";
 import type { EngineContext, OpenedEngine } from "../engine-kind.ts";
 import { hider, keyIn } from "../secret.ts";
 import { serverUrl } from "../server-url.ts";
@@ -50,7 +51,7 @@ export async function openMcp(settings: McpSettings, { seed, now, say, signal }:
       now,
       onOutage: ({ message }) => say(`mcp: ${message}; trying again for up to ${patience} s (mcp.patience)`),
       onAnswer: ({ seconds, retries }) =>
-        say(`mcp: answers again, after ${Math.round(seconds)} s and ${retries} ${retries === 1 ? "retry" : "retries"}`),
+        say(`mcp: answers again, after ${Math.round(seconds)} s and ${counted(retries, "retry", "retries")}`),
     },
     signal,
   );
