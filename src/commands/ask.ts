@@ -73,7 +73,11 @@ async function answerAll(found: FoundPolicy, question: string | undefined, { jso
     const method = await openMethod(config.rollout.method);
     const { searches = true } = method;
     const asks = enginesUsed(config, "ask", searches);
-    const engines = await Engines.open(config, asks, closing, { stream, signal });
+    const engines = await Engines.open(config, asks, closing, {
+      stream,
+      signal,
+      budgetHint: "Each call of ask has a budget of its own: ask again, or with a larger search.budget.",
+    });
     const embeds = asks.includes("dense");
     // One that is there already is looked at before a model is loaded.
     if (!embeds) realEngine(engines, kind, searches);

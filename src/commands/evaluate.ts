@@ -21,7 +21,7 @@ import { checkMethodFits, openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError, FileError } from "../util/errors.ts";
-import { readArguments, say, sayBase, untilInterrupted } from "./program.ts";
+import { budgetHint, readArguments, say, sayBase, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch evaluate",
@@ -88,7 +88,7 @@ async function evaluate(config: Config, { left, when, json, out, signal }: Wante
     const questions = await openTest(config, say);
     const method = await openMethod(config.rollout.method);
     const used = enginesUsed(config, "evaluate", method.searches);
-    const engines = await Engines.open(config, used, closing, { signal });
+    const engines = await Engines.open(config, used, closing, { signal, budgetHint });
     const positions = used.includes("simulated") ? simulatorPositions(config, questions) : null;
     const opened = await openPolicy(config, { simulatorPositions: positions, embeds: used.includes("dense"), closing });
     const { policy } = opened;
@@ -128,5 +128,5 @@ function openJudged(folder: string): JsonLines<JudgedRow> {
     const [what, hint] = writeFault(code, message);
     throw new FileError({ where: `--out ${folder}`, what, hint: `${hint}; nothing was judged` }, { cause });
   }
-  return new JsonLines(join(folder, judgedFile));
+  return new JsonLines(join(folder, judgedFile), "give the same command again, which begins anew");
 }

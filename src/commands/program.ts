@@ -64,6 +64,13 @@ export function sayBase(options: ReadonlyMap<string, string>): void {
   if (!options.has("config")) say(`configuration: ${packagedConfig("quickstart")}, as no --config is given`);
 }
 
+/** What can be done where `search.budget` ends, of a program that begins anew each time. */
+export const budgetHint =
+  "The same command begins anew with a larger search.budget. With search.record=FILE search.replay=FILE every search is kept, and the next time only those that are missing are paid.";
+
+/** How a program goes on that keeps what it has done. */
+export const sameCommand = "give the same command again, which goes on where this one stopped";
+
 export function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }

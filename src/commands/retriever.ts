@@ -6,6 +6,7 @@ import { openEmbeddingParts } from "../setup/open-embedder.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { serveRetriever } from "../serve/retriever.ts";
 import { ConfigError } from "../util/errors.ts";
+import { counted } from "../util/plural.ts";
 import { readArguments, say, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
@@ -49,7 +50,10 @@ async function serve(config: Config, { signal, ...wanted }: Wanted): Promise<voi
   const closing = new Closing();
   try {
     const used = enginesUsed(opened, "ask", true);
-    const engines = await Engines.open(opened, used, closing, { signal });
+    const engines = await Engines.open(opened, used, closing, {
+      signal,
+      budgetHint: "A retriever that is started anew has its whole budget again; a larger search.budget lasts longer.",
+    });
     if (used.includes("dense")) {
       const { config: found, ...parts } = await openEmbeddingParts(opened, closing);
       await engines.add(found, parts, closing, signal);
@@ -64,7 +68,9 @@ async function serve(config: Config, { signal, ...wanted }: Wanted): Promise<voi
       });
     if (signal.aborted) return;
     const server = await serveRetriever({ engine, ...wanted, say: (text) => void process.stderr.write(`${text}\n`) });
-    say(`${engine.name} at ${server.address}/retrieve, ${wanted.documents} documents a query; ${server.address}/health; Ctrl-C ends it`);
+    say(
+      `${engine.name} at ${server.address}/retrieve, ${counted(wanted.documents, "document")} a query; ${server.address}/health; Ctrl-C ends it`,
+    );
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve();
       else signal.addEventListener("abort", () => resolve(), { once: true });

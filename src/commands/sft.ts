@@ -38,7 +38,8 @@ import { openPolicy } from "../setup/open-policy.ts";
 import { examplesOf } from "../sft/chat-examples.ts";
 import { meanLoss, type Example } from "../sft/fine-tune.ts";
 import { ConfigError, DataError } from "../util/errors.ts";
-import { givenSources, readArguments, say, untilInterrupted } from "./program.ts";
+import { counted, plural } from "../util/plural.ts";
+import { givenSources, readArguments, sameCommand, say, untilInterrupted } from "./program.ts";
 
 /** Sections that fine-tuning obeys, and keys of others. */
 const sections = ["sft", "model", "lora", "optimizer"];
@@ -129,9 +130,9 @@ async function fineTune(asked: Config, { to, fresh, signal }: Wanted): Promise<v
     const tokensPerUpdate = sft.tokensPerUpdate === 0 ? Math.min(16384, Math.max(512, Math.ceil(epoch / 16))) : sft.tokensPerUpdate;
     const updates = Math.ceil(tokens / tokensPerUpdate);
     const warmupUpdates = Math.min(sft.warmupSteps, Math.ceil(updates / 10));
-    const sizes = [`${formatCount(examples.length)} examples`, `${formatCount(epoch)} tokens`, `${formatCount(learnt)} of them learnt`];
-    const whole = `${sft.epochs} ${sft.epochs === 1 ? "epoch" : "epochs"}, ${formatCount(tokens)} tokens`;
-    say(`${sizes.join(", ")}; ${whole}, about ${formatCount(updates)} ${updates === 1 ? "update" : "updates"}`);
+    const sizes = [counted(examples.length, "example"), counted(epoch, "token"), `${formatCount(learnt)} of them learnt`];
+    const whole = `${sft.epochs} ${plural(sft.epochs, "epoch")}, ${counted(tokens, "token")}`;
+    say(`${sizes.join(", ")}; ${whole}, about ${counted(updates, "update")}`);
     if (updates < 10) say("note: so few updates teach little; more epochs, or a smaller sft.tokensPerUpdate, make more of them.");
     if (resumed > 0) say(`Going on after update ${resumed} from ${states}.`);
 
@@ -267,7 +268,7 @@ function* inEpochs(examples: readonly Example[], tokens: number, seed: number): 
 /** The log up to the update that is gone on from. */
 function openLog(file: string, resumed: number): JsonLines<TuningRow> {
   truncateAfterStep(file, resumed);
-  return new JsonLines<TuningRow>(file);
+  return new JsonLines<TuningRow>(file, sameCommand);
 }
 
 function howToUse(to: string, { lora, model }: Config): string {

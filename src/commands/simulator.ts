@@ -25,7 +25,7 @@ import { queriesOf, type QuerySource } from "../simulator/queries.ts";
 import { reportOn, type SetRow } from "../simulator/report.ts";
 import { gapText, reportMarkdown, reportTable } from "../simulator/report-text.ts";
 import { ConfigError } from "../util/errors.ts";
-import { say, sayBase, untilInterrupted } from "./program.ts";
+import { budgetHint, say, sayBase, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch simulator report",
@@ -119,7 +119,7 @@ async function measure(config: Config, { searches, gap, compares, signal }: Want
     const queries = await queriesOf(questions, source);
     const method = await openMethod(config.rollout.method);
     const used = ["simulated", ...(compares ? [evaluation.engine] : [])];
-    const engines = await Engines.open(config, used, closing, { signal });
+    const engines = await Engines.open(config, used, closing, { signal, budgetHint });
     const opened = await openPolicy(config, {
       simulatorPositions: simulatorPositions(config, questions),
       embeds: used.includes("dense"),

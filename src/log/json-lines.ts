@@ -13,12 +13,16 @@ export class JsonLines<Row extends object> {
   /** Rows that could not be written. */
   #unwritten: Buffer = Buffer.alloc(0);
 
+  readonly #goOn: string;
+
   /**
    * Opens for appending; makes the file where it is missing, and its folder.
+   * @param goOn - how the program goes on that writes it: a run's way unless given
    * @throws FileError when that is not possible.
    */
-  constructor(file: string) {
+  constructor(file: string, goOn = "go on with --resume") {
     this.file = file;
+    this.#goOn = goOn;
     try {
       if (!existsSync(dirname(file))) mkdirSync(dirname(file));
       this.#handle = openSync(file, "a");
@@ -79,7 +83,7 @@ export class JsonLines<Row extends object> {
 
   #fault(cause: unknown): FileError {
     const what = `cannot be written: ${(cause as Error).message}`;
-    return new FileError({ where: this.file, what, hint: "make room, then go on with --resume" }, { cause });
+    return new FileError({ where: this.file, what, hint: `make room, then ${this.#goOn}` }, { cause });
   }
 
   close(): void {

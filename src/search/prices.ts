@@ -1,5 +1,6 @@
 /** What search services ask for, as their descriptions in `configs/engines/` state it, and a budget that searches are paid from. */
 import { ZeroSearchError } from "../util/errors.ts";
+import { counted } from "../util/plural.ts";
 import { readHttpApi } from "./http-api.ts";
 import type { SearchEngine, SearchRequest, SearchResult } from "./search-engine.ts";
 import { apiNames, type HttpSettings, type McpSettings } from "./settings.ts";
@@ -43,15 +44,21 @@ export function knownPrices(): { readonly name: string; readonly price: Price }[
 /** One more search would exceed the budget. */
 export class BudgetError extends ZeroSearchError {}
 
+/** What is left to be done where a budget ends, in a run. */
+const ofRun = "A run is saved as after its last step; it goes on with --resume and a larger search.budget.";
+
 /** Money that searches are paid from. What was spent by an earlier program of the same run counts. */
 export class Budget {
   readonly #limit: number;
+  readonly #hint: string;
   #searches = 0;
   /** Of a thousandth of the currency. */
   #spent = 0;
 
-  constructor(limit: number) {
+  /** @param hint - what its error says can be done; that of a run unless given */
+  constructor(limit: number, hint: string = ofRun) {
     this.#limit = limit;
+    this.#hint = hint;
   }
 
   /** Goes on after so many searches at that price. */
@@ -68,8 +75,8 @@ export class Budget {
           where: `search.budget=${this.#limit}`,
           what: `one more search by ${engine.name} would exceed it`,
           expected: `at most ${this.#limit} ${currency} for searches at ${perThousand} ${currency} per 1,000`,
-          got: `${this.#searches} searches so far`,
-          hint: "A run is saved as after its last step; it goes on with --resume and a larger search.budget.",
+          got: `${counted(this.#searches, "search", "searches")} so far`,
+          hint: this.#hint,
         });
       this.#searches++;
       this.#spent += perThousand;

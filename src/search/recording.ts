@@ -10,6 +10,7 @@ import { existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Client, InValue } from "@libsql/client";
 import { DataError, FileError, ServerError, TooLongError, ZeroSearchError, show, type Complaint } from "../util/errors.ts";
+import { counted } from "../util/plural.ts";
 import { ask, askPage, type Engine, type SearchEngine, type SearchResult, type Simulator, type SimulatorRequest } from "./search-engine.ts";
 import { openDatabase } from "./sqlite.ts";
 
@@ -85,6 +86,13 @@ export class Recording {
   /** Whether engines need not be there: every search is answered from the file. */
   get stands(): boolean {
     return this.#kept === null;
+  }
+
+  /** Whether some search may be answered without an engine. */
+  async holdsSearches(): Promise<boolean> {
+    for (const one of new Set([this.#kept, this.#replayed]))
+      if (one !== null && (await one.execute("select 1 from searches limit 1")).rows.length > 0) return true;
+    return false;
   }
 
   /**
@@ -244,7 +252,7 @@ export class Recording {
       .map((row) => `${String(row["count"])} with ${difference(JSON.parse(String(row["settings"])), settings)}`);
     const holds =
       same !== undefined
-        ? `${String(same["count"])} searches of this engine, and not this one`
+        ? `${counted(Number(same["count"]), "search", "searches")} of this engine, and not this one`
         : others.length > 0
           ? `searches of this engine with other settings: ${others.join("; ")}`
           : "no search of this engine";

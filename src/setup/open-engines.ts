@@ -26,6 +26,13 @@ const INTERVAL = 10_000;
 /** What engines run on that need a model, or a device, of this process. */
 export type EngineParts = Pick<OpenedPolicy, "device" | "embedder"> & Partial<Pick<OpenedPolicy, "generator" | "simulator">>;
 
+export interface OpenEnginesOptions {
+  readonly stream?: TextStream;
+  readonly signal?: AbortSignal | undefined;
+  /** What can be done where `search.budget` ends; as of a run unless given. */
+  readonly budgetHint?: string;
+}
+
 export class Engines {
   /** Where engines tell what a person should know. */
   say: (text: string) => void;
@@ -38,6 +45,7 @@ export class Engines {
   #recording: Recording | null = null;
   #signal: AbortSignal | undefined;
   #budget: Budget | null = null;
+  #budgetHint: string | undefined;
   #paidFile: string | null = null;
   /** Of the engines that are paid from it. */
   readonly #prices = new Map<string, Price>();
@@ -58,10 +66,11 @@ export class Engines {
     config: Config,
     used: readonly string[],
     closing: Closing,
-    { stream = process.stdout, signal }: { readonly stream?: TextStream; readonly signal?: AbortSignal | undefined } = {},
+    { stream = process.stdout, signal, budgetHint }: OpenEnginesOptions = {},
   ): Promise<Engines> {
     const opened = new Engines(stream);
     opened.#signal = signal;
+    opened.#budgetHint = budgetHint;
     opened.#noise = curriculum(config);
     const { record, replay } = config.search;
     opened.#recording = await Recording.open({ record, replay, now: steadyClock });
@@ -164,14 +173,14 @@ export class Engines {
     // A server of its own is ended too where what follows is refused.
     let kept: Engine | null = raw?.engine ?? null;
     closing.add(raw, () => (kept === null ? undefined : close(kept)));
-    const live = raw === null ? null : this.#paid(config, name, raw);
+    const live = raw === null ? null : await this.#paid(config, name, raw);
     const opened = recording === null ? (live as OpenedEngine) : await recordedEngine(recording, config, name, live, this.#noise);
     this.#opened.set(name, opened);
     kept = opened.engine;
   }
 
   /** Noted, where the engine is one that is paid, and paid from `search.budget`, where there is one. */
-  #paid(config: Config, name: string, opened: OpenedEngine): OpenedEngine {
+  async #paid(config: Config, name: string, opened: OpenedEngine): Promise<OpenedEngine> {
     const { budget } = config.search;
     if (!isPaid(name) || !("search" in opened.engine)) return opened;
     const { engine } = opened;
@@ -202,8 +211,17 @@ export class Engines {
     const [other] = this.#prices.values();
     if (other !== undefined && other.currency !== price.currency)
       throw fault("two engines are paid in different currencies", "one currency", `${other.currency} and ${price.currency}`);
+    // With nothing recorded the first search would exceed it: that is told before models are loaded.
+    if (price.perThousand / 1000 > budget && (await this.#recording?.holdsSearches()) !== true)
+      throw new ConfigError({
+        where: `search.budget=${budget}`,
+        what: `is less than one search by ${engine.name} costs`,
+        expected: `${price.perThousand / 1000} ${price.currency} or more, or null for no limit`,
+        got: String(budget),
+        hint: "Nothing is paid for searches that a recording answers (search.replay=FILE).",
+      });
     this.#prices.set(name, price);
-    this.#budget ??= new Budget(budget);
+    this.#budget ??= new Budget(budget, this.#budgetHint);
     return { ...opened, engine: this.#budget.over(noted, price) };
   }
 }

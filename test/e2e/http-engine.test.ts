@@ -4,9 +4,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { buildIfStale, readRows, settingsFor, shortRun, train } from "../helpers/program.ts";
+import { buildIfStale, readRows, settingsFor, shortRun, start, train, type Ended, type StartOptions } from "../helpers/program.ts";
 import { openSearchServer, status, type Answer, type AskedOf, type SearchServer } from "../helpers/search-server.ts";
-import { tinyQuickstart } from "../helpers/tiny-quickstart.ts";
+import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
 const key = "sk-of-this-e2e-test";
 let folder: string;
@@ -69,6 +69,9 @@ afterAll(async () => {
   await server.close();
   rmSync(folder, { recursive: true, force: true });
 });
+
+const zerosearch = (args: readonly string[], options?: StartOptions): Promise<Ended> =>
+  start(process.execPath, [join(root, "bin", "zerosearch.js"), ...args], { cwd: folder, ...options });
 
 async function run(name: string, ...more: string[]) {
   counts = {};
@@ -179,6 +182,46 @@ describe("a run with a budget", () => {
     });
     expect(resumed).toMatchObject({ code: 0 });
     expect(resumed.stdout).toMatch(/searches by priced +\d+ +10 USD \/ 1,000 +0\.\d+ USD/);
+  });
+
+  it("bounds questions and a retriever, too, whose errors say how they go on; one that pays for no search is refused before models are loaded", async () => {
+    const good = await openSearchServer(() => ({ json: ["Africa", "Asia"].map((text) => ({ text })) }));
+    const paid = [`http.api=${priced()}`, `http.url=${good.url}`, "evaluation.engine=http"];
+    const env = { ZEROSEARCH_E2E_KEY: key };
+    try {
+      const asking = ["ask", "Where?", ...settings.filter((one) => !one.startsWith("http.")), ...paid, "rollout.method=rag"];
+      expect(await zerosearch([...asking, "search.budget=0.01"], { env })).toMatchObject({ code: 0, stderr: "" });
+      const none = await zerosearch([...asking, "search.budget=0"], { env });
+      expect([none.code, none.stderr]).toEqual([
+        1,
+        expect.stringMatching(/search\.budget=0: is less than one search by http \(priced\) costs/),
+      ]);
+      expect(none.stdout).not.toContain("device:");
+      const replies: string[] = [];
+      let begun = false;
+      const served = await zerosearch(["retriever", "--port", "0", ...paid, "search.budget=0.02"], {
+        env,
+        onOutput: (stdout, kill) => {
+          const address = /http \(priced\) at (\S+)\/retrieve/.exec(stdout)?.[1];
+          if (address === undefined || begun) return;
+          begun = true;
+          const askThrice = async (): Promise<void> => {
+            for (const query of ["a", "b", "c"]) {
+              const reply = await fetch(`${address}/retrieve`, { method: "POST", body: JSON.stringify({ queries: [query] }) });
+              replies.push(`${reply.status} ${await reply.text()}`);
+            }
+          };
+          void askThrice().finally(() => kill("SIGTERM"));
+        },
+      });
+      expect(served.code).toBe(0);
+      expect(replies.map((reply) => reply.slice(0, 3))).toEqual(["200", "200", "502"]);
+      expect(replies[2]).toMatch(/search\.budget=0\.02: one more search .*got 2 searches so far.*started anew has its whole budget again/);
+      // One of ask, two of the retriever.
+      expect(good.asked).toHaveLength(3);
+    } finally {
+      await good.close();
+    }
   });
 
   it("is refused where nobody knows what a search costs", async () => {

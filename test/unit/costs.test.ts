@@ -10,8 +10,12 @@ import type { Question } from "../../src/rl/trajectory.ts";
 import { ChatClient } from "../../src/search/chat-client.ts";
 import { tokenCounter } from "../../src/search/estimate-tokens.ts";
 import { Budget, knownPrices } from "../../src/search/prices.ts";
+import { ask } from "../../src/search/search-engine.ts";
+import { Closing } from "../../src/setup/closing.ts";
+import { Engines } from "../../src/setup/open-engines.ts";
 import { openChatServer } from "../helpers/chat-server.ts";
 import { errorOf } from "../helpers/message-of.ts";
+import { openSearchServer } from "../helpers/search-server.ts";
 
 let folder: string;
 beforeAll(() => {
@@ -268,5 +272,40 @@ describe("a budget", () => {
 
   it("is refused where nothing is paid, or nobody knows what a search costs", () => {
     expect(() => config("search.budget=1")).toThrow("search.budget is never used; expected null, or an engine that is paid (http, mcp)");
+  });
+
+  it("that no search can be paid from is refused before a model is loaded, unless searches are recorded: these cost nothing", async () => {
+    const server = await openSearchServer(({ query }) => ({ json: { results: [{ body: `about ${query["q"] ?? ""}` }] } }));
+    const file = join(folder, "paid.yaml");
+    writeFileSync(
+      file,
+      `vendor: https://a.example/\nchecked: "2026-11-30"\nverified: true\nprice: { perThousand: 10, currency: USD, page: "https://a.example/" }\nurl: ${server.url}\nmethod: GET\nquery: { q: "{query}" }\nreply: { results: results, text: body }\n`,
+    );
+    const recording = join(folder, "searches.sqlite");
+    const open = async (budget: number, closing: Closing, budgetHint?: string) => {
+      const given = config("evaluation.engine=http", "data.test=t", `http.api=${file}`, `search.budget=${budget}`);
+      const search = { ...given.search, record: recording, replay: recording };
+      return (await Engines.open({ ...given, search }, ["http"], closing, budgetHint === undefined ? {} : { budgetHint })).get("http");
+    };
+    const asked = (query: string) => ({ query, key: { step: 0, question: 0, rollout: 0 }, turn: 0, question: "", goldenAnswers: [] });
+    const closing = new Closing();
+    try {
+      for (const budget of [0, 0.009])
+        expect((await errorOf(() => open(budget, closing))).message).toBe(
+          `search.budget=${budget}: is less than one search by http (paid) costs; expected 0.01 USD or more, or null for no limit, got ${budget}\n  Nothing is paid for searches that a recording answers (search.replay=FILE).`,
+        );
+      await closing.close();
+      expect((await ask(await open(0.01, closing), asked("a"))).documents).toEqual([{ text: "about a" }]);
+      await closing.close();
+      const replayed = await open(0, closing, "Ask again.");
+      expect((await ask(replayed, asked("a"))).documents).toEqual([{ text: "about a" }]);
+      expect((await errorOf(() => ask(replayed, asked("b")))).message).toMatch(
+        /one more search .* would exceed it.*got 0 searches so far\n {2}Ask again\.$/,
+      );
+      expect(server.asked).toHaveLength(1);
+    } finally {
+      await closing.close();
+      await server.close();
+    }
   });
 });

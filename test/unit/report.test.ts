@@ -94,7 +94,12 @@ describe("a JSONL log", () => {
   it.skipIf(process.platform !== "linux")("says that the disk is full", () => {
     const log = new JsonLines("/dev/full");
     expect(() => log.append([{ step: 1 }])).toThrow(FileError);
+    expect(() => log.sync()).toThrow("make room, then go on with --resume");
     log.close();
+    // Not every program has --resume.
+    const other = new JsonLines("/dev/full", "give the same command again");
+    expect(() => other.append([{ step: 1 }])).toThrow("make room, then give the same command again");
+    other.close();
   });
 });
 

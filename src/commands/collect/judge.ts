@@ -20,7 +20,7 @@ import { RequestError } from "../../util/errors.ts";
 import { philox, streamKey, uniform } from "../../util/philox.ts";
 import { Slots } from "../../util/slots.ts";
 import { Stopping } from "../../util/stopping.ts";
-import { say } from "../program.ts";
+import { sameCommand, say } from "../program.ts";
 import { tokensOf } from "./search.ts";
 import { noteWork } from "./spent.ts";
 import { workFiles } from "./work.ts";
@@ -62,7 +62,7 @@ async function judgeByModel(
   await closing.after(async () => {
     const { ask, takeCounts } =
       config.judge.kind === "endpoint" ? await openEndpointJudge(config, signal) : await openModelJudge(config, closing, signal);
-    const log = closing.add(new JsonLines<JudgedRollout>(join(work, workFiles.judged)), (one) => one.close());
+    const log = closing.add(new JsonLines<JudgedRollout>(join(work, workFiles.judged), sameCommand), (one) => one.close());
     const total = left.reduce((sum, { searches }) => sum + searches.reduce((all, { documents }) => all + documents.length, 0), 0);
     const progress = new Progress({ label: "judging", total, unit: "documents", plainInterval: 15_000 });
     let count = 0;

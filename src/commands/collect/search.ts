@@ -23,7 +23,7 @@ import { askAll, keptQuestion, searchOf, type Asker, type AskTask } from "../../
 import { chatAsker, queriesAsker } from "../../simulator/askers.ts";
 import type { CollectedRollout } from "../../simulator/collected.ts";
 import { ConfigError } from "../../util/errors.ts";
-import { say } from "../program.ts";
+import { sameCommand, say } from "../program.ts";
 import { noteWork } from "./spent.ts";
 import { paidLog } from "../../setup/paid-log.ts";
 import { workFiles } from "./work.ts";
@@ -50,12 +50,15 @@ export async function searchAll(given: Config, { work, questions, done, signal }
   const closing = new Closing();
   const from = steadyClock();
   await closing.after(async () => {
-    const engines = await Engines.open(config, [config.evaluation.engine], closing, { signal });
+    const engines = await Engines.open(config, [config.evaluation.engine], closing, {
+      signal,
+      budgetHint: "The same command goes on with a larger search.budget; what was searched for is kept.",
+    });
     engines.keepPaid(join(work, paidLog));
     const spending = new Spending();
     const opened = await openParts(config, engines, closing, signal);
     const engine = spending.over(engines.get(config.evaluation.engine));
-    const log = closing.add(new JsonLines<CollectedRollout>(join(work, workFiles.rollouts)), (one) => one.close());
+    const log = closing.add(new JsonLines<CollectedRollout>(join(work, workFiles.rollouts), sameCommand), (one) => one.close());
     const ask = await openAsker(config, opened, { engine, isSpent: () => spending.message !== null, tasks });
     const progress = new Progress({
       label: "searching",
