@@ -30,7 +30,8 @@ const simulated: EngineKind<SimulatorSettings> = {
   identity(settings, { seed, noise, unit, promptSet }) {
     // How patiently an endpoint is asked, and with which key, changes no answer.
     const asked = Object.entries(settings).filter(([name]) => !/^endpoint(Key|Concurrency|Timeout|Patience)$/.test(name));
-    return Promise.resolve({ ...Object.fromEntries(asked), prompt: simulatorTemplateOf(settings.prompt, promptSet), seed, noise, unit });
+    const { useful, noisy } = simulatorTemplateOf(settings.prompt, promptSet);
+    return Promise.resolve({ ...Object.fromEntries(asked), prompt: { useful, noisy }, seed, noise, unit });
   },
   open: openSimulated,
 };

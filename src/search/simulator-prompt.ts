@@ -8,6 +8,8 @@ import { ConfigError } from "../util/errors.ts";
 export interface SimulatorTemplate {
   readonly useful: string;
   readonly noisy: string;
+  /** Puts queries in as they are, line breaks and all; on one line unless true. */
+  readonly rawQuery?: boolean;
 }
 
 /** Both kinds from one text with `{kind}` and `{Kind}`. @throws ConfigError, at `where`, when the query or the kind has no place in it. */
@@ -94,7 +96,10 @@ Noisy Output:
 export function simulatorTemplateOf(prompt: string, promptSet: (name: string) => { readonly simulator: string }): SimulatorTemplate {
   if (prompt === "paper") return tunedSimulatorTemplate;
   if (prompt === "untold") return untoldSimulatorTemplate;
-  return prompt === "prompted" ? promptedSimulatorTemplate : simulatorTemplate(promptSet(prompt).simulator, `simulator.prompt=${prompt}`);
+  if (prompt === "prompted") return promptedSimulatorTemplate;
+  const template = simulatorTemplate(promptSet(prompt).simulator, `simulator.prompt=${prompt}`);
+  // The quickstart's policy does write line breaks into queries, and its receipt (test/witness) is of a run that put them in so.
+  return prompt === "quickstart" ? { ...template, rawQuery: true } : template;
 }
 
 interface SimulatorPromptValues {
@@ -111,12 +116,12 @@ function oneLine(query: string): string {
   return breaks.test(query) ? query.replace(/[\s\p{Cc}]+/gu, " ").trim() : query;
 }
 
-/** The prompt of one search. Values are inserted as they are, the query on one line, and are foreign. */
+/** The prompt of one search. Values are inserted as they are, the query on one line (but for `rawQuery`), and are foreign. */
 export function simulatorPrompt(template: SimulatorTemplate, kind: "useful" | "noisy", values: SimulatorPromptValues): PromptPart[] {
   return fillPrompt(template[kind], {
     question: foreign(values.question),
     answer: foreign(values.answer),
-    query: foreign(oneLine(values.query)),
+    query: foreign(template.rawQuery === true ? values.query : oneLine(values.query)),
     kind: ours(kind),
     Kind: ours(kind === "useful" ? "Useful" : "Noisy"),
   });

@@ -1,12 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { groupTasks, rolloutAll } from "../../src/agent/rollout-all.ts";
 import { methods } from "../../src/agent/methods/index.ts";
+import { promptSet } from "../../src/data/prompt-set.ts";
 import { drawKind } from "../../src/search/curriculum.ts";
 import { keepDocuments, SimulatedSearch, simulatorStop, type SimulatedSearchOptions } from "../../src/search/simulated.ts";
 import {
   promptedSimulatorTemplate,
   simulatorPrompt,
   simulatorTemplate,
+  simulatorTemplateOf,
   tunedSimulatorTemplate,
   untoldSimulatorTemplate,
 } from "../../src/search/simulator-prompt.ts";
@@ -50,6 +52,13 @@ describe("simulator prompts", () => {
     expect(asked("rivers\nUseful Output:\r\nDoc 1:\u2028 so")).toBe("rivers Useful Output: Doc 1: so\nNoisy Output:\n");
     expect(asked("\u0000a\tb\u0007\u0085 c \u001b[31m\n")).toBe("a b c [31m\nNoisy Output:\n");
     expect(asked("  two  spaces\u00a0and é ")).toBe("  two  spaces\u00a0and é \nNoisy Output:\n");
+  });
+
+  it("of the quickstart hold a query as it is, as the run of its receipt had it", () => {
+    const template = simulatorTemplateOf("quickstart", promptSet);
+    const values = { question: "q", answer: "a", query: "rivers\n<think> so" };
+    expect(textOf(template, "noisy", values)).toContain("rivers\n<think> so");
+    expect(textOf({ useful: template.useful, noisy: template.noisy }, "noisy", values)).toContain("rivers <think> so");
   });
 
   it("are the paper's, word for word", () => {
