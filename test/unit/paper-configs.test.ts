@@ -77,7 +77,7 @@ describe("configs/", () => {
       const lines = readFileSync(join(folder, file), "utf8").split("\n");
       const bare = lines.filter((line) => /^ +\w+: \S/.test(line) && !line.includes(" # "));
       // The quickstart's and the smoke test's are explained by the lines beside them.
-      if (/^(paper\/|simulator-qwen|qwen)/.test(file))
+      if (/^(paper\/|methods\/qwen|simulator-qwen|qwen)/.test(file))
         expect(
           bare.filter((line) => !/endpoint: |path: "/.test(line)),
           file,
@@ -118,6 +118,20 @@ describe("the simulators", () => {
     const { sft, lora, train } = resolve(file);
     expect(sft.learningRate).toBeCloseTo(lora.rank > 0 ? 1e-4 : 1e-5, 10);
     expect(train.microBatchTokens).toBeGreaterThanOrEqual(sft.maxTokens);
+  });
+});
+
+describe("the methods that the paper compares with", () => {
+  it.each([
+    ["methods/qwen2.5-3b-search-r1.yaml", "search-r1", "http", 5],
+    ["methods/qwen2.5-3b-r1.yaml", "r1", "simulated", 0],
+    ["methods/qwen2.5-3b-instruct-tools.yaml", "tools", "simulated", 5],
+  ])("%s has the scripts' hyperparameters, and %s with the engine %s", (file, method, engine, maxTurns) => {
+    const config = resolve(file);
+    expect([config.rollout.method, config.search.engine, config.rollout.maxTurns]).toEqual([method, engine, maxTurns]);
+    const other = ["rollout.maxTurns", "rollout.maxNewTokens", "curriculum.end"];
+    for (const [key, value] of Object.entries(script)) if (!other.includes(key)) expect(valueOf(config, key), key).toEqual(value);
+    expect(config.algorithm.name).toBe("reinforce");
   });
 });
 
