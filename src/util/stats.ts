@@ -44,21 +44,44 @@ export interface BootstrapOptions {
  * The same values in the same order with the same seed give the same interval. NaN for no values.
  */
 export function bootstrapInterval(values: ArrayLike<number>, { samples = 2000, seed = 0, level = 0.95 }: BootstrapOptions = {}): Interval {
-  const n = values.length;
-  if (n === 0) return { low: NaN, high: NaN };
+  const [means = new Float64Array(0)] = values.length === 0 ? [] : resampledMeans([values], { samples, seed });
+  return percentileInterval(means, level);
+}
+
+/**
+ * The means of bootstrap resamples of several columns over the same rows: each resample draws the same rows of all columns, so that the
+ * difference of two columns' means is a paired one.
+ * @param columns - equally long, at least one value each
+ * @param stratum - a number for rows that are drawn apart from others (a question set): each has draws of its own
+ * @returns a list of `samples` means for each column
+ */
+export function resampledMeans(
+  columns: readonly ArrayLike<number>[],
+  { samples, seed, stratum = 0 }: { readonly samples: number; readonly seed: number; readonly stratum?: number },
+): Float64Array[] {
+  const n = columns[0]?.length ?? 0;
   const key = streamKey(seed, "bootstrap");
-  const means = new Float64Array(samples);
+  const rows = new Uint32Array(n);
+  const means = columns.map(() => new Float64Array(samples));
   for (let sample = 0; sample < samples; sample++) {
-    let sum = 0;
     for (let drawn = 0; drawn < n; drawn += 4) {
       // A word w picks index floor(w n / 2^32): even to n / 2^32.
-      const words = philox(key, [drawn >>> 2, sample, 0, 0]);
-      for (let i = 0; i < 4 && drawn + i < n; i++) sum += values[Math.floor(((words[i] ?? 0) * n) / 2 ** 32)] ?? NaN;
+      const words = philox(key, [drawn >>> 2, sample, stratum, 0]);
+      for (let i = 0; i < 4 && drawn + i < n; i++) rows[drawn + i] = Math.floor(((words[i] ?? 0) * n) / 2 ** 32);
     }
-    means[sample] = sum / n;
+    for (const [c, values] of columns.entries()) {
+      let sum = 0;
+      for (const row of rows) sum += values[row] ?? NaN;
+      (means[c] as Float64Array)[sample] = sum / n;
+    }
   }
-  means.sort();
-  return { low: quantileOfSorted(means, (1 - level) / 2), high: quantileOfSorted(means, (1 + level) / 2) };
+  return means;
+}
+
+/** The interval that holds the middle `level` of resampled values; NaN for none. */
+export function percentileInterval(resampled: Float64Array, level = 0.95): Interval {
+  const sorted = resampled.slice().sort();
+  return { low: quantileOfSorted(sorted, (1 - level) / 2), high: quantileOfSorted(sorted, (1 + level) / 2) };
 }
 
 function quantileOfSorted(sorted: Float64Array, q: number): number {
