@@ -382,6 +382,12 @@ export const configSchema = z.strictObject({
       ),
     ),
     opensThought: rare(flag(false, "The server's chat template opens a thought itself, as those of DeepSeek-R1 and QwQ do.")),
+    setsFolder: rare(
+      optionalPath("Folder of question sets that `zerosearch evaluate --sets` names: nq/test.jsonl or nq_test.jsonl (docs/evaluation.md)."),
+    ),
+    hotpotYesNo: rare(
+      flag(false, "Scores HotpotQA as its own script does: where one of answer and golden answer is yes or no and they differ, F1 is 0."),
+    ),
     bootstrapSamples: rare(whole(2000, { min: 100, max: 100000 }, "Resamples of the 95 % intervals.")),
   }),
 });
