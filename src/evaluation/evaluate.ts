@@ -4,6 +4,7 @@ import { evaluationTasks, rolloutAll, type RolloutAllOptions } from "../agent/ro
 import { isValid } from "../rl/metrics.ts";
 import { scoreAnswer, scoredAnswer, type Scores } from "../rl/reward.ts";
 import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
+import { hotpotScores, isHotpot } from "./hotpot.ts";
 import { bootstrapInterval, mean } from "../util/stats.ts";
 
 export interface JudgedTrajectory {
@@ -26,6 +27,10 @@ export interface EvaluationSummary {
 }
 
 export interface EvaluateOptions extends RolloutAllOptions {
+  /** The questions that are answered, by their places, `to` excluded; all unless given. */
+  readonly range?: { readonly from: number; readonly to: number };
+  /** HotpotQA's own rule for yes and no (`hotpotScores`); false unless given. */
+  readonly hotpotYesNo?: boolean;
   /** Called with each result in the order of the questions, as soon as those before it have ended. */
   readonly onJudged?: (judged: JudgedTrajectory) => void;
 }
@@ -35,18 +40,20 @@ export async function evaluate(
   questions: readonly Question[],
   method: Method,
   context: AgentContext,
-  { onJudged, ...options }: EvaluateOptions = {},
+  { onJudged, range, hotpotYesNo = false, ...options }: EvaluateOptions = {},
 ): Promise<JudgedTrajectory[]> {
+  const { from, to } = range ?? { from: 0, to: questions.length };
   const judged: JudgedTrajectory[] = [];
-  let told = 0;
+  let told = from;
   const onFinished: RolloutAllOptions["onFinished"] = (trajectory, finished) => {
-    const scores = scoreAnswer(scoredAnswer(trajectory), trajectory.question.goldenAnswers, context.rules);
+    const score = hotpotYesNo && isHotpot(trajectory.question) ? hotpotScores : scoreAnswer;
+    const scores = score(scoredAnswer(trajectory), trajectory.question.goldenAnswers, context.rules);
     judged[trajectory.key.question] = { trajectory, scores };
     for (let next = judged[told]; next !== undefined; next = judged[++told]) onJudged?.(next);
     options.onFinished?.(trajectory, finished);
   };
-  await rolloutAll(evaluationTasks(questions), method, context, { ...options, onFinished });
-  return judged;
+  await rolloutAll(evaluationTasks(questions).slice(from, to), method, context, { ...options, onFinished });
+  return judged.slice(from, to);
 }
 
 /** @throws DataError when there is nothing to summarise. */
