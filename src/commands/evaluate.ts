@@ -21,6 +21,9 @@ import { checkMethodFits, openMethod } from "../setup/open-method.ts";
 import { openPolicy } from "../setup/open-policy.ts";
 import { prepareDevice } from "../setup/prepare-device.ts";
 import { ConfigError, FileError } from "../util/errors.ts";
+import { dryTable } from "./evaluate/dry-table.ts";
+import { evaluateTable } from "./evaluate/table.ts";
+import { readWish, tableOptions, type TableWish } from "./evaluate/wish.ts";
 import { budgetHint, readArguments, say, sayBase, untilInterrupted } from "./program.ts";
 
 const spec: ArgumentSpec = {
@@ -36,12 +39,13 @@ const spec: ArgumentSpec = {
       doc: "Judges what this run left, its best state or else its newest, with its own configuration; with --when before, what it started from.",
     },
     device: { value: "KIND", doc: "Short for device.kind=KIND." },
+    ...tableOptions,
     when: { value: "WHEN", doc: "What the rows say of the policy: before or after training (after)." },
     "dry-run": { doc: "Says how many searches it would make at most, and what they would cost where they have a price, and stops." },
     json: { value: "FILE", doc: "Writes the rows there, as evaluation.json of a run." },
     out: {
       value: "FOLDER",
-      doc: "Writes evaluation.json there, and judged.jsonl: every question with its whole trajectory and its scores.",
+      doc: "Writes evaluation.json there, and judged.jsonl: every question with its whole trajectory and its scores; of several methods, engines or sets also table.md and table.svg.",
     },
   },
   settings: true,
@@ -58,11 +62,17 @@ export async function main(argv: readonly string[]): Promise<void> {
     throw new ConfigError({ where: "--when", what: "wrong value", expected: "before or after", got: when });
   }
   const file = options.get("config");
-  const wish = { run: options.get("run"), file, overrides, purpose: "evaluate" } as const;
+  const table = readWish(options);
+  const purpose = table === null ? "evaluate" : "compare";
+  const wish = { run: options.get("run"), file, overrides, purpose } as const;
   const left = when === "after" ? await policyOfRun(wish) : null;
   const ofRun = left?.config ?? startOfRun(wish);
   if (ofRun === null) sayBase(options);
-  const config = ofRun ?? resolveConfig([...readYaml(file ?? packagedConfig("quickstart")), ...overrides], "evaluate");
+  const config = ofRun ?? resolveConfig([...readYaml(file ?? packagedConfig("quickstart")), ...overrides], purpose);
+  if (table !== null) {
+    await compareAll(config, table, { left, when, options });
+    return;
+  }
   if (options.has("dry-run")) {
     process.stdout.write(await dryEvaluation(config));
     return;
@@ -71,6 +81,27 @@ export async function main(argv: readonly string[]): Promise<void> {
     const { opened } = await locateData(config, { signal });
     await evaluate(opened, { left, when, json: options.get("json"), out: options.get("out"), signal });
   });
+}
+
+/** The table of several methods, engines or sets. What a run trained on is of no use to it, nor the Hub's copy of it. */
+async function compareAll(
+  { data, ...config }: Config,
+  table: TableWish,
+  { left, when, options }: Pick<Wanted, "left" | "when"> & { readonly options: ReadonlyMap<string, string> },
+): Promise<void> {
+  const judged: Config = { ...config, data: { ...data, train: null, validation: null } };
+  const out = options.get("out");
+  if (options.has("dry-run")) {
+    await dryTable(judged, table);
+    return;
+  }
+  await untilInterrupted(
+    async (signal) => {
+      const { opened } = await locateData(judged, { signal });
+      await evaluateTable(opened, table, { left, when, json: options.get("json"), out, signal });
+    },
+    { leave: () => (out === undefined ? undefined : say("Stopped; what was judged is kept: --resume goes on.")) },
+  );
 }
 
 interface Wanted {

@@ -7,8 +7,8 @@ import { checkAlgorithm } from "./check-algorithm.ts";
 import { findKey, valueAt } from "./keys.ts";
 import type { Config } from "./schema.ts";
 
-/** What a configuration is for. */
-export type Purpose = "train" | "evaluate" | "ask" | "sft" | "collect";
+/** What a configuration is for; "compare" is an evaluation whose engines and questions are named beside it (`checkEngines`). */
+export type Purpose = "train" | "evaluate" | "compare" | "ask" | "sft" | "collect";
 
 /**
  * The search engines that are asked: in training, in judging, and a simulator that is given to see how the policy takes noise. A user's own
@@ -17,7 +17,7 @@ export type Purpose = "train" | "evaluate" | "ask" | "sft" | "collect";
  */
 export function enginesUsed(config: Config, purpose: Purpose, searches = searchesByName(config.rollout.method)): string[] {
   const { search, evaluation, data, train, simulator } = config;
-  if (purpose === "sft") return [];
+  if (purpose === "sft" || purpose === "compare") return [];
   if (purpose === "collect") return [evaluation.engine];
   if (purpose === "ask") return searches && evaluation.engine !== "simulated" ? [evaluation.engine] : [];
   const trains = searches && purpose === "train";
@@ -33,7 +33,19 @@ function searchesByName(name: string): boolean {
   return Object.entries<Method>(methods).find(([known]) => known === name)?.[1].searches !== false;
 }
 
-export function checkTogether(config: Config, purpose: Purpose, locate: (path: readonly string[]) => string): ConfigError[] {
+/** What engines need that an evaluation asks besides those of its configuration. @throws ConfigError, the first mistake */
+export function checkEngines(config: Config, engines: readonly string[]): void {
+  const [mistake] = checkTogether(config, "compare", () => "configuration", engines);
+  if (mistake !== undefined) throw mistake;
+}
+
+/** @param given - the engines that are asked, where the configuration does not say */
+export function checkTogether(
+  config: Config,
+  purpose: Purpose,
+  locate: (path: readonly string[]) => string,
+  given?: readonly string[],
+): ConfigError[] {
   const { device, rollout, train, data, curriculum, model, algorithm, simulator, bm25, dense } = config;
   const mistakes: ConfigError[] = [];
   // Judging obeys no setting of training.
@@ -77,7 +89,7 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   need(asked, "data.train", "is missing", "a path", "Give it in a file (--config FILE) or as data.train=...");
   const tuned = purpose !== "sft" || config.sft.data !== null;
   need(tuned, "sft.data", "is missing", "a file of examples, {messages} or {prompt, output} a line", "docs/sft.md shows them.");
-  const engines = enginesUsed(config, purpose);
+  const engines = given ?? enginesUsed(config, purpose);
   const real = (purpose !== "ask" && purpose !== "collect") || config.evaluation.engine !== "simulated";
   need(
     real,
@@ -93,10 +105,11 @@ export function checkTogether(config: Config, purpose: Purpose, locate: (path: r
   if (purpose === "collect") checkCollect(config, need);
   const simulates = !engines.includes("simulated") || path !== null || endpoint !== null;
   need(simulates, "simulator.path", "is missing", `${one} (simulator.endpoint)`);
+  const isOpen = purpose === "compare" && given === undefined;
   const adapts = adapter === null || path !== null;
   need(adapts, "simulator.adapter", "is never used", "null with simulator.endpoint: the server has its own");
   need(
-    config.search.budget === null || engines.includes("http") || engines.includes("mcp"),
+    config.search.budget === null || isOpen || engines.includes("http") || engines.includes("mcp"),
     "search.budget",
     "is never used",
     "null, or an engine that is paid (http, mcp)",

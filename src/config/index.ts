@@ -2,7 +2,7 @@
 export { argumentsHelp, parseArguments, type Arguments, type ArgumentSpec } from "./arguments.ts";
 export { nearest } from "../util/nearest.ts";
 export { changedKeys, keysHelp, printConfig, type ChangedKey } from "./print.ts";
-export { enginesUsed, type Purpose } from "./check-together.ts";
+export { checkEngines, enginesUsed, type Purpose } from "./check-together.ts";
 export { packageFolder } from "./package-folder.ts";
 export { pathHere, portable } from "./portable.ts";
 export { resolveConfig } from "./resolve.ts";

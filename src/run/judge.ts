@@ -103,6 +103,11 @@ export async function validate({ run, journal }: Omit<TrainingParts, "states">, 
   return { f1, searches };
 }
 
+/** What rows call a model. */
+export function modelName({ source }: Pick<Model, "source">): string {
+  return basename(source);
+}
+
 /** What a configuration says of judging, for a run and for `zerosearch evaluate`. `engines` are those of the configuration. */
 export function judgeSettings(
   { evaluation: { baselines, robustness, bootstrapSamples, engine }, seed }: Config,
@@ -113,7 +118,7 @@ export function judgeSettings(
     method,
     baselines: baselines ? [methods.direct, methods.rag].filter((one) => one !== method) : [],
     engines: [engines.get(engine)],
-    model: basename(policy.source),
+    model: modelName(policy),
     seed,
     samples: bootstrapSamples,
     simulated: robustness && simulate !== null ? { useful: simulate(0), noisy: simulate(1) } : null,

@@ -14,6 +14,7 @@ import { withValue } from "../config/keys.ts";
 import type { Closing } from "./closing.ts";
 import { curriculum, scoreRules, simulatorName } from "./open-agents.ts";
 import type { OpenedPolicy } from "./open-policy.ts";
+import { simulatorVariants } from "./evaluated-engines.ts";
 import { notePaid, readPaid } from "./paid-log.ts";
 import { prepareEmbedder } from "./prepare-device.ts";
 import { checkShape, hasFunctions, loadModule, named, type Shape } from "./user-module.ts";
@@ -107,12 +108,28 @@ export class Engines {
     this.#waiting = [];
   }
 
-  /** The engine of that name; where nothing searches with it, one that nobody may ask. @throws ConfigError where the configuration does not name it. */
+  /**
+   * The engine of that name, or the simulator at one end of its noise (`simulated:useful`); where nothing searches with it, one that nobody may ask.
+   * @throws ConfigError where it is not open.
+   */
   get(name: string): Engine {
-    const opened = this.#opened.get(name)?.engine ?? this.#idle.get(name);
+    const opened = this.#opened.get(name)?.engine ?? this.#variant(name) ?? this.#idle.get(name);
     if (opened !== undefined) return opened;
     const expected = [...this.#opened.keys()].join(", ") || "none";
     throw new ConfigError({ where: "engines.get", what: "that engine is not open", expected, got: name });
+  }
+
+  #variant(name: string): Engine | undefined {
+    const noise = simulatorVariants[name];
+    const { simulate } = this;
+    if (noise === undefined || simulate === null) return undefined;
+    const simulator = simulate(noise);
+    return {
+      name,
+      simulate: (request) => simulator.simulate(request),
+      noiseProbability: (step) => simulator.noiseProbability(step),
+      close: () => simulator.close(),
+    };
   }
 
   /** An engine that a program gives, which records and is recorded as those of the configuration. */

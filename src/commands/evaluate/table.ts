@@ -1,0 +1,172 @@
+/** `zerosearch evaluate` with several methods, engines or sets: the table of the paper, its statistics, and a folder that goes on. */
+import { dirname, join } from "node:path";
+import type { AgentContext, Method } from "../../agent/methods/method.ts";
+import { withoutText } from "../../agent/prompts.ts";
+import { makeFolder, writeFault, writeFileAtomic } from "../../checkpoint/atomic.ts";
+import { lockTimes, takeLock } from "../../checkpoint/lock.ts";
+import { checkEngines, type Config } from "../../config/index.ts";
+import { compare } from "../../evaluation/compare.ts";
+import { canResume, clearFolder, gridFiles, judgedRows, type Identity } from "../../evaluation/folder.ts";
+import { cellsOf, judgeGrid } from "../../evaluation/grid.ts";
+import { gridJson, gridReport, type GridReport } from "../../evaluation/grid-report.ts";
+import { gridSvg } from "../../evaluation/grid-svg.ts";
+import { gridMarkdown, gridText } from "../../evaluation/grid-text.ts";
+import type { JudgedRow } from "../../evaluation/judge.ts";
+import type { When } from "../../evaluation/report.ts";
+import { JsonLines } from "../../log/json-lines.ts";
+import type { FoundPolicy } from "../../run/find-policy.ts";
+import { modelName } from "../../run/judge.ts";
+import { normalizerNotes, openTest } from "../../run/run-data.ts";
+import { Closing } from "../../setup/closing.ts";
+import { openedAs } from "../../setup/evaluated-engines.ts";
+import { scoreRules, simulatorPositions } from "../../setup/open-agents.ts";
+import { Engines } from "../../setup/open-engines.ts";
+import { checkMethodFits } from "../../setup/open-method.ts";
+import { openPolicy } from "../../setup/open-policy.ts";
+import { openSets, setsOf, type OpenedSet } from "../../setup/open-sets.ts";
+import { prepareDevice } from "../../setup/prepare-device.ts";
+import { FileError } from "../../util/errors.ts";
+import { say } from "../program.ts";
+import { PartCosts } from "./costs.ts";
+import { coverageOf } from "./coverage.ts";
+import { identityOf } from "./identity.ts";
+import { openMethods, type TableWish } from "./wish.ts";
+
+export interface TableOptions {
+  /** What a run left, where a run is judged after training. */
+  readonly left: FoundPolicy | null;
+  readonly when: When;
+  readonly json: string | undefined;
+  readonly out: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Judges all cells of the table and writes what was found. @throws whatever is wrong with what was asked for */
+export async function evaluateTable(config: Config, wish: TableWish, { left, when, json, out, signal }: TableOptions): Promise<void> {
+  const closing = new Closing();
+  await closing.after(async () => {
+    if (out !== undefined) await holdFolder(out, closing, signal);
+    const sets = await setsWished(config, wish, signal);
+    const questions = sets.flatMap((set) => set.questions);
+    for (const note of normalizerNotes(config.reward.normalizer, questions)) say(note);
+    const opened = await openMethods(wish, config);
+    const names = opened.methods.some(({ searches }) => searches !== false) ? (wish.engines ?? [config.evaluation.engine]) : [];
+    const used = [...new Set(names.map(openedAs))];
+    checkEngines(config, used);
+    const engines = await Engines.open(config, used, closing, { signal });
+    const positions = used.includes("simulated") ? simulatorPositions(config, questions) : null;
+    const step = left?.step ?? null;
+    let resumes = false;
+    // Before gigabytes are loaded.
+    const check = async (located: Config, device: { readonly kind: string }): Promise<void> => {
+      if (out === undefined) return;
+      const identity = await identityOf(located, { opened, sets, engines: names, when, step, device: device.kind });
+      resumes = await beginFolder(out, identity, wish.resume);
+    };
+    const models = await openPolicy(config, { simulatorPositions: positions, embeds: used.includes("dense"), check, closing });
+    const { policy } = models;
+    say(`policy ${left?.text ?? policyText(config)} | seed ${config.seed}`);
+    await engines.add(config, models, closing, signal);
+    // Opened before anything is judged: a name that is none of the table's is found out here.
+    const byName = new Map(names.map((name) => [engines.get(name).name, engines.get(name)]));
+    const anyEngine = [...byName.values()][0] ?? engines.get(config.evaluation.engine);
+    const judging = models.judging(anyEngine);
+    const context = (method: Method): AgentContext =>
+      method === opened.own ? judging : { ...judging, prompts: withoutText(judging.prompts) };
+    for (const method of opened.methods) await checkMethodFits(method, questions, context(method), policy.maxPositions);
+    const coverage = await coverageOf(config, used, questions, { out, signal });
+    await prepareDevice(models.device, config, models, { trains: false });
+
+    const cells = cellsOf(opened.methods, [...byName.keys()]);
+    const costs = new PartCosts(config);
+    if (out !== undefined) {
+      engines.keepPaid(join(out, gridFiles.paid));
+      await costs.keepIn(out);
+    }
+    const cellNames = cells.map(({ method, engine }) => ({ method: method.name, engine }));
+    let log: JsonLines<JudgedRow> | null = null;
+    const open = (): JsonLines<JudgedRow> | null =>
+      out === undefined ? null : (log ??= closing.add(new JsonLines<JudgedRow>(join(out, gridFiles.judged)), (one) => one.close()));
+    const tallies = await judgeGrid({
+      ...{ cells, questions, context, when, step, signal, say },
+      ...{ rules: scoreRules(config), maxNewTokens: config.rollout.maxNewTokens, hotpotYesNo: config.evaluation.hotpotYesNo },
+      engine: (name) => byName.get(name) ?? anyEngine,
+      done: resumes && out !== undefined ? judgedRows(out, cellNames, questions) : null,
+      onJudged: (row) => open()?.append([row]),
+      onPart: (part) => costs.add({ ...part, counts: engines.takeCounts() }),
+    });
+    open()?.sync();
+    const { bootstrapSamples: samples, hotpotYesNo } = config.evaluation;
+    const head = {
+      model: modelName(policy),
+      when,
+      step,
+      seed: config.seed,
+      samples,
+      metric: wish.metric,
+      reference: opened.reference,
+      hotpotYesNo,
+    };
+    const shown = sets.map(({ name, title, group, questions: own, source }) => ({ name, title, group, n: own.length, source }));
+    const report = gridReport(
+      head,
+      shown,
+      tallies,
+      compare(tallies, { seed: config.seed, samples, reference: opened.reference }),
+      coverage,
+    );
+    const rowCosts = costs.rows();
+    say(gridText(report, rowCosts));
+    const paid = costs.text();
+    if (paid !== "") say(`${paid}\n`);
+    if (json !== undefined) await writeFileAtomic(json, gridJson(report));
+    if (out !== undefined) {
+      await writeReport(out, report);
+      await writeFileAtomic(join(out, gridFiles.costs), `${JSON.stringify(rowCosts, null, 1)}\n`);
+      say(`${[gridFiles.report, gridFiles.table, gridFiles.picture, gridFiles.judged].join(", ")} are in ${out}`);
+    }
+  });
+}
+
+async function setsWished(config: Config, { sets, subset, limit }: TableWish, signal: AbortSignal): Promise<OpenedSet[]> {
+  if (sets !== null) return openSets(sets, config, { subset, limit, say, signal });
+  return setsOf(await openTest(config, say), `data.test=${String(config.data.test)}`);
+}
+
+function policyText({ model, lora }: Config): string {
+  return `${model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`}`;
+}
+
+/** One program at a time writes a folder. @throws FileError where it cannot be made, or another has it */
+async function holdFolder(folder: string, closing: Closing, signal: AbortSignal): Promise<void> {
+  const refuse = ({ pid }: { readonly pid: number | null }): FileError =>
+    new FileError({ where: `--out ${folder}`, what: `process ${pid ?? "of another machine"} is writing it`, hint: "Stop that one first." });
+  try {
+    await makeFolder(folder);
+    const lock = await takeLock(join(folder, "lock"), { times: { ...lockTimes, ended: 0 }, signal, refuse });
+    closing.add(lock, (one) => one.close());
+  } catch (cause) {
+    if (cause instanceof FileError) throw cause;
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === undefined) throw cause;
+    const [what, hint] = writeFault(code, message);
+    throw new FileError({ where: `--out ${folder}`, what, hint: `${hint}; nothing was judged` }, { cause });
+  }
+}
+
+/** Whether there are rows to go on behind; else the folder is emptied and says what it is of. */
+async function beginFolder(folder: string, identity: Identity, resume: boolean): Promise<boolean> {
+  if (resume && canResume(folder, identity)) return true;
+  if (resume) say(`${folder} holds no evaluation: it begins`);
+  clearFolder(folder);
+  await writeFileAtomic(join(folder, gridFiles.settings), `${JSON.stringify(identity, null, 1)}\n`);
+  return false;
+}
+
+/** @internal */
+export async function writeReport(folder: string, report: GridReport): Promise<void> {
+  await makeFolder(dirname(join(folder, gridFiles.report)));
+  await writeFileAtomic(join(folder, gridFiles.table), gridMarkdown(report));
+  await writeFileAtomic(join(folder, gridFiles.picture), gridSvg(report));
+  await writeFileAtomic(join(folder, gridFiles.report), gridJson(report));
+}

@@ -1,0 +1,244 @@
+/** `zerosearch evaluate` with several methods, engines and sets: one table, which goes on after a kill and ends in the same bits. */
+import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { GridReport } from "../../src/evaluation/grid-report.ts";
+import { buildIfStale, readRows, start, type Ended, type StartOptions } from "../helpers/program.ts";
+import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
+
+const shared = join(root, "../shared/data");
+const lasting = ["judged.jsonl", "evaluation.json", "table.md", "table.svg"];
+
+let folder: string;
+const evaluate = (args: readonly string[], options: Pick<StartOptions, "onOutput"> = {}): Promise<Ended> =>
+  start(process.execPath, [join(root, "bin", "zerosearch.js"), "evaluate", ...args], { cwd: folder, ...options });
+const report = (name: string): GridReport => JSON.parse(readFileSync(join(folder, name, "evaluation.json"), "utf8")) as GridReport;
+const text = (name: string, file: string): string => readFileSync(join(folder, name, file), "utf8");
+
+beforeAll(async () => {
+  buildIfStale();
+  const models = await tinyQuickstart();
+  folder = mkdtempSync(join(tmpdir(), "zerosearch-table-"));
+  for (const name of ["policy", "simulator"]) cpSync(join(models, name), join(folder, name), { recursive: true });
+  for (const name of ["test", "corpus"]) cpSync(join(models, "world", `${name}.jsonl`), join(folder, `${name}.jsonl`));
+  // Two sets of one's own, and one of the table.
+  const rows = readRows(join(folder, "test.jsonl"));
+  const part = (from: number, to: number, source?: string): string =>
+    rows
+      .slice(from, to)
+      .map((row) => `${JSON.stringify({ ...row, data_source: source })}\n`)
+      .join("");
+  writeFileSync(join(folder, "mine.jsonl"), part(0, 12));
+  writeFileSync(join(folder, "nq_test.jsonl"), part(12, 22, "nq"));
+  writeFileSync(
+    join(folder, "judge.yaml"),
+    "model: { policy: policy }\ndata: { test: test.jsonl, corpus: corpus.jsonl }\n" +
+      "simulator: { path: simulator, prompt: quickstart, documents: 3, maxNewTokens: 60, temperature: 0.2 }\n" +
+      "rollout: { prompt: quickstart, maxTurns: 3, maxNewTokens: 40, maxObservationTokens: 110, maxContextTokens: 560 }\n" +
+      "bm25: { documents: 3 }\nevaluation: { setsFolder: ., bootstrapSamples: 200 }\n",
+  );
+});
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const asked = [
+  "--config",
+  "judge.yaml",
+  "--methods",
+  "zerosearch,rag,direct",
+  "--sets",
+  "nq,my=mine.jsonl",
+  "--engines",
+  "bm25,simulated:useful",
+];
+
+describe("zerosearch evaluate --methods --sets --engines", () => {
+  it("makes one table of all, whose numbers are those of judged.jsonl", async () => {
+    const { code, stdout, stderr } = await evaluate([...asked, "--out", "whole"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatch(/^nq: 10 questions of nq_test\.jsonl \(all rows\)$/m);
+    expect(stdout).toMatch(/^method +engine +NQ \(10\) +my \(12\) +average +95 %$/m);
+    expect(stdout).toMatch(/^rag with bm25 +zerosearch with bm25 +22 /m);
+    const rows = readRows(join(folder, "whole", "judged.jsonl")) as {
+      method: string;
+      engine: string;
+      em: number;
+      question: { dataSource: string };
+    }[];
+    expect(rows.length).toBe(5 * 22);
+    const { averages, rows: scored, sets, reference } = report("whole");
+    expect(sets.map(({ name, n, group }) => [name, n, group])).toEqual([
+      ["nq", 10, "single-hop"],
+      ["my", 12, null],
+    ]);
+    expect(reference).toBe("zerosearch");
+    expect(averages.map(({ method, engine }) => `${method}/${engine}`)).toEqual([
+      "zerosearch/bm25",
+      "zerosearch/simulated:useful",
+      "rag/bm25",
+      "rag/simulated:useful",
+      "direct/none",
+    ]);
+    for (const { method, engine, dataset, em } of scored) {
+      const own = rows.filter((row) => row.method === method && row.engine === engine && row.question.dataSource === dataset);
+      expect(em).toBeCloseTo(own.reduce((sum, row) => sum + row.em, 0) / own.length, 12);
+    }
+    for (const { method, engine, em } of averages) {
+      const own = scored.filter((row) => row.method === method && row.engine === engine);
+      expect(em).toBeCloseTo(own.reduce((sum, row) => sum + row.em, 0) / 2, 12);
+    }
+    expect(text("whole", "table.svg")).toMatch(/^<svg [^>]+>[^]+<\/svg>\n$/);
+    expect(text("whole", "table.md")).toContain("| zerosearch | bm25 |");
+  });
+
+  it("goes on after kills, a half-written row too, and ends in the bits of one that was never stopped", async () => {
+    const killed = async (at: string, ...more: string[]): Promise<void> => {
+      const { signal } = await evaluate([...asked, "--out", "killed", ...more], {
+        onOutput: (stdout, kill) => {
+          if (stdout.includes(at)) kill("SIGKILL");
+        },
+      });
+      expect(signal).toBe("SIGKILL");
+      expect(existsSync(join(folder, "killed", "evaluation.json"))).toBe(false);
+    };
+    await killed("2/5 ");
+    const first = readRows(join(folder, "killed", "judged.jsonl")).length;
+    expect(first).toBeGreaterThanOrEqual(22);
+    appendFileSync(join(folder, "killed", "judged.jsonl"), '{"when":"after","met');
+    await killed("4/5 ", "--resume");
+    const { code, stdout, stderr } = await evaluate([...asked, "--out", "killed", "--resume"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).not.toMatch(/^[12]\/5 /m);
+    for (const file of lasting) expect(text("killed", file), file).toBe(text("whole", file));
+    // Once more there is nothing left to judge.
+    const again = await evaluate([...asked, "--out", "killed", "--resume"]);
+    expect(again.stdout).not.toMatch(/^\d\/5 /m);
+    for (const file of lasting) expect(text("killed", file), file).toBe(text("whole", file));
+  });
+
+  it("refuses to go on with other settings, and names the difference; rows stay as they are", async () => {
+    const before = text("whole", "judged.jsonl");
+    const refused = async (...more: string[]): Promise<string> => {
+      const { code, stderr } = await evaluate([...asked, "--out", "whole", "--resume", ...more]);
+      expect(code).toBe(1);
+      return stderr;
+    };
+    const other = "--resume (whole): the evaluation there was made with other settings: ";
+    expect(await refused("seed=2")).toContain(`${other}seed 1, here 2`);
+    expect(await refused("--methods", "zerosearch,rag")).toContain(
+      `${other}methods ["zerosearch","rag","direct"], here ["zerosearch","rag"]`,
+    );
+    expect(await refused("rollout.maxTurns=2")).toContain(`${other}rollout.maxTurns 3, here 2`);
+    expect(await refused("--limit", "3")).toContain(`${other}set nq "10 questions`);
+    expect(await refused("model.policy=simulator")).toContain(`${other}model.policy/model.safetensors`);
+    expect(text("whole", "judged.jsonl")).toBe(before);
+    writeFileSync(join(folder, "whole", "judged.jsonl"), before.split("\n").slice(1).join("\n"));
+    expect(await refused()).toMatch(
+      /judged\.jsonl:1: is not the row that belongs here; expected zerosearch with bm25, question nq \S+, got zerosearch with bm25, question nq /,
+    );
+    writeFileSync(join(folder, "whole", "judged.jsonl"), before);
+  });
+
+  it("compares the methods of a run by default, with the run's own, on the score that is asked for", async () => {
+    const { code, stdout, stderr } = await evaluate([
+      "--config",
+      "judge.yaml",
+      "--metric",
+      "f1",
+      "evaluation.questions=5",
+      "evaluation.hotpotYesNo=true",
+    ]);
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatch(/^F1, in percent$/m);
+    expect(stdout).toMatch(/^direct +zerosearch with bm25 +5 /m);
+    expect(stdout).toMatch(/^rag with bm25 +zerosearch with bm25 +5 /m);
+    expect(stdout).toContain("F1 of HotpotQA by its own script's rule for yes and no (evaluation.hotpotYesNo).");
+  });
+
+  it("needs no engine, nor a corpus, for methods that never search", async () => {
+    const { code, stdout, stderr } = await evaluate([
+      "--config",
+      "judge.yaml",
+      "--methods",
+      "direct",
+      "--sets",
+      "nq",
+      "data.corpus=null",
+      "data.test=null",
+    ]);
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatch(/^direct +none +\d/m);
+  });
+
+  it("counts the questions whose answers the corpus does not hold", async () => {
+    const rows = readRows(join(folder, "mine.jsonl"));
+    const lacking = rows.map((row, i) => (i < 3 ? { ...row, golden_answers: ["an answer that nobody wrote down"] } : row));
+    writeFileSync(join(folder, "lacking.jsonl"), lacking.map((row) => `${JSON.stringify(row)}\n`).join(""));
+    const { stdout } = await evaluate([
+      "--config",
+      "judge.yaml",
+      "--methods",
+      "rag",
+      "--sets",
+      "lacking=lacking.jsonl",
+      "--out",
+      "lacking",
+    ]);
+    expect(stdout).toMatch(/^lacking +12 +3 +25\.0 %$/m);
+    expect(report("lacking").coverage).toEqual([{ set: "lacking", n: 12, missing: 3 }]);
+  });
+
+  it("tells what is wrong in one line, with the nearest name, before anything is opened", async () => {
+    const refused = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await evaluate(["--config", "judge.yaml", ...args]);
+      expect(code).toBe(1);
+      expect(stdout).not.toContain("device:");
+      return stderr;
+    };
+    expect(await refused("--methods", "zerosaerch")).toMatch(/there is no method zerosaerch; expected .*\n {2}did you mean zerosearch\?/);
+    expect(await refused("--engines", "bm25,bm52")).toMatch(/there is no engine bm52; expected .*\n {2}did you mean bm25\?/);
+    expect(await refused("--engine", "simulated:usefull")).toContain("did you mean simulated:useful?");
+    expect(await refused("--sets", "bambogle")).toContain("did you mean bamboogle?");
+    expect(await refused("--methods", "rag,direct", "--compare-to", "zerosearch")).toContain(
+      "there is no method zerosearch; expected rag, direct",
+    );
+    expect(await refused("--metric", "bleu")).toContain("--metric: wrong value; expected em, subem or f1, got bleu");
+    expect(await refused("--engines", "http")).toContain("http.api is missing");
+    expect(await refused("--engines", "simulated:noisy", "simulator.path=null")).toContain("simulator.path is missing");
+    expect(await refused("--resume", "--methods", "rag")).toContain("--resume: needs the folder to go on with; expected --out FOLDER");
+    expect(await refused("--limit", "5")).toContain("--limit: is of --sets");
+  });
+
+  it("says beforehand how many searches it would make", async () => {
+    const { stdout } = await evaluate([...asked, "--dry-run"]);
+    expect(stdout).toContain("22 questions by zerosearch, rag, direct");
+    expect(stdout).toMatch(/^bm25 +44 +88$/m);
+  });
+});
+
+describe.skipIf(!existsSync(join(shared, "qa")))("the seven sets and Wikipedia passages", () => {
+  it("are judged by a model of 0.3 M parameters, in the paper's layout", async () => {
+    const settings = [
+      ...[
+        `model.policy=${join(shared, "models/stories260K-hf")}`,
+        `data.corpus=${join(shared, "corpus/wiki_corpus.jsonl")}`,
+        "data.test=null",
+      ],
+      ...[`evaluation.setsFolder=${join(shared, "qa")}`, "rollout.prompt=paper", "rollout.maxContextTokens=512", "rollout.maxNewTokens=16"],
+      ...["rollout.maxObservationTokens=128", "rollout.maxTurns=1", "evaluation.bootstrapSamples=100", "simulator.path=null"],
+    ];
+    const sets = "nq,triviaqa,popqa,hotpotqa,2wikimultihopqa,musique,bamboogle";
+    const { code, stdout, stderr } = await evaluate([
+      ...["--config", "judge.yaml", "--methods", "direct,rag", "--sets", sets, "--limit", "2", "--out", "seven"],
+      ...settings,
+    ]);
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatch(/^ +single-hop +multi-hop +mean over sets$/m);
+    expect(stdout).toMatch(
+      /^method +engine +NQ \(2\) +TriviaQA \(2\) +PopQA \(2\) +HotpotQA \(2\) +2Wiki \(2\) +MuSiQue \(2\) +Bamboogle \(2\) +average +95 %$/m,
+    );
+    expect(report("seven").coverage?.map(({ n }) => n)).toEqual([2, 2, 2, 2, 2, 2, 2]);
+  });
+});
