@@ -18,8 +18,7 @@ import { simulatorPositions } from "../setup/open-agents.ts";
 import { Engines } from "../setup/open-engines.ts";
 import { locateData } from "../setup/locate-data.ts";
 import { checkMethodFits, openMethod } from "../setup/open-method.ts";
-import { openPolicy } from "../setup/open-policy.ts";
-import { prepareDevice } from "../setup/prepare-device.ts";
+import { openJudgedPolicy } from "../setup/open-judged.ts";
 import { ConfigError, FileError } from "../util/errors.ts";
 import { dryTable } from "./evaluate/dry-table.ts";
 import { evaluateTable } from "./evaluate/table.ts";
@@ -121,20 +120,18 @@ async function evaluate(config: Config, { left, when, json, out, signal }: Wante
     const used = enginesUsed(config, "evaluate", method.searches);
     const engines = await Engines.open(config, used, closing, { signal, budgetHint });
     const positions = used.includes("simulated") ? simulatorPositions(config, questions) : null;
-    const opened = await openPolicy(config, { simulatorPositions: positions, embeds: used.includes("dense"), closing });
-    const { policy } = opened;
-    const { model, lora, seed, evaluation } = config;
-    const named = `${model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`}`;
-    say(`policy ${left?.text ?? named} | seed ${seed}`);
-    await engines.add(config, opened, closing, signal);
+    const policy = await openJudgedPolicy(config, { simulatorPositions: positions, embeds: used.includes("dense"), say, closing });
+    const { seed, evaluation } = config;
+    say(`policy ${left?.text ?? policy.text} | seed ${seed}`);
+    if (policy.parts !== null) await engines.add(config, policy.parts, closing, signal);
     if (method.searches !== false && evaluation.robustness && engines.simulate === null)
       say("no simulator is configured: how the policy takes useless documents is not measured");
-    const context = opened.judging(engines.get(evaluation.engine));
-    const settings = judgeSettings(config, { method, engines, policy });
+    const context = policy.judging(engines.get(evaluation.engine));
+    const settings = judgeSettings(config, { method, engines, name: policy.name });
     const baseline = { ...context, prompts: withoutText(context.prompts) };
     for (const one of [method, ...settings.baselines])
       await checkMethodFits(one, questions, one === method ? context : baseline, policy.maxPositions);
-    await prepareDevice(opened.device, config, opened, { trains: false });
+    await policy.prepare();
     const log = out === undefined ? null : closing.add(openJudged(out), (one) => one.close());
     const onJudged = (row: JudgedRow): void => log?.append([row]);
     const step = left?.step ?? null;
@@ -142,7 +139,8 @@ async function evaluate(config: Config, { left, when, json, out, signal }: Wante
     const judged = await judge({ ...settings, questions, context, when, step, onJudged, signal });
     log?.sync();
     say(evaluationText([judged], questions, context.rules));
-    const cost = costText(config, { seconds: (steadyClock() - from) / 1000, simulated: 0, counts: engines.takeCounts() });
+    const counts = { ...engines.takeCounts(), ...policy.takeCounts() };
+    const cost = costText(config, { seconds: (steadyClock() - from) / 1000, simulated: 0, counts });
     if (cost !== "") say(`${cost}\n`);
     for (const to of [json, ...(out === undefined ? [] : [join(out, evaluationFile)])])
       if (to !== undefined) await writeFileAtomic(to, evaluationJson(judged.rows));

@@ -24,7 +24,9 @@ export function enginesUsed(config: Config, purpose: Purpose, searches = searche
   const validates = trains && data.validation !== null && train.validateEvery > 0;
   // One of the baselines is RAG.
   const tests = data.test !== null && (searches || evaluation.baselines);
-  const simulates = searches && tests && evaluation.robustness && (simulator.path !== null || simulator.endpoint !== null);
+  // A policy behind an endpoint leaves nothing to open a simulator of this process on.
+  const opensSimulator = simulator.endpoint !== null || (simulator.path !== null && (trains || evaluation.endpoint === null));
+  const simulates = searches && tests && evaluation.robustness && opensSimulator;
   const used = [trains && search.engine, (validates || tests) && evaluation.engine, simulates && "simulated"];
   return [...new Set(used.filter((name) => name !== false && name !== null))];
 }
@@ -90,6 +92,8 @@ export function checkTogether(
   const tuned = purpose !== "sft" || config.sft.data !== null;
   need(tuned, "sft.data", "is missing", "a file of examples, {messages} or {prompt, output} a line", "docs/sft.md shows them.");
   const engines = given ?? enginesUsed(config, purpose);
+  const there = judging || config.evaluation.endpoint === null;
+  need(there, "evaluation.endpoint", "cannot be trained", "null: zerosearch evaluate judges a policy behind an endpoint");
   const real = (purpose !== "ask" && purpose !== "collect") || config.evaluation.engine !== "simulated";
   need(
     real,

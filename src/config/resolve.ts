@@ -27,11 +27,19 @@ export function resolveConfig(given: readonly Source[], purpose: Purpose = "trai
       .map((source) => source.locate(path))
       .filter((place) => place !== undefined)
       .at(-1) ?? "configuration";
-  const parsed = configSchema.safeParse(expandPaths(tree));
+  const parsed = configSchema.safeParse(expandPaths(withoutPolicy(tree, purpose)));
   if (!parsed.success) throw united(unknownFirst(parsed.error.issues).flatMap((issue) => explain(issue, tree, locate)));
   const mistakes = checkTogether(parsed.data, purpose, locate);
   if (mistakes.length > 0) throw united(mistakes);
   return parsed.data;
+}
+
+/** A policy behind an endpoint is judged without a model of this process: none needs to be named. */
+function withoutPolicy(tree: Tree, purpose: Purpose): Tree {
+  const given = (path: readonly string[]): boolean => (valueIn(tree, path) ?? null) !== null;
+  const judges = purpose === "evaluate" || purpose === "compare";
+  if (!judges || !given(["evaluation", "endpoint"]) || given(["model", "policy"])) return tree;
+  return mergeTrees([tree, { model: { policy: "none" } }]);
 }
 
 function explain(issue: z.core.$ZodIssue, tree: Tree, locate: (path: readonly string[]) => string): ConfigError[] {

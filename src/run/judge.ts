@@ -104,21 +104,21 @@ export async function validate({ run, journal }: Omit<TrainingParts, "states">, 
 }
 
 /** What rows call a model. */
-export function modelName({ source }: Pick<Model, "source">): string {
+function modelName({ source }: Pick<Model, "source">): string {
   return basename(source);
 }
 
 /** What a configuration says of judging, for a run and for `zerosearch evaluate`. `engines` are those of the configuration. */
 export function judgeSettings(
   { evaluation: { baselines, robustness, bootstrapSamples, engine }, seed }: Config,
-  { method, engines, policy }: Pick<Run, "method" | "engines" | "policy">,
+  { method, engines, name }: Pick<Run, "method" | "engines"> & { readonly name: string },
 ): Omit<JudgeOptions, "questions" | "context" | "when" | "step"> {
   const { simulate } = engines;
   return {
     method,
     baselines: baselines ? [methods.direct, methods.rag].filter((one) => one !== method) : [],
     engines: [engines.get(engine)],
-    model: modelName(policy),
+    model: name,
     seed,
     samples: bootstrapSamples,
     simulated: robustness && simulate !== null ? { useful: simulate(0), noisy: simulate(1) } : null,
@@ -138,7 +138,7 @@ async function judgeRun(run: Run, when: When, step: number): Promise<Evaluation 
   const from = steadyClock();
   try {
     const evaluation = await judge({
-      ...judgeSettings(config, run),
+      ...judgeSettings(config, { ...run, name: modelName(run.policy) }),
       questions: data.test,
       context: evaluationContext(config, context, engines.get(config.evaluation.engine)),
       when,

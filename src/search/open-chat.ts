@@ -48,3 +48,16 @@ export async function openChat(
   await client.probe();
   return client;
 }
+
+/** What a chat model has read and written since the last call. */
+export function tokensOf(client: ChatClient, who: string): Readonly<Record<string, number>> {
+  const { requests, retries, promptTokens, completionTokens, estimatedPromptTokens, estimatedCompletionTokens } = client.takeCounts();
+  return {
+    [`${who}_requests`]: requests,
+    [`${who}_retries`]: retries,
+    [`${who}_prompt_tokens`]: promptTokens,
+    [`${who}_completion_tokens`]: completionTokens,
+    [`${who}_prompt_tokens_estimated`]: estimatedPromptTokens,
+    [`${who}_completion_tokens_estimated`]: estimatedCompletionTokens,
+  };
+}

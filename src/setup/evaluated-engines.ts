@@ -1,5 +1,5 @@
 /** The engines that `--engines` names: those of the table, modules, and the simulator at one end of its noise or the other. */
-import { nearest } from "../config/nearest.ts";
+import { nearest } from "../util/nearest.ts";
 import { engineNames } from "../search/settings.ts";
 import { ConfigError } from "../util/errors.ts";
 import { isModuleFile } from "../util/fields.ts";

@@ -1,7 +1,7 @@
 /** The question sets that `--sets` names: found in a folder, in `data.test`, on the Hub or in files of one's own; read, checked and cut. */
 import { existsSync } from "node:fs";
 import type { Config } from "../config/index.ts";
-import { nearest } from "../config/nearest.ts";
+import { nearest } from "../util/nearest.ts";
 import { filesOf } from "../data/data-files.ts";
 import { findSetFile, hubAddress, namedSet, paperAddress, rowsKept, setNames, type NamedSet } from "../data/named-sets.ts";
 import { loadQuestions } from "../data/questions.ts";

@@ -30,7 +30,6 @@ async function run(method: Method, replies: readonly Reply[] | ((asked: Asked, i
     return typeof replies === "function" ? replies(asked, index - 1) : (replies[index - 1] ?? { status: 500, body: "no more" });
   });
   const overrides = [
-    "model.policy=unused",
     "data.train=x",
     `evaluation.endpoint=${server.endpoint}`,
     "evaluation.endpointPatience=0",

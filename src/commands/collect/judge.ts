@@ -5,7 +5,7 @@ import { generateUnlessAborted } from "../../generate/sequence.ts";
 import { JsonLines } from "../../log/json-lines.ts";
 import { Progress, steadyClock } from "../../log/progress.ts";
 import { spelled } from "../../search/endpoint.ts";
-import { openChat } from "../../search/open-chat.ts";
+import { openChat, tokensOf } from "../../search/open-chat.ts";
 import { Closing } from "../../setup/closing.ts";
 import { policyName, scoreRules } from "../../setup/open-agents.ts";
 import { openPolicy } from "../../setup/open-policy.ts";
@@ -21,7 +21,6 @@ import { philox, streamKey, uniform } from "../../util/philox.ts";
 import { Slots } from "../../util/slots.ts";
 import { Stopping } from "../../util/stopping.ts";
 import { sameCommand, say } from "../program.ts";
-import { tokensOf } from "./search.ts";
 import { noteWork } from "./spent.ts";
 import { workFiles } from "./work.ts";
 

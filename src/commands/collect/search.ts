@@ -7,8 +7,7 @@ import { JsonLines } from "../../log/json-lines.ts";
 import { Progress, steadyClock } from "../../log/progress.ts";
 import { scoreAnswer, scoredAnswer } from "../../rl/reward.ts";
 import type { Question } from "../../rl/trajectory.ts";
-import type { ChatClient } from "../../search/chat-client.ts";
-import { openChat } from "../../search/open-chat.ts";
+import { openChat, tokensOf } from "../../search/open-chat.ts";
 import { BudgetError } from "../../search/prices.ts";
 import type { Engine, SearchEngine } from "../../search/search-engine.ts";
 import { Closing } from "../../setup/closing.ts";
@@ -218,18 +217,5 @@ function asking(config: Config, { engine, tasks, isSpent }: AskerNeeds, asker: A
     run: (onFinished, signal) =>
       askAll(tasks, { ...context, asker, name, concurrency, tags: zerosearch.tags, signal, onFinished, isOver: isSpent }),
     takeCounts: () => ({}),
-  };
-}
-
-/** What a chat model has read and written since the last call. */
-export function tokensOf(client: ChatClient, who: string): Readonly<Record<string, number>> {
-  const { requests, retries, promptTokens, completionTokens, estimatedPromptTokens, estimatedCompletionTokens } = client.takeCounts();
-  return {
-    [`${who}_requests`]: requests,
-    [`${who}_retries`]: retries,
-    [`${who}_prompt_tokens`]: promptTokens,
-    [`${who}_completion_tokens`]: completionTokens,
-    [`${who}_prompt_tokens_estimated`]: estimatedPromptTokens,
-    [`${who}_completion_tokens_estimated`]: estimatedCompletionTokens,
   };
 }

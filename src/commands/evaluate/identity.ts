@@ -42,6 +42,7 @@ export async function identityOf(config: Config, { opened, sets, engines, when, 
     engines,
     ...(await engineIdentities(config, engines)),
     ...(await modelHashes(config, new Set(engines.map(openedAs)))),
+    ...endpointOf(evaluation),
     ...{ "model.dtype": model.dtype, "model.cacheDtype": model.cacheDtype, "lora.from": lora.from !== null },
     ...{ "device.kind": device, "device.precision": config.device.precision },
     ...Object.fromEntries(settings.map(([name, value]) => [`rollout.${name}`, value])),
@@ -64,7 +65,16 @@ async function hashes(what: string, files: readonly (readonly [string, string])[
 async function engineIdentities(config: Config, engines: readonly string[]): Promise<Record<string, unknown>> {
   const { search, ...sections } = portable(config);
   const { seed, data } = config;
-  const context = { seed, noise: curriculum(config), unit: config.curriculum.unit, corpus: data.corpus, promptSet, hashFile, pathHere };
+  const context = {
+    seed,
+    noise: curriculum(config),
+    unit: config.curriculum.unit,
+    corpus: data.corpus,
+    modelDtype: config.model.dtype,
+    promptSet,
+    hashFile,
+    pathHere,
+  };
   const all: Record<string, unknown> = {};
   for (const name of new Set(engines.map(openedAs))) {
     const kind = engineKind(name);
@@ -76,11 +86,19 @@ async function engineIdentities(config: Config, engines: readonly string[]): Pro
   return all;
 }
 
+/** Of a policy behind an endpoint: who answers there is known by name alone. */
+function endpointOf({ endpoint, endpointModel, endpointTurns, opensThought }: Config["evaluation"]): Record<string, unknown> {
+  if (endpoint === null) return {};
+  const settings = { endpoint, endpointModel, endpointTurns, opensThought };
+  return Object.fromEntries(Object.entries(settings).map(([name, value]) => [`evaluation.${name}`, value]));
+}
+
 /** The files of the policy, of its adapter and of models that the engines run on. */
 async function modelHashes(
   { data, search, simulator, dense, ...config }: Config,
   engines: ReadonlySet<string>,
 ): Promise<Record<string, string>> {
+  const here = config.evaluation.endpoint === null;
   const named = await hashInputs({
     ...config,
     data: { ...data, train: null, validation: null, test: null, corpus: null },
@@ -88,6 +106,8 @@ async function modelHashes(
     simulator: engines.has("simulated") ? simulator : { ...simulator, path: null, adapter: null },
     dense: engines.has("dense") ? dense : { ...dense, path: null, encoder: null, index: null },
   });
-  const models = /^(model\.policy|lora\.from|simulator\.(path|adapter)|dense\.(path|encoder)|rollout\.prompt)(\/|$)/;
+  const models = here
+    ? /^(model\.policy|lora\.from|simulator\.(path|adapter)|dense\.(path|encoder)|rollout\.prompt)(\/|$)/
+    : /^(dense\.(path|encoder)|rollout\.prompt)(\/|$)/;
   return Object.fromEntries(Object.entries(named).filter(([name]) => models.test(name)));
 }

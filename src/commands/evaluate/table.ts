@@ -15,16 +15,14 @@ import type { JudgedRow } from "../../evaluation/judge.ts";
 import type { When } from "../../evaluation/report.ts";
 import { JsonLines } from "../../log/json-lines.ts";
 import type { FoundPolicy } from "../../run/find-policy.ts";
-import { modelName } from "../../run/judge.ts";
 import { normalizerNotes, openTest } from "../../run/run-data.ts";
 import { Closing } from "../../setup/closing.ts";
 import { openedAs } from "../../setup/evaluated-engines.ts";
 import { scoreRules, simulatorPositions } from "../../setup/open-agents.ts";
 import { Engines } from "../../setup/open-engines.ts";
 import { checkMethodFits } from "../../setup/open-method.ts";
-import { openPolicy } from "../../setup/open-policy.ts";
+import { openJudgedPolicy } from "../../setup/open-judged.ts";
 import { openSets, setsOf, type OpenedSet } from "../../setup/open-sets.ts";
-import { prepareDevice } from "../../setup/prepare-device.ts";
 import { FileError } from "../../util/errors.ts";
 import { say } from "../program.ts";
 import { PartCosts } from "./costs.ts";
@@ -63,19 +61,18 @@ export async function evaluateTable(config: Config, wish: TableWish, { left, whe
       const identity = await identityOf(located, { opened, sets, engines: names, when, step, device: device.kind });
       resumes = await beginFolder(out, identity, wish.resume);
     };
-    const models = await openPolicy(config, { simulatorPositions: positions, embeds: used.includes("dense"), check, closing });
-    const { policy } = models;
-    say(`policy ${left?.text ?? policyText(config)} | seed ${config.seed}`);
-    await engines.add(config, models, closing, signal);
+    const policy = await openJudgedPolicy(config, { simulatorPositions: positions, embeds: used.includes("dense"), check, say, closing });
+    say(`policy ${left?.text ?? policy.text} | seed ${config.seed}`);
+    if (policy.parts !== null) await engines.add(config, policy.parts, closing, signal);
     // Opened before anything is judged: a name that is none of the table's is found out here.
     const byName = new Map(names.map((name) => [engines.get(name).name, engines.get(name)]));
     const anyEngine = [...byName.values()][0] ?? engines.get(config.evaluation.engine);
-    const judging = models.judging(anyEngine);
+    const judging = policy.judging(anyEngine);
     const context = (method: Method): AgentContext =>
       method === opened.own ? judging : { ...judging, prompts: withoutText(judging.prompts) };
     for (const method of opened.methods) await checkMethodFits(method, questions, context(method), policy.maxPositions);
     const coverage = await coverageOf(config, used, questions, { out, signal });
-    await prepareDevice(models.device, config, models, { trains: false });
+    await policy.prepare();
 
     const cells = cellsOf(opened.methods, [...byName.keys()]);
     const costs = new PartCosts(config);
@@ -93,12 +90,12 @@ export async function evaluateTable(config: Config, wish: TableWish, { left, whe
       engine: (name) => byName.get(name) ?? anyEngine,
       done: resumes && out !== undefined ? judgedRows(out, cellNames, questions) : null,
       onJudged: (row) => open()?.append([row]),
-      onPart: (part) => costs.add({ ...part, counts: engines.takeCounts() }),
+      onPart: (part) => costs.add({ ...part, counts: { ...engines.takeCounts(), ...policy.takeCounts() } }),
     });
     open()?.sync();
     const { bootstrapSamples: samples, hotpotYesNo } = config.evaluation;
     const head = {
-      model: modelName(policy),
+      model: policy.name,
       when,
       step,
       seed: config.seed,
@@ -131,10 +128,6 @@ export async function evaluateTable(config: Config, wish: TableWish, { left, whe
 async function setsWished(config: Config, { sets, subset, limit }: TableWish, signal: AbortSignal): Promise<OpenedSet[]> {
   if (sets !== null) return openSets(sets, config, { subset, limit, say, signal });
   return setsOf(await openTest(config, say), `data.test=${String(config.data.test)}`);
-}
-
-function policyText({ model, lora }: Config): string {
-  return `${model.policy}${lora.from === null ? "" : ` with the LoRA adapter ${lora.from}`}`;
 }
 
 /** One program at a time writes a folder. @throws FileError where it cannot be made, or another has it */

@@ -1,7 +1,7 @@
 /** What the options of `zerosearch evaluate` ask for, where several methods, engines or sets are compared. */
 import { methods } from "../../agent/methods/index.ts";
 import type { Method } from "../../agent/methods/method.ts";
-import { nearest } from "../../config/nearest.ts";
+import { nearest } from "../../util/nearest.ts";
 import type { Config } from "../../config/index.ts";
 import type { OptionSpec } from "../../config/arguments.ts";
 import { rewardNames, type RewardName } from "../../rl/reward.ts";
