@@ -72,6 +72,15 @@ describe("answers in a box", () => {
   });
 });
 
+describe("rag", () => {
+  it("cuts documents to what leaves room for a turn", async () => {
+    const { agent, generator } = setUp(["\\boxed{x}<eos>"], { maxContextTokens: 900, maxNewTokens: 100 }, 100_000, {});
+    const engine = engineOf(() => `Doc 1: ${"long ".repeat(1000)}`);
+    expect(await methods.rag.run(question, { ...agent, engine })).toMatchObject({ status: "answered", answer: "x" });
+    expect(generator.opened[0]?.prompt.length).toBe(800);
+  });
+});
+
 describe("r1", () => {
   it("answers once, and a search is no answer", async () => {
     const { agent } = setUp(["<think> hm </think><answer> Paris </answer>"], {}, 100_000, {});
