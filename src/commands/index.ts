@@ -39,6 +39,7 @@ export const commands: readonly Command[] = [
   },
   { name: "simulator", summary: "Reports what a simulator is worth, beside a real engine.", load: () => import("./simulator.ts") },
   { name: "evaluate", summary: "Judges a policy on test questions with a real search engine.", load: () => import("./evaluate.ts") },
+  { name: "rescore", summary: "Scores what a run or an evaluation stored by another metric.", load: () => import("./rescore.ts") },
   {
     name: "reproduce",
     summary: "Runs a run's receipt again and says whether every step is the same.",

@@ -2,7 +2,7 @@
 import type { AgentContext, Method } from "../agent/methods/method.ts";
 import { Progress, steadyClock } from "../log/progress.ts";
 import { searchWarnings } from "../rl/metrics.ts";
-import type { Question } from "../rl/trajectory.ts";
+import type { Question, SearchTrajectory } from "../rl/trajectory.ts";
 import type { Engine } from "../search/search-engine.ts";
 import { evaluate } from "./evaluate.ts";
 import type { HealthOptions } from "./health.ts";
@@ -80,7 +80,7 @@ async function judgeCell(options: GridOptions, { method, engine }: Cell, first: 
   const asked = engine === "none" ? unasked : options.engine(engine);
   const context: AgentContext = { ...options.context(method), engine: asked };
   const progress = new Progress({ label, total: questions.length, from: first, plainInterval: 15_000 });
-  const warnings = new Set<string>();
+  const searched: SearchTrajectory[] = [];
   try {
     for (let from = first; from < questions.length; from += partSize) {
       const to = Math.min(questions.length, from + partSize);
@@ -100,7 +100,7 @@ async function judgeCell(options: GridOptions, { method, engine }: Cell, first: 
             if (finished >= (to - from) / 10) progress.update(from + finished);
           },
         });
-        for (const line of searchWarnings(judged.map(({ trajectory }) => trajectory))) warnings.add(line);
+        searched.push(...judged.map(({ trajectory }) => withoutTokens(trajectory)));
       } finally {
         onPart({ method: method.name, engine, questions: rows, seconds: (steadyClock() - started) / 1000 });
       }
@@ -108,7 +108,17 @@ async function judgeCell(options: GridOptions, { method, engine }: Cell, first: 
   } finally {
     progress.finish();
   }
-  for (const line of warnings) say(`warning: ${label} ${line}`);
+  for (const line of searchWarnings(searched)) say(`warning: ${label} ${line}`);
+}
+
+/** What warnings are made of: of a large evaluation the rest is not held. */
+function withoutTokens(trajectory: SearchTrajectory): SearchTrajectory {
+  const searches = trajectory.searches.map((search) => ({
+    ...search,
+    documents: search.documents.map(({ text }) => ({ text: text.trim().slice(0, 1) })),
+    text: "",
+  }));
+  return { ...trajectory, searches, ids: [], lossMask: [], logProbs: [], text: "" };
 }
 
 /** What a method that never searches is given. */

@@ -1,10 +1,11 @@
 /** `zerosearch evaluate` with several methods, engines and sets: one table, which goes on after a kill and ends in the same bits. */
-import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { GridReport } from "../../src/evaluation/grid-report.ts";
-import { buildIfStale, readRows, start, type Ended, type StartOptions } from "../helpers/program.ts";
+import type { RescoredRow } from "../../src/evaluation/rescore.ts";
+import { buildIfStale, readRows, start, writeRows, type Ended, type StartOptions } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
 const shared = join(root, "../shared/data");
@@ -211,10 +212,115 @@ describe("zerosearch evaluate --methods --sets --engines", () => {
     expect(await refused("--limit", "5")).toContain("--limit: is of --sets");
   });
 
+  it("answers again from a recording alone, to the same bits", async () => {
+    const quick = [
+      "--config",
+      "judge.yaml",
+      "--methods",
+      "zerosearch,rag",
+      "--sets",
+      "nq",
+      "--limit",
+      "4",
+      "--engines",
+      "bm25,simulated:noisy",
+    ];
+    const made = await evaluate([...quick, "--out", "asked", "search.record=searches.db"]);
+    expect([made.code, made.stderr]).toEqual([0, ""]);
+    const again = await evaluate([...quick, "--out", "replayed", "search.replay=searches.db", "--json", "replayed.json"]);
+    expect([again.code, again.stderr]).toEqual([0, ""]);
+    for (const file of lasting) expect(text("replayed", file), file).toBe(text("asked", file));
+    expect(readFileSync(join(folder, "replayed.json"), "utf8")).toBe(text("asked", "evaluation.json"));
+  });
+
   it("says beforehand how many searches it would make", async () => {
     const { stdout } = await evaluate([...asked, "--dry-run"]);
     expect(stdout).toContain("22 questions by zerosearch, rag, direct");
     expect(stdout).toMatch(/^bm25 +44 +88$/m);
+  });
+});
+
+describe("zerosearch rescore", () => {
+  const rescore = (...args: string[]): Promise<Ended> =>
+    start(process.execPath, [join(root, "bin", "zerosearch.js"), "rescore", ...args], { cwd: folder });
+  const tables = (file: string): Record<string, RescoredRow[]> =>
+    JSON.parse(readFileSync(join(folder, file), "utf8")) as Record<string, RescoredRow[]>;
+
+  it("finds the stored scores again, and means that are those of evaluation.json", async () => {
+    const { code, stdout, stderr } = await rescore("whole", "--metric", "f1", "--json", "f1.json");
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatch(/^method +when +questions +engine +n +f1 +95 % +stored f1 +difference +changed$/m);
+    const { judged = [] } = tables("f1.json");
+    expect(judged.map(({ n, changed, difference, failed }) => [n, changed, difference, failed])).toEqual(
+      report("whole").rows.map(({ n }) => [n, 0, 0, 0]),
+    );
+    for (const { group, mean } of judged)
+      expect(mean).toBe(
+        report("whole").rows.find(
+          ({ method, engine, dataset }) => method === group["method"] && engine === group["engine"] && dataset === group["questions"],
+        )?.f1,
+      );
+  });
+
+  it("scores by a module of one's own, says which rollouts failed, and writes a line for each", async () => {
+    writeFileSync(
+      join(folder, "short.mjs"),
+      "export default function short({ answer, question }) {\n  if (question.dataSource === 'nq') throw new Error('not these');\n  return answer === null ? 0 : 1 / answer.length;\n}\n",
+    );
+    const { code, stderr } = await rescore(
+      "whole",
+      "--metric",
+      "./short.mjs",
+      "--json",
+      "short.json",
+      "--rows",
+      "short.jsonl",
+      "reward.normalizer=unicode",
+    );
+    expect([code, stderr]).toEqual([0, ""]);
+    const rows = readRows(join(folder, "short.jsonl")) as {
+      dataSource: string;
+      answer: string | null;
+      score: number | null;
+      stored: number | null;
+    }[];
+    expect(rows.length).toBe(5 * 22);
+    for (const { dataSource, answer, score, stored } of rows)
+      expect([score, stored]).toEqual([dataSource === "nq" ? null : answer === null ? 0 : 1 / answer.length, null]);
+    const { judged = [] } = tables("short.json");
+    expect(judged.map(({ group, failed }) => (group["questions"] === "nq") === (failed === 10))).toEqual(judged.map(() => true));
+  });
+
+  it("scores the rollouts of a run beside what they were paid, a stretch of steps at a time", async () => {
+    mkdirSync(join(folder, "runs", "old"), { recursive: true });
+    const rows = readRows(join(folder, "whole", "judged.jsonl")).slice(0, 40);
+    const paid = rows.map((row, i) => ({ ...row, step: 1 + Math.floor(i / 2), reward: i % 4 === 0 ? null : row["f1"], advantage: 0 }));
+    writeRows(join(folder, "runs", "old", "rollouts.jsonl"), paid);
+    appendFileSync(join(folder, "runs", "old", "rollouts.jsonl"), '{"step":21,"rew');
+    const { code, stdout, stderr } = await rescore("old", "--metric", "f1", "--json", "old.json");
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatch(/^steps +n +f1 +95 % +stored reward \(f1\) +difference +changed$/m);
+    const { rollouts = [] } = tables("old.json");
+    expect(rollouts.map(({ group, n, changed }) => [group["steps"], n, changed])).toEqual(
+      Array.from({ length: 10 }, (_, i) => [`${2 * i + 1}-${2 * i + 2}`, 4, 0]),
+    );
+    // A run may be writing it.
+    expect(readFileSync(join(folder, "runs", "old", "rollouts.jsonl"), "utf8").endsWith('{"step":21,"rew')).toBe(true);
+  });
+
+  it("tells what is wrong: a metric, a folder, a row", async () => {
+    const refused = async (...args: string[]): Promise<string> => {
+      const { code, stderr } = await rescore(...args);
+      expect(code).toBe(1);
+      return stderr;
+    };
+    expect(await refused("whole", "--metric", "ff1")).toMatch(/^--metric: there is no ff1; expected .*\n {2}did you mean f1\?/);
+    expect(await refused("nowhere")).toContain("zerosearch rescore nowhere: there is no such folder, and no such run");
+    expect(await refused("policy")).toContain("policy: holds nothing to score; expected rollouts.jsonl or judged.jsonl");
+    mkdirSync(join(folder, "broken"));
+    writeFileSync(join(folder, "broken", "judged.jsonl"), '{"f1":1}\n');
+    expect(await refused("broken")).toContain("judged.jsonl:1: is no stored rollout");
+    expect(await refused()).toContain("needs what it is to score");
   });
 });
 

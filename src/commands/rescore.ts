@@ -1,0 +1,244 @@
+/** `zerosearch rescore`: what a run or an evaluation has stored, scored by another metric; nothing is generated. */
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { writeFileAtomic } from "../checkpoint/atomic.ts";
+import {
+  readOverride,
+  readYaml,
+  resolveConfig,
+  runConfigFile,
+  savedSource,
+  type ArgumentSpec,
+  type Config,
+  type Source,
+} from "../config/index.ts";
+import { findKey } from "../config/keys.ts";
+import { treeOf } from "../config/tree.ts";
+import { gridFiles } from "../evaluation/folder.ts";
+import { hotpotScores, isHotpot } from "../evaluation/hotpot.ts";
+import { Rescored, rescoredText, type RescoredRow } from "../evaluation/rescore.ts";
+import type { JudgedRow } from "../evaluation/judge.ts";
+import { Progress } from "../log/progress.ts";
+import type { RolloutRow } from "../log/rows.ts";
+import { wholeRows } from "../log/whole-rows.ts";
+import { rewardNames, scoredAnswer, type RewardName } from "../rl/reward.ts";
+import type { SearchTrajectory } from "../rl/trajectory.ts";
+import { outputFolders } from "../run/find-policy.ts";
+import { openReward, payAll, type Reward } from "../run/reward.ts";
+import { scoreRules } from "../setup/open-agents.ts";
+import { attempt, ConfigError, FileError } from "../util/errors.ts";
+import { readArguments, say, untilInterrupted } from "./program.ts";
+
+const spec: ArgumentSpec = {
+  program: "zerosearch rescore",
+  summary:
+    "Scores stored rollouts (rollouts.jsonl) and judgements (judged.jsonl) anew, without generating, by the settings that they were made with: reward.normalizer, compat, evaluation.hotpotYesNo.",
+  words: ["RUN_OR_FOLDER"],
+  options: {
+    metric: {
+      value: "SCORE",
+      doc: "em, subem, f1, a sum of terms such as f1 + 0.2*format, or a module ./mine.js that exports a reward (f1).",
+    },
+    json: { value: "FILE", doc: "Writes the tables there as JSON." },
+    rows: { value: "FILE", doc: "Writes a line for each rollout there: which it is, its answer, the stored score and the new one." },
+  },
+  settings: true,
+};
+
+/** Rollouts that are scored at a time. */
+const batchSize = 256;
+/** Rows of the table of a run's training. */
+const stretches = 10;
+
+export async function main(argv: readonly string[]): Promise<void> {
+  const read = readArguments(argv, spec, "\nExample: zerosearch rescore runs/my-run --metric em reward.normalizer=unicode\n");
+  if (read === null) return;
+  const { options, words, settings } = read;
+  const [given] = words;
+  if (given === undefined)
+    throw new ConfigError({
+      where: "zerosearch rescore",
+      what: "needs what it is to score",
+      expected: "a run by name, or the folder of a run or an evaluation",
+    });
+  const overrides = settings.map(readOverride);
+  const folder = findFolder(given, overrides);
+  const config = configOf(folder, overrides);
+  const metric = options.get("metric") ?? "f1";
+  const reward = await rewardOf(metric, config);
+  await untilInterrupted((signal) =>
+    rescore(folder, { config, metric, reward, json: options.get("json"), rows: options.get("rows"), signal }),
+  );
+}
+
+/** @throws ConfigError where it is neither a folder nor a run */
+function findFolder(given: string, overrides: readonly Source[]): string {
+  const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+  const { runs } = outputFolders(overrides);
+  const found = [given, join(runs, given)].find(isFolder);
+  if (found !== undefined) return found;
+  throw new ConfigError({
+    where: `zerosearch rescore ${given}`,
+    what: "there is no such folder, and no such run",
+    expected: `a folder, or a run in ${runs}`,
+  });
+}
+
+/** How the rollouts of a folder were scored, and settings over it. */
+function configOf(folder: string, overrides: readonly Source[]): Config {
+  const model: Source = { tree: { model: { policy: "any" } }, locate: () => undefined };
+  const ofRun = join(folder, runConfigFile);
+  const saved = existsSync(ofRun)
+    ? readYaml(ofRun).map(({ tree }) => savedSource(tree, ofRun))
+    : evaluationSettings(join(folder, gridFiles.settings));
+  return resolveConfig([model, ...saved, ...overrides], "compare");
+}
+
+/** Of an evaluation, what its settings say of scores. */
+function evaluationSettings(file: string): Source[] {
+  const values = existsSync(file) ? attempt(() => JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>, {}) : {};
+  return Object.entries(values)
+    .filter(([name]) => /^(reward|compat|evaluation)\./.test(name) && findKey(name) !== undefined)
+    .map(([name, value]) => ({ tree: treeOf(name.split("."), value), locate: () => file }));
+}
+
+/** @throws ConfigError naming `--metric` */
+async function rewardOf(metric: string, { evaluation }: Config): Promise<Reward> {
+  try {
+    const reward = await openReward(metric);
+    if (metric !== "f1" || !evaluation.hotpotYesNo) return reward;
+    const official: Reward = (trajectory, rules) =>
+      isHotpot(trajectory.question)
+        ? hotpotScores(scoredAnswer(trajectory), trajectory.question.goldenAnswers, rules).f1
+        : reward(trajectory, rules);
+    return official;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new ConfigError({ ...error.complaint, where: error.complaint.where.replace(/^reward\.kind/, "--metric") }, { cause: error });
+  }
+}
+
+interface RescoreOptions {
+  readonly config: Config;
+  readonly metric: string;
+  readonly reward: Reward;
+  readonly json: string | undefined;
+  readonly rows: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** A stored row, whatever file it is of. */
+type StoredRow = SearchTrajectory &
+  Partial<Pick<JudgedRow, "when" | "method" | "engine" | RewardName>> &
+  Partial<Pick<RolloutRow, "reward">> & { readonly step: number | null };
+
+async function rescore(folder: string, options: RescoreOptions): Promise<void> {
+  const { config, metric, json, rows } = options;
+  const files = ["rollouts.jsonl", gridFiles.judged].map((name) => join(folder, name)).filter((file) => existsSync(file));
+  if (files.length === 0)
+    throw new FileError({
+      where: folder,
+      what: "holds nothing to score",
+      expected: `rollouts.jsonl or ${gridFiles.judged}`,
+      hint: "zerosearch evaluate --out FOLDER writes one; a run, both.",
+    });
+  say(
+    `${metric}, by reward.normalizer=${config.reward.normalizer}${config.evaluation.hotpotYesNo ? ", HotpotQA by its own script's rule" : ""}`,
+  );
+  const tables: Record<string, RescoredRow[]> = {};
+  const lines: string[] = [];
+  for (const file of files) {
+    const isTraining = file.endsWith("rollouts.jsonl");
+    const rescored = new Rescored(metric);
+    const steps = isTraining ? await lastStep(file) : 0;
+    for await (const { row, scored } of scoredRows(file, options)) {
+      const stored = storedScore(row, metric, isTraining, config);
+      rescored.add({ group: isTraining ? { steps: stretch(row.step ?? 0, steps) } : judgedGroup(row), stored, scored });
+      if (rows !== undefined) lines.push(JSON.stringify(rowLine(row, stored, scored)));
+    }
+    const found = rescored.rows({ seed: config.seed, samples: config.evaluation.bootstrapSamples });
+    const name = isTraining ? "rollouts" : "judged";
+    tables[name] = found;
+    const title = isTraining ? `stored reward (${config.reward.kind})` : `stored ${metric}`;
+    say(`\n${file}\n${found.length === 0 ? "holds no row" : rescoredText(found, title)}`);
+  }
+  if (json !== undefined) await writeFileAtomic(json, `${JSON.stringify({ metric, ...tables }, null, 1)}\n`);
+  if (rows !== undefined) await writeFileAtomic(rows, lines.map((line) => `${line}\n`).join(""));
+}
+
+function rowLine({ when, method, engine, step, key, question, answer }: StoredRow, stored: number | null, score: number | null): object {
+  return { when, method, engine, step, key, id: question.id, dataSource: question.dataSource, answer, stored, score };
+}
+
+function judgedGroup({ when = "after", method = "", engine = "", question }: StoredRow): Record<string, string> {
+  return { method, when, questions: question.dataSource, engine };
+}
+
+/** Null where nothing was stored that the metric can be compared with. */
+function storedScore(row: StoredRow, metric: string, isTraining: boolean, { reward }: Config): number | null {
+  if (isTraining) return metric === reward.kind || rewardNames.some((name) => name === metric) ? (row.reward ?? null) : null;
+  const name = rewardNames.find((one) => one === metric);
+  return name === undefined ? null : (row[name] ?? null);
+}
+
+/** Which of ten stretches of a run a step is in: "1-20". */
+function stretch(step: number, last: number): string {
+  const size = Math.max(1, Math.ceil(last / stretches));
+  const from = Math.floor((Math.max(1, step) - 1) / size) * size + 1;
+  const to = Math.min(last, from + size - 1);
+  return from === to ? String(from) : `${from}-${to}`;
+}
+
+async function lastStep(file: string): Promise<number> {
+  let last = 1;
+  for await (const { step } of wholeRows<StoredRow>(file, { cut: false })) last = Math.max(last, step ?? 1);
+  return last;
+}
+
+/** The rows of a file with their new scores, in batches. @throws FileError for a row that is no rollout */
+async function* scoredRows(
+  file: string,
+  { config, reward, signal }: RescoreOptions,
+): AsyncGenerator<{ readonly row: StoredRow; readonly scored: number | null }> {
+  const rules = scoreRules(config);
+  const total = statSync(file).size / 2 ** 20;
+  const progress = new Progress({ label: `scoring ${file}, MiB`, total, unit: "MiB", plainInterval: 15_000 });
+  let batch: StoredRow[] = [];
+  let place = 0;
+  const score = async (): Promise<{ row: StoredRow; scored: number | null }[]> => {
+    // A search that failed ended a rollout: it has no score, as it had no reward.
+    const { rewards } = await payAll(reward, batch, { rules, timeoutSeconds: config.reward.timeoutSeconds, signal });
+    const scored = batch.map((row, i) => ({ row, scored: rewards[i] ?? null }));
+    batch = [];
+    return scored;
+  };
+  try {
+    for await (const row of wholeRows<StoredRow>(file, {
+      cut: false,
+      onRead: (bytes) => progress.update(Math.min(total, bytes / 2 ** 20)),
+    })) {
+      place++;
+      checkRow(row, `${file}:${place}`);
+      if (batch.push(row) >= batchSize) yield* await score();
+    }
+    if (batch.length > 0) yield* await score();
+  } finally {
+    progress.finish();
+  }
+}
+
+function checkRow(row: Partial<StoredRow>, where: string): void {
+  const right =
+    Array.isArray(row.question?.goldenAnswers) &&
+    Array.isArray(row.searches) &&
+    Array.isArray(row.ids) &&
+    typeof row.text === "string" &&
+    "answer" in row;
+  if (!right)
+    throw new FileError({
+      where,
+      what: "is no stored rollout",
+      expected: "question, answer, searches, ids and text, as in judged.jsonl",
+      got: Object.keys(row).slice(0, 8).join(", "),
+    });
+}
