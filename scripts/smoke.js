@@ -65,6 +65,7 @@ const engineSmokes = {
 const commandSmokes = {
   train: { args: ["--config", join(configs, "smoke.yaml"), ...small, `name=${run}`] },
   evaluate: { args: ["--run", run, ...small] },
+  rescore: { args: [run, "--metric", "em"] },
   ask: { args: ["--run", run, "What is the capital of France?", "--json"] },
   runs: { args: ["list", "--json"], settings: false },
   reproduce: { args: [join("runs", run, "receipt.json"), "--steps", "1"] },

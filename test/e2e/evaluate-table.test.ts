@@ -2,6 +2,7 @@
 import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { GridReport } from "../../src/evaluation/grid-report.ts";
 import type { RescoredRow } from "../../src/evaluation/rescore.ts";
@@ -128,10 +129,6 @@ describe("zerosearch evaluate --methods --sets --engines", () => {
     };
     const other = "--resume (whole): the evaluation there was made with other settings: ";
     expect(await refused("seed=2")).toContain(`${other}seed 1, here 2`);
-    expect(await refused("--methods", "zerosearch,rag")).toContain(
-      `${other}methods ["zerosearch","rag","direct"], here ["zerosearch","rag"]`,
-    );
-    expect(await refused("rollout.maxTurns=2")).toContain(`${other}rollout.maxTurns 3, here 2`);
     expect(await refused("--limit", "3")).toContain(`${other}set nq "10 questions`);
     expect(await refused("model.policy=simulator")).toContain(`${other}model.policy/model.safetensors`);
     expect(text("whole", "judged.jsonl")).toBe(before);
@@ -198,18 +195,48 @@ describe("zerosearch evaluate --methods --sets --engines", () => {
       expect(stdout).not.toContain("device:");
       return stderr;
     };
-    expect(await refused("--methods", "zerosaerch")).toMatch(/there is no method zerosaerch; expected .*\n {2}did you mean zerosearch\?/);
     expect(await refused("--engines", "bm25,bm52")).toMatch(/there is no engine bm52; expected .*\n {2}did you mean bm25\?/);
-    expect(await refused("--engine", "simulated:usefull")).toContain("did you mean simulated:useful?");
     expect(await refused("--sets", "bambogle")).toContain("did you mean bamboogle?");
-    expect(await refused("--methods", "rag,direct", "--compare-to", "zerosearch")).toContain(
-      "there is no method zerosearch; expected rag, direct",
-    );
-    expect(await refused("--metric", "bleu")).toContain("--metric: wrong value; expected em, subem or f1, got bleu");
     expect(await refused("--engines", "http")).toContain("http.api is missing");
     expect(await refused("--engines", "simulated:noisy", "simulator.path=null")).toContain("simulator.path is missing");
-    expect(await refused("--resume", "--methods", "rag")).toContain("--resume: needs the folder to go on with; expected --out FOLDER");
-    expect(await refused("--limit", "5")).toContain("--limit: is of --sets");
+  });
+
+  it("judges modules of one's own, by the names that they have, and refuses two of one name", async () => {
+    const passage = (name: string): string =>
+      `export default { name: "${name}", search: async () => ({ documents: [{ text: "Oceania" }], kind: "real" }), close: async () => {} };\n`;
+    for (const file of ["one", "two"]) writeFileSync(join(folder, `${file}.mjs`), passage("fixed"));
+    writeFileSync(join(folder, "three.mjs"), passage("other"));
+    writeFileSync(
+      join(folder, "method.mjs"),
+      `import { methods } from ${JSON.stringify(pathToFileURL(join(root, "dist", "index.js")).href)};\nexport default { ...methods.rag, name: "my-rag" };\n`,
+    );
+    const quick = ["--config", "judge.yaml", "--methods", "rag,./method.mjs", "--sets", "nq", "--limit", "3"];
+    const { code, stdout, stderr } = await evaluate([...quick, "--engines", "./one.mjs,./three.mjs", "--out", "modules"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(report("modules").averages.map(({ method, engine }) => `${method}/${engine}`)).toEqual([
+      "rag/fixed",
+      "rag/other",
+      "my-rag/fixed",
+      "my-rag/other",
+    ]);
+    expect(stdout).toMatch(/^my-rag with fixed +rag with fixed +3 +0\.0 /m);
+    expect((await evaluate([...quick, "--engines", "./one.mjs,./two.mjs"])).stderr).toContain(
+      "--engines ./one.mjs,./two.mjs: two engines are called fixed",
+    );
+    writeFileSync(join(folder, "three.mjs"), passage("other").replace("Oceania", "Africa"));
+    const changed = await evaluate([...quick, "--engines", "./one.mjs,./three.mjs", "--out", "modules", "--resume"]);
+    expect(changed.stderr).toContain("made with other settings: engine ./three.mjs");
+  });
+
+  it("is stopped by Ctrl-C, says so, and goes on", async () => {
+    const stopped = await evaluate([...asked, "--out", "stopped"], {
+      onOutput: (stdout, kill) => {
+        if (stdout.includes("1/5 ")) kill("SIGINT");
+      },
+    });
+    expect(stopped.stdout).toContain("Stopped; what was judged is kept: --resume goes on.");
+    expect((await evaluate([...asked, "--out", "stopped", "--resume"])).code).toBe(0);
+    for (const file of lasting) expect(text("stopped", file), file).toBe(text("whole", file));
   });
 
   it("answers again from a recording alone, to the same bits", async () => {

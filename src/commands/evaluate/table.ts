@@ -16,6 +16,7 @@ import type { When } from "../../evaluation/report.ts";
 import { JsonLines } from "../../log/json-lines.ts";
 import type { FoundPolicy } from "../../run/find-policy.ts";
 import { normalizerNotes, openTest } from "../../run/run-data.ts";
+import type { Engine } from "../../search/search-engine.ts";
 import { Closing } from "../../setup/closing.ts";
 import { openedAs } from "../../setup/evaluated-engines.ts";
 import { scoreRules, simulatorPositions } from "../../setup/open-agents.ts";
@@ -23,7 +24,7 @@ import { Engines } from "../../setup/open-engines.ts";
 import { checkMethodFits } from "../../setup/open-method.ts";
 import { openJudgedPolicy } from "../../setup/open-judged.ts";
 import { openSets, setsOf, type OpenedSet } from "../../setup/open-sets.ts";
-import { FileError } from "../../util/errors.ts";
+import { ConfigError, FileError } from "../../util/errors.ts";
 import { say } from "../program.ts";
 import { PartCosts } from "./costs.ts";
 import { coverageOf } from "./coverage.ts";
@@ -64,8 +65,7 @@ export async function evaluateTable(config: Config, wish: TableWish, { left, whe
     const policy = await openJudgedPolicy(config, { simulatorPositions: positions, embeds: used.includes("dense"), check, say, closing });
     say(`policy ${left?.text ?? policy.text} | seed ${config.seed}`);
     if (policy.parts !== null) await engines.add(config, policy.parts, closing, signal);
-    // Opened before anything is judged: a name that is none of the table's is found out here.
-    const byName = new Map(names.map((name) => [engines.get(name).name, engines.get(name)]));
+    const byName = namedEngines(names, engines);
     const anyEngine = [...byName.values()][0] ?? engines.get(config.evaluation.engine);
     const judging = policy.judging(anyEngine);
     const context = (method: Method): AgentContext =>
@@ -128,6 +128,22 @@ export async function evaluateTable(config: Config, wish: TableWish, { left, whe
 async function setsWished(config: Config, { sets, subset, limit }: TableWish, signal: AbortSignal): Promise<OpenedSet[]> {
   if (sets !== null) return openSets(sets, config, { subset, limit, say, signal });
   return setsOf(await openTest(config, say), `data.test=${String(config.data.test)}`);
+}
+
+/** By the name that their rows have. @throws ConfigError for two of one name */
+function namedEngines(names: readonly string[], engines: Engines): Map<string, Engine> {
+  const byName = new Map<string, Engine>();
+  for (const name of names) {
+    const engine = engines.get(name);
+    if (byName.has(engine.name))
+      throw new ConfigError({
+        where: `--engines ${names.join(",")}`,
+        what: `two engines are called ${engine.name}`,
+        expected: "a name each",
+      });
+    byName.set(engine.name, engine);
+  }
+  return byName;
 }
 
 /** One program at a time writes a folder. @throws FileError where it cannot be made, or another has it */
