@@ -222,6 +222,12 @@ describe("zerosearch collect", () => {
     expect(readdirSync(folder).filter((name) => name.includes("undefined"))).toEqual([]);
   });
 
+  it("refuses a method that does more than search and answer for a chat model behind an endpoint", async () => {
+    const chat = ["collect.policy=endpoint", "collect.endpoint=http://127.0.0.1:9/v1", "data.train=own.jsonl"];
+    const { code, stderr } = await collect("none.jsonl", [...chat, "rollout.method=search-o1"]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("rollout.method: cannot search for collect.policy=endpoint")]);
+  });
+
   it("asks an engine outside once for each query, whatever stops it: killed, at the end of its budget, or where searches fail", async () => {
     let failing = false;
     const server = await openSearchServer((one) => {

@@ -195,6 +195,13 @@ async function openChatAsker(config: Config, needs: AskerNeeds): Promise<OpenedA
   const { collect, rollout, seed } = config;
   const { maxNewTokens, endpoint } = collect;
   const method = await openMethod(rollout.method);
+  if (["ra-agent", "search-o1", "tools"].includes(rollout.method) || method.searches === false)
+    throw new ConfigError({
+      where: "rollout.method",
+      what: "cannot search for collect.policy=endpoint, which takes turns of one search or an answer",
+      expected: "zerosearch, search-r1, or a module",
+      got: method.name,
+    });
   const client = await openChat("collect", { ...collect, endpoint: endpoint ?? [] }, { now: steadyClock, say });
   const { temperature, topP, maxTurns, maxObservationTokens } = rollout;
   const asker = chatAsker({
