@@ -74,6 +74,25 @@ describe("an index on disk", () => {
     await inMemory.close();
   });
 
+  it("gives the passage of an id, as one in memory does, and of no other", async () => {
+    const odd = [
+      { id: 'a"b', title: "T", text: "quotes" },
+      { id: "12", text: "twelve" },
+      { id: "1", text: "one" },
+    ];
+    const file = join(folder, "odd.jsonl");
+    await writeFile(file, odd.map((row) => JSON.stringify(row)).join("\n"));
+    await buildIndex({ corpus: file, source: "odd.jsonl", file: join(folder, "odd.bm25"), part: 2 });
+    const memory = await Bm25Search.inMemory(odd, 3);
+    const indexed = await Bm25Search.fromIndex(join(folder, "odd.bm25"), 3);
+    const key = { step: 0, question: 0, rollout: 0 };
+    for (const engine of [memory, indexed]) {
+      for (const passage of odd) expect(await engine.page({ address: passage.id, key, turn: 0 })).toEqual(passage);
+      for (const address of ["2", "", "a", "https://a.example/1"]) expect(await engine.page({ address, key, turn: 0 })).toBeNull();
+      await engine.close();
+    }
+  });
+
   it("ranks as SQLite's own bm25() does", async () => {
     const engine = await Bm25Search.inMemory(passages, 10);
     const client = await openDatabase("test", null);

@@ -86,6 +86,9 @@ describe("an index of embeddings", () => {
     });
     expect(made).toBe(true);
     const read = await readAll("whole");
+    const file = await DenseFile.open(at("whole"));
+    expect([await file.numberOf("p3"), await file.numberOf("p399"), await file.numberOf("p")]).toEqual([3, 399, null]);
+    file.close();
     const passages: Passage[] = [];
     for await (const passage of readPassages(corpus)) passages.push(passage);
     expect(read.passages).toEqual(passages);

@@ -5,7 +5,15 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Recording, type EngineIdentity } from "../../src/search/recording.ts";
-import { ask, type SearchEngine, type SearchResult, type Simulator, type SimulatorRequest } from "../../src/search/search-engine.ts";
+import {
+  ask,
+  askPage,
+  type Engine,
+  type SearchEngine,
+  type SearchResult,
+  type Simulator,
+  type SimulatorRequest,
+} from "../../src/search/search-engine.ts";
 import { openDatabase } from "../../src/search/sqlite.ts";
 import { FileError, ServerError, TooLongError } from "../../src/util/errors.ts";
 import { errorOf } from "../helpers/message-of.ts";
@@ -60,6 +68,33 @@ describe("a recording", () => {
     expect(replaying.takeCounts()).toEqual({ recorded: 0, replayed: 4 });
     await replaying.close();
     expect(readdirSync(folder).filter((name) => name.startsWith(`${files}.`))).toEqual([`${files}.sqlite`]);
+  });
+
+  it("keeps pages that were fetched, and that there were none; an engine that had none is told from one", async () => {
+    const file = newFile();
+    const fetched: string[] = [];
+    const paged: SearchEngine = {
+      ...changing(),
+      page: async ({ address }) => (fetched.push(address), address === "p1" ? { id: "p1", text: "one" } : null),
+    };
+    const recording = await open(file, null);
+    const { key, turn } = request("");
+    const page = (engine: Engine, address: string) => askPage(engine, { key, turn, address });
+    const recorded = recording.over(paged, identity);
+    expect([await page(recorded, "p1"), await page(recorded, "p2")]).toEqual([{ id: "p1", text: "one" }, null]);
+    // A page is no search of that query.
+    await ask(recorded, request("p1"));
+    const bare = recording.over(changing("bare"), { name: "bare", settings: {} });
+    expect(await page(bare, "p1")).toBeNull();
+    await recording.close();
+    const replaying = await open(null, file);
+    const absent = replaying.instead(identity, null);
+    expect([await page(absent, "p1"), await page(absent, "p2")]).toEqual([{ id: "p1", text: "one" }, null]);
+    expect(textOf(await ask(absent, request("p1")))).toBe("p1 1");
+    expect((await errorOf(() => page(absent, "p3"))).message).toContain("holds no answer of web pages");
+    expect(await page(replaying.instead({ name: "bare", settings: {} }, null), "p1")).toBeNull();
+    expect(fetched).toEqual(["p1", "p2"]);
+    await replaying.close();
   });
 
   it("answers another rollout's query by what was first said to it; where it lacks one, says what it has instead", async () => {
