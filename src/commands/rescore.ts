@@ -18,16 +18,19 @@ import { gridFiles } from "../evaluation/folder.ts";
 import { hotpotScores, isHotpot } from "../evaluation/hotpot.ts";
 import { Rescored, rescoredText, type RescoredRow } from "../evaluation/rescore.ts";
 import type { JudgedRow } from "../evaluation/judge.ts";
-import { Progress } from "../log/progress.ts";
+import { Progress, steadyClock } from "../log/progress.ts";
 import type { RolloutRow } from "../log/rows.ts";
 import { wholeRows } from "../log/whole-rows.ts";
 import { rewardNames, scoredAnswer, type RewardName } from "../rl/reward.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
+import { costText } from "../run/costs.ts";
 import { outputFolders } from "../run/find-policy.ts";
 import { openReward, payAll, type Reward } from "../run/reward.ts";
+import { Closing } from "../setup/closing.ts";
 import { scoreRules } from "../setup/open-agents.ts";
-import { attempt, ConfigError, FileError } from "../util/errors.ts";
+import { attempt, ConfigError, DataError, FileError } from "../util/errors.ts";
 import { readArguments, say, untilInterrupted } from "./program.ts";
+import { noModel, openAnswerJudge } from "./rescore/judge.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch rescore",
@@ -37,7 +40,7 @@ const spec: ArgumentSpec = {
   options: {
     metric: {
       value: "SCORE",
-      doc: "em, subem, f1, a sum of terms such as f1 + 0.2*format, or a module ./mine.js that exports a reward (f1).",
+      doc: "em, subem, f1, a sum of terms such as f1 + 0.2*format, a module ./mine.js that exports a reward, or judge: a model, by the section judge (f1).",
     },
     json: { value: "FILE", doc: "Writes the tables there as JSON." },
     rows: { value: "FILE", doc: "Writes a line for each rollout there: which it is, its answer, the stored score and the new one." },
@@ -65,10 +68,19 @@ export async function main(argv: readonly string[]): Promise<void> {
   const folder = findFolder(given, overrides);
   const config = configOf(folder, overrides);
   const metric = options.get("metric") ?? "f1";
-  const reward = await rewardOf(metric, config);
-  await untilInterrupted((signal) =>
-    rescore(folder, { config, metric, reward, json: options.get("json"), rows: options.get("rows"), signal }),
-  );
+  await untilInterrupted((signal) => {
+    const closing = new Closing();
+    return closing.after(async () => {
+      const from = steadyClock();
+      const judge = metric === "judge" ? await openAnswerJudge(config, closing, signal) : null;
+      const reward = judge?.reward ?? (await rewardOf(metric, config));
+      const check = (): void => judge?.check();
+      await rescore(folder, { config, metric, reward, check, json: options.get("json"), rows: options.get("rows"), signal });
+      const counts = judge?.takeCounts() ?? {};
+      const cost = judge === null ? "" : costText(config, { seconds: (steadyClock() - from) / 1000, simulated: 0, counts });
+      if (cost !== "") say(`\n${cost}`);
+    });
+  });
 }
 
 /** @throws ConfigError where it is neither a folder nor a run */
@@ -86,7 +98,7 @@ function findFolder(given: string, overrides: readonly Source[]): string {
 
 /** How the rollouts of a folder were scored, and settings over it. */
 function configOf(folder: string, overrides: readonly Source[]): Config {
-  const model: Source = { tree: { model: { policy: "any" } }, locate: () => undefined };
+  const model: Source = { tree: { model: { policy: noModel } }, locate: () => undefined };
   const ofRun = join(folder, runConfigFile);
   const saved = existsSync(ofRun)
     ? readYaml(ofRun).map(({ tree }) => savedSource(tree, ofRun))
@@ -122,6 +134,8 @@ interface RescoreOptions {
   readonly config: Config;
   readonly metric: string;
   readonly reward: Reward;
+  /** After each batch. @throws what ends the scoring, and is no failed score */
+  readonly check: () => void;
   readonly json: string | undefined;
   readonly rows: string | undefined;
   readonly signal: AbortSignal;
@@ -159,7 +173,8 @@ async function rescore(folder: string, options: RescoreOptions): Promise<void> {
     const found = rescored.rows({ seed: config.seed, samples: config.evaluation.bootstrapSamples });
     const name = isTraining ? "rollouts" : "judged";
     tables[name] = found;
-    const title = isTraining ? `stored reward (${config.reward.kind})` : `stored ${metric}`;
+    if (metric === "judge" && !isTraining) say(`\n${agreement(found)}`);
+    const title = isTraining ? `stored reward (${config.reward.kind})` : `stored ${comparedWith(metric)}`;
     say(`\n${file}\n${found.length === 0 ? "holds no row" : rescoredText(found, title)}`);
   }
   if (json !== undefined) await writeFileAtomic(json, `${JSON.stringify({ metric, ...tables }, null, 1)}\n`);
@@ -177,8 +192,21 @@ function judgedGroup({ when = "after", method = "", engine = "", question }: Sto
 /** Null where nothing was stored that the metric can be compared with. */
 function storedScore(row: StoredRow, metric: string, isTraining: boolean, { reward }: Config): number | null {
   if (isTraining) return metric === reward.kind || rewardNames.some((name) => name === metric) ? (row.reward ?? null) : null;
-  const name = rewardNames.find((one) => one === metric);
+  const name = rewardNames.find((one) => one === comparedWith(metric));
   return name === undefined ? null : (row[name] ?? null);
+}
+
+/** The stored score that a metric is shown beside: a judge's, which is right or wrong, beside exact match. */
+function comparedWith(metric: string): string {
+  return metric === "judge" ? "em" : metric;
+}
+
+/** How often a judge says what exact match says. */
+function agreement(rows: readonly RescoredRow[]): string {
+  const judged = rows.reduce((sum, { n, failed }) => sum + n - failed, 0);
+  const changed = rows.reduce((sum, row) => sum + row.changed, 0);
+  if (judged === 0) return "The judge has judged nothing.";
+  return `The judge agrees with EM on ${judged - changed} of ${judged} answers (${((100 * (judged - changed)) / judged).toFixed(1)} %).`;
 }
 
 /** Which of ten stretches of a run a step is in: "1-20". */
@@ -198,16 +226,22 @@ async function lastStep(file: string): Promise<number> {
 /** The rows of a file with their new scores, in batches. @throws FileError for a row that is no rollout */
 async function* scoredRows(
   file: string,
-  { config, reward, signal }: RescoreOptions,
+  { config, metric, reward, check, signal }: RescoreOptions,
 ): AsyncGenerator<{ readonly row: StoredRow; readonly scored: number | null }> {
   const rules = scoreRules(config);
   const total = statSync(file).size / 2 ** 20;
   const progress = new Progress({ label: `scoring ${file}, MiB`, total, unit: "MiB", plainInterval: 15_000 });
   let batch: StoredRow[] = [];
   let place = 0;
+  let failure: string | undefined;
+  let some = false;
   const score = async (): Promise<{ row: StoredRow; scored: number | null }[]> => {
     // A search that failed ended a rollout: it has no score, as it had no reward.
-    const { rewards } = await payAll(reward, batch, { rules, timeoutSeconds: config.reward.timeoutSeconds, signal });
+    const timeoutSeconds = metric === "judge" ? 0 : config.reward.timeoutSeconds;
+    const { rewards, unpaid } = await payAll(reward, batch, { rules, timeoutSeconds, allMayFail: true, signal });
+    check();
+    failure ??= unpaid[0]?.failure;
+    some ||= unpaid.length < batch.length;
     const scored = batch.map((row, i) => ({ row, scored: rewards[i] ?? null }));
     batch = [];
     return scored;
@@ -222,6 +256,8 @@ async function* scoredRows(
       if (batch.push(row) >= batchSize) yield* await score();
     }
     if (batch.length > 0) yield* await score();
+    if (!some && failure !== undefined)
+      throw new DataError({ where: `--metric ${metric}`, what: `fails for every rollout of ${file}: ${failure}` });
   } finally {
     progress.finish();
   }

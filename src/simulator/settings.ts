@@ -51,23 +51,26 @@ export const collectSettings = section(
   },
 );
 
-export const judgeSettings = section("Who judges, for `zerosearch collect`, whether a document is useful for its query.", {
-  kind: rare(
-    choice(
-      ["rule", "model", "endpoint"],
-      "Rule: it holds a right answer, or, in a rollout that answers right, what the next query asks on with; model: a model in this process says; endpoint: one at judge.endpoint does.",
+export const judgeSettings = section(
+  "Who judges: for `zerosearch collect`, whether a document is useful for its query; for `zerosearch rescore --metric judge`, whether an answer is right.",
+  {
+    kind: rare(
+      choice(
+        ["rule", "model", "endpoint"],
+        "Rule: it holds a right answer, or, in a rollout that answers right, what the next query asks on with; model: a model in this process says; endpoint: one at judge.endpoint does.",
+      ),
     ),
-  ),
-  path: rare(optionalModel("The judge in this process; null takes model.policy.")),
-  ...endpointKeys("the judge"),
-  prompt: rare(
-    nameOrText(
-      ["usual"],
-      "What the judge is asked: our own text, or a file with {query} and {document} in it; the last useful or noisy that it says counts.",
+    path: rare(optionalModel("The judge in this process; null takes model.policy.")),
+    ...endpointKeys("the judge"),
+    prompt: rare(
+      nameOrText(
+        ["usual"],
+        "What the judge is asked: our own text, or a file with {query} and {document} in it; the last useful or noisy that it says counts.",
+      ),
     ),
-  ),
-  maxNewTokens: rare(whole(16, { min: 1 }, "Tokens that the judge may write; one that thinks first needs more.")),
-});
+    maxNewTokens: rare(whole(16, { min: 1 }, "Tokens that the judge may write; one that thinks first needs more.")),
+  },
+);
 
 export type CollectSettings = z.output<typeof collectSettings>;
 export type JudgeSettings = z.output<typeof judgeSettings>;

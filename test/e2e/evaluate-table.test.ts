@@ -1,13 +1,12 @@
 /** `zerosearch evaluate` with several methods, engines and sets: one table, which goes on after a kill and ends in the same bits. */
-import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { GridReport } from "../../src/evaluation/grid-report.ts";
-import type { RescoredRow } from "../../src/evaluation/rescore.ts";
-import { buildIfStale, readRows, start, writeRows, type Ended, type StartOptions } from "../helpers/program.ts";
-import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
+import { evaluationFolder, wholeTable } from "../helpers/evaluation-folder.ts";
+import { readRows, start, type Ended, type StartOptions } from "../helpers/program.ts";
+import { root } from "../helpers/tiny-quickstart.ts";
 
 const shared = join(root, "../shared/data");
 const lasting = ["judged.jsonl", "evaluation.json", "table.md", "table.svg"];
@@ -19,46 +18,13 @@ const report = (name: string): GridReport => JSON.parse(readFileSync(join(folder
 const text = (name: string, file: string): string => readFileSync(join(folder, name, file), "utf8");
 
 beforeAll(async () => {
-  buildIfStale();
-  const models = await tinyQuickstart();
-  folder = mkdtempSync(join(tmpdir(), "zerosearch-table-"));
-  for (const name of ["policy", "simulator"]) cpSync(join(models, name), join(folder, name), { recursive: true });
-  for (const name of ["test", "corpus"]) cpSync(join(models, "world", `${name}.jsonl`), join(folder, `${name}.jsonl`));
-  // Two sets of one's own, and one of the table.
-  const rows = readRows(join(folder, "test.jsonl"));
-  const part = (from: number, to: number, source?: string): string =>
-    rows
-      .slice(from, to)
-      .map((row) => `${JSON.stringify({ ...row, data_source: source })}\n`)
-      .join("");
-  writeFileSync(join(folder, "mine.jsonl"), part(0, 12));
-  writeFileSync(join(folder, "nq_test.jsonl"), part(12, 22, "nq"));
-  writeFileSync(
-    join(folder, "judge.yaml"),
-    "model: { policy: policy }\ndata: { test: test.jsonl, corpus: corpus.jsonl }\n" +
-      "simulator: { path: simulator, prompt: quickstart, documents: 3, maxNewTokens: 60, temperature: 0.2 }\n" +
-      "rollout: { prompt: quickstart, maxTurns: 3, maxNewTokens: 40, maxObservationTokens: 110, maxContextTokens: 560 }\n" +
-      "bm25: { documents: 3 }\nevaluation: { setsFolder: ., bootstrapSamples: 200 }\n",
-  );
+  folder = await evaluationFolder();
 });
-afterAll(() => {
-  rmSync(folder, { recursive: true, force: true });
-});
-
-const asked = [
-  "--config",
-  "judge.yaml",
-  "--methods",
-  "zerosearch,rag,direct",
-  "--sets",
-  "nq,my=mine.jsonl",
-  "--engines",
-  "bm25,simulated:useful",
-];
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe("zerosearch evaluate --methods --sets --engines", () => {
   it("makes one table of all, whose numbers are those of judged.jsonl", async () => {
-    const { code, stdout, stderr } = await evaluate([...asked, "--out", "whole"]);
+    const { code, stdout, stderr } = await evaluate([...wholeTable, "--out", "whole"]);
     expect([code, stderr]).toEqual([0, ""]);
     expect(stdout).toMatch(/^nq: 10 questions of nq_test\.jsonl \(all rows\)$/m);
     expect(stdout).toMatch(/^method +engine +NQ \(10\) +my \(12\) +average +95 %$/m);
@@ -97,7 +63,7 @@ describe("zerosearch evaluate --methods --sets --engines", () => {
 
   it("goes on after kills, a half-written row too, and ends in the bits of one that was never stopped", async () => {
     const killed = async (at: string, ...more: string[]): Promise<void> => {
-      const { signal } = await evaluate([...asked, "--out", "killed", ...more], {
+      const { signal } = await evaluate([...wholeTable, "--out", "killed", ...more], {
         onOutput: (stdout, kill) => {
           if (stdout.includes(at)) kill("SIGKILL");
         },
@@ -110,12 +76,12 @@ describe("zerosearch evaluate --methods --sets --engines", () => {
     expect(first).toBeGreaterThanOrEqual(22);
     appendFileSync(join(folder, "killed", "judged.jsonl"), '{"when":"after","met');
     await killed("4/5 ", "--resume");
-    const { code, stdout, stderr } = await evaluate([...asked, "--out", "killed", "--resume"]);
+    const { code, stdout, stderr } = await evaluate([...wholeTable, "--out", "killed", "--resume"]);
     expect([code, stderr]).toEqual([0, ""]);
     expect(stdout).not.toMatch(/^[12]\/5 /m);
     for (const file of lasting) expect(text("killed", file), file).toBe(text("whole", file));
     // Once more there is nothing left to judge.
-    const again = await evaluate([...asked, "--out", "killed", "--resume"]);
+    const again = await evaluate([...wholeTable, "--out", "killed", "--resume"]);
     expect(again.stdout).not.toMatch(/^\d\/5 /m);
     for (const file of lasting) expect(text("killed", file), file).toBe(text("whole", file));
   });
@@ -123,7 +89,7 @@ describe("zerosearch evaluate --methods --sets --engines", () => {
   it("refuses to go on with other settings, and names the difference; rows stay as they are", async () => {
     const before = text("whole", "judged.jsonl");
     const refused = async (...more: string[]): Promise<string> => {
-      const { code, stderr } = await evaluate([...asked, "--out", "whole", "--resume", ...more]);
+      const { code, stderr } = await evaluate([...wholeTable, "--out", "whole", "--resume", ...more]);
       expect(code).toBe(1);
       return stderr;
     };
@@ -229,13 +195,13 @@ describe("zerosearch evaluate --methods --sets --engines", () => {
   });
 
   it("is stopped by Ctrl-C, says so, and goes on", async () => {
-    const stopped = await evaluate([...asked, "--out", "stopped"], {
+    const stopped = await evaluate([...wholeTable, "--out", "stopped"], {
       onOutput: (stdout, kill) => {
         if (stdout.includes("1/5 ")) kill("SIGINT");
       },
     });
     expect(stopped.stdout).toContain("Stopped; what was judged is kept: --resume goes on.");
-    expect((await evaluate([...asked, "--out", "stopped", "--resume"])).code).toBe(0);
+    expect((await evaluate([...wholeTable, "--out", "stopped", "--resume"])).code).toBe(0);
     for (const file of lasting) expect(text("stopped", file), file).toBe(text("whole", file));
   });
 
@@ -261,93 +227,9 @@ describe("zerosearch evaluate --methods --sets --engines", () => {
   });
 
   it("says beforehand how many searches it would make", async () => {
-    const { stdout } = await evaluate([...asked, "--dry-run"]);
+    const { stdout } = await evaluate([...wholeTable, "--dry-run"]);
     expect(stdout).toContain("22 questions by zerosearch, rag, direct");
     expect(stdout).toMatch(/^bm25 +44 +88$/m);
-  });
-});
-
-describe("zerosearch rescore", () => {
-  const rescore = (...args: string[]): Promise<Ended> =>
-    start(process.execPath, [join(root, "bin", "zerosearch.js"), "rescore", ...args], { cwd: folder });
-  const tables = (file: string): Record<string, RescoredRow[]> =>
-    JSON.parse(readFileSync(join(folder, file), "utf8")) as Record<string, RescoredRow[]>;
-
-  it("finds the stored scores again, and means that are those of evaluation.json", async () => {
-    const { code, stdout, stderr } = await rescore("whole", "--metric", "f1", "--json", "f1.json");
-    expect([code, stderr]).toEqual([0, ""]);
-    expect(stdout).toMatch(/^method +when +questions +engine +n +f1 +95 % +stored f1 +difference +changed$/m);
-    const { judged = [] } = tables("f1.json");
-    expect(judged.map(({ n, changed, difference, failed }) => [n, changed, difference, failed])).toEqual(
-      report("whole").rows.map(({ n }) => [n, 0, 0, 0]),
-    );
-    for (const { group, mean } of judged)
-      expect(mean).toBe(
-        report("whole").rows.find(
-          ({ method, engine, dataset }) => method === group["method"] && engine === group["engine"] && dataset === group["questions"],
-        )?.f1,
-      );
-  });
-
-  it("scores by a module of one's own, says which rollouts failed, and writes a line for each", async () => {
-    writeFileSync(
-      join(folder, "short.mjs"),
-      "export default function short({ answer, question }) {\n  if (question.dataSource === 'nq') throw new Error('not these');\n  return answer === null ? 0 : 1 / answer.length;\n}\n",
-    );
-    const { code, stderr } = await rescore(
-      "whole",
-      "--metric",
-      "./short.mjs",
-      "--json",
-      "short.json",
-      "--rows",
-      "short.jsonl",
-      "reward.normalizer=unicode",
-    );
-    expect([code, stderr]).toEqual([0, ""]);
-    const rows = readRows(join(folder, "short.jsonl")) as {
-      dataSource: string;
-      answer: string | null;
-      score: number | null;
-      stored: number | null;
-    }[];
-    expect(rows.length).toBe(5 * 22);
-    for (const { dataSource, answer, score, stored } of rows)
-      expect([score, stored]).toEqual([dataSource === "nq" ? null : answer === null ? 0 : 1 / answer.length, null]);
-    const { judged = [] } = tables("short.json");
-    expect(judged.map(({ group, failed }) => (group["questions"] === "nq") === (failed === 10))).toEqual(judged.map(() => true));
-  });
-
-  it("scores the rollouts of a run beside what they were paid, a stretch of steps at a time", async () => {
-    mkdirSync(join(folder, "runs", "old"), { recursive: true });
-    const rows = readRows(join(folder, "whole", "judged.jsonl")).slice(0, 40);
-    const paid = rows.map((row, i) => ({ ...row, step: 1 + Math.floor(i / 2), reward: i % 4 === 0 ? null : row["f1"], advantage: 0 }));
-    writeRows(join(folder, "runs", "old", "rollouts.jsonl"), paid);
-    appendFileSync(join(folder, "runs", "old", "rollouts.jsonl"), '{"step":21,"rew');
-    const { code, stdout, stderr } = await rescore("old", "--metric", "f1", "--json", "old.json");
-    expect([code, stderr]).toEqual([0, ""]);
-    expect(stdout).toMatch(/^steps +n +f1 +95 % +stored reward \(f1\) +difference +changed$/m);
-    const { rollouts = [] } = tables("old.json");
-    expect(rollouts.map(({ group, n, changed }) => [group["steps"], n, changed])).toEqual(
-      Array.from({ length: 10 }, (_, i) => [`${2 * i + 1}-${2 * i + 2}`, 4, 0]),
-    );
-    // A run may be writing it.
-    expect(readFileSync(join(folder, "runs", "old", "rollouts.jsonl"), "utf8").endsWith('{"step":21,"rew')).toBe(true);
-  });
-
-  it("tells what is wrong: a metric, a folder, a row", async () => {
-    const refused = async (...args: string[]): Promise<string> => {
-      const { code, stderr } = await rescore(...args);
-      expect(code).toBe(1);
-      return stderr;
-    };
-    expect(await refused("whole", "--metric", "ff1")).toMatch(/^--metric: there is no ff1; expected .*\n {2}did you mean f1\?/);
-    expect(await refused("nowhere")).toContain("zerosearch rescore nowhere: there is no such folder, and no such run");
-    expect(await refused("policy")).toContain("policy: holds nothing to score; expected rollouts.jsonl or judged.jsonl");
-    mkdirSync(join(folder, "broken"));
-    writeFileSync(join(folder, "broken", "judged.jsonl"), '{"f1":1}\n');
-    expect(await refused("broken")).toContain("judged.jsonl:1: is no stored rollout");
-    expect(await refused()).toContain("needs what it is to score");
   });
 });
 
