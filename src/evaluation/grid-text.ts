@@ -2,6 +2,7 @@
 import { formatTable, type Cell, type Column } from "../log/table.ts";
 import { average, rowTitle, scoreOf, scoreTitles, sortedSets, type GridReport, type ReportedSet, type ScoreRow } from "./grid-report.ts";
 import type { Comparison } from "./compare.ts";
+import { hotpotNote } from "./hotpot.ts";
 import type { Health } from "./health.ts";
 
 /** What a clock and prices say of a row; they are no part of the report. */
@@ -83,8 +84,7 @@ function tablePart({ rows, averages, sets, metric, hotpotYesNo }: GridReport): P
     column("95 %", withInterval),
   ];
   const groups = ["", "", ...shown.map(({ group }) => group ?? "other"), ...(several ? ["mean over sets", "mean over sets"] : [""])];
-  const official =
-    hotpotYesNo && metric === "f1" ? ["F1 of HotpotQA by its own script's rule for yes and no (evaluation.hotpotYesNo)."] : [];
+  const official = hotpotYesNo && metric === "f1" ? [hotpotNote] : [];
   const grouped = shown.some(({ group }) => group !== null);
   return part({ heading: `${scoreTitles[metric]}, in percent`, ...(grouped ? { groups } : {}), columns, rows: averages, notes: official });
 }
@@ -121,7 +121,7 @@ function averagePart({ averages, sets, hotpotYesNo }: GridReport, costs: readonl
     ...timed,
   ];
   const heading = `${sets.length > 1 ? "Means over the sets, each weighing alike, with" : "With"} 95 % intervals (bootstrap), in percent`;
-  const official = hotpotYesNo ? ["F1 of HotpotQA by its own script's rule for yes and no (evaluation.hotpotYesNo)."] : [];
+  const official = hotpotYesNo ? [hotpotNote] : [];
   return part({ heading, columns, rows: averages, notes: official });
 }
 

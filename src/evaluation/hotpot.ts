@@ -9,6 +9,9 @@ import { f1, scoreAnswer, usualRules, type ScoreRules, type Scores } from "../rl
 import type { Question } from "../rl/trajectory.ts";
 import { normaliseAnswer } from "../util/normalise-answer.ts";
 
+/** What tables say where the rule holds. */
+export const hotpotNote = "F1 of HotpotQA by its own script's rule for yes and no (evaluation.hotpotYesNo).";
+
 const closed = ["yes", "no", "noanswer"];
 
 export function isHotpot({ dataSource }: Pick<Question, "dataSource">): boolean {

@@ -10,6 +10,7 @@ import { FirstSearch } from "../search/first-search.ts";
 import type { Engine } from "../search/search-engine.ts";
 import { mean } from "../util/stats.ts";
 import { evaluate, summarise, type JudgedTrajectory } from "./evaluate.ts";
+import { hotpotNote, isHotpot } from "./hotpot.ts";
 import type { Evaluation, EvaluationRow, HopsRow, When } from "./report.ts";
 import { measureRobustness, type RobustnessSummary } from "./robustness.ts";
 
@@ -34,6 +35,8 @@ export interface JudgeOptions {
   readonly samples: number;
   /** For the table of how the policy takes noise: simulators whose documents are meant to be useful, and noisy. Null leaves it out. */
   readonly simulated: { readonly useful: Engine; readonly noisy: Engine } | null;
+  /** HotpotQA's own rule for yes and no, which is then said; false unless given. */
+  readonly hotpotYesNo?: boolean;
   /** Called with each row of `judged.jsonl`, in the order of methods, engines and questions. */
   readonly onJudged?: (row: JudgedRow) => void;
   /** Gives it up. */
@@ -50,9 +53,24 @@ export interface JudgedRow extends SearchTrajectory, Scores {
 
 /** @throws whatever a method or an engine throws, and the signal's reason. */
 export async function judge(options: JudgeOptions): Promise<Evaluation> {
-  const { method, baselines, engines, questions, context, model, when, step, seed, samples, simulated, onJudged } = options;
+  const {
+    method,
+    baselines,
+    engines,
+    questions,
+    context,
+    model,
+    when,
+    step,
+    seed,
+    samples,
+    simulated,
+    onJudged,
+    hotpotYesNo = false,
+  } = options;
   const rows: EvaluationRow[] = [];
   let byHops: readonly HopsRow[] | null = null;
+  if (hotpotYesNo && questions.some(isHotpot)) process.stdout.write(`${hotpotNote}\n`);
   for (const one of [...baselines, method]) {
     const searches = one.searches !== false;
     for (const engine of searches ? engines : engines.slice(0, 1)) {
@@ -63,7 +81,7 @@ export async function judge(options: JudgeOptions): Promise<Evaluation> {
           questions,
           one,
           { ...context, engine, prompts: one === method ? context.prompts : withoutText(context.prompts) },
-          { ...progress, onJudged: ({ trajectory, scores }) => onJudged?.({ ...named, step, ...scores, ...trajectory }) },
+          { ...progress, hotpotYesNo, onJudged: ({ trajectory, scores }) => onJudged?.({ ...named, step, ...scores, ...trajectory }) },
         ),
       );
       for (const line of searchWarnings(judged.map(({ trajectory }) => trajectory))) process.stdout.write(`warning: ${label} ${line}\n`);

@@ -110,7 +110,7 @@ function modelName({ source }: Pick<Model, "source">): string {
 
 /** What a configuration says of judging, for a run and for `zerosearch evaluate`. `engines` are those of the configuration. */
 export function judgeSettings(
-  { evaluation: { baselines, robustness, bootstrapSamples, engine }, seed }: Config,
+  { evaluation: { baselines, robustness, bootstrapSamples, engine, hotpotYesNo }, seed }: Config,
   { method, engines, name }: Pick<Run, "method" | "engines"> & { readonly name: string },
 ): Omit<JudgeOptions, "questions" | "context" | "when" | "step"> {
   const { simulate } = engines;
@@ -121,6 +121,7 @@ export function judgeSettings(
     model: name,
     seed,
     samples: bootstrapSamples,
+    hotpotYesNo,
     simulated: robustness && simulate !== null ? { useful: simulate(0), noisy: simulate(1) } : null,
   };
 }

@@ -59,6 +59,27 @@ function options(more: Partial<JudgeOptions> = {}): JudgeOptions {
 }
 
 describe("judge", () => {
+  it("scores HotpotQA by its own rule for yes and no where that is asked for", async () => {
+    const asked = [{ id: "h", question: "Is it?", goldenAnswers: ["yes", "p yes"], dataSource: "hotpotqa" }];
+    const f1 = async (hotpotYesNo: boolean): Promise<number | undefined> => {
+      const { rows } = await judge(options({ method: methods.direct, baselines: [], questions: asked, hotpotYesNo }));
+      return rows[0]?.f1;
+    };
+    // The answer is "p": of "p yes" it has half the words, whatever the rule says of "yes".
+    expect([await f1(false), await f1(true)]).toEqual([2 / 3, 2 / 3]);
+    const closed = [{ id: "h", question: "Is it?", goldenAnswers: ["no"], dataSource: "hotpot_qa" }];
+    const answersNoMore: Script = () => "<answer> no more </answer>";
+    const scored = async (hotpotYesNo: boolean): Promise<number | undefined> => {
+      const { context } = options();
+      const generator = new ScriptedGenerator({ policy: answersNoMore });
+      const { rows } = await judge(
+        options({ method: methods.direct, baselines: [], questions: closed, hotpotYesNo, context: { ...context, generator } }),
+      );
+      return rows[0]?.f1;
+    };
+    expect([await scored(false), await scored(true)]).toEqual([2 / 3, 0]);
+  });
+
   it("has a row for each method, engine and question set; a method that never searches runs once", async () => {
     const { rows, byHops, robustness } = await judge(options());
     expect(rows.map(({ method, engine: by, dataset, n, em }) => [method, by, dataset, n, em])).toEqual([
