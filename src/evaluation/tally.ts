@@ -54,7 +54,8 @@ export class Tally {
     counts.n++;
     counts.searches += row.searches.length;
     counts.valid += isValid(row) ? 1 : 0;
-    counts.tokens += row.lossMask.reduce((sum, mask) => sum + mask, 0);
+    // What a second pass wrote is written, too.
+    counts.tokens += row.lossMask.reduce((sum, mask) => sum + mask, 0) + (row.asides ?? []).reduce((sum, { ids }) => sum + ids.length, 0);
     this.#health.add(row);
   }
 

@@ -71,6 +71,9 @@ describe("a policy behind an endpoint", () => {
       }),
     );
     expect(rows[0]?.model).toBe("a-chat-model");
+    // They say the same but for the second pass.
+    const tokensOf = (name: string): number => averages.find(({ method }) => method === name)?.tokens ?? 0;
+    expect(tokensOf("search-o1")).toBeGreaterThan(tokensOf("ra-agent"));
     const judged = readRows(join(folder, "all", "judged.jsonl")) as { method: string; asides?: { outcome: string }[]; text: string }[];
     expect(judged.find(({ method }) => method === "search-o1")?.asides?.[0]?.outcome).toBe("It is the Amber Sea.");
     // One request for each method, one more where it searches, and the second pass: 16 of 1,000 and 10 tokens.
