@@ -25,6 +25,8 @@ export interface EndpointPolicyOptions {
   readonly templateVariables?: TemplateVariables;
   /** The server's chat template opens a thought, so that texts begin inside it. */
   readonly opensThought?: boolean;
+  /** Told of a rollout that ended since the server found it too long. */
+  readonly onTooLong?: () => void;
 }
 
 /** A stop table that is sent as it is written. Nothing compiles it. */
@@ -121,6 +123,7 @@ class EndpointSequence implements Sequence {
     } catch (error) {
       if (!(error instanceof TooLongError)) throw error;
       this.#full = true;
+      this.#options.onTooLong?.();
       return { ids: [], logProbs: [], reason: "length", stopIndex: -1 };
     }
   }

@@ -138,6 +138,7 @@ async function evaluate(config: Config, { left, when, json, out, signal }: Wante
     const from = steadyClock();
     const judged = await judge({ ...settings, questions, context, when, step, onJudged, signal });
     log?.sync();
+    for (const line of policy.warnings()) say(`warning: ${line}`);
     say(evaluationText([judged], questions, context.rules));
     const counts = { ...engines.takeCounts(), ...policy.takeCounts() };
     const cost = costText(config, { seconds: (steadyClock() - from) / 1000, simulated: 0, counts });

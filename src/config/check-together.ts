@@ -92,8 +92,9 @@ export function checkTogether(
   const tuned = purpose !== "sft" || config.sft.data !== null;
   need(tuned, "sft.data", "is missing", "a file of examples, {messages} or {prompt, output} a line", "docs/sft.md shows them.");
   const engines = given ?? enginesUsed(config, purpose);
-  const there = judging || config.evaluation.endpoint === null;
-  need(there, "evaluation.endpoint", "cannot be trained", "null: zerosearch evaluate judges a policy behind an endpoint");
+  const here = (purpose !== "train" && purpose !== "ask") || config.evaluation.endpoint === null;
+  const unable = purpose === "train" ? "cannot be trained" : "is never asked";
+  need(here, "evaluation.endpoint", unable, "null: zerosearch evaluate judges a policy behind an endpoint");
   const real = (purpose !== "ask" && purpose !== "collect") || config.evaluation.engine !== "simulated";
   need(
     real,

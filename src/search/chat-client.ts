@@ -308,7 +308,9 @@ function replyIn(value: unknown): ChatReply | null {
   const first = ((Array.isArray(choices) ? choices[0] : undefined) ?? {}) as Readonly<Record<string, unknown>>;
   const { message, text, finish_reason: finish, stop_reason: stopReason, matched_stop: matchedStop } = first;
   const toolCalls = toolCallsIn(message);
-  const content = message === undefined ? text : writtenIn(message);
+  // A model that thought before it called has said all with its calls; one that called nothing may have thought to its end.
+  const said = toolCalls.length > 0 ? ((message as { content?: unknown } | null)?.content ?? "") : writtenIn(message);
+  const content = message === undefined ? text : said;
   if (typeof content !== "string" && toolCalls.length === 0) return null;
   const stopped = stopReason ?? matchedStop;
   return {

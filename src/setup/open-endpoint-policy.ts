@@ -9,6 +9,7 @@ import { o200k } from "../search/estimate-tokens.ts";
 import { openChat } from "../search/open-chat.ts";
 import type { Engine } from "../search/search-engine.ts";
 import { ConfigError } from "../util/errors.ts";
+import { counted } from "../util/plural.ts";
 import { evaluationContext, policyName, promptSettings, scoreRules } from "./open-agents.ts";
 
 export interface EndpointPolicy {
@@ -16,6 +17,8 @@ export interface EndpointPolicy {
   /** As the server calls it. */
   readonly name: string;
   judging(engine: Engine): AgentContext;
+  /** What a person should know of how it answered. */
+  warnings(): string[];
 }
 
 /** @throws as `openChat`; ConfigError for what a policy behind an endpoint cannot do */
@@ -29,8 +32,12 @@ export async function openEndpointPolicy(config: Config, say: (text: string) => 
   const codec = endpointCodec(await o200k());
   const templateVariables = rollout.chatTemplateKwargs;
   const { maxTurns, maxNewTokens, maxObservationTokens, maxContextTokens, temperature, topK, topP } = rollout;
+  let tooLong = 0;
+  const onTooLong = (): void => {
+    tooLong++;
+  };
   const shared = {
-    generator: new EndpointGenerator({ client, codec, turns, templateVariables, opensThought }),
+    generator: new EndpointGenerator({ client, codec, turns, templateVariables, opensThought, onTooLong }),
     tokenizer: codec,
     stops: textStops,
     prompts: { ...promptSettings(config, { chatTemplate: null }), ...(turns === "text" ? {} : { tools: () => endpointToolChat }) },
@@ -42,5 +49,13 @@ export async function openEndpointPolicy(config: Config, say: (text: string) => 
       sampling: { temperature, topK, topP },
     },
   };
-  return { client, name: client.model, judging: (engine) => evaluationContext(config, { ...shared, engine }, engine) };
+  return {
+    client,
+    name: client.model,
+    judging: (engine) => evaluationContext(config, { ...shared, engine }, engine),
+    warnings: () =>
+      tooLong === 0
+        ? []
+        : [`${counted(tooLong, "rollout")} ended since the server said that the prompt was too long for its model's context`],
+  };
 }

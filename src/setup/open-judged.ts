@@ -26,6 +26,8 @@ export interface JudgedPolicy {
   judging(engine: Engine): AgentContext;
   /** What must be done once before it answers. */
   prepare(): Promise<void>;
+  /** What a person should know of how it answered. */
+  warnings(): string[];
   /** Tokens that a server read and wrote since the last call. */
   takeCounts(): Readonly<Record<string, number>>;
 }
@@ -57,6 +59,7 @@ async function openHere(config: Config, { simulatorPositions, embeds, closing, c
     config: opened.opened,
     judging: (engine) => opened.judging(engine),
     prepare: () => prepareDevice(device, config, opened, { trains: false }),
+    warnings: () => [],
     takeCounts: () => ({}),
   };
 }
@@ -82,6 +85,7 @@ async function openThere(config: Config, { simulatorPositions, embeds, closing, 
     config: parts?.config ?? config,
     judging: (engine) => there.judging(engine),
     prepare: () => Promise.resolve(),
+    warnings: () => there.warnings(),
     takeCounts: () => tokensOf(there.client, "policy"),
   };
 }

@@ -233,7 +233,7 @@ function cut(set: OpenedSet, { subset, limit, say }: OpenSetsOptions): OpenedSet
     questions = questions.slice(0, limit);
     note += `; of these the first ${count(limit)} (--limit)`;
   }
-  say(`${set.name}: ${count(questions.length)} questions of ${set.source} (${note})`);
+  say(`${set.name}: ${count(questions.length)} ${questions.length === 1 ? "question" : "questions"} of ${set.source} (${note})`);
   return { ...set, questions };
 }
 

@@ -116,7 +116,18 @@ describe("a policy behind an endpoint", () => {
       { cwd: folder },
     );
     expect([trained.code, trained.stderr]).toEqual([1, expect.stringContaining("evaluation.endpoint cannot be trained")]);
-    const text = await evaluate("--methods", "tools", "evaluation.endpointTurns=text");
+    const asked = await start(
+      process.execPath,
+      [join(root, "bin", "zerosearch.js"), "ask", "Why?", "--config", "judge.yaml", "model.policy=x"],
+      {
+        cwd: folder,
+      },
+    );
+    expect([asked.code, asked.stderr]).toEqual([1, expect.stringContaining("evaluation.endpoint is never asked")]);
+    // What is refused costs nothing that was judged before.
+    const before = readFileSync(join(folder, "all", "judged.jsonl"), "utf8");
+    const text = await evaluate("--methods", "tools", "--out", "all", "evaluation.endpointTurns=text");
+    expect(readFileSync(join(folder, "all", "judged.jsonl"), "utf8")).toBe(before);
     expect([text.code, text.stderr]).toEqual([1, expect.stringContaining("no chat template to call tools by")]);
   });
 });

@@ -114,6 +114,24 @@ describe("a policy behind an endpoint", () => {
     expect(trajectory.searches.map(({ query }) => query)).toEqual(["a", "b"]);
   });
 
+  it("calls tools after a thought that the server gives apart", async () => {
+    const { trajectory } = await run(methods.tools, [
+      {
+        body: {
+          choices: [
+            {
+              message: { content: null, reasoning_content: "I should look.", tool_calls: [called("c1", '{"query": "a"}')] },
+              finish_reason: "tool_calls",
+            },
+          ],
+        },
+      },
+      says("<answer> Paris </answer>"),
+    ]);
+    expect(trajectory).toMatchObject({ status: "answered", answer: "Paris", turns: 2, invalidActions: 0 });
+    expect(trajectory.text).not.toContain("<think>");
+  });
+
   it("calls tools by text too, where the server does not read calls, and is corrected where it does neither", async () => {
     const { trajectory, bodies } = await run(methods.tools, [
       says('<tool_call>{"name": "search", "arguments": {"query": "a"}}</tool_call>'),
@@ -148,11 +166,12 @@ describe("a policy behind an endpoint", () => {
   });
 
   it("ends a rollout that is too long for the server's context, and no other", async () => {
-    const { trajectory } = await run(methods.zerosearch, [
+    const { trajectory, policy } = await run(methods.zerosearch, [
       says("<search> a"),
       { status: 400, body: { error: { message: "This model's maximum context length is 4096 tokens." } } },
     ]);
     expect(trajectory).toMatchObject({ status: "length", answer: null });
+    expect(policy.warnings()).toEqual(["1 rollout ended since the server said that the prompt was too long for its model's context"]);
   });
 
   it("is corrected where it speaks another model's tags", async () => {

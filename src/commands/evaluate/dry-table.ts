@@ -19,7 +19,7 @@ export async function dryTable(config: Config, wish: TableWish): Promise<void> {
   const searching = methods.filter(({ searches }) => searches !== false);
   // RAG shows documents once; what a method of one's own does is not known.
   const most = searching.reduce((sum, { name }) => sum + (name === "rag" ? 1 : config.rollout.maxTurns), 0);
-  say(`${thousands(questions)} questions by ${methods.map(({ name }) => name).join(", ")}`);
+  say(`${thousands(questions)} ${questions === 1 ? "question" : "questions"} by ${methods.map(({ name }) => name).join(", ")}`);
   if (searching.length === 0) return;
   checkEngines(config, [...new Set(names.map(openedAs))]);
   const rows = names.map((name) => ({ name, once: questions * searching.length, most: questions * most }));

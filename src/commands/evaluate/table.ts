@@ -55,12 +55,12 @@ export async function evaluateTable(config: Config, wish: TableWish, { left, whe
     const engines = await Engines.open(config, used, closing, { signal });
     const positions = used.includes("simulated") ? simulatorPositions(config, questions) : null;
     const step = left?.step ?? null;
-    let resumes = false;
+    const folder = { identity: null as Identity | null, resumes: false };
     // Before gigabytes are loaded.
     const check = async (located: Config, device: { readonly kind: string }): Promise<void> => {
       if (out === undefined) return;
-      const identity = await identityOf(located, { opened, sets, engines: names, when, step, device: device.kind });
-      resumes = await beginFolder(out, identity, wish.resume);
+      folder.identity = await identityOf(located, { opened, sets, engines: names, when, step, device: device.kind });
+      folder.resumes = wish.resume && canResume(out, folder.identity);
     };
     const policy = await openJudgedPolicy(config, { simulatorPositions: positions, embeds: used.includes("dense"), check, say, closing });
     say(`policy ${left?.text ?? policy.text} | seed ${config.seed}`);
@@ -71,8 +71,11 @@ export async function evaluateTable(config: Config, wish: TableWish, { left, whe
     const context = (method: Method): AgentContext =>
       method === opened.own ? judging : { ...judging, prompts: withoutText(judging.prompts) };
     for (const method of opened.methods) await checkMethodFits(method, questions, context(method), policy.maxPositions);
-    const coverage = await coverageOf(config, used, questions, { out, signal });
     await policy.prepare();
+    // Nothing that was asked for is refused from here on: what an earlier evaluation left may go.
+    const { identity, resumes } = folder;
+    if (out !== undefined && identity !== null && !resumes) await beginFolder(out, identity, wish.resume);
+    const coverage = await coverageOf(config, used, questions, { out, signal });
 
     const cells = cellsOf(opened.methods, [...byName.keys()]);
     const costs = new PartCosts(config);
@@ -93,6 +96,7 @@ export async function evaluateTable(config: Config, wish: TableWish, { left, whe
       onPart: (part) => costs.add({ ...part, counts: { ...engines.takeCounts(), ...policy.takeCounts() } }),
     });
     open()?.sync();
+    for (const line of policy.warnings()) say(`warning: ${line}`);
     const { bootstrapSamples: samples, hotpotYesNo } = config.evaluation;
     const head = {
       model: policy.name,
@@ -163,13 +167,11 @@ async function holdFolder(folder: string, closing: Closing, signal: AbortSignal)
   }
 }
 
-/** Whether there are rows to go on behind; else the folder is emptied and says what it is of. */
-async function beginFolder(folder: string, identity: Identity, resume: boolean): Promise<boolean> {
-  if (resume && canResume(folder, identity)) return true;
+/** The folder is emptied and says what it is of. */
+async function beginFolder(folder: string, identity: Identity, resume: boolean): Promise<void> {
   if (resume) say(`${folder} holds no evaluation: it begins`);
   clearFolder(folder);
   await writeFileAtomic(join(folder, gridFiles.settings), `${JSON.stringify(identity, null, 1)}\n`);
-  return false;
 }
 
 /** @internal */

@@ -77,7 +77,7 @@ function readMethods(given: string): string[] {
 }
 
 function unknownMethod(where: string, name: string, known: readonly string[]): ConfigError {
-  const guess = nearest(name, known);
+  const guess = name === "" ? undefined : nearest(name, known);
   return new ConfigError({
     where,
     what: `there is no method ${name === "" ? "without a name" : name}`,
