@@ -158,7 +158,7 @@ async function presets(settings, { api, withTools }) {
   return files.sort().map((file) => {
     const smoke = { part: "configuration", name: file };
     try {
-      if (file.startsWith("simulator-")) {
+      if (/^simulator-|-tune\.yaml$/.test(file)) {
         const data = `sft.data=${join(root, "examples", "tuning.jsonl")}`;
         const own = [`model.policy=${policy}`, data, "sft.tokensPerUpdate=64", "device.kind=auto", "--to", file.replace(/\W+/g, "-")];
         return { ...smoke, args: ["sft", "--config", join(configs, file), ...own, ...settings] };

@@ -20,21 +20,24 @@ import { openModel } from "../setup/open-model.ts";
 import { ConfigError, FileError } from "../util/errors.ts";
 import { say } from "./program.ts";
 import { buildQuickstart } from "./quickstart/build.ts";
+import { formatNames, formatRows } from "./quickstart/formats.ts";
 import { measureSimulator, type SimulatorMeasure } from "./quickstart/measure-simulator.ts";
 import { recipe } from "./quickstart/recipe.ts";
 
 const deviceKinds = ["auto", ...deviceNames] as const;
 
 const spec: ArgumentSpec = {
-  program: "zerosearch quickstart build|measure|searches",
+  program: "zerosearch quickstart build|measure|searches|formats",
   summary:
-    "build: makes the quickstart's world, tokenizer, simulator and cold-started policy from nothing, and goes on where it was stopped. measure: judges the simulator. searches: writes invented questions with their queries, and a corpus, for zerosearch collect.",
+    "build: makes the quickstart's world, tokenizer, simulator and cold-started policy from nothing, and goes on where it was stopped. measure: judges the simulator. searches: writes invented questions with their queries, and a corpus, for zerosearch collect. formats: writes rows that teach the policy another format, for zerosearch sft with sft.raw=true.",
   options: {
-    out: { value: "FOLDER", doc: "Where the files go (checkpoints/quickstart of this package)." },
+    out: { value: "PATH", doc: "Where the files go (checkpoints/quickstart of this package); formats: the file of rows." },
     work: { value: "FOLDER", doc: "Where unfinished stages are kept (<out>.work)." },
     device: { value: "KIND", doc: `measure: ${deviceKinds.join(", ")} (auto); build computes on the CPU.` },
     questions: { value: "N", doc: "searches: how many (64000)." },
-    seed: { value: "N", doc: "searches: another seed makes other countries (that of the recipe)." },
+    format: { value: "NAME", doc: `formats: ${formatNames.join(", ")}.` },
+    examples: { value: "N", doc: "formats: how many scripted rollouts (4000)." },
+    seed: { value: "N", doc: "searches: another seed makes other countries; formats: other rollouts (that of the recipe)." },
     kinds: {
       value: "SHARES",
       doc: "searches: shares of queries for the answer, for the country between two hops, and for something else (0.5,0.22,0.28).",
@@ -68,20 +71,18 @@ export async function main(argv: readonly string[]): Promise<void> {
     await measure(out, kind);
   } else if (action === "searches") {
     await writeSearches(options);
+  } else if (action === "formats") {
+    await writeFormats(options);
   } else {
-    throw new ConfigError({ where: "zerosearch quickstart", what: "unknown action", expected: "build, measure or searches", got: action });
+    const expected = "build, measure, searches or formats";
+    throw new ConfigError({ where: "zerosearch quickstart", what: "unknown action", expected, got: action });
   }
 }
 
 async function writeSearches(options: ReadonlyMap<string, string>): Promise<void> {
   const folder = options.get("out");
   if (folder === undefined) throw new ConfigError({ where: "--out", what: "is missing", expected: "a folder", got: "nothing" });
-  const whole = (name: string, value: number): number => {
-    const given = options.get(name) ?? String(value);
-    if (/^[1-9]\d{0,8}$/.test(given)) return Number(given);
-    throw new ConfigError({ where: `--${name}`, what: "wrong value", expected: "a whole number from 1", got: given });
-  };
-  const [count, seed] = [whole("questions", 64_000), whole("seed", recipe.seed)];
+  const [count, seed] = [whole(options, "questions", 64_000), whole(options, "seed", recipe.seed)];
   const world = makeWorld(makeCountries(loadCountryRecords()), { seed: recipe.seed });
   const { questions, passages } = makeSearchWorld(inventedSource(world), { seed, count, kinds: queryKinds(options.get("kinds")) });
   await makeFolder(folder);
@@ -92,6 +93,30 @@ async function writeSearches(options: ReadonlyMap<string, string>): Promise<void
     await writeFileAtomic(join(folder, name), rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
   await writeFileAtomic(join(folder, "README.md"), `${worldAttribution} Countries that are not real are invented.\n`);
   say(`${questions.length} questions and ${passages.length} passages are in ${folder}.`);
+}
+
+async function writeFormats(options: ReadonlyMap<string, string>): Promise<void> {
+  const [format, out] = ["format", "out"].map((name) => {
+    const given = options.get(name);
+    if (given !== undefined) return given;
+    throw new ConfigError({
+      where: `--${name}`,
+      what: "is missing",
+      expected: name === "out" ? "a file" : formatNames.join(", "),
+      got: "nothing",
+    });
+  }) as [string, string];
+  const [examples, seed] = [whole(options, "examples", 4000), whole(options, "seed", recipe.seed)];
+  const world = makeWorld(makeCountries(loadCountryRecords()), { seed: recipe.seed });
+  const rows = await formatRows(inventedSource(world), { format, examples, seed });
+  await writeFileAtomic(out, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  say(`${rows.length} rows of ${examples} rollouts in the format ${format} are in ${out}.`);
+}
+
+function whole(options: ReadonlyMap<string, string>, name: string, value: number): number {
+  const given = options.get(name) ?? String(value);
+  if (/^[1-9]\d{0,8}$/.test(given)) return Number(given);
+  throw new ConfigError({ where: `--${name}`, what: "wrong value", expected: "a whole number from 1", got: given });
 }
 
 function queryKinds(given: string | undefined): Readonly<Record<QueryKind, number>> {

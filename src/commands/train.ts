@@ -71,10 +71,10 @@ function leaveUntrained({ run: { config }, checkpoint }: OpenedRun): Promise<str
 /** The facts that come first. */
 function introduction({ run, notes }: OpenedRun): string[] {
   const { config, policy, simulatorModel, critic } = run;
-  const { seed, name, simulator, rollout } = config;
+  const { seed, name, model, simulator, rollout } = config;
   return [
     `${describeModels(policy, simulatorModel, simulator.endpoint, critic)} | seed ${seed} | run ${name}`,
-    ...(rollout.prompt !== "quickstart" ? [describePrompts(policy)] : []),
+    ...(rollout.prompt !== "quickstart" || model.chatTemplate !== null ? [describePrompts(policy, model.chatTemplate)] : []),
     ...contextNotes(run),
     ...notes,
   ];

@@ -117,6 +117,11 @@ export const configSchema = z.strictObject({
         "Storage type of the weights that are only read: simulator, reference policy and, with LoRA, the policy's own. Weights that learn, their gradients and LoRA adapters are f32.",
       ),
       cacheDtype: rare(choice(["f32", "f16", "bf16"], "Storage type of the KV cache.")),
+      chatTemplate: rare(
+        optionalPath(
+          "A chat template, a Jinja file, that the policy is asked through in place of its tokenizer's; with it a named set of prompts (rollout.prompt=quickstart) goes through the template too. null takes the tokenizer's.",
+        ),
+      ),
     },
   ),
 

@@ -50,6 +50,7 @@ const adaptersPart = "LoRA adapters";
 /** Opens models with contents undefined. `book` is told what is made next is for. */
 export function shapesOnly(planned: readonly PlannedWeights[], book: (part: string) => void): ModelReader {
   return {
+    template: () => Promise.resolve(null),
     text: () => Promise.resolve({ tokenizer: wordless as unknown as Tokenizer, chatTemplate: null }),
     weights: (asked, device) => {
       // What a policy and its critic start from is alike.

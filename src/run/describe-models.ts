@@ -28,9 +28,10 @@ function describeCritic({ decoder, adapter, own }: Critic, policy: Model): strin
 }
 
 /** How prompts are put and what ends a rollout besides its tags: a tokenizer without its configuration beside it shows here. */
-export function describePrompts({ tokenizer, chatTemplate }: Pick<Model, "tokenizer" | "chatTemplate">): string {
+export function describePrompts({ tokenizer, chatTemplate }: Pick<Model, "tokenizer" | "chatTemplate">, own: string | null = null): string {
   const ends = tokenizer.eosIds.map((id) => tokenizer.specialText(id) ?? String(id));
-  const how = chatTemplate === null ? "raw text, as the model has no chat template" : "the model's chat template";
+  const template = own === null ? "the model's chat template" : `the chat template ${own}`;
+  const how = chatTemplate === null ? "raw text, as the model has no chat template" : template;
   return `prompts: ${how}; ends at ${ends.length === 0 ? "no token: the model names none" : ends.join(", ")}`;
 }
 

@@ -207,7 +207,7 @@ function savedWeights(folder: string): Promise<Record<string, string>> {
 }
 
 /**
- * @internal A run goes on with the method, the engine, the reward and the prompts that it was trained with, not with others of the same place.
+ * @internal A run goes on with the method, the engine, the reward, the prompts and the chat template that it was trained with, not with others of the same place.
  * @throws ConfigError where a state was made with others, or their files have changed since.
  */
 export function checkMade({ method, engine, reward, inputs, config }: StatesRun, { extra }: RunState, where: string): void {
@@ -218,6 +218,7 @@ export function checkMade({ method, engine, reward, inputs, config }: StatesRun,
     engine: [engine.name, "search.engine"],
     reward: [reward.name, "reward.kind"],
     prompt: [undefined, "rollout.prompt"],
+    "chat template": [undefined, "model.chatTemplate"],
     "simulator's prompt": [undefined, "simulator.prompt"],
   } as const;
   for (const [part, [name, key]] of Object.entries(now)) {

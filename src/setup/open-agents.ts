@@ -94,7 +94,7 @@ const chatTokens = 256;
  * @throws FileError where a prompt is a file that is not there, ConfigError where it has no place for the question.
  */
 export function promptSettings(
-  { rollout: { prompt, chatTemplateKwargs } }: Config,
+  { model, rollout: { prompt, chatTemplateKwargs } }: Config,
   { chatTemplate }: Pick<Model, "chatTemplate">,
 ): PromptSettings {
   const set = prompt === "paper" ? null : promptSet(prompt);
@@ -103,13 +103,16 @@ export function promptSettings(
     chatTemplate === null
       ? {}
       : { tools: () => (tools === undefined ? (tools = toolChat(chatTemplate, searchTool, chatTemplateKwargs)) : tools) };
-  if (set !== null && set.text === undefined) return { templates: set.policy, ...offered };
+  const chat: PromptSettings["chat"] =
+    chatTemplate === null ? undefined : (content) => chatTemplate.renderPrompt([{ role: "user", content }], chatTemplateKwargs);
+  // A set is for one model, which knows its words as they are: a template around them is one that is asked for.
+  const around = chat === undefined || model.chatTemplate === null ? {} : { chat };
+  if (set !== null && set.text === undefined) return { templates: set.policy, ...offered, ...around };
   if (set?.text?.includes("{question}") === false)
     throw new ConfigError({ where: `rollout.prompt=${prompt}`, what: "has no {question}", expected: "{question} where it is to stand" });
   const text = set?.text === undefined ? {} : { text: { template: set.text, file: prompt } };
   // As raw text it begins as the policy's tokenizer begins a text.
-  if (chatTemplate === null) return { ...text, encoding: { begin: true } };
-  return { ...text, ...offered, chat: (content) => chatTemplate.renderPrompt([{ role: "user", content }], chatTemplateKwargs) };
+  return chat === undefined ? { ...text, encoding: { begin: true } } : { ...text, ...offered, chat };
 }
 
 /** What training rollouts share. */

@@ -44,6 +44,8 @@ export type WeightsToOpen = Omit<WeightsPlan, "roles">;
 /** Where models come from: files, unless told. A plan reads their shapes only. */
 export interface ModelReader {
   readonly text: (folder: string) => Promise<ModelText>;
+  /** A chat template in place of the tokenizer's: a Jinja file. */
+  readonly template: (file: string, tokenizer: Tokenizer) => Promise<ChatTemplate | null>;
   readonly weights: (copy: WeightsToOpen, device: Device) => Promise<Decoder>;
   /** Adds an adapter of that name: with the weights of a PEFT folder, or a new one. */
   readonly adapter: (decoder: Decoder, name: string, from: string | AdapterOptions) => Promise<unknown>;
@@ -52,6 +54,8 @@ export interface ModelReader {
 /** Hugging Face and PEFT folders. */
 export const files: ModelReader = {
   text: openText,
+  template: async (file, tokenizer) =>
+    ChatTemplate.of(tokenizer, { source: await readText(file, "a chat template"), where: `model.chatTemplate=${file}` }),
   weights: ({ folder, dtype, maxPositions, headless = false }, device) => loadDecoder(folder, device, { dtype, maxPositions, headless }),
   adapter: async (decoder, name, from) => (typeof from === "string" ? loadAdapter(decoder, name, from) : decoder.addAdapter(name, from)),
 };

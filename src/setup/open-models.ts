@@ -39,8 +39,12 @@ export async function openCopies(
     });
     for (const { role, source, commit, folder, maxPositions, adapter } of copy.roles) {
       if (adapter !== null) await openAdapter(config, decoder, role, adapter, reader);
+      const { chatTemplate: own } = config.model;
+      // Others on the same weights keep the tokenizer's.
+      const chatTemplate = role === "policy" && own !== null ? await reader.template(own, opened.tokenizer) : opened.chatTemplate;
       models.set(role, {
         ...opened,
+        chatTemplate,
         source,
         commit,
         folder,

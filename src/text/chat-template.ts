@@ -79,9 +79,12 @@ export class ChatTemplate {
     this.#printed = printedBy(this.#template);
   }
 
-  /** The template of a tokenizer's config. @throws ConfigError when it has none. */
-  static of(tokenizer: Tokenizer): ChatTemplate {
-    const source = tokenizer.chatTemplate;
+  /**
+   * The template of a tokenizer's config, or `own` in its place, with the special tokens that the tokenizer names.
+   * @throws ConfigError when there is none, or it does not parse
+   */
+  static of(tokenizer: Tokenizer, own?: { readonly source: string; readonly where: string }): ChatTemplate {
+    const source = own?.source ?? tokenizer.chatTemplate;
     if (source === undefined) {
       throw new ConfigError({
         where: tokenizer.where,
@@ -94,7 +97,7 @@ export class ChatTemplate {
       const value = tokenizer.config[name] as SpecialTokenJson | null | undefined;
       if (value !== null && value !== undefined) specials[name] = typeof value === "string" ? value : value.content;
     }
-    return new ChatTemplate(source, specials, tokenizer.where);
+    return new ChatTemplate(source, specials, own?.where ?? tokenizer.where);
   }
 
   /**

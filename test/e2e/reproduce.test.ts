@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { buildIfStale, settingsFor, shortRun, start, train, type Ended } from "../helpers/program.ts";
+import { buildIfStale, readRows, settingsFor, shortRun, start, train, type Ended } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
 let folder: string;
@@ -177,5 +177,34 @@ describe("the receipt of a run that was stopped and resumed", () => {
     const read = (name: string): Record<string, unknown> => JSON.parse(readFileSync(join(folder, "runs", name, "receipt.json"), "utf8"));
     const [whole, other] = [read("given"), read("stopped")];
     for (const part of ["steps", "saves", "scores", "blockSteps"]) expect(other[part], part).toEqual(whole[part]);
+  });
+});
+
+describe("a run through a chat template of the user's own", () => {
+  it("asks its policy through it, hashes it, and goes on with no other", async () => {
+    const file = join(folder, "mine.jinja");
+    const template = "{% for message in messages %}[{{ message.role }}] {{ message.content }}{{ eos_token }}{% endfor %}[assistant] ";
+    writeFileSync(file, template);
+    const short = ["train.steps=2", "train.validateEvery=0", "data.test=null", `model.chatTemplate=${file}`];
+    const trained = await train([...shortRun, ...settingsFor(models, folder), "name=templated", ...short]);
+    expect([trained.code, trained.stderr]).toEqual([0, ""]);
+    expect(trained.stdout).toContain(`prompts: the chat template ${file}; ends at <|eos|>`);
+    const [row] = readRows(join(folder, "runs", "templated", "rollouts.jsonl")) as { prompt?: string; text?: string }[];
+    expect(JSON.stringify(row)).toContain("[user] Question: ");
+    const { inputs } = JSON.parse(readFileSync(join(folder, "runs", "templated", "receipt.json"), "utf8")) as { inputs: object };
+    expect(inputs).toHaveProperty(["model.chatTemplate"]);
+
+    const other = join(folder, "other.jinja");
+    writeFileSync(other, template.replace("[assistant] ", "[assistant]\n"));
+    const places = settingsFor(models, folder).filter((one) => one.startsWith("output."));
+    const refused = await train(["--resume", "templated", ...places, "train.steps=3", `model.chatTemplate=${other}`]);
+    expect([refused.code, refused.stderr]).toEqual([
+      1,
+      expect.stringContaining("model.chatTemplate: the file of this run's chat template has changed since the state was saved"),
+    ]);
+    const gone = await train(["--resume", "templated", ...places, "train.steps=3", "model.chatTemplate=null"]);
+    expect([gone.code, gone.stderr]).toEqual([1, expect.stringContaining("got no such file")]);
+    const resumed = await train(["--resume", "templated", ...places, "train.steps=3"]);
+    expect(resumed.code).toBe(0);
   });
 });

@@ -11,7 +11,7 @@ import type { Config } from "../../src/config/index.ts";
 
 const neutralise = (text: string): string => neutraliseFor(text, zerosearch);
 const asking = (prompt: Config["rollout"]["prompt"], chatTemplate: Parameters<typeof promptSettings>[1]["chatTemplate"] = null) =>
-  promptSettings({ rollout: { prompt } } as Config, { chatTemplate });
+  promptSettings({ model: { chatTemplate: null }, rollout: { prompt } } as Config, { chatTemplate });
 
 describe("the dialect of ZeroSearch", () => {
   it("asks with the paper's prompt, word for word", () => {
@@ -31,7 +31,7 @@ describe("the dialect of ZeroSearch", () => {
 
   it("refuses a set of prompts that has none for a dialect", () => {
     expect(() => promptOf({ ...zerosearch, name: "other" }, { question: "Who" }, asking("quickstart"))).toThrow(
-      "rollout.prompt: this set of prompts has none for the dialect other; expected zerosearch, direct, rag, got other",
+      "rollout.prompt: this set of prompts has none for the dialect other; expected zerosearch, direct, rag, cot, r1, search-r1, ra-agent, search-o1, search-o1-reading, tools, got other",
     );
   });
 

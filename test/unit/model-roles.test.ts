@@ -166,6 +166,7 @@ describe.skipIf(!hasQuickstart)("models that are opened", () => {
     let loaded = 0;
     const reader: ModelReader = {
       text: files.text,
+      template: files.template,
       weights: async ({ dtype, maxPositions }, to) => {
         loaded++;
         return Decoder.initialise(shape, to, 1, { dtype, maxPositions });

@@ -26,7 +26,7 @@ const write = (name: string, text: string | Uint8Array): string => {
   writeFileSync(file, text);
   return file;
 };
-const asking = (prompt: string) => promptSettings({ rollout: { prompt } } as Config, { chatTemplate: null });
+const asking = (prompt: string) => promptSettings({ model: { chatTemplate: null }, rollout: { prompt } } as Config, { chatTemplate: null });
 const configured = (...settings: string[]): Config =>
   resolveConfig(["model.policy=x", "data.train=y", "simulator.path=z", ...settings].map(readOverride));
 
@@ -42,7 +42,9 @@ describe("rollout.prompt as a file", () => {
   it("goes through the policy's chat template as the paper's prompt does", () => {
     const renderPrompt = ([message]: readonly { content: Prompt }[]) => [ours("<user>"), ...partsOf(message!.content), ours("</user>")];
     const chatTemplate = { renderPrompt } as unknown as ChatTemplate;
-    const prompts = promptSettings({ rollout: { prompt: write("chat.txt", "{question}") } } as Config, { chatTemplate });
+    const prompts = promptSettings({ model: { chatTemplate: null }, rollout: { prompt: write("chat.txt", "{question}") } } as Config, {
+      chatTemplate,
+    });
     expect(promptText(promptOf(zerosearch, { question: "Who" }, prompts))).toBe("<user>Who?</user>");
   });
 

@@ -35,7 +35,7 @@ import {
 
 const here = realTokenizers.filter(hasTokenizer);
 const numbers = (text: string): number[] => text.split(/\s+/).filter(Boolean).map(Number);
-const paper = { rollout: { prompt: "paper" } } as Config;
+const paper = { model: { chatTemplate: null }, rollout: { prompt: "paper" } } as Config;
 const question: Question = { id: "7", question: "Who told the story of the prodigal son?", goldenAnswers: ["Jesus"], dataSource: "test" };
 /** Ids of tokens that stand for no letters of their own. */
 const addedIds = (name: RealTokenizer): Set<number> => new Set(tokenizerJson(name).added_tokens?.map(({ id }) => id));

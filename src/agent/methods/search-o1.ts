@@ -19,6 +19,9 @@ import { cutToTokens, frameOf, shownIds } from "../observation.ts";
 import { converse, fitting, sequenceOf, type OpenTurn, type Reply } from "../rollout.ts";
 import type { Method, MethodContext } from "./method.ts";
 
+/** What a set of prompts calls its text for the second pass; without one it is `instruction`. */
+const readingPrompt = "search-o1-reading";
+
 /** Word for word; the line breaks and double spaces are the original's. */
 const instruction = `**Task Instruction:**
 
@@ -128,7 +131,7 @@ async function reasonInDocuments(
 ): Promise<string | null> {
   const { tokenizer, settings, prompts, signal, stops } = context;
   const asking = (documents: string): Prompt => {
-    const prompt = fillPrompt(instruction, {
+    const prompt = fillPrompt(prompts.templates?.[readingPrompt] ?? instruction, {
       // Its tags are the rollout's own: those of documents were made harmless before.
       reasoning: foreign(recentSteps(transcript.text)),
       query: foreign(neutralise(query, dialect)),
