@@ -8,7 +8,7 @@
  */
 import { spawn } from "node:child_process";
 import { createServer } from "node:http";
-import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -100,16 +100,13 @@ async function smokeAll(settings) {
   const server = await retriever();
   const api = ["http.api=search-r1", `http.url=http://127.0.0.1:${server.address().port}`];
   engineSmokes.http.push(...api);
-  const places = { api, prompt: join(folder, "prompt.txt"), withTools: join(folder, "policy-with-tools") };
-  writeFileSync(places.prompt, "Question: {question}\n");
-  makePolicyWithTools(places.withTools);
   const rows = [];
   const begun = performance.now();
   for (const smoke of [
     ...(await commands(settings)),
-    ...(await presets(settings, places)),
+    ...(await presets(settings, api)),
     ...(await algorithms(settings)),
-    ...(await methods(settings, places)),
+    ...(await methods(settings)),
     ...(await engines(settings)),
   ]) {
     const from = performance.now();
@@ -149,7 +146,7 @@ async function commands(settings) {
 }
 
 /** @returns {Promise<Smoke[]>} */
-async function presets(settings, { api, withTools }) {
+async function presets(settings, api) {
   const { readYaml, resolveConfig } = await inside("config/index");
   const { keys, valueAt } = await inside("config/keys");
   const files = readdirSync(configs, { recursive: true, encoding: "utf8" }).filter(
@@ -168,7 +165,7 @@ async function presets(settings, { api, withTools }) {
       const isHere = config.simulator.endpoint === null && models.every((value) => value === null || existsSync(value));
       const name = file.replace(/\W+/g, "-");
       const there = config.search.engine === "http" ? api : [];
-      const calls = config.rollout.method === "tools" ? [`model.policy=${withTools}`] : [];
+      const calls = config.rollout.method === "tools" ? [`model.chatTemplate=${join(configs, "prompts", "quickstart-chat.jinja")}`] : [];
       const own = [...small, ...(isHere ? [] : [...tiny, ...there, ...calls]), `name=${name}`];
       return { ...smoke, args: ["train", "--config", join(configs, file), ...own, ...settings] };
     } catch (error) {
@@ -184,26 +181,15 @@ async function algorithms(settings) {
   return presetNames.map((name) => ({ part: "algorithm", name, args: [...smoke, `algorithm.name=${name}`, `name=${name}`, ...settings] }));
 }
 
-/** @returns {Promise<Smoke[]>} those that the quickstart's prompts have no words for in one's own */
-async function methods(settings, { prompt, withTools }) {
+/** @returns {Promise<Smoke[]>} */
+async function methods(settings) {
   const { methods: table } = await inside("agent/methods/index");
   return Object.keys(table).map((name) => {
-    const known = ["direct", "rag", "zerosearch"].includes(name);
-    const longer = [`rollout.prompt=${prompt}`, "rollout.maxContextTokens=1024"];
-    const own = [...(known ? [] : longer), ...(name === "tools" ? [`model.policy=${withTools}`] : [])];
-    return { part: "method", name, args: [...oneQuestion, `rollout.method=${name}`, ...own, ...settings] };
+    // Where the quickstart's policy speaks it by an adapter.
+    const own = join(configs, "methods", `quickstart-${name}.yaml`);
+    const asked = existsSync(own) ? ["evaluate", "--config", own, ...small] : oneQuestion;
+    return { part: "method", name, args: [...asked, `rollout.method=${name}`, ...settings] };
   });
-}
-
-/** The quickstart's policy with a chat template that shows tools, as Hermes writes them. */
-function makePolicyWithTools(to) {
-  cpSync(policy, to, { recursive: true });
-  const file = join(to, "tokenizer_config.json");
-  const chat_template =
-    "{% for tool in tools %}<tools>{{ tool | tojson }}</tools>\n{% endfor %}" +
-    "{% for message in messages %}{% if message.role == 'tool' %}<tool_response>{{ message.content }}</tool_response>\n" +
-    "{% else %}{{ message.role }}: {{ message.content }}\n{% endif %}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
-  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), chat_template }));
 }
 
 /** @returns {Promise<Smoke[]>} those without a smoke too */

@@ -2,7 +2,18 @@
  * The package as others have it: packed, unpacked into a project that has nothing but what package.json declares, compiled against and run.
  * The files of `docs/extending.md` are the programs.
  */
-import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -65,6 +76,23 @@ interface Row {
   }[];
 }
 const rollouts = (run: string) => readRows(join(project, "runs", run, "rollouts.jsonl")) as unknown as Row[];
+
+describe("the quickstart's other formats", () => {
+  const own = (...path: string[]): string => join(project, "node_modules", "zerosearch", ...path);
+
+  it("are in the package: what each configuration names is there, and one runs from it", async () => {
+    const named = readdirSync(own("configs", "methods")).flatMap((file) =>
+      [...readFileSync(own("configs", "methods", file), "utf8").matchAll(/"\{package\}\/([^"]+)"/g)].map(([, path = ""]) => path),
+    );
+    expect(new Set(named).size).toBeGreaterThan(3);
+    for (const path of named) expect(existsSync(own(path)), path).toBe(true);
+    const config = own("configs", "methods", "quickstart-chat-search-r1.yaml");
+    const few = ["evaluation.questions=2", "evaluation.baselines=false", "evaluation.robustness=false", "device.kind=cpu"];
+    const ended = await node([own("bin", "zerosearch.js"), "evaluate", "--config", config, ...few]);
+    expect([ended.code, ended.stderr]).toEqual([0, ""]);
+    expect(ended.stdout).toMatch(/^search-r1 +after +quickstart +2 +bm25 /m);
+  });
+});
 
 describe("a program in TypeScript", () => {
   const typed = `

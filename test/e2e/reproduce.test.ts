@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openTokenizer } from "../../src/setup/open-model.ts";
 import { buildIfStale, readRows, settingsFor, shortRun, start, train, type Ended } from "../helpers/program.ts";
 import { root, tinyQuickstart } from "../helpers/tiny-quickstart.ts";
 
@@ -180,6 +181,12 @@ describe("the receipt of a run that was stopped and resumed", () => {
   });
 });
 
+interface Rollout {
+  readonly ids: readonly number[];
+  readonly promptLength: number;
+  readonly question: { readonly question: string };
+}
+
 describe("a run through a chat template of the user's own", () => {
   it("asks its policy through it, hashes it, and goes on with no other", async () => {
     const file = join(folder, "mine.jinja");
@@ -189,8 +196,11 @@ describe("a run through a chat template of the user's own", () => {
     const trained = await train([...shortRun, ...settingsFor(models, folder), "name=templated", ...short]);
     expect([trained.code, trained.stderr]).toEqual([0, ""]);
     expect(trained.stdout).toContain(`prompts: the chat template ${file}; ends at <|eos|>`);
-    const [row] = readRows(join(folder, "runs", "templated", "rollouts.jsonl")) as { prompt?: string; text?: string }[];
-    expect(JSON.stringify(row)).toContain("[user] Question: ");
+    const [row] = readRows(join(folder, "runs", "templated", "rollouts.jsonl")) as unknown as Rollout[];
+    const { ids = [], promptLength, question } = row ?? {};
+    expect((await openTokenizer(join(models, "policy"))).decode(ids.slice(0, promptLength))).toBe(
+      `[user] Question: ${question?.question}\n<|eos|>[assistant] `,
+    );
     const { inputs } = JSON.parse(readFileSync(join(folder, "runs", "templated", "receipt.json"), "utf8")) as { inputs: object };
     expect(inputs).toHaveProperty(["model.chatTemplate"]);
 

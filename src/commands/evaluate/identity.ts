@@ -107,7 +107,7 @@ async function modelHashes(
     dense: engines.has("dense") ? dense : { ...dense, path: null, encoder: null, index: null },
   });
   const models = here
-    ? /^(model\.policy|lora\.from|simulator\.(path|adapter)|dense\.(path|encoder)|rollout\.prompt)(\/|$)/
+    ? /^(model\.policy|model\.chatTemplate|lora\.from|simulator\.(path|adapter)|dense\.(path|encoder)|rollout\.prompt)(\/|$)/
     : /^(dense\.(path|encoder)|rollout\.prompt)(\/|$)/;
   return Object.fromEntries(Object.entries(named).filter(([name]) => models.test(name)));
 }

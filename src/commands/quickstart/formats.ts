@@ -13,6 +13,9 @@ import type { Tokenizer } from "../../text/tokenizer.ts";
 import { ConfigError } from "../../util/errors.ts";
 import { play, stopsOf, type Stage } from "./play.ts";
 
+/** Habits that are about even with their better halves. */
+const evenFormats: readonly string[] = ["tools-habits"];
+
 /** Each format by the configurations that run it: its rows are of them in turns. */
 const formats: Readonly<Record<string, readonly string[]>> = {
   cot: ["quickstart-cot"],
@@ -21,6 +24,7 @@ const formats: Readonly<Record<string, readonly string[]>> = {
   "ra-agent": ["quickstart-ra-agent"],
   "search-o1": ["quickstart-search-o1"],
   tools: ["quickstart-tools"],
+  "tools-habits": ["quickstart-tools"],
   chat: ["quickstart-chat-zerosearch", "quickstart-chat-r1", "quickstart-chat-search-r1"],
 };
 
@@ -51,7 +55,11 @@ export async function formatRows(source: InventedSource, { format, examples, see
   const acts = await Promise.all(
     names.map(async (name) => {
       const stage = await openStage(name);
-      return { stage, stops: stopsOf(stage), script: new FormatScript(source, methodOf(stage), `${seed}/formats/${name}`) };
+      return {
+        stage,
+        stops: stopsOf(stage),
+        script: new FormatScript(source, methodOf(stage), `${seed}/formats/${name}`, evenFormats.includes(format)),
+      };
     }),
   );
   const rows: FormatRow[] = [];
