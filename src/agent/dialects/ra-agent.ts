@@ -6,7 +6,7 @@ import type { SearchDocument } from "../../search/search-engine.ts";
 import { foreign, ours, type PromptPart } from "../../text/prompt.ts";
 import { reasoningTask } from "./boxed.ts";
 import { templatePrompt, type Dialect } from "./dialect.ts";
-import { byHops, lastBetween, parseSearchO1, searchO1 } from "./search-o1.ts";
+import { byHops, lastBetween, multiBeginning, parseSearchO1, searchO1, single as beginningOfOne } from "./search-o1.ts";
 
 const beginning =
   "You are a reasoning assistant with the ability to perform web searches and retrieve webpage content to help you answer the user’s question accurately. You have special tools:\n\n" +
@@ -33,24 +33,14 @@ const shownPage =
   "- When done retrieving information, continue your reasoning.\n\n";
 
 const single =
-  "Example:\n" +
-  'Question: "Who got the first Nobel Prize in Physics?"\n' +
-  "Assistant thinking steps:\n" +
-  "- I need to find out who was awarded the first Nobel Prize in Physics.\n\n" +
-  "Assistant:\n" +
-  "<|begin_search_query|>first Nobel Prize in Physics winner<|end_search_query|>\n\n" +
+  beginningOfOne +
   shownResults +
   "Assistant thinks: The search results mention several URLs. I want full details from one of them.\n\n" +
   "Assistant:\n" +
   "<|begin_url|>http://example.com/first_nobel_physics.html<|end_url|>\n\n";
 
 const multi =
-  "Example:\n" +
-  'Question: "Alice David is the voice of Lara Croft in a video game developed by which company?"\n' +
-  "Assistant thinking steps:\n" +
-  "- I need to find out who voices Lara Croft in the video game.\n" +
-  "- Then, I need to determine which company developed that video game.\n\n" +
-  "Assistant:\n" +
+  multiBeginning +
   "<|begin_search_query|>voice actor of Lara Croft<|end_search_query|>\n\n" +
   shownResults +
   "Assistant thinks: The search results provide names of voice actors for Lara Croft. I need to confirm if Alice David is one of them.\n\n" +

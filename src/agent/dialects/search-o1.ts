@@ -31,7 +31,8 @@ const ending =
   "- Use <|begin_search_query|> to request a web search and end with <|end_search_query|>.\n" +
   "- When done searching, continue your reasoning.\n\n";
 
-const single =
+/** Of one hop: how both examples begin. */
+export const single =
   "Example:\n" +
   'Question: "Who got the first Nobel Prize in Physics?"\n' +
   "Assistant thinking steps:\n" +
@@ -39,13 +40,17 @@ const single =
   "Assistant:\n" +
   "<|begin_search_query|>first Nobel Prize in Physics winner<|end_search_query|>\n\n";
 
-const multi =
+/** Of two. */
+export const multiBeginning =
   "Example:\n" +
   'Question: "Alice David is the voice of Lara Croft in a video game developed by which company?"\n' +
   "Assistant thinking steps:\n" +
   "- I need to find out who voices Lara Croft in the video game.\n" +
   "- Then, I need to determine which company developed that video game.\n\n" +
-  "Assistant:\n" +
+  "Assistant:\n";
+
+const multi =
+  multiBeginning +
   "<|begin_search_query|>Alice David Lara Croft voice<|end_search_query|>\n\n" +
   "(System returns processed information from relevant web pages)\n\n" +
   "Assistant thinks: The search results indicate that Alice David is the voice of Lara Croft in a specific video game. Now, I need to find out which company developed that game.\n\n" +

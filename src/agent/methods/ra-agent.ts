@@ -6,16 +6,14 @@
  */
 import type { Question } from "../../rl/trajectory.ts";
 import { askEngine, fetchPage } from "../ask-engine.ts";
-import { lastBoxed } from "../dialects/boxed.ts";
 import { neutralise } from "../dialects/dialect.ts";
 import { pageParts, raAgent as dialect } from "../dialects/ra-agent.ts";
 import { frameOf, observationIds, shownIds } from "../observation.ts";
-import { converse, fitting, type OpenTurn, type Reply } from "../rollout.ts";
+import { fitting, type OpenTurn, type Reply } from "../rollout.ts";
 import type { Method, MethodContext } from "./method.ts";
+import { converseInBoxes, refusal } from "./search-o1-turns.ts";
 
-const searchesUsed = "The maximum search limit is exceeded. You are not allowed to search.";
 const pagesUsed = "The maximum number of URL fetches has been reached. You are not allowed to fetch more URLs.";
-const askedBefore = "You have searched this query. Please refer to previous results.";
 const fetchedBefore = "You have fetched these pages. Please refer to previous results.";
 /** What is shown of an address that no document of the rollout, and none of the engine, has. */
 export const noPage = "No page of this address is available.";
@@ -23,12 +21,7 @@ export const noPage = "No page of this address is available.";
 export const raAgent = {
   name: "ra-agent",
   dialect,
-  run: (question, context) =>
-    converse(question, dialect, context, {
-      turns: Math.max(0, 2 * context.settings.maxTurns - 1),
-      respond: (turn) => respond(turn, question, context),
-      answerIn: lastBoxed,
-    }),
+  run: (question, context) => converseInBoxes(question, dialect, context, (turn) => respond(turn, question, context)),
 } satisfies Method;
 
 async function respond(taken: OpenTurn, question: Question, context: MethodContext): Promise<Reply> {
@@ -37,8 +30,8 @@ async function respond(taken: OpenTurn, question: Question, context: MethodConte
   if (action.kind === "fetch") return fetchPages(action.addresses, taken, context);
   if (action.kind !== "search") return "end";
   const say = (text: string): Reply => fitting(tokenizer.encodePrompt(dialect.observe(text)), room);
-  if (transcript.searches.length >= settings.maxTurns) return say(searchesUsed);
-  if (transcript.searches.some(({ query }) => query === action.query)) return say(askedBefore);
+  const refused = refusal(action.query, transcript, settings);
+  if (refused !== null) return say(refused);
   if (room <= frameOf((text) => dialect.observe(text), tokenizer)) return "full";
   const record = await askEngine(action.query, turn, question, dialect, context);
   transcript.searches.push(record);

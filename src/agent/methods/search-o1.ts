@@ -12,12 +12,12 @@ import type { Question, SearchRecord } from "../../rl/trajectory.ts";
 import { fillPrompt, foreign, promptText, type Prompt } from "../../text/prompt.ts";
 import { withoutThoughts } from "../../text/thinking.ts";
 import { askEngine, isLeftOut } from "../ask-engine.ts";
-import { lastBoxed } from "../dialects/boxed.ts";
 import { neutralise } from "../dialects/dialect.ts";
 import { resultParts, searchO1 as dialect } from "../dialects/search-o1.ts";
 import { cutToTokens, frameOf, shownIds } from "../observation.ts";
-import { converse, fitting, sequenceOf, type OpenTurn, type Reply } from "../rollout.ts";
+import { fitting, sequenceOf, type OpenTurn, type Reply } from "../rollout.ts";
 import type { Method, MethodContext } from "./method.ts";
+import { converseInBoxes, refusal } from "./search-o1-turns.ts";
 
 /** What a set of prompts calls its text for the second pass; without one it is `instruction`. */
 const readingPrompt = "search-o1-reading";
@@ -63,8 +63,6 @@ Now you should analyze each web page and find helpful information based on the c
 `;
 
 const nothingFound = "No helpful information found.";
-const limitReached = "The maximum search limit is exceeded. You are not allowed to search.";
-const askedBefore = "You have searched this query. Please refer to previous results.";
 
 /** What of the second pass is put in. */
 export function finalInformation(text: string): string {
@@ -96,12 +94,7 @@ export function recentSteps(written: string): string {
 export const searchO1 = {
   name: "search-o1",
   dialect,
-  run: (question, context) =>
-    converse(question, dialect, context, {
-      turns: Math.max(0, 2 * context.settings.maxTurns - 1),
-      respond: (turn) => respond(turn, question, context),
-      answerIn: lastBoxed,
-    }),
+  run: (question, context) => converseInBoxes(question, dialect, context, (turn) => respond(turn, question, context)),
 } satisfies Method;
 
 async function respond(taken: OpenTurn, question: Question, context: MethodContext): Promise<Reply> {
@@ -109,8 +102,8 @@ async function respond(taken: OpenTurn, question: Question, context: MethodConte
   const { action, turn, room, transcript } = taken;
   if (action.kind !== "search") return "end";
   const say = (text: string): Reply => fitting(tokenizer.encodePrompt(resultParts(`\n${text}\n`, "\n")), room);
-  if (transcript.searches.length >= settings.maxTurns) return say(limitReached);
-  if (transcript.searches.some(({ query }) => query === action.query)) return say(askedBefore);
+  const refused = refusal(action.query, transcript, settings);
+  if (refused !== null) return say(refused);
   if (room <= frameOf(resultParts, tokenizer)) return "full";
   const record = await askEngine(action.query, turn, question, dialect, context);
   transcript.searches.push(record);
