@@ -66,6 +66,7 @@ const commandSmokes = {
   train: { args: ["--config", join(configs, "smoke.yaml"), ...small, `name=${run}`] },
   evaluate: { args: ["--run", run, ...small] },
   rescore: { args: [run, "--metric", "em"] },
+  table: { args: [run, "--when", "both", "--json", "table.json"], settings: false },
   ask: { args: ["--run", run, "What is the capital of France?", "--json"] },
   runs: { args: ["list", "--json"], settings: false },
   reproduce: { args: [join("runs", run, "receipt.json"), "--steps", "1"] },

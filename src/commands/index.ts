@@ -39,6 +39,7 @@ export const commands: readonly Command[] = [
   },
   { name: "simulator", summary: "Reports what a simulator is worth, beside a real engine.", load: () => import("./simulator.ts") },
   { name: "evaluate", summary: "Judges a policy on test questions with a real search engine.", load: () => import("./evaluate.ts") },
+  { name: "table", summary: "Joins what runs and evaluations judged into one table.", load: () => import("./table.ts") },
   { name: "rescore", summary: "Scores what a run or an evaluation stored by another metric.", load: () => import("./rescore.ts") },
   {
     name: "reproduce",

@@ -23,13 +23,14 @@ import { buildQuickstart } from "./quickstart/build.ts";
 import { formatNames, formatRows } from "./quickstart/formats.ts";
 import { measureSimulator, type SimulatorMeasure } from "./quickstart/measure-simulator.ts";
 import { recipe } from "./quickstart/recipe.ts";
+import { main as table } from "./quickstart/table.ts";
 
 const deviceKinds = ["auto", ...deviceNames] as const;
 
 const spec: ArgumentSpec = {
-  program: "zerosearch quickstart build|measure|searches|formats",
+  program: "zerosearch quickstart build|measure|searches|formats|table",
   summary:
-    "build: makes the quickstart's world, tokenizer, simulator and cold-started policy from nothing, and goes on where it was stopped. measure: judges the simulator. searches: writes invented questions with their queries, and a corpus, for zerosearch collect. formats: writes rows that teach the policy another format, for zerosearch sft with sft.raw=true.",
+    "build: makes the quickstart's world, tokenizer, simulator and cold-started policy from nothing, and goes on where it was stopped. measure: judges the simulator. searches: writes invented questions with their queries, and a corpus, for zerosearch collect. formats: writes rows that teach the policy another format, for zerosearch sft with sft.raw=true. table: trains and judges every method (table --help).",
   options: {
     out: { value: "PATH", doc: "Where the files go (checkpoints/quickstart of this package); formats: the file of rows." },
     work: { value: "FOLDER", doc: "Where unfinished stages are kept (<out>.work)." },
@@ -48,6 +49,10 @@ const spec: ArgumentSpec = {
 
 export async function main(argv: readonly string[]): Promise<void> {
   const [action, ...rest] = argv;
+  if (action === "table") {
+    await table(rest);
+    return;
+  }
   const { options } = parseArguments(rest, spec);
   if (action === undefined || action.startsWith("-") || options.has("help")) {
     process.stdout.write(argumentsHelp(spec));
@@ -74,7 +79,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   } else if (action === "formats") {
     await writeFormats(options);
   } else {
-    const expected = "build, measure, searches or formats";
+    const expected = "build, measure, searches, formats or table";
     throw new ConfigError({ where: "zerosearch quickstart", what: "unknown action", expected, got: action });
   }
 }

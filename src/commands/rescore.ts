@@ -1,19 +1,8 @@
 /** `zerosearch rescore`: what a run or an evaluation has stored, scored by another metric; nothing is generated. */
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
-import {
-  readOverride,
-  readYaml,
-  resolveConfig,
-  runConfigFile,
-  savedSource,
-  type ArgumentSpec,
-  type Config,
-  type Source,
-} from "../config/index.ts";
-import { findKey } from "../config/keys.ts";
-import { treeOf } from "../config/tree.ts";
+import { readOverride, type ArgumentSpec, type Config } from "../config/index.ts";
 import { gridFiles } from "../evaluation/folder.ts";
 import { hotpotScores, isHotpot } from "../evaluation/hotpot.ts";
 import { Rescored, rescoredText, type RescoredRow } from "../evaluation/rescore.ts";
@@ -24,13 +13,13 @@ import { wholeRows } from "../log/whole-rows.ts";
 import { rewardNames, scoredAnswer, type RewardName } from "../rl/reward.ts";
 import type { SearchTrajectory } from "../rl/trajectory.ts";
 import { costText } from "../run/costs.ts";
-import { outputFolders } from "../run/find-policy.ts";
 import { openReward, payAll, type Reward } from "../run/reward.ts";
 import { Closing } from "../setup/closing.ts";
 import { scoreRules } from "../setup/open-agents.ts";
-import { attempt, ConfigError, DataError, FileError } from "../util/errors.ts";
+import { ConfigError, DataError, FileError } from "../util/errors.ts";
 import { readArguments, say, untilInterrupted } from "./program.ts";
-import { noModel, openAnswerJudge } from "./rescore/judge.ts";
+import { openAnswerJudge } from "./rescore/judge.ts";
+import { findStored, storedConfig } from "./stored.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch rescore",
@@ -65,8 +54,8 @@ export async function main(argv: readonly string[]): Promise<void> {
       expected: "a run by name, or the folder of a run or an evaluation",
     });
   const overrides = settings.map(readOverride);
-  const folder = findFolder(given, overrides);
-  const config = configOf(folder, overrides);
+  const folder = findStored(given, overrides, "zerosearch rescore");
+  const config = storedConfig(folder, overrides);
   const metric = options.get("metric") ?? "f1";
   await untilInterrupted((signal) => {
     const closing = new Closing();
@@ -81,37 +70,6 @@ export async function main(argv: readonly string[]): Promise<void> {
       if (cost !== "") say(`\n${cost}`);
     });
   });
-}
-
-/** @throws ConfigError where it is neither a folder nor a run */
-function findFolder(given: string, overrides: readonly Source[]): string {
-  const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
-  const { runs } = outputFolders(overrides);
-  const found = [given, join(runs, given)].find(isFolder);
-  if (found !== undefined) return found;
-  throw new ConfigError({
-    where: `zerosearch rescore ${given}`,
-    what: "there is no such folder, and no such run",
-    expected: `a folder, or a run in ${runs}`,
-  });
-}
-
-/** How the rollouts of a folder were scored, and settings over it. */
-function configOf(folder: string, overrides: readonly Source[]): Config {
-  const model: Source = { tree: { model: { policy: noModel } }, locate: () => undefined };
-  const ofRun = join(folder, runConfigFile);
-  const saved = existsSync(ofRun)
-    ? readYaml(ofRun).map(({ tree }) => savedSource(tree, ofRun))
-    : evaluationSettings(join(folder, gridFiles.settings));
-  return resolveConfig([model, ...saved, ...overrides], "compare");
-}
-
-/** Of an evaluation, what its settings say of scores. */
-function evaluationSettings(file: string): Source[] {
-  const values = existsSync(file) ? attempt(() => JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>, {}) : {};
-  return Object.entries(values)
-    .filter(([name]) => /^(reward|compat|evaluation)\./.test(name) && findKey(name) !== undefined)
-    .map(([name, value]) => ({ tree: treeOf(name.split("."), value), locate: () => file }));
 }
 
 /** @throws ConfigError naming `--metric` */

@@ -3,6 +3,7 @@ import type { RewardName } from "../rl/reward.ts";
 import type { Compared, Comparison, Estimates } from "./compare.ts";
 import type { SetCoverage } from "./coverage.ts";
 import type { Health } from "./health.ts";
+import type { RunScores } from "./join.ts";
 import type { When } from "./report.ts";
 import type { CellTally } from "./tally.ts";
 
@@ -51,6 +52,15 @@ export interface ScoreRow {
   readonly searches: number;
   readonly valid: number;
   readonly tokens: number;
+  /** Of an average over several runs, what each of them scored. */
+  readonly runs?: readonly RunScores[];
+}
+
+/** What rows of different evaluations say of themselves. */
+export interface RowOrigin {
+  readonly model: string;
+  readonly when: When;
+  readonly runs: readonly RunScores[];
 }
 
 export interface GridReport extends GridHead {
@@ -65,15 +75,22 @@ export interface GridReport extends GridHead {
 
 export const average = "average";
 
+/** @param origins - by row, where rows are of different evaluations; all are as the head says unless given */
 export function gridReport(
   head: GridHead,
   sets: readonly ReportedSet[],
   cells: readonly CellTally[],
   { rows, comparisons }: Compared,
   coverage: readonly SetCoverage[] | null,
+  origins: readonly RowOrigin[] = [],
 ): GridReport {
-  const scored = (method: string, engine: string, dataset: string, of: Estimates): ScoreRow => {
-    const { model, when } = head;
+  const scored = (
+    method: string,
+    engine: string,
+    dataset: string,
+    of: Estimates,
+    { model, when }: Pick<GridHead, "model" | "when">,
+  ): ScoreRow => {
     const { em, subem, f1, searches, valid, tokens, n } = of;
     return {
       ...{ method, model, when, engine, dataset, n },
@@ -86,8 +103,13 @@ export function gridReport(
   return {
     ...head,
     sets,
-    rows: rows.flatMap(({ method, engine, sets: own }) => [...own].map(([set, estimates]) => scored(method, engine, set, estimates))),
-    averages: rows.map(({ method, engine, average: mean }) => scored(method, engine, average, mean)),
+    rows: rows.flatMap(({ method, engine, sets: own }, r) =>
+      [...own].map(([set, estimates]) => scored(method, engine, set, estimates, origins[r] ?? head)),
+    ),
+    averages: rows.map(({ method, engine, average: mean }, r) => {
+      const { runs = [] } = origins[r] ?? {};
+      return { ...scored(method, engine, average, mean, origins[r] ?? head), ...(runs.length > 1 ? { runs } : {}) };
+    }),
     comparisons,
     health: cells.map(({ method, engine, health }) => ({ method, engine, ...health })),
     coverage,

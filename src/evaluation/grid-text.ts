@@ -90,7 +90,7 @@ function tablePart({ rows, averages, sets, metric, hotpotYesNo }: GridReport): P
 }
 
 /** All three scores, and what they took. */
-function averagePart({ averages, sets, hotpotYesNo }: GridReport, costs: readonly RowCosts[]): Part {
+function averagePart({ averages, sets, metric, hotpotYesNo }: GridReport, costs: readonly RowCosts[]): Part {
   const scored = (score: "em" | "subem" | "f1"): Column<ScoreRow> =>
     column(scoreTitles[score], (row) => {
       const { mean, low, high } = scoreOf(row, score);
@@ -108,6 +108,7 @@ function averagePart({ averages, sets, hotpotYesNo }: GridReport, costs: readonl
           }),
           column("cost/question", (row) => costText(costsOf(row))),
         ];
+  const eachRun = ({ runs }: ScoreRow): string | null => runs?.map((one) => percent(one[metric])).join(", ") ?? null;
   const columns: readonly Column<ScoreRow>[] = [
     column("method", ({ method }) => method),
     column("engine", ({ engine }) => engine),
@@ -115,6 +116,7 @@ function averagePart({ averages, sets, hotpotYesNo }: GridReport, costs: readonl
     scored("em"),
     scored("subem"),
     scored("f1"),
+    ...(averages.some(({ runs }) => runs !== undefined) ? [column(`${scoreTitles[metric]} of each run`, eachRun)] : []),
     column("searches", ({ searches }) => searches.toFixed(2)),
     column("valid", ({ valid }) => sharePercent(valid)),
     column("tokens", ({ tokens }) => tokens.toFixed(1)),
@@ -122,7 +124,11 @@ function averagePart({ averages, sets, hotpotYesNo }: GridReport, costs: readonl
   ];
   const heading = `${sets.length > 1 ? "Means over the sets, each weighing alike, with" : "With"} 95 % intervals (bootstrap), in percent`;
   const official = hotpotYesNo ? [hotpotNote] : [];
-  return part({ heading, columns, rows: averages, notes: official });
+  const several = averages.some(({ runs }) => runs !== undefined);
+  const ofRuns = several
+    ? [`Rows with several runs have each question's mean over them; intervals are of the questions, not of the runs.`]
+    : [];
+  return part({ heading, columns, rows: averages, notes: [...official, ...ofRuns] });
 }
 
 function costText(costs: RowCosts | undefined): string | null {

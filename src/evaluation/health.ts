@@ -48,8 +48,8 @@ interface SearchCounts {
 }
 
 export interface HealthOptions {
-  /** Tokens that a turn may have. */
-  readonly maxNewTokens: number;
+  /** Tokens that a turn may have; null where nobody knows. */
+  readonly maxNewTokens: number | null;
   readonly rules?: ScoreRules | undefined;
 }
 
@@ -76,7 +76,7 @@ export class HealthCounter {
     this.#turns += turns;
     this.#invalid += invalidActions;
     if (status === "length") this.#truncated++;
-    this.#truncatedTurns += spans(trajectory.lossMask).filter((length) => length >= maxNewTokens).length;
+    if (maxNewTokens !== null) this.#truncatedTurns += spans(trajectory.lossMask).filter((length) => length >= maxNewTokens).length;
     const normal = (text: string): string => normaliseAnswer(text, rules.normalizer);
     const asked = new Set<string>();
     const own = normal(question.question);
@@ -114,7 +114,7 @@ export class HealthCounter {
       ),
       invalid: share(this.#invalid, this.#turns),
       truncated: share(this.#truncated, this.#n),
-      truncatedTurns: share(this.#truncatedTurns, this.#turns),
+      truncatedTurns: this.#options.maxNewTokens === null ? null : share(this.#truncatedTurns, this.#turns),
       afterEnough: share(
         sum(({ afterEnough }) => afterEnough),
         searches,

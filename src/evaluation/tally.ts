@@ -54,12 +54,16 @@ export class Tally {
     counts.n++;
     counts.searches += row.searches.length;
     counts.valid += isValid(row) ? 1 : 0;
-    // What a second pass wrote is written, too.
-    counts.tokens += row.lossMask.reduce((sum, mask) => sum + mask, 0) + (row.asides ?? []).reduce((sum, { ids }) => sum + ids.length, 0);
+    counts.tokens += sampledTokens(row);
     this.#health.add(row);
   }
 
   take(): CellTally {
     return { method: this.#method, engine: this.#engine, sets: this.#sets, health: this.#health.take() };
   }
+}
+
+/** Tokens that the policy sampled, those of a second pass included. */
+export function sampledTokens({ lossMask, asides = [] }: JudgedRow): number {
+  return lossMask.reduce((sum, mask) => sum + mask, 0) + asides.reduce((sum, { ids }) => sum + ids.length, 0);
 }

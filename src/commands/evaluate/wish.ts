@@ -86,7 +86,7 @@ function unknownMethod(where: string, name: string, known: readonly string[]): C
   });
 }
 
-function readMetric(given = "em"): RewardName {
+export function readMetric(given = "em"): RewardName {
   const known = rewardNames.find((name) => name === given);
   if (known !== undefined) return known;
   const guess = nearest(given, rewardNames);

@@ -13,8 +13,8 @@ import type { Tokenizer } from "../../text/tokenizer.ts";
 import { ConfigError } from "../../util/errors.ts";
 import { play, stopsOf, type Stage } from "./play.ts";
 
-/** Habits that are about even with their better halves. */
-const evenFormats: readonly string[] = ["tools-habits"];
+/** Habits that are about even with their better halves: of formats that are only judged, greedily, or sampled at a low temperature. */
+const evenFormats: readonly string[] = ["tools-habits", "ra-agent", "search-o1"];
 
 /** Each format by the configurations that run it: its rows are of them in turns. */
 const formats: Readonly<Record<string, readonly string[]>> = {

@@ -8,6 +8,7 @@ import { fillPrompt, foreign, type PromptPart } from "../../text/prompt.ts";
 import { withoutThoughts } from "../../text/thinking.ts";
 import { ConfigError, DataError } from "../../util/errors.ts";
 import { openJudge } from "../judge-model.ts";
+import { noModel } from "../stored.ts";
 
 const template = `You grade answers to questions.
 
@@ -91,6 +92,3 @@ export async function openAnswerJudge(config: Config, closing: Closing, signal: 
   };
   return { reward, takeCounts, check };
 }
-
-/** In place of a model, where a folder names none. */
-export const noModel = "(no model)";

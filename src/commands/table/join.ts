@@ -1,0 +1,221 @@
+/** Rows that several programs judged, read and set side by side. */
+import { existsSync, readFileSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
+import { runConfigFile, type Config } from "../../config/index.ts";
+import { namedSet } from "../../data/named-sets.ts";
+import { compare } from "../../evaluation/compare.ts";
+import { gridFiles } from "../../evaluation/folder.ts";
+import { gridReport, type GridReport, type RowOrigin } from "../../evaluation/grid-report.ts";
+import { HealthCounter } from "../../evaluation/health.ts";
+import { joinRows, readParts, type JoinedRow, type Part, type PartName } from "../../evaluation/join.ts";
+import type { JudgedRow } from "../../evaluation/judge.ts";
+import type { When } from "../../evaluation/report.ts";
+import { Progress } from "../../log/progress.ts";
+import { wholeRows } from "../../log/whole-rows.ts";
+import type { RewardName } from "../../rl/reward.ts";
+import { scoreRules } from "../../setup/open-agents.ts";
+import { attempt, ConfigError, FileError } from "../../util/errors.ts";
+import { nearest } from "../../util/nearest.ts";
+import { say } from "../program.ts";
+import { storedConfig } from "../stored.ts";
+
+/** Folders that are runs of the same rows. */
+export interface JoinSource {
+  /** Null where the folder's methods are names enough. */
+  readonly name: string | null;
+  /** At least one. */
+  readonly folders: readonly string[];
+}
+
+export interface JoinOptions {
+  readonly metric: RewardName;
+  /** Null takes all. */
+  readonly methods: readonly string[] | null;
+  /** Null takes those after training, where a folder has them. */
+  readonly when: When | "both" | null;
+  /** Name of the row that others are compared with; null is the last. */
+  readonly reference: string | null;
+}
+
+/** A row on its way into the table. */
+interface ReadRow extends PartName {
+  readonly source: JoinSource;
+  /** One for each folder of its source. */
+  readonly parts: readonly Part[];
+  readonly health: HealthCounter;
+  readonly model: string;
+}
+
+/**
+ * @throws ConfigError for rows of one name, for a name that no row has, and for folders that were scored by different rules; FileError for a folder
+ * that holds nothing judged; DataError for rows that are not of the same questions
+ */
+export async function joinedTable(sources: readonly JoinSource[], options: JoinOptions): Promise<GridReport> {
+  const folders = sources.flatMap((one) => one.folders);
+  const [first] = folders;
+  if (first === undefined)
+    throw new ConfigError({
+      where: "zerosearch table",
+      what: "needs what it is to join",
+      expected: "runs by name, or folders of runs and evaluations",
+    });
+  const config = storedConfig(first, []);
+  for (const folder of folders) checkRules([first, config], [folder, storedConfig(folder, [])]);
+  const progress = new Progress({ label: "folders read", total: folders.length, plainInterval: 15_000 });
+  const rows: ReadRow[] = [];
+  let done = 0;
+  try {
+    for (const source of sources) rows.push(...(await readRows(source, options, () => progress.update(++done))));
+  } finally {
+    progress.finish();
+  }
+  const named = withNames(rows);
+  const names = [...new Set(named.map(({ name }) => name))];
+  const reference = options.reference ?? names.at(-1) ?? "";
+  if (!names.includes(reference)) {
+    const guess = nearest(reference, names);
+    const hint = guess === undefined ? undefined : `did you mean ${guess}?`;
+    throw new ConfigError({ where: `--compare-to ${reference}`, what: "there is no such row", expected: names.join(", "), hint });
+  }
+  const joined = joinRows(named);
+  if (joined.leftOut > 0) say(`note: ${joined.leftOut} questions are left out: not every row has them`);
+  const { seed, evaluation } = config;
+  const samples = evaluation.bootstrapSamples;
+  return gridReport(
+    {
+      ...{ model: listed(rows.map(({ model }) => model)), when: rows[0]?.when ?? "after", step: null, seed, samples },
+      ...{ metric: options.metric, reference, hotpotYesNo: evaluation.hotpotYesNo },
+    },
+    [...joined.questions].map(([name, n]) => {
+      const { title, group } = namedSet(name) ?? { title: name, group: null };
+      return { name, title, group, n, source: listed(folders) };
+    }),
+    joined.cells,
+    compare(joined.cells, { seed, samples, reference }),
+    null,
+    rows.map(({ model, when }, r): RowOrigin => ({ model, when, runs: joined.runs[r] ?? [] })),
+  );
+}
+
+/** The rows of a source. @throws FileError for a folder without them, or without one that another run has */
+async function readRows(source: JoinSource, options: JoinOptions, onRead: () => void): Promise<ReadRow[]> {
+  const { folders } = source;
+  const counters = new Map<string, HealthCounter>();
+  const all: Part[][] = [];
+  for (const folder of folders) {
+    const wanted = chosen(await readFolder(folder, counters), options);
+    if (wanted.length === 0) throw nothingWanted(folder, options);
+    all.push(wanted);
+    onRead();
+  }
+  const model = listed(folders.map(modelOf));
+  return (all[0] ?? []).map(({ method, engine, when }): ReadRow => {
+    const parts = all.map((own, i) => {
+      const part = own.find((one) => one.method === method && one.engine === engine && one.when === when);
+      if (part !== undefined) return part;
+      throw new FileError({
+        where: join(folders[i] ?? "", gridFiles.judged),
+        what: `has no rows of ${method} with ${engine} (${when} training), which ${folders[0] ?? ""} has`,
+        expected: "runs of the same rows",
+        hint: "Give them apart, or --methods.",
+      });
+    });
+    const health = counters.get(JSON.stringify([method, engine, when])) ?? new HealthCounter({ maxNewTokens: null });
+    return { source, method, engine, when, model, parts, health };
+  });
+}
+
+/** @param counters - of health, one for the parts of one name in all folders */
+async function readFolder(folder: string, counters: Map<string, HealthCounter>): Promise<Part[]> {
+  const file = join(folder, gridFiles.judged);
+  if (!existsSync(file))
+    throw new FileError({
+      where: folder,
+      what: "holds nothing that was judged",
+      expected: gridFiles.judged,
+      hint: "A run that has ended has it, and what zerosearch evaluate --out FOLDER wrote.",
+    });
+  const config = storedConfig(folder, []);
+  // Without its settings nobody knows how many tokens a turn might have had.
+  const known = [runConfigFile, gridFiles.settings].some((name) => existsSync(join(folder, name)));
+  const options = { maxNewTokens: known ? config.rollout.maxNewTokens : null, rules: scoreRules(config) };
+  return readParts(wholeRows<JudgedRow>(file, { cut: false }), folder, ({ method, engine, when }) => {
+    const key = JSON.stringify([method, engine, when]);
+    const counter = counters.get(key) ?? new HealthCounter(options);
+    counters.set(key, counter);
+    return counter;
+  });
+}
+
+function chosen(parts: readonly Part[], { methods, when }: JoinOptions): Part[] {
+  const own = methods === null ? parts : parts.filter(({ method }) => methods.includes(method));
+  if (when === "both") return [...own];
+  const usual: When = own.some((part) => part.when === "after") ? "after" : "before";
+  return own.filter((part) => part.when === (when ?? usual));
+}
+
+function nothingWanted(folder: string, { methods, when }: JoinOptions): FileError {
+  const asked = [...(methods === null ? [] : [`--methods ${methods.join(",")}`]), ...(when === null ? [] : [`--when ${when}`])];
+  return new FileError({
+    where: join(folder, gridFiles.judged),
+    what: asked.length === 0 ? "holds no row" : `holds no row of ${asked.join(" ")}`,
+  });
+}
+
+/** Scores by different rules are no scores of one table. @throws ConfigError */
+function checkRules([first, one]: readonly [string, Config], [folder, other]: readonly [string, Config]): void {
+  const rulesOf = (config: Config): Record<string, unknown> => ({
+    "reward.normalizer": config.reward.normalizer,
+    "evaluation.hotpotYesNo": config.evaluation.hotpotYesNo,
+    ...Object.fromEntries(Object.entries(config.compat).map(([name, value]) => [`compat.${name}`, value])),
+  });
+  const rules = rulesOf(other);
+  for (const [name, value] of Object.entries(rulesOf(one))) {
+    if (value === rules[name]) continue;
+    throw new ConfigError({
+      where: folder,
+      what: `was judged with ${name}=${String(rules[name])}, and ${first} with ${String(value)}`,
+      expected: "scores by the same rules",
+      hint: "Judge one of them anew with the other's: zerosearch evaluate.",
+    });
+  }
+}
+
+/** Each row with a name that is its own. @throws ConfigError where only the user can give one */
+function withNames(rows: readonly ReadRow[]): JoinedRow[] {
+  const dated = new Set(rows.map(({ when }) => when)).size > 1;
+  const nameOf = ({ source, method, when }: ReadRow, apart: boolean): string => {
+    const methods = new Set(rows.flatMap((row) => (row.source === source ? row.method : [])));
+    const unnamed = apart ? `${method} of ${basename(resolve(source.folders[0] ?? ""))}` : method;
+    const name = source.name === null ? unnamed : methods.size === 1 ? source.name : `${source.name}: ${method}`;
+    return dated ? `${name}, ${when}` : name;
+  };
+  const plain = rows.map((row) => nameOf(row, false));
+  const named = rows.map((row, r): JoinedRow => {
+    const clash = plain.some((name, other) => name === plain[r] && rows[other]?.source !== row.source);
+    return { ...row, name: nameOf(row, clash) };
+  });
+  const cells = named.map(({ name, engine }) => JSON.stringify([name, engine]));
+  const twice = named.find((_, r) => cells.indexOf(cells[r] ?? "") !== r);
+  if (twice === undefined) return named;
+  throw new ConfigError({
+    where: "zerosearch table",
+    what: `two rows would be called ${twice.name}`,
+    expected: "a name each",
+    hint: "Give names: NAME=FOLDER.",
+  });
+}
+
+/** What the folder's own report calls its policy, or the folder. */
+function modelOf(folder: string): string {
+  const file = join(folder, gridFiles.report);
+  const report = existsSync(file) ? attempt<unknown>(() => JSON.parse(readFileSync(file, "utf8")), null) : null;
+  const found = (Array.isArray(report) ? (report.at(-1) as unknown) : report) as { readonly model?: unknown } | null;
+  return typeof found?.model === "string" ? found.model : folder;
+}
+
+/** Up to three, and how many more. */
+function listed(values: readonly string[]): string {
+  const all = [...new Set(values)];
+  return `${all.slice(0, 3).join(", ")}${all.length > 3 ? ` and ${all.length - 3} more` : ""}`;
+}
