@@ -125,7 +125,7 @@ describe("the rows of a format", () => {
 
   it("of a format that is not known are refused, with those that are", async () => {
     await expect(formatRows(source, { format: "cott", examples: 1, seed: 1 })).rejects.toThrow(
-      "--format: is not known; expected cot, r1, search-r1, ra-agent, search-o1, tools, tools-habits, chat, got cott",
+      "--format: is not known; expected cot, r1, search-r1, ra-agent, search-o1, tools, tags, chat, got cott",
     );
   });
 });

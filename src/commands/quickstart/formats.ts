@@ -13,9 +13,6 @@ import type { Tokenizer } from "../../text/tokenizer.ts";
 import { ConfigError } from "../../util/errors.ts";
 import { play, stopsOf, type Stage } from "./play.ts";
 
-/** Habits that are about even with their better halves: of formats that are only judged, greedily, or sampled at a low temperature. */
-const evenFormats: readonly string[] = ["tools-habits", "ra-agent", "search-o1"];
-
 /** Each format by the configurations that run it: its rows are of them in turns. */
 const formats: Readonly<Record<string, readonly string[]>> = {
   cot: ["quickstart-cot"],
@@ -24,7 +21,7 @@ const formats: Readonly<Record<string, readonly string[]>> = {
   "ra-agent": ["quickstart-ra-agent"],
   "search-o1": ["quickstart-search-o1"],
   tools: ["quickstart-tools"],
-  "tools-habits": ["quickstart-tools"],
+  tags: ["quickstart-cot", "quickstart-ra-agent", "quickstart-search-o1", "quickstart-tools"],
   chat: ["quickstart-chat-zerosearch", "quickstart-chat-r1", "quickstart-chat-search-r1"],
 };
 
@@ -58,7 +55,7 @@ export async function formatRows(source: InventedSource, { format, examples, see
       return {
         stage,
         stops: stopsOf(stage),
-        script: new FormatScript(source, methodOf(stage), `${seed}/formats/${name}`, evenFormats.includes(format)),
+        script: new FormatScript(source, methodOf(stage), `${seed}/formats/${name}`),
       };
     }),
   );
@@ -85,7 +82,9 @@ async function playNext(script: FormatScript, stage: Stage, stops: AgentContext[
 /** What a configuration of this package runs with. */
 export async function openStage(name: string): Promise<Stage> {
   const config = resolveConfig(readYaml(packagedConfig(`methods/${name}`)));
-  const { policy, chatTemplate: template } = config.model;
+  const { chatTemplate: template } = config.model;
+  // All have the tokenizer of the weights that they are tuned from, and may not be there yet.
+  const { policy } = resolveConfig(readYaml(packagedConfig("quickstart"))).model;
   const tokenizer = await openTokenizer(policy);
   const { vocabulary, maxPositions } = await loadConfig(policy);
   const chatTemplate = template === null ? null : await files.template(template, tokenizer);

@@ -35,14 +35,6 @@ export interface Scenario {
 const options: PolicyOptions = { ...skillOptions, maxSearches: 3, spoil: { ...defaultSpoil, malformed: 0 } };
 /** Without a search only what is known of real countries can be right. */
 const memoryOptions: PolicyOptions = { ...options, subjects: { invented: 0.2, false: 0, real: 0.8 } };
-/**
- * For a policy that is sampled at a low temperature (configs/methods/quickstart-tools.yaml), at which only a habit that is about even with its better half can be unlearnt:
- * it searches more often than not, and stops after the first of two hops.
- */
-const evenOptions: PolicyOptions = {
-  ...options,
-  spoil: { ...defaultSpoil, malformed: 0, directKnown: 0.3, directOther: 0.2, stopAtBridge: 0.55 },
-};
 const hardRelation: RelationKey = "turkish";
 const malformedShare = 0.7;
 /** Share of further searches that are made in the same turn, where a format has several. */
@@ -55,14 +47,11 @@ export class FormatScript {
   readonly #method: ScriptedMethod;
   readonly #planner: SearchPlanner;
 
-  /**
-   * @param purpose - names seed and purpose, for instance "7/formats/tools"
-   * @param even - whether habits are about even with their better halves, where there are searches
-   */
-  constructor(source: InventedSource, method: ScriptedMethod, purpose: string, even = false) {
+  /** @param purpose - names seed and purpose, for instance "7/formats/tools" */
+  constructor(source: InventedSource, method: ScriptedMethod, purpose: string) {
     this.#method = method;
     const hasMemory = method === "cot" || method === "r1";
-    this.#planner = new SearchPlanner(source, purpose, hasMemory ? memoryOptions : even ? evenOptions : options);
+    this.#planner = new SearchPlanner(source, purpose, hasMemory ? memoryOptions : options);
   }
 
   next(): Scenario {
