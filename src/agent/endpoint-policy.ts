@@ -18,6 +18,8 @@ import { messagesOf, withoutOffer, writtenReply } from "./endpoint-tools.ts";
  */
 export const endpointTurns = ["messages", "continued", "text"] as const;
 
+export type CutReason = "tooLong" | "onlyThought" | "filtered";
+
 export interface EndpointPolicyOptions {
   readonly client: Pick<ChatClient, "reply">;
   readonly codec: TextCodec;
@@ -25,8 +27,8 @@ export interface EndpointPolicyOptions {
   readonly templateVariables?: TemplateVariables;
   /** The server's chat template opens a thought, so that texts begin inside it. */
   readonly opensThought?: boolean;
-  /** Told of a rollout that ended since the server found it too long. */
-  readonly onTooLong?: () => void;
+  /** Told of turns that the server cut short: the rollout was too long for it, the turn's tokens went into a thought, a filter took the text. */
+  readonly onCut?: (why: CutReason) => void;
 }
 
 /** A stop table that is sent as it is written. Nothing compiles it. */
@@ -107,10 +109,13 @@ class EndpointSequence implements Sequence {
         ...sampling,
         templateVariables,
         stop: texts,
+        mayBeEmpty: true,
         seed: word >>> 1,
         jitter: (n) => uniform([own[0], own[1]], [n, 0, 0, 0]),
         signal: this.#controller.signal,
       });
+      if (reply.finish === "content_filter") this.#options.onCut?.("filtered");
+      else if (reply.finish === "length" && reply.text === "") this.#options.onCut?.("onlyThought");
       const written = (opensThought ? openedThought : "") + writtenReply(reply);
       const closing = reply.finish === "length" ? undefined : (texts.find((one) => one === reply.stopped) ?? unclosed(written, texts));
       const text = written + (closing ?? "");
@@ -123,7 +128,7 @@ class EndpointSequence implements Sequence {
     } catch (error) {
       if (!(error instanceof TooLongError)) throw error;
       this.#full = true;
-      this.#options.onTooLong?.();
+      this.#options.onCut?.("tooLong");
       return { ids: [], logProbs: [], reason: "length", stopIndex: -1 };
     }
   }

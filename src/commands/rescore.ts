@@ -75,7 +75,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 /** @throws ConfigError naming `--metric` */
 async function rewardOf(metric: string, { evaluation }: Config): Promise<Reward> {
   try {
-    const reward = await openReward(metric);
+    const reward = await openReward(metric, "--metric");
     if (metric !== "f1" || !evaluation.hotpotYesNo) return reward;
     const official: Reward = (trajectory, rules) =>
       isHotpot(trajectory.question)

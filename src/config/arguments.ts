@@ -56,7 +56,7 @@ export function parseArguments(argv: readonly string[], spec: ArgumentSpec): Arg
       else {
         const next = argv[i + 1];
         const optional = option.value.startsWith("[");
-        const isValue = next !== undefined && !next.startsWith("-") && !(optional && next.includes("="));
+        const isValue = next !== undefined && !/^-(?!\d)/.test(next) && !(optional && next.includes("="));
         if (!isValue && !optional)
           throw new ConfigError({ where: `argument ${argument}`, what: "has no value", expected: `--${name} ${option.value}` });
         options.set(name, isValue ? next : "");

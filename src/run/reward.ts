@@ -21,11 +21,11 @@ export const rewardShape: Shape = {
 };
 
 /**
- * The reward that `reward.kind` names: a module of the user's own, or a sum of terms, which is called as it is written.
+ * The reward that `reward.kind` (or what else `where` is) names: a module of the user's own, or a sum of terms, which is called as it is written.
  * @throws as `loadModule` and `parseReward`
  */
-export async function openReward(kind: string): Promise<Reward> {
-  if (isModuleFile(kind)) return loadModule(kind, "reward.kind", rewardShape);
+export async function openReward(kind: string, where = "reward.kind"): Promise<Reward> {
+  if (isModuleFile(kind)) return loadModule(kind, where, rewardShape);
   const terms = parseReward(kind);
   const sum: Reward = (trajectory, rules) =>
     terms.reduce((total, { weight, term }) => total + weight * rewardTerm(trajectory, term, rules), 0);

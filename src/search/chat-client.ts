@@ -74,6 +74,8 @@ export interface ChatCompletionRequest {
   readonly stop: string | readonly string[];
   /** Further variables of the server's chat template (`chat_template_kwargs`); not sent where there are none. */
   readonly templateVariables?: TemplateVariables | undefined;
+  /** Whether a reply without a text is one where it says why: `length` (a thought that took all tokens), `content_filter`. Else it is a failure. */
+  readonly mayBeEmpty?: boolean | undefined;
   /** Servers that honour it repeat themselves. */
   readonly seed: number;
   /** 0 to 1, for the n-th wait: spreads the retries of many requests over time. */
@@ -176,7 +178,7 @@ export class ChatClient {
   }
 
   /** One completion, with its tool calls and how it ended. @throws as `complete` */
-  async reply({ signal, jitter, seed, ...request }: ChatCompletionRequest): Promise<ChatReply> {
+  async reply({ signal, jitter, seed, mayBeEmpty = false, ...request }: ChatCompletionRequest): Promise<ChatReply> {
     const { timeout } = this.#options;
     const path = request.prompt === undefined ? "chat/completions" : "completions";
     const urls = this.#bases.map((base) => shown(below(base, path)));
@@ -192,7 +194,7 @@ export class ChatClient {
           return saying(urls.length > 1 ? url : null, await requestJson(url, sent));
         }, signal);
         if ("failure" in answer) return answer;
-        const reply = replyIn(answer.value);
+        const reply = replyIn(answer.value, mayBeEmpty);
         const read = request.prompt === undefined ? request.messages.map(({ content }) => content) : [request.prompt];
         await this.#countTokens(answer.value, read, reply === null ? "" : writtenOf(reply));
         if (reply === null) return { failure: withoutText(answer.text, ++textless < triesForText, this.#lengthKey) };
@@ -302,8 +304,8 @@ function messageBody({ role, content, toolCalls, toolCallId }: ChatMessageText):
   return { role, content: content === "" ? null : content, tool_calls: calls };
 }
 
-/** What a completion says; null where it has neither a text nor a call. */
-function replyIn(value: unknown): ChatReply | null {
+/** What a completion says; null where it has neither a text nor a call, nor a reason for that. */
+function replyIn(value: unknown, mayBeEmpty: boolean): ChatReply | null {
   const { choices } = (value ?? {}) as { choices?: unknown };
   const first = ((Array.isArray(choices) ? choices[0] : undefined) ?? {}) as Readonly<Record<string, unknown>>;
   const { message, text, finish_reason: finish, stop_reason: stopReason, matched_stop: matchedStop } = first;
@@ -311,7 +313,8 @@ function replyIn(value: unknown): ChatReply | null {
   // A model that thought before it called has said all with its calls; one that called nothing may have thought to its end.
   const said = toolCalls.length > 0 ? ((message as { content?: unknown } | null)?.content ?? "") : writtenIn(message);
   const content = message === undefined ? text : said;
-  if (typeof content !== "string" && toolCalls.length === 0) return null;
+  const isExplained = mayBeEmpty && (finish === "length" || finish === "content_filter");
+  if (typeof content !== "string" && toolCalls.length === 0 && !isExplained) return null;
   const stopped = stopReason ?? matchedStop;
   return {
     text: typeof content === "string" ? content : "",

@@ -20,6 +20,8 @@ export interface JsonFailure {
   readonly hint?: string;
   /** Whether the same request may succeed later. */
   readonly passing: boolean;
+  /** Passes seldom where the server has never answered as it should: then there may be something else at this address. */
+  readonly doubtful?: boolean;
   /** Undefined where there was no answer. */
   readonly status?: number;
   /** Seconds the server asks to wait. */
@@ -59,7 +61,8 @@ export async function requestJson(
     return { value: JSON.parse(text), text: hide(text) };
   } catch {
     // A proxy's page while the server behind it is away, or an answer that was cut short.
-    return { failure: { what: `an answer that is not JSON: ${quote(hide(text))}`, passing: true, status: response.status } };
+    const what = `an answer that is not JSON: ${quote(hide(text))}`;
+    return { failure: { what, passing: true, doubtful: true, status: response.status } };
   }
 }
 

@@ -93,6 +93,8 @@ export class Remote {
   #outages = 0;
   /** When the newest outage ended. */
   #ended = -Infinity;
+  /** Whether any call was answered. */
+  #known = false;
   /** Calls in a row that have failed for good. */
   #failures = 0;
   /** When the newest of them ended, and why it failed. */
@@ -155,7 +157,8 @@ export class Remote {
       failing ??= now();
       const left = patience - (now() - failing) / 1000;
       const asked = failure.retryAfter ?? 0;
-      if (!failure.passing || left <= 0 || asked > left) {
+      const hopeless = failure.doubtful === true && !this.#known && tries > manyTries;
+      if (!failure.passing || hopeless || left <= 0 || asked > left) {
         this.#failed(failure);
         throw error(failure, { tries, left });
       }
@@ -195,6 +198,7 @@ export class Remote {
   #answered(sent: number, from: number): void {
     const { now, onAnswer } = this.#options;
     this.#count({ requests: 1, seconds: (now() - from) / 1000 });
+    this.#known = true;
     this.#failures = 0;
     const outage = this.#outage;
     if (outage === null || sent < outage.from) return;

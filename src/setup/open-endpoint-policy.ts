@@ -1,5 +1,5 @@
 /** Opens a policy behind an endpoint: what rollouts that are judged share, without a device and without weights. */
-import { EndpointGenerator, endpointCodec, textStops } from "../agent/endpoint-policy.ts";
+import { EndpointGenerator, endpointCodec, textStops, type CutReason } from "../agent/endpoint-policy.ts";
 import { endpointToolChat } from "../agent/endpoint-tools.ts";
 import type { AgentContext } from "../agent/methods/method.ts";
 import type { Config } from "../config/index.ts";
@@ -32,12 +32,12 @@ export async function openEndpointPolicy(config: Config, say: (text: string) => 
   const codec = endpointCodec(await o200k());
   const templateVariables = rollout.chatTemplateKwargs;
   const { maxTurns, maxNewTokens, maxObservationTokens, maxContextTokens, temperature, topK, topP } = rollout;
-  let tooLong = 0;
-  const onTooLong = (): void => {
-    tooLong++;
+  const cuts: Record<CutReason, number> = { tooLong: 0, onlyThought: 0, filtered: 0 };
+  const onCut = (why: CutReason): void => {
+    cuts[why]++;
   };
   const shared = {
-    generator: new EndpointGenerator({ client, codec, turns, templateVariables, opensThought, onTooLong }),
+    generator: new EndpointGenerator({ client, codec, turns, templateVariables, opensThought, onCut }),
     tokenizer: codec,
     stops: textStops,
     prompts: { ...promptSettings(config, { chatTemplate: null }), ...(turns === "text" ? {} : { tools: () => endpointToolChat }) },
@@ -53,9 +53,15 @@ export async function openEndpointPolicy(config: Config, say: (text: string) => 
     client,
     name: client.model,
     judging: (engine) => evaluationContext(config, { ...shared, engine }, engine),
-    warnings: () =>
-      tooLong === 0
-        ? []
-        : [`${counted(tooLong, "rollout")} ended since the server said that the prompt was too long for its model's context`],
+    warnings: () => warningsOf(cuts),
   };
+}
+
+function warningsOf({ tooLong, onlyThought, filtered }: Readonly<Record<CutReason, number>>): string[] {
+  const lines: readonly (readonly [number, string, string])[] = [
+    [tooLong, "rollout", "ended since the server said that the prompt was too long for its model's context"],
+    [onlyThought, "turn", "without a text: the model thought until rollout.maxNewTokens, which may be too few for it"],
+    [filtered, "turn", "that the server's content filter cut, or took"],
+  ];
+  return lines.flatMap(([count, what, text]) => (count === 0 ? [] : [`${counted(count, what)} ${text}`]));
 }

@@ -18,10 +18,10 @@ function isDialect(value: unknown): boolean {
   return typeof name === "string" && [tags, stops, correction].every(Array.isArray);
 }
 
-/** One of the table, or a module of the user's own. @throws as `loadModule` */
-export async function openMethod(name: string): Promise<Method> {
+/** One of the table, or a module of the user's own. `where` is what named it. @throws as `loadModule` */
+export async function openMethod(name: string, where = "rollout.method"): Promise<Method> {
   const known = Object.entries<Method>(methods).find(([one]) => one === name);
-  return known === undefined ? loadModule(name, "rollout.method", methodShape) : known[1];
+  return known === undefined ? loadModule(name, where, methodShape) : known[1];
 }
 
 /**

@@ -45,6 +45,15 @@ async function run(method: Method, replies: readonly Reply[] | ((asked: Asked, i
 }
 
 describe("a policy behind an endpoint", () => {
+  it.each([
+    ["thought until its tokens were gone", "length", /^1 turn without a text: the model thought until rollout\.maxNewTokens/],
+    ["was filtered", "content_filter", /^1 turn that the server's content filter cut, or took$/],
+  ])("that %s and wrote nothing has made an empty turn, which a warning counts", async (_, finish, warning) => {
+    const { trajectory, policy } = await run(methods.zerosearch, [says(null, { finish_reason: finish }), says("<answer> Paris ")]);
+    expect(trajectory).toMatchObject({ status: "answered", answer: "Paris", turns: 2, invalidActions: 1 });
+    expect(policy.warnings()).toEqual([expect.stringMatching(warning)]);
+  });
+
   it("takes turns: its own are the assistant's, what it is told the user's, and the tag that ended a turn is put back", async () => {
     const { trajectory, bodies } = await run(methods.zerosearch, [
       says("<think>hm</think><search> capital of France "),

@@ -130,3 +130,20 @@ describe("a key in what a server answers", () => {
     expect(JSON.stringify(answer)).not.toContain("sk-");
   });
 });
+
+describe("a server whose answers are no JSON", () => {
+  const page: Reply = { body: "<html>Welcome</html>" };
+
+  it("is given up after a few tries where it has never answered: something else is at that address", async () => {
+    const { failing, asked } = await open(() => page, { patience: 900 });
+    expect(await failing()).toBe('the engine: an answer that is not JSON: "<html>Welcome</html>", 5 tries');
+    expect(asked).toHaveLength(5);
+  });
+
+  it("is waited for where it has: a proxy speaks for it", async () => {
+    const { failing, asked } = await open((index) => (index === 0 || index > 20 ? good : page), { patience: 900 });
+    expect(await failing()).toBe("answered");
+    expect(await failing()).toBe("answered");
+    expect(asked).toHaveLength(22);
+  });
+});

@@ -118,7 +118,7 @@ export async function openMethods({ methods: given, compareTo }: TableWish, { ro
   const opened: Method[] = [];
   const modules = new Map<string, string>();
   for (const name of names) {
-    const method = await openMethod(name);
+    const method = await openMethod(name, given?.includes(name) === true ? "--methods" : undefined);
     if (opened.some((one) => one.name === method.name))
       throw new ConfigError({
         where: `--methods ${names.join(",")}`,
