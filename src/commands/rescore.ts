@@ -31,6 +31,10 @@ const spec: ArgumentSpec = {
       value: "SCORE",
       doc: "em, subem, f1, a sum of terms such as f1 + 0.2*format, a module ./mine.js that exports a reward, or judge: a model, by the section judge (f1).",
     },
+    replies: {
+      value: "FILE",
+      doc: "Keeps what the judge replies there, as it comes; what the file holds already is not asked for again.",
+    },
     json: { value: "FILE", doc: "Writes the tables there as JSON." },
     rows: { value: "FILE", doc: "Writes a line for each rollout there: which it is, its answer, the stored score and the new one." },
   },
@@ -57,11 +61,13 @@ export async function main(argv: readonly string[]): Promise<void> {
   const folder = findStored(given, overrides, "zerosearch rescore");
   const config = storedConfig(folder, overrides);
   const metric = options.get("metric") ?? "f1";
+  if (options.has("replies") && metric !== "judge")
+    throw new ConfigError({ where: "--replies", what: "are a judge's", expected: "--metric judge" });
   await untilInterrupted((signal) => {
     const closing = new Closing();
     return closing.after(async () => {
       const from = steadyClock();
-      const judge = metric === "judge" ? await openAnswerJudge(config, closing, signal) : null;
+      const judge = metric === "judge" ? await openAnswerJudge(config, closing, signal, options.get("replies")) : null;
       const reward = judge?.reward ?? (await rewardOf(metric, config));
       const check = (): void => judge?.check();
       await rescore(folder, { config, metric, reward, check, json: options.get("json"), rows: options.get("rows"), signal });

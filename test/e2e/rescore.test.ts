@@ -141,6 +141,59 @@ describe("zerosearch rescore", () => {
     expect([away.code, away.stderr.includes("judge.endpoint")]).toEqual([1, true]);
   });
 
+  it("keeps a judge's replies, and asks only for those that are missing", async () => {
+    const rows = readRows(join(folder, "whole", "judged.jsonl")) as unknown as JudgedRow[];
+    const answers = new Set(
+      rows.filter(({ answer }) => answer !== null).map(({ question, answer }) => `${question.question}/${answer ?? ""}`),
+    ).size;
+    let credit = 7;
+    const server = await openChatServer(({ path }) => {
+      if (path.endsWith("/models")) return { body: { data: [{ id: "judge" }] } };
+      return credit-- > 0 ? completion("right") : { status: 401, body: { error: "no credit left" } };
+    });
+    const asked = (): number => server.asked.filter(({ path }) => !path.endsWith("/models")).length;
+    const judge = (...more: string[]): Promise<Ended> =>
+      rescore(
+        "whole",
+        "--metric",
+        "judge",
+        "--replies",
+        "replies.jsonl",
+        ...more,
+        "judge.kind=endpoint",
+        `judge.endpoint=${server.endpoint}`,
+      );
+    try {
+      const broke = await judge();
+      expect([broke.code, broke.stderr.includes("no credit left")]).toEqual([1, true]);
+      expect(readRows(join(folder, "replies.jsonl"))).toHaveLength(7);
+      credit = 10_000;
+      const before = asked();
+      expect((await judge("--json", "first.json")).code).toBe(0);
+      expect(asked() - before).toBe(answers - 7);
+      const paid = asked();
+      const again = await judge("--json", "second.json");
+      expect([again.code, asked()]).toEqual([0, paid]);
+      expect(readFileSync(join(folder, "second.json"), "utf8")).toBe(readFileSync(join(folder, "first.json"), "utf8"));
+      // Another judge's replies are its own.
+      await judge("judge.maxNewTokens=3");
+      expect(asked() - paid).toBe(answers);
+    } finally {
+      await server.close();
+    }
+    expect((await rescore("whole", "--replies", "replies.jsonl")).stderr).toContain("--replies: are a judge's; expected --metric judge");
+    const other = await rescore(
+      "whole",
+      "--metric",
+      "judge",
+      "--replies",
+      "graded.jsonl",
+      "judge.kind=endpoint",
+      "judge.endpoint=http://127.0.0.1:9/v1",
+    );
+    expect(other.stderr).toContain("--replies graded.jsonl:1: is no reply of a judge; expected key and reply");
+  });
+
   it("asks a model in this process, and says so where it is no judge", async () => {
     const { code, stderr } = await rescore("whole", "--metric", "judge", "judge.kind=model", "judge.path=policy");
     expect([code, stderr]).toEqual([

@@ -1,12 +1,15 @@
 /** The metric `judge`: a language model says whether an answer means the same as a golden one. The prompt is fixed and ours: scores by another are other scores. */
+import { createHash } from "node:crypto";
 import type { Config } from "../../config/index.ts";
+import { JsonLines } from "../../log/json-lines.ts";
+import { wholeRows } from "../../log/whole-rows.ts";
 import type { Question } from "../../rl/trajectory.ts";
 import { scoredAnswer } from "../../rl/reward.ts";
 import type { Reward } from "../../run/reward.ts";
 import type { Closing } from "../../setup/closing.ts";
 import { fillPrompt, foreign, type PromptPart } from "../../text/prompt.ts";
 import { withoutThoughts } from "../../text/thinking.ts";
-import { ConfigError, DataError } from "../../util/errors.ts";
+import { ConfigError, DataError, FileError } from "../../util/errors.ts";
 import { openJudge } from "../judge-model.ts";
 import { noModel } from "../stored.ts";
 
@@ -49,8 +52,25 @@ export interface AnswerJudge {
   readonly check: () => void;
 }
 
-/** @throws ConfigError where no model is named; as `openJudge` */
-export async function openAnswerJudge(config: Config, closing: Closing, signal: AbortSignal): Promise<AnswerJudge> {
+/** A reply, as `--replies` keeps it. */
+interface ReplyRow {
+  /** Hash of the judge's settings and of the prompt. */
+  readonly key: string;
+  readonly question: string;
+  readonly answer: string;
+  readonly reply: string;
+}
+
+/**
+ * @param replies - a file in which replies are kept; those that it holds of the same judge to the same prompts are not asked for again
+ * @throws ConfigError where no model is named; FileError for a file that is none of replies; as `openJudge`
+ */
+export async function openAnswerJudge(
+  config: Config,
+  closing: Closing,
+  signal: AbortSignal,
+  replies: string | undefined,
+): Promise<AnswerJudge> {
   const { kind, endpoint, path } = config.judge;
   const named = kind === "endpoint" ? endpoint !== null : kind === "model" && (path !== null || config.model.policy !== noModel);
   if (!named)
@@ -60,8 +80,21 @@ export async function openAnswerJudge(config: Config, closing: Closing, signal: 
       expected: "judge.kind=endpoint judge.endpoint=URL, or judge.kind=model judge.path=MODEL",
       got: `judge.kind=${kind}, and ${kind === "endpoint" ? "no judge.endpoint" : "no judge.path"}`,
     });
+  const kept = replies === undefined ? null : await openReplies(replies, closing);
   const { ask, takeCounts } = await openJudge(config, closing, signal);
   const asked = new Map<string, Promise<string | null>>();
+  const judge = judgeName(config);
+  const replyTo = async (question: Question, answer: string, n: number): Promise<string | null> => {
+    const prompt = answerPrompt(question, answer);
+    const key = createHash("sha256")
+      .update(JSON.stringify([judge, prompt]))
+      .digest("hex");
+    const before = kept?.known.get(key);
+    if (before !== undefined) return before;
+    const reply = await ask(prompt, n);
+    if (reply !== null) kept?.log.append([{ key, question: question.question, answer, reply }]);
+    return reply;
+  };
   let failed: { readonly error: unknown } | null = null;
   const check = (): void => {
     if (failed !== null) throw failed.error;
@@ -74,7 +107,7 @@ export async function openAnswerJudge(config: Config, closing: Closing, signal: 
     const known = asked.get(key);
     const reply =
       known ??
-      ask(answerPrompt(question, answer), asked.size).catch((error: unknown) => {
+      replyTo(question, answer, asked.size).catch((error: unknown) => {
         failed ??= { error };
         throw error;
       });
@@ -91,4 +124,28 @@ export async function openAnswerJudge(config: Config, closing: Closing, signal: 
     });
   };
   return { reward, takeCounts, check };
+}
+
+/** What its replies depend on besides the prompt. Who answers at an endpoint is known by name alone. */
+function judgeName({ judge }: Config): unknown {
+  const { kind, endpoint, endpointModel, path, maxNewTokens } = judge;
+  return kind === "endpoint" ? [kind, endpoint, endpointModel, maxNewTokens] : [kind, path, maxNewTokens];
+}
+
+interface KeptReplies {
+  readonly known: ReadonlyMap<string, string>;
+  readonly log: JsonLines<ReplyRow>;
+}
+
+async function openReplies(file: string, closing: Closing): Promise<KeptReplies> {
+  const known = new Map<string, string>();
+  let line = 0;
+  for await (const { key, reply } of wholeRows<Partial<ReplyRow>>(file)) {
+    line++;
+    if (typeof key !== "string" || typeof reply !== "string")
+      throw new FileError({ where: `--replies ${file}:${line}`, what: "is no reply of a judge", expected: "key and reply" });
+    known.set(key, reply);
+  }
+  const log = closing.add(new JsonLines<ReplyRow>(file, "give the same command again"), (one) => one.close());
+  return { known, log };
 }
