@@ -18,7 +18,7 @@ import { messagesOf, withoutOffer, writtenReply } from "./endpoint-tools.ts";
  */
 export const endpointTurns = ["messages", "continued", "text"] as const;
 
-export type CutReason = "tooLong" | "onlyThought" | "filtered";
+export type CutReason = "tooLong" | "onlyThought" | "filtered" | "ignoredStop";
 
 export interface EndpointPolicyOptions {
   readonly client: Pick<ChatClient, "reply">;
@@ -27,7 +27,7 @@ export interface EndpointPolicyOptions {
   readonly templateVariables?: TemplateVariables;
   /** The server's chat template opens a thought, so that texts begin inside it. */
   readonly opensThought?: boolean;
-  /** Told of turns that the server cut short: the rollout was too long for it, the turn's tokens went into a thought, a filter took the text. */
+  /** Told of turns that the server cut short: the rollout was too long for it, the turn's tokens went into a thought, a filter took the text; or did not: what it wrote after a stop string is cut here. */
   readonly onCut?: (why: CutReason) => void;
 }
 
@@ -116,15 +116,20 @@ class EndpointSequence implements Sequence {
       });
       if (reply.finish === "content_filter") this.#options.onCut?.("filtered");
       else if (reply.finish === "length" && reply.text === "") this.#options.onCut?.("onlyThought");
-      const written = (opensThought ? openedThought : "") + writtenReply(reply);
-      const closing = reply.finish === "length" ? undefined : (texts.find((one) => one === reply.stopped) ?? unclosed(written, texts));
-      const text = written + (closing ?? "");
+      const all = (opensThought ? openedThought : "") + writtenReply(reply);
+      // A server that says where it stopped has stopped there.
+      const early = reply.stopped === null ? firstStop(all, texts) : null;
+      if (early !== null && all.slice(early.end).trim() !== "") this.#options.onCut?.("ignoredStop");
+      const written = early === null ? all : all.slice(0, early.end);
+      const stopped =
+        early?.stop ?? (reply.finish === "length" ? undefined : (texts.find((one) => one === reply.stopped) ?? unclosed(written, texts)));
+      const text = early === null ? written + (stopped ?? "") : written;
       const ids = codec.encodePrompt([{ text, foreign: false }]);
       this.ids.push(...ids);
       this.#pieces.push({ by: "policy", text, calls: reply.toolCalls });
       onSampled?.();
-      const reason = closing !== undefined ? "stop" : reply.finish === "length" ? "length" : "eos";
-      return { ids, logProbs: ids.map(() => 0), reason, stopIndex: closing === undefined ? -1 : texts.indexOf(closing) };
+      const reason = stopped !== undefined ? "stop" : reply.finish === "length" ? "length" : "eos";
+      return { ids, logProbs: ids.map(() => 0), reason, stopIndex: stopped === undefined ? -1 : texts.indexOf(stopped) };
     } catch (error) {
       if (!(error instanceof TooLongError)) throw error;
       this.#full = true;
@@ -159,6 +164,15 @@ class EndpointSequence implements Sequence {
     }
     return { messages };
   }
+}
+
+/** The stop string that a text holds first, and where it ends: a server that stops has none, or one at the end. Null where there is none. */
+function firstStop(text: string, stops: readonly string[]): { readonly stop: string; readonly end: number } | null {
+  const found = stops.flatMap((stop) => {
+    const at = text.indexOf(stop);
+    return at < 0 || stop === "" ? [] : [{ stop, end: at + stop.length }];
+  });
+  return found.reduce<(typeof found)[number] | null>((first, one) => (first === null || one.end < first.end ? one : first), null);
 }
 
 /** The stop string whose opening tag is open at the end of a text: servers leave out the one that ended it. */

@@ -37,14 +37,15 @@ async function openEndpointJudge({ judge, seed }: Config, signal: AbortSignal): 
   const stopping = new Stopping(signal);
   const ask: OpenedJudge["ask"] = (prompt, n) =>
     stopping.run((own) =>
-      slots.run(() => {
+      slots.run(async () => {
         const [a, b] = philox(streamKey(seed, "evaluation"), [0, n, 0, 0]);
-        return client.complete({
+        const { text } = await client.reply({
           messages: [{ role: "user", content: spelled(prompt) }],
-          ...{ maxTokens: judge.maxNewTokens, temperature: 0, topP: 1, topK: 0, stop: [], seed: 0 },
+          ...{ maxTokens: judge.maxNewTokens, temperature: 0, topP: 1, topK: 0, stop: [], seed: 0, mayBeEmpty: true },
           jitter: (wait) => uniform([a, b], [wait, 0, 0, 0]),
           signal: own,
         });
+        return text;
       }, own),
     );
   return { ask, takeCounts: () => tokensOf(client, "judge") };

@@ -19,7 +19,7 @@ import { scoreRules } from "../setup/open-agents.ts";
 import { ConfigError, DataError, FileError } from "../util/errors.ts";
 import { readArguments, say, untilInterrupted } from "./program.ts";
 import { openAnswerJudge } from "./rescore/judge.ts";
-import { findStored, storedConfig } from "./stored.ts";
+import { checkStoredRow, findStored, storedConfig } from "./stored.ts";
 
 const spec: ArgumentSpec = {
   program: "zerosearch rescore",
@@ -216,7 +216,7 @@ async function* scoredRows(
       onRead: (bytes) => progress.update(Math.min(total, bytes / 2 ** 20)),
     })) {
       place++;
-      checkRow(row, `${file}:${place}`);
+      checkStoredRow(row, `${file}:${place}`);
       if (batch.push(row) >= batchSize) yield* await score();
     }
     if (batch.length > 0) yield* await score();
@@ -225,20 +225,4 @@ async function* scoredRows(
   } finally {
     progress.finish();
   }
-}
-
-function checkRow(row: Partial<StoredRow>, where: string): void {
-  const right =
-    Array.isArray(row.question?.goldenAnswers) &&
-    Array.isArray(row.searches) &&
-    Array.isArray(row.ids) &&
-    typeof row.text === "string" &&
-    "answer" in row;
-  if (!right)
-    throw new FileError({
-      where,
-      what: "is no stored rollout",
-      expected: "question, answer, searches, ids and text, as in judged.jsonl",
-      got: Object.keys(row).slice(0, 8).join(", "),
-    });
 }

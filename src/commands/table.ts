@@ -1,18 +1,20 @@
 /** `zerosearch table`: joins what runs and evaluations have judged, on the same questions, into one table. Nothing is judged anew. */
-import { existsSync, statSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { statSync } from "node:fs";
+import { resolve } from "node:path";
 import { writeFileAtomic } from "../checkpoint/atomic.ts";
-import { runConfigFile, type ArgumentSpec } from "../config/index.ts";
+import type { ArgumentSpec } from "../config/index.ts";
 import type { OptionSpec } from "../config/arguments.ts";
 import { gridFiles } from "../evaluation/folder.ts";
 import { gridJson } from "../evaluation/grid-report.ts";
 import { gridText } from "../evaluation/grid-text.ts";
+import { Closing } from "../setup/closing.ts";
 import { ConfigError } from "../util/errors.ts";
 import { writeReport } from "./evaluate/table.ts";
 import { readMetric, tableOptions } from "./evaluate/wish.ts";
-import { readArguments, say } from "./program.ts";
+import { holdFolder } from "./hold.ts";
+import { readArguments, say, untilInterrupted } from "./program.ts";
 import { findStored } from "./stored.ts";
-import { joinedTable, type JoinOptions, type JoinSource } from "./table/join.ts";
+import { joinedTable, refuseJudged, type JoinOptions, type JoinSource } from "./table/join.ts";
 
 const program = "zerosearch table";
 
@@ -37,21 +39,30 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (read === null) return;
   const { options, words } = read;
   const sources = words.map(readSource);
-  const out = options.get("out");
-  const folders = sources.flatMap((one) => one.folders);
-  if (out !== undefined) refuseSource(out, folders);
-  const report = await joinedTable(sources, {
+  const [out, json] = [options.get("out"), options.get("json")];
+  const asked: JoinOptions = {
     metric: readMetric(options.get("metric")),
-    methods: options.get("methods")?.split(",") ?? null,
+    methods:
+      options
+        .get("methods")
+        ?.split(",")
+        .map((name) => name.trim()) ?? null,
     when: readWhen(options.get("when")),
     reference: options.get("compare-to") ?? null,
+  };
+  if (out !== undefined) refuseJudged(out);
+  await untilInterrupted((signal) => {
+    const closing = new Closing();
+    return closing.after(async () => {
+      if (out !== undefined) await holdFolder(out, "nothing was joined", closing, signal);
+      const report = await joinedTable(sources, asked);
+      say(gridText(report, []));
+      if (json !== undefined) await writeFileAtomic(json, gridJson(report));
+      if (out === undefined) return;
+      await writeReport(out, report);
+      say(`${[gridFiles.report, gridFiles.table, gridFiles.picture].join(", ")} are in ${out}`);
+    });
   });
-  say(gridText(report, []));
-  const json = options.get("json");
-  if (json !== undefined) await writeFileAtomic(json, gridJson(report));
-  if (out === undefined) return;
-  await writeReport(out, report);
-  say(`${[gridFiles.report, gridFiles.table, gridFiles.picture].join(", ")} are in ${out}`);
 }
 
 /** `NAME=A,B`; a folder that is there is that one, whatever its name holds. @throws ConfigError */
@@ -60,10 +71,9 @@ function readSource(word: string): JoinSource {
   const at = word.indexOf("=");
   const name = at < 0 ? null : word.slice(0, at).trim();
   if (name === "") throw new ConfigError({ where: `${program} ${word}`, what: "a row without a name", expected: "NAME=FOLDER, or FOLDER" });
-  const folders = word
-    .slice(at + 1)
-    .split(",")
-    .map((one) => findStored(one.trim(), [], program));
+  const rest = word.slice(at + 1);
+  const isOne = statSync(rest, { throwIfNoEntry: false })?.isDirectory() === true;
+  const folders = (isOne ? [rest] : rest.split(",")).map((one) => findStored(one.trim(), [], program));
   const twice = folders.find((one, i) => folders.findIndex((other) => resolve(other) === resolve(one)) !== i);
   if (twice !== undefined)
     throw new ConfigError({ where: `${program} ${word}`, what: `${twice} is there twice`, expected: "each run once" });
@@ -73,15 +83,4 @@ function readSource(word: string): JoinSource {
 function readWhen(given: string | undefined): JoinOptions["when"] {
   if (given === undefined || given === "before" || given === "after" || given === "both") return given ?? null;
   throw new ConfigError({ where: "--when", what: "wrong value", expected: "before, after or both", got: given });
-}
-
-/** What is joined is not written over. @throws ConfigError */
-function refuseSource(out: string, folders: readonly string[]): void {
-  const holds = [gridFiles.judged, runConfigFile].find((name) => existsSync(join(out, name)));
-  if (holds === undefined && !folders.some((folder) => resolve(folder) === resolve(out))) return;
-  throw new ConfigError({
-    where: `--out ${out}`,
-    what: `holds what was judged (${holds ?? gridFiles.judged}), whose own tables it would write over`,
-    expected: "another folder",
-  });
 }

@@ -61,7 +61,10 @@ function partsOf(report: GridReport, costs: readonly RowCosts[]): Part[] {
 
 const column = <Row>(title: string, value: (row: Row) => Cell): Column<Row> => ({ title, value });
 const percent = (value: number): string => (100 * value).toFixed(1);
-const points = (value: number): string => `${value > 0 ? "+" : ""}${(100 * value).toFixed(1)}`;
+const points = (value: number): string => {
+  const text = (100 * value).toFixed(1);
+  return /^-?0\.0$/.test(text) ? "0.0" : `${value > 0 ? "+" : ""}${text}`;
+};
 const sharePercent = (value: number | null): string | null => (value === null ? null : `${(100 * value).toFixed(1)} %`);
 const between = (low: number, high: number, shown = percent): string => `${shown(low)} to ${shown(high)}`;
 
@@ -242,8 +245,16 @@ function groupLine(table: string, groups: readonly string[]): string {
   return line;
 }
 
+/** Names are text: nothing in them is markup, and a line break would end the row. */
+function escaped(text: string): string {
+  return text
+    .replaceAll(/[\x00-\x1f\x7f]+/g, " ")
+    .trim()
+    .replaceAll(/[\\|*_<>`]/g, "\\$&");
+}
+
 function markdown({ heading, titles, cells, notes }: Part): string {
-  const line = (texts: readonly string[]): string => `| ${texts.map((text) => text.replaceAll("|", "\\|")).join(" | ")} |`;
+  const line = (texts: readonly string[]): string => `| ${texts.map(escaped).join(" | ")} |`;
   const lines = [
     line(titles),
     line(titles.map((_, c) => (c < 2 ? "---" : "---:"))),

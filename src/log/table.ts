@@ -25,7 +25,8 @@ export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly
 
 function show(cell: Cell): string {
   if (cell === null || cell === undefined || (typeof cell === "number" && Number.isNaN(cell))) return "-";
-  return String(cell);
+  // A terminal would obey them.
+  return String(cell).replaceAll(/[\x00-\x1f\x7f-\x9f]+/g, " ");
 }
 
 /** Columns a text takes: code points, good enough for names in Latin letters. */

@@ -197,7 +197,7 @@ export class ChatClient {
         const reply = replyIn(answer.value, mayBeEmpty);
         const read = request.prompt === undefined ? request.messages.map(({ content }) => content) : [request.prompt];
         await this.#countTokens(answer.value, read, reply === null ? "" : writtenOf(reply));
-        if (reply === null) return { failure: withoutText(answer.text, ++textless < triesForText, this.#lengthKey) };
+        if (reply === null) return { failure: withoutText(answer.value, answer.text, ++textless < triesForText, this.#lengthKey) };
         return { value: reply };
       },
       jitter,
@@ -341,12 +341,15 @@ function writtenOf({ text, toolCalls }: ChatReply): string {
   return toolCalls.reduce((all, call) => `${all}\n${call.name}${call.arguments}`, text);
 }
 
-function withoutText(whole: string, passing: boolean, lengthKey: string): JsonFailure {
+function withoutText(value: unknown, whole: string, passing: boolean, lengthKey: string): JsonFailure {
+  const { choices } = (value ?? {}) as { choices?: unknown };
+  const first = (Array.isArray(choices) ? choices[0] : undefined) as { readonly finish_reason?: unknown } | null | undefined;
+  const thought = first !== undefined && first !== null && first.finish_reason !== "stop" && first.finish_reason !== "content_filter";
   return {
     what: "an answer without a text",
     expected: "choices[0].message.content",
     got: quote(whole),
-    hint: `Models that think before they answer may spend ${lengthKey} on it.`,
+    ...(thought ? { hint: `Models that think before they answer may spend ${lengthKey} on it.` } : {}),
     passing,
     status: 200,
   };

@@ -32,7 +32,7 @@ export async function openEndpointPolicy(config: Config, say: (text: string) => 
   const codec = endpointCodec(await o200k());
   const templateVariables = rollout.chatTemplateKwargs;
   const { maxTurns, maxNewTokens, maxObservationTokens, maxContextTokens, temperature, topK, topP } = rollout;
-  const cuts: Record<CutReason, number> = { tooLong: 0, onlyThought: 0, filtered: 0 };
+  const cuts: Record<CutReason, number> = { tooLong: 0, onlyThought: 0, filtered: 0, ignoredStop: 0 };
   const onCut = (why: CutReason): void => {
     cuts[why]++;
   };
@@ -57,11 +57,12 @@ export async function openEndpointPolicy(config: Config, say: (text: string) => 
   };
 }
 
-function warningsOf({ tooLong, onlyThought, filtered }: Readonly<Record<CutReason, number>>): string[] {
+function warningsOf({ tooLong, onlyThought, filtered, ignoredStop }: Readonly<Record<CutReason, number>>): string[] {
   const lines: readonly (readonly [number, string, string])[] = [
     [tooLong, "rollout", "ended since the server said that the prompt was too long for its model's context"],
     [onlyThought, "turn", "without a text: the model thought until rollout.maxNewTokens, which may be too few for it"],
     [filtered, "turn", "that the server's content filter cut, or took"],
+    [ignoredStop, "turn", "in which the server wrote on after a stop string; they were cut there, as a model in this process stops there"],
   ];
   return lines.flatMap(([count, what, text]) => (count === 0 ? [] : [`${counted(count, what)} ${text}`]));
 }

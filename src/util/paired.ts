@@ -15,20 +15,22 @@ export interface SignFlipOptions {
   readonly seed?: number;
 }
 
+/** Scores are between 0 and 1, and means of several of them differ in their last bits where they are equal. */
+const nothing = 1e-12;
 /** So many differences that are not 0 have few enough sign patterns to try them all. */
 const exactUpTo = 14;
 
 /**
  * Two-sided p-value of the paired sign-flip permutation test. The statistic is the mean over sets of each set's mean difference; under the
  * hypothesis that both are equally good each difference might as well have the other sign. All patterns are tried where at most 14 differences
- * are not 0, else `samples` are drawn: p = (1 + as extreme) / (1 + drawn). 1 where no difference is other than 0.
+ * are not 0 (by 1e-12), else `samples` are drawn: p = (1 + as extreme) / (1 + drawn). 1 where no difference is other than 0.
  */
 export function signFlipTest(sets: readonly Differences[], { samples = 10_000, seed = 0 }: SignFlipOptions = {}): number {
   const weighted: number[] = [];
   for (const differences of sets)
     for (let i = 0; i < differences.length; i++) {
       const value = differences[i] ?? 0;
-      if (value !== 0) weighted.push(value / (sets.length * differences.length));
+      if (Math.abs(value) > nothing) weighted.push(value / (sets.length * differences.length));
     }
   if (weighted.length === 0) return 1;
   const signed = weighted.reduce((sum, value) => sum + value, 0);

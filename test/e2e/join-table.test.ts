@@ -87,9 +87,9 @@ describe("zerosearch table", () => {
       [["direct", "--methods", "rag"], /holds no row of --methods rag/],
       [
         ["direct", "rag", "--compare-to", "dirct"],
-        /--compare-to dirct: there is no such row; expected direct, rag\n {2}did you mean direct\?/,
+        /--compare-to dirct: there is no such row; expected direct; rag\n {2}did you mean direct\?/,
       ],
-      [["direct", "--out", "direct"], /--out direct: holds what was judged/],
+      [["direct", "--out", "direct"], /--out direct: is the folder of a run or an evaluation \(judged\.jsonl\)/],
       [["policy"], /policy: holds nothing that was judged/],
     ];
     const before = readFileSync(join(folder, "direct", "evaluation.json"), "utf8");
@@ -99,6 +99,55 @@ describe("zerosearch table", () => {
       expect(stderr).toMatch(expected);
     }
     expect(readFileSync(join(folder, "direct", "evaluation.json"), "utf8")).toBe(before);
+  });
+
+  it("names a damaged row, file or folder, and a file that has lost rows", async () => {
+    const damaged = (name: string, change: (row: Record<string, unknown>) => unknown, at = 3): string => {
+      cpSync(join(folder, "direct"), join(folder, name), { recursive: true });
+      const rows = readRows(join(folder, name, "judged.jsonl"));
+      writeRows(join(folder, name, "judged.jsonl"), rows.map((row, i) => (i === at ? change(row) : row)) as object[]);
+      return name;
+    };
+    const cut = damaged("cut", (row) => row);
+    writeFileSync(join(folder, cut, "judged.jsonl"), readFileSync(join(folder, cut, "judged.jsonl"), "utf8").slice(0, -20));
+    const settings = damaged("settings", (row) => row);
+    writeFileSync(join(folder, settings, "settings.json"), '{"seed": 1');
+    const unended = damaged("unended", (row) => row);
+    rmSync(join(folder, unended, "evaluation.json"));
+    const cases: [string[], RegExp][] = [
+      [[damaged("null", (row) => ({ ...row, em: null }))], /null.judged\.jsonl:4: has a wrong em; expected a number from 0 to 1, got null/],
+      [[damaged("seven", (row) => ({ ...row, f1: 7 }))], /seven.judged\.jsonl:4: has a wrong f1; expected a number from 0 to 1, got 7/],
+      [[damaged("text", (row) => ({ ...row, em: "1" }))], /has a wrong em; expected a number from 0 to 1, got "1"/],
+      [[damaged("unasked", (row) => ({ ...row, question: undefined }))], /unasked.judged\.jsonl:4: is no stored rollout/],
+      [[damaged("masks", (row) => ({ ...row, lossMask: null }))], /masks.judged\.jsonl:4: is no stored rollout/],
+      [
+        [damaged("nobody", (row) => ({ ...row, method: undefined }))],
+        /nobody.judged\.jsonl:4: has no method; expected a name, got nothing/,
+      ],
+      [[cut], /cut.judged\.jsonl: holds 11 rows of direct with none \(after training\) on my; expected 12, as evaluation\.json has it/],
+      [[settings], /settings\.json: is damaged; expected a JSON object, got \{"seed": 1/],
+      [["direct", "--out", "test.jsonl"], /--out test\.jsonl: [^]*nothing was joined/],
+    ];
+    for (const [args, expected] of cases) {
+      const { code, stderr } = await table(...args);
+      expect([args, code]).toEqual([args, 1]);
+      expect(stderr).toMatch(expected);
+      expect(stderr).not.toMatch(/^ +at /m);
+    }
+    expect((await table(unended)).stdout).toContain(
+      "note: unended has no evaluation.json: it has not ended, and what it holds may not be all",
+    );
+  });
+
+  it("does not depend on the order of runs, and writes any name as text", async () => {
+    for (const order of ["direct,whole", "whole,direct"]) {
+      const { code, stderr } = await table(`A=${order}`);
+      expect([code, /whole.judged|direct.judged/.test(stderr), stderr.includes("has no rows of")]).toEqual([1, true, true]);
+    }
+    const { code, stdout } = await table("a|b_<i>\n*\u001b=direct", "--out", "named");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^a\|b_<i> \* +none/m);
+    expect(readFileSync(join(folder, "named", "table.md"), "utf8")).toContain("| a\\|b\\_\\<i\\> \\* | none |");
   });
 });
 
@@ -122,11 +171,37 @@ describe("zerosearch quickstart table", () => {
     expect(report("table")).toEqual(made);
   }, 240_000);
 
+  it("passes a stop on to the program that runs, and goes on from there to the same bits", async () => {
+    const own = [...args];
+    own[own.indexOf("--out") + 1] = "stopped";
+    const sure = [...small.filter((one) => !one.startsWith("train.steps")), "train.steps=3"];
+    let told = false;
+    const stopped = await start(process.execPath, [join(root, "bin", "zerosearch.js"), ...own, ...sure], {
+      cwd: folder,
+      onOutput: (stdout, kill) => {
+        if (told || !/^step 1\/3 /m.test(stdout)) return;
+        told = true;
+        kill("SIGTERM");
+      },
+    });
+    expect(stopped.code).toBe(143);
+    expect(stopped.stdout).toContain("Stopped; the same command goes on from here.");
+    expect((await zerosearch(...own, ...sure)).code).toBe(0);
+    own[own.indexOf("--out") + 1] = "unstopped";
+    expect((await zerosearch(...own, ...sure)).code).toBe(0);
+    const table = (name: string): string => readFileSync(join(folder, name, "table.md"), "utf8").replaceAll(name, "");
+    expect(table("stopped")).toBe(table("unstopped"));
+  }, 240_000);
+
   it("refuses other settings in its folder, and rows and seeds that are none", async () => {
     expect((await zerosearch(...args, "train.steps=2")).stderr).toMatch(/--out table: was begun with other settings/);
     expect((await zerosearch("quickstart", "table", "--rows", "r2")).stderr).toMatch(
       /--rows r2: there is no such row; expected direct, cot, /,
     );
-    expect((await zerosearch("quickstart", "table", "--seeds", "1,1")).stderr).toMatch(/--seeds: wrong value/);
+    for (const seeds of ["1,1", "", "1.5"])
+      expect((await zerosearch("quickstart", "table", `--seeds=${seeds}`)).stderr).toMatch(/--seeds: wrong value/);
+    expect((await zerosearch("quickstart", "table", "--out", "direct")).stderr).toMatch(
+      /--out direct: is the folder of a run or an evaluation/,
+    );
   });
 });

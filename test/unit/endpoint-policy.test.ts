@@ -54,6 +54,17 @@ describe("a policy behind an endpoint", () => {
     expect(policy.warnings()).toEqual([expect.stringMatching(warning)]);
   });
 
+  it("is cut where a server wrote on after a stop string, with documents of its own making", async () => {
+    const { trajectory, policy } = await run(methods.zerosearch, [
+      says("<search> capital </search><information> Doc 1: Lyon </information><answer> Lyon </answer>"),
+      says("<answer> Paris </answer>\n"),
+    ]);
+    expect(trajectory).toMatchObject({ status: "answered", answer: "Paris", turns: 2, invalidActions: 0 });
+    expect(trajectory.searches.map(({ query }) => query)).toEqual(["capital"]);
+    expect(trajectory.text).not.toContain("Lyon");
+    expect(policy.warnings()).toEqual([expect.stringMatching(/^1 turn in which the server wrote on after a stop string/)]);
+  });
+
   it("takes turns: its own are the assistant's, what it is told the user's, and the tag that ended a turn is put back", async () => {
     const { trajectory, bodies } = await run(methods.zerosearch, [
       says("<think>hm</think><search> capital of France "),

@@ -18,6 +18,18 @@ describe("signFlipTest", () => {
     expect(signFlipTest([[0.1, -0.1]])).toBe(1);
   });
 
+  it("takes what only rounding makes of equal scores for no difference", () => {
+    const means = [
+      [0.1, 0.2, 0.3],
+      [0.3, 0.2, 0.1],
+    ].map((scores) => mean(scores));
+    const noise = (means[0] ?? 0) - (means[1] ?? 0);
+    expect(noise).not.toBe(0);
+    expect(signFlipTest([Array.from({ length: 20 }, () => noise)])).toBe(1);
+    // And one true difference beside it is one of two patterns.
+    expect(signFlipTest([[...Array.from({ length: 20 }, () => noise), 0.5, 0.5]])).toBe(2 / 4);
+  });
+
   it("comes to McNemar's exact test on 30 wins and 12 losses (p = 0.0079159)", () => {
     const differences = [
       ...Array.from({ length: 30 }, () => 1),

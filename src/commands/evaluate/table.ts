@@ -2,8 +2,7 @@
 import { dirname, join } from "node:path";
 import type { AgentContext, Method } from "../../agent/methods/method.ts";
 import { withoutText } from "../../agent/prompts.ts";
-import { makeFolder, writeFault, writeFileAtomic } from "../../checkpoint/atomic.ts";
-import { lockTimes, takeLock } from "../../checkpoint/lock.ts";
+import { makeFolder, writeFileAtomic } from "../../checkpoint/atomic.ts";
 import { checkEngines, type Config } from "../../config/index.ts";
 import { compare } from "../../evaluation/compare.ts";
 import { canResume, clearFolder, gridFiles, judgedRows, type Identity } from "../../evaluation/folder.ts";
@@ -24,7 +23,8 @@ import { Engines } from "../../setup/open-engines.ts";
 import { checkMethodFits } from "../../setup/open-method.ts";
 import { openJudgedPolicy } from "../../setup/open-judged.ts";
 import { openSets, setsOf, type OpenedSet } from "../../setup/open-sets.ts";
-import { ConfigError, FileError } from "../../util/errors.ts";
+import { ConfigError } from "../../util/errors.ts";
+import { holdFolder } from "../hold.ts";
 import { say } from "../program.ts";
 import { PartCosts } from "./costs.ts";
 import { coverageOf } from "./coverage.ts";
@@ -44,7 +44,7 @@ export interface TableOptions {
 export async function evaluateTable(config: Config, wish: TableWish, { left, when, json, out, signal }: TableOptions): Promise<void> {
   const closing = new Closing();
   await closing.after(async () => {
-    if (out !== undefined) await holdFolder(out, closing, signal);
+    if (out !== undefined) await holdFolder(out, "nothing was judged", closing, signal);
     const sets = await setsWished(config, wish, signal);
     const questions = sets.flatMap((set) => set.questions);
     for (const note of normalizerNotes(config.reward.normalizer, questions)) say(note);
@@ -148,23 +148,6 @@ function namedEngines(names: readonly string[], engines: Engines): Map<string, E
     byName.set(engine.name, engine);
   }
   return byName;
-}
-
-/** One program at a time writes a folder. @throws FileError where it cannot be made, or another has it */
-async function holdFolder(folder: string, closing: Closing, signal: AbortSignal): Promise<void> {
-  const refuse = ({ pid }: { readonly pid: number | null }): FileError =>
-    new FileError({ where: `--out ${folder}`, what: `process ${pid ?? "of another machine"} is writing it`, hint: "Stop that one first." });
-  try {
-    await makeFolder(folder);
-    const lock = await takeLock(join(folder, "lock"), { times: { ...lockTimes, ended: 0 }, signal, refuse });
-    closing.add(lock, (one) => one.close());
-  } catch (cause) {
-    if (cause instanceof FileError) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (code === undefined) throw cause;
-    const [what, hint] = writeFault(code, message);
-    throw new FileError({ where: `--out ${folder}`, what, hint: `${hint}; nothing was judged` }, { cause });
-  }
 }
 
 /** The folder is emptied and says what it is of. */

@@ -2,15 +2,17 @@
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { makeFolder, writeFileAtomic } from "../../checkpoint/atomic.ts";
+import { writeFileAtomic } from "../../checkpoint/atomic.ts";
 import { argumentsHelp, packagedConfig, packageFolder, parseArguments, type ArgumentSpec } from "../../config/index.ts";
 import { gridText } from "../../evaluation/grid-text.ts";
 import type { EvaluationRow } from "../../evaluation/report.ts";
 import { evaluationFile } from "../../run/judge.ts";
+import { Closing } from "../../setup/closing.ts";
 import { attempt, ConfigError, ZeroSearchError } from "../../util/errors.ts";
 import { writeReport } from "../evaluate/table.ts";
-import { say } from "../program.ts";
-import { joinedTable, type JoinSource } from "../table/join.ts";
+import { holdFolder } from "../hold.ts";
+import { say, untilInterrupted } from "../program.ts";
+import { joinedTable, refuseJudged, type JoinSource } from "../table/join.ts";
 
 /** A row: what it is called, and by which configuration it is made. */
 export interface TableRow {
@@ -61,12 +63,33 @@ export async function main(argv: readonly string[]): Promise<void> {
   const out = options.get("out") ?? "quickstart-table";
   const seeds = readSeeds(options.get("seeds") ?? "1,2,3");
   const rows = readRows(options.get("rows"));
-  await keepSettings(out, settings);
+  refuseJudged(out);
+  await untilInterrupted(
+    (signal) => {
+      const closing = new Closing();
+      return closing.after(async () => {
+        await holdFolder(out, "nothing was done", closing, signal);
+        await keepSettings(out, settings);
+        await makeTable(rows, seeds, { out, settings, signal });
+      });
+    },
+    { leave: () => say(`Stopped; the same command goes on from here.`) },
+  );
+}
+
+interface Made {
+  readonly out: string;
+  readonly settings: readonly string[];
+  readonly signal: AbortSignal;
+}
+
+async function makeTable(rows: readonly TableRow[], seeds: readonly number[], made: Made): Promise<void> {
+  const { out } = made;
   const jobs = rows.flatMap((row) => (row.method === null ? seeds : [null]).map((seed: number | null) => ({ row, seed })));
   for (const [i, { row, seed }] of jobs.entries()) {
     say(`\n${i + 1}/${jobs.length} ${row.name}${seed === null ? "" : `, seed ${seed}`}`);
-    if (seed === null) await judgeRow(row, out, settings);
-    else await trainRow(row, seed, out, settings);
+    if (seed === null) await judgeRow(row, made);
+    else await trainRow(row, seed, made);
   }
   const sources = rows.map((row): JoinSource => {
     const folders = row.method === null ? seeds.map((seed) => runFolder(row, seed, out)) : [join(out, "judged", row.short)];
@@ -84,8 +107,8 @@ export async function main(argv: readonly string[]): Promise<void> {
 
 /** @throws ConfigError */
 function readSeeds(given: string): number[] {
-  const seeds = given.split(",").map(Number);
-  if (seeds.every((seed) => Number.isSafeInteger(seed) && seed >= 0) && new Set(seeds).size === seeds.length) return seeds;
+  const seeds = given.split(",").map((one) => (/^\d+$/.test(one.trim()) ? Number(one) : NaN));
+  if (seeds.every((seed) => Number.isSafeInteger(seed)) && new Set(seeds).size === seeds.length) return seeds;
   throw new ConfigError({ where: "--seeds", what: "wrong value", expected: "different integers from 0, commas between", got: given });
 }
 
@@ -113,7 +136,6 @@ async function keepSettings(out: string, settings: readonly string[]): Promise<v
       got: text.trim(),
       hint: "Give the same ones, or another folder.",
     });
-  await makeFolder(out);
   await writeFileAtomic(file, text);
 }
 
@@ -121,13 +143,13 @@ function runFolder({ short }: TableRow, seed: number, out: string): string {
   return join(out, "runs", `${short}-${seed}`);
 }
 
-async function judgeRow({ short, config, method }: TableRow, out: string, settings: readonly string[]): Promise<void> {
+async function judgeRow({ short, config, method }: TableRow, { out, settings, signal }: Made): Promise<void> {
   const folder = join(out, "judged", short);
   const args = ["--config", packagedConfig(config), "--methods", method ?? "", "--out", folder, "--resume"];
-  await runProgram(["evaluate", ...args, ...settings]);
+  await runProgram(["evaluate", ...args, ...settings], signal);
 }
 
-async function trainRow(row: TableRow, seed: number, out: string, settings: readonly string[]): Promise<void> {
+async function trainRow(row: TableRow, seed: number, { out, settings, signal }: Made): Promise<void> {
   const folder = runFolder(row, seed, out);
   if (isJudged(folder)) {
     say("done before");
@@ -137,7 +159,7 @@ async function trainRow(row: TableRow, seed: number, out: string, settings: read
   const resume = existsSync(join(folder, "config.yaml")) ? ["--resume"] : [];
   // The others that a run is judged beside have rows of their own here.
   const only = ["evaluation.baselines=false", "evaluation.robustness=false"];
-  await runProgram(["train", "--config", packagedConfig(row.config), ...resume, `seed=${seed}`, ...only, ...places, ...settings]);
+  await runProgram(["train", "--config", packagedConfig(row.config), ...resume, `seed=${seed}`, ...only, ...places, ...settings], signal);
 }
 
 /** Whether a run has ended and was judged. */
@@ -147,21 +169,32 @@ function isJudged(folder: string): boolean {
   return Array.isArray(rows) && (rows as EvaluationRow[]).some(({ when }) => when === "after");
 }
 
-/** A program of its own: what it holds is gone when it ends. @throws ZeroSearchError where it does not end well */
-async function runProgram(args: readonly string[]): Promise<void> {
-  const child = spawn(process.execPath, [join(packageFolder, "bin", "zerosearch.js"), ...args], { stdio: "inherit" });
-  // A stop from the keyboard reaches the child, too, which keeps what it has; this program ends after it.
-  const wait = (): void => undefined;
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, wait);
-  const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (status, by) => resolve([status, by]));
+/**
+ * A program of its own: what it holds is gone when it ends. A stop of this one is passed on, and waited for; in a group of its own the program hears of a
+ * stop from the keyboard once, and not twice, which would make it leave without keeping what it has.
+ * @throws ZeroSearchError where it does not end well; the signal's reason where it was stopped
+ */
+async function runProgram(args: readonly string[], signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const child = spawn(process.execPath, [join(packageFolder, "bin", "zerosearch.js"), ...args], {
+    stdio: ["ignore", "inherit", "inherit"],
+    detached: process.platform !== "win32",
   });
-  for (const one of ["SIGINT", "SIGTERM"] as const) process.off(one, wait);
-  if (code === 0) return;
-  throw new ZeroSearchError({
-    where: `zerosearch ${args.join(" ")}`,
-    what: `ended with ${code === null ? String(signal) : `exit code ${code}`}`,
-    hint: "The same command again goes on from here.",
-  });
+  const stop = (): void => void child.kill("SIGINT");
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    const [code, by] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (status, killed) => resolve([status, killed]));
+    });
+    signal.throwIfAborted();
+    if (code === 0) return;
+    throw new ZeroSearchError({
+      where: `zerosearch ${args.join(" ")}`,
+      what: `ended with ${code === null ? String(by) : `exit code ${code}`}`,
+      hint: "The same command again goes on from here.",
+    });
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
 }

@@ -10,6 +10,7 @@ import type { Closing } from "../../setup/closing.ts";
 import { fillPrompt, foreign, type PromptPart } from "../../text/prompt.ts";
 import { withoutThoughts } from "../../text/thinking.ts";
 import { ConfigError, DataError, FileError } from "../../util/errors.ts";
+import { holdFile } from "../hold.ts";
 import { openJudge } from "../judge-model.ts";
 import { noModel } from "../stored.ts";
 
@@ -80,7 +81,7 @@ export async function openAnswerJudge(
       expected: "judge.kind=endpoint judge.endpoint=URL, or judge.kind=model judge.path=MODEL",
       got: `judge.kind=${kind}, and ${kind === "endpoint" ? "no judge.endpoint" : "no judge.path"}`,
     });
-  const kept = replies === undefined ? null : await openReplies(replies, closing);
+  const kept = replies === undefined ? null : await openReplies(replies, closing, signal);
   const { ask, takeCounts } = await openJudge(config, closing, signal);
   const asked = new Map<string, Promise<string | null>>();
   const judge = judgeName(config);
@@ -137,7 +138,8 @@ interface KeptReplies {
   readonly log: JsonLines<ReplyRow>;
 }
 
-async function openReplies(file: string, closing: Closing): Promise<KeptReplies> {
+async function openReplies(file: string, closing: Closing, signal: AbortSignal): Promise<KeptReplies> {
+  await holdFile(`--replies ${file}`, file, "nothing was asked", closing, signal);
   const known = new Map<string, string>();
   let line = 0;
   for await (const { key, reply } of wholeRows<Partial<ReplyRow>>(file)) {

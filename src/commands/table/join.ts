@@ -1,11 +1,11 @@
 /** Rows that several programs judged, read and set side by side. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { runConfigFile, type Config } from "../../config/index.ts";
 import { namedSet } from "../../data/named-sets.ts";
 import { compare } from "../../evaluation/compare.ts";
 import { gridFiles } from "../../evaluation/folder.ts";
-import { gridReport, type GridReport, type RowOrigin } from "../../evaluation/grid-report.ts";
+import { gridReport, type GridReport, type RowOrigin, type ScoreRow } from "../../evaluation/grid-report.ts";
 import { HealthCounter } from "../../evaluation/health.ts";
 import { joinRows, readParts, type JoinedRow, type Part, type PartName } from "../../evaluation/join.ts";
 import type { JudgedRow } from "../../evaluation/judge.ts";
@@ -17,7 +17,7 @@ import { scoreRules } from "../../setup/open-agents.ts";
 import { attempt, ConfigError, FileError } from "../../util/errors.ts";
 import { nearest } from "../../util/nearest.ts";
 import { say } from "../program.ts";
-import { storedConfig } from "../stored.ts";
+import { checkJudgedRow, storedConfig } from "../stored.ts";
 
 /** Folders that are runs of the same rows. */
 export interface JoinSource {
@@ -69,13 +69,21 @@ export async function joinedTable(sources: readonly JoinSource[], options: JoinO
   } finally {
     progress.finish();
   }
+  const unknown = options.methods?.find((method) => !rows.some((row) => row.method === method));
+  if (unknown !== undefined)
+    throw new ConfigError({
+      where: "--methods",
+      what: `no row is of ${unknown}`,
+      expected: [...new Set(rows.map(({ method }) => method))].join(", "),
+      got: unknown,
+    });
   const named = withNames(rows);
   const names = [...new Set(named.map(({ name }) => name))];
   const reference = options.reference ?? names.at(-1) ?? "";
   if (!names.includes(reference)) {
     const guess = nearest(reference, names);
     const hint = guess === undefined ? undefined : `did you mean ${guess}?`;
-    throw new ConfigError({ where: `--compare-to ${reference}`, what: "there is no such row", expected: names.join(", "), hint });
+    throw new ConfigError({ where: `--compare-to ${reference}`, what: "there is no such row", expected: names.join("; "), hint });
   }
   const joined = joinRows(named);
   if (joined.leftOut > 0) say(`note: ${joined.leftOut} questions are left out: not every row has them`);
@@ -103,32 +111,31 @@ async function readRows(source: JoinSource, options: JoinOptions, onRead: () => 
   const counters = new Map<string, HealthCounter>();
   const all: Part[][] = [];
   for (const folder of folders) {
-    const wanted = chosen(await readFolder(folder, counters), options);
-    if (wanted.length === 0) throw nothingWanted(folder, options);
-    all.push(wanted);
+    all.push(await readFolder(folder, counters));
     onRead();
   }
+  const chosen = all.map((parts) => ofMethods(parts, options.methods));
+  const when = options.when ?? (chosen.every((parts) => parts.every((part) => part.when === "before")) ? "before" : "after");
+  const wanted = chosen.map((parts) => (when === "both" ? parts : parts.filter((part) => part.when === when)));
+  for (const [i, folder] of folders.entries()) checkWanted(folder, wanted[i] ?? [], options);
+  const named = (parts: readonly Part[]): string[] => parts.map(keyOf);
+  for (const [i, parts] of wanted.entries()) checkSameRows([folders[0] ?? "", wanted[0] ?? []], [folders[i] ?? "", parts]);
   const model = listed(folders.map(modelOf));
-  return (all[0] ?? []).map(({ method, engine, when }): ReadRow => {
-    const parts = all.map((own, i) => {
-      const part = own.find((one) => one.method === method && one.engine === engine && one.when === when);
-      if (part !== undefined) return part;
-      throw new FileError({
-        where: join(folders[i] ?? "", gridFiles.judged),
-        what: `has no rows of ${method} with ${engine} (${when} training), which ${folders[0] ?? ""} has`,
-        expected: "runs of the same rows",
-        hint: "Give them apart, or --methods.",
-      });
-    });
-    const health = counters.get(JSON.stringify([method, engine, when])) ?? new HealthCounter({ maxNewTokens: null });
-    return { source, method, engine, when, model, parts, health };
+  return (wanted[0] ?? []).map((first): ReadRow => {
+    const parts = wanted.map((own) => own[named(own).indexOf(keyOf(first))] as Part);
+    const health = counters.get(keyOf(first)) as HealthCounter;
+    return { source, method: first.method, engine: first.engine, when: first.when, model, parts, health };
   });
+}
+
+function keyOf({ method, engine, when }: PartName): string {
+  return JSON.stringify([method, engine, when]);
 }
 
 /** @param counters - of health, one for the parts of one name in all folders */
 async function readFolder(folder: string, counters: Map<string, HealthCounter>): Promise<Part[]> {
   const file = join(folder, gridFiles.judged);
-  if (!existsSync(file))
+  if (statSync(file, { throwIfNoEntry: false })?.isFile() !== true)
     throw new FileError({
       where: folder,
       what: "holds nothing that was judged",
@@ -139,27 +146,74 @@ async function readFolder(folder: string, counters: Map<string, HealthCounter>):
   // Without its settings nobody knows how many tokens a turn might have had.
   const known = [runConfigFile, gridFiles.settings].some((name) => existsSync(join(folder, name)));
   const options = { maxNewTokens: known ? config.rollout.maxNewTokens : null, rules: scoreRules(config) };
-  return readParts(wholeRows<JudgedRow>(file, { cut: false }), folder, ({ method, engine, when }) => {
-    const key = JSON.stringify([method, engine, when]);
-    const counter = counters.get(key) ?? new HealthCounter(options);
-    counters.set(key, counter);
+  const parts = await readParts(checkedRows(file), folder, (part) => {
+    const counter = counters.get(keyOf(part)) ?? new HealthCounter(options);
+    counters.set(keyOf(part), counter);
     return counter;
   });
+  checkWhole(folder, parts);
+  return parts;
 }
 
-function chosen(parts: readonly Part[], { methods, when }: JoinOptions): Part[] {
-  const own = methods === null ? parts : parts.filter(({ method }) => methods.includes(method));
-  if (when === "both") return [...own];
-  const usual: When = own.some((part) => part.when === "after") ? "after" : "before";
-  return own.filter((part) => part.when === (when ?? usual));
+async function* checkedRows(file: string): AsyncGenerator<JudgedRow> {
+  let line = 0;
+  for await (const row of wholeRows<JudgedRow>(file, { cut: false })) {
+    checkJudgedRow(row, `${file}:${++line}`);
+    yield row;
+  }
 }
 
-function nothingWanted(folder: string, { methods, when }: JoinOptions): FileError {
+/** What an evaluation says of itself at its end, it must hold. @throws FileError */
+function checkWhole(folder: string, parts: readonly Part[]): void {
+  const report = reportOf(folder);
+  if (report === null) {
+    say(`note: ${folder} has no ${gridFiles.report}: it has not ended, and what it holds may not be all`);
+    return;
+  }
+  const told = (Array.isArray(report) ? report : (report as Partial<GridReport>).rows) ?? [];
+  for (const { method, engine, when, dataset, n } of told as readonly Partial<ScoreRow>[]) {
+    const part = parts.find((one) => one.method === method && one.engine === engine && one.when === when);
+    const count = [...(part?.rows.values() ?? [])].filter(({ question }) => question.dataSource === dataset).length;
+    if (count === n) continue;
+    throw new FileError({
+      where: join(folder, gridFiles.judged),
+      what: `holds ${count} rows of ${String(method)} with ${String(engine)} (${String(when)} training) on ${String(dataset)}`,
+      expected: `${String(n)}, as ${gridFiles.report} has it`,
+      hint: "One of the two files was changed since they were written.",
+    });
+  }
+}
+
+function ofMethods(parts: readonly Part[], methods: readonly string[] | null): readonly Part[] {
+  return methods === null ? parts : parts.filter(({ method }) => methods.includes(method));
+}
+
+/** @throws FileError for a folder without a row */
+function checkWanted(folder: string, parts: readonly Part[], { methods, when }: JoinOptions): void {
+  if (parts.length > 0) return;
   const asked = [...(methods === null ? [] : [`--methods ${methods.join(",")}`]), ...(when === null ? [] : [`--when ${when}`])];
-  return new FileError({
+  throw new FileError({
     where: join(folder, gridFiles.judged),
-    what: asked.length === 0 ? "holds no row" : `holds no row of ${asked.join(" ")}`,
+    what: asked.length === 0 ? "holds no row, or none after training" : `holds no row of ${asked.join(" ")}`,
   });
+}
+
+/** @throws FileError where one of two runs of the same rows has one that the other has not */
+function checkSameRows([first, parts]: readonly [string, readonly Part[]], [folder, others]: readonly [string, readonly Part[]]): void {
+  const lacks = (own: readonly Part[], other: readonly Part[]): Part | undefined =>
+    other.find((part) => !own.some((one) => keyOf(one) === keyOf(part)));
+  for (const [without, part, having] of [
+    [folder, lacks(others, parts), first],
+    [first, lacks(parts, others), folder],
+  ] as const) {
+    if (part === undefined) continue;
+    throw new FileError({
+      where: join(without, gridFiles.judged),
+      what: `has no rows of ${part.method} with ${part.engine} (${part.when} training), which ${having} has`,
+      expected: "runs of the same rows",
+      hint: "Name them apart, or take some: --methods, --when.",
+    });
+  }
 }
 
 /** Scores by different rules are no scores of one table. @throws ConfigError */
@@ -206,11 +260,20 @@ function withNames(rows: readonly ReadRow[]): JoinedRow[] {
   });
 }
 
+/** Its evaluation.json; null where there is none. @throws FileError for a damaged one */
+function reportOf(folder: string): unknown {
+  const file = join(folder, gridFiles.report);
+  if (!existsSync(file)) return null;
+  const text = readFileSync(file, "utf8");
+  const report = attempt<unknown>(() => JSON.parse(text), null);
+  if (typeof report === "object" && report !== null) return report;
+  throw new FileError({ where: file, what: "is damaged", expected: "JSON, as an evaluation writes it", got: text.slice(0, 60) });
+}
+
 /** What the folder's own report calls its policy, or the folder. */
 function modelOf(folder: string): string {
-  const file = join(folder, gridFiles.report);
-  const report = existsSync(file) ? attempt<unknown>(() => JSON.parse(readFileSync(file, "utf8")), null) : null;
-  const found = (Array.isArray(report) ? (report.at(-1) as unknown) : report) as { readonly model?: unknown } | null;
+  const report = reportOf(folder);
+  const found = (Array.isArray(report) ? (report.at(-1) as unknown) : report) as { readonly model?: unknown } | null | undefined;
   return typeof found?.model === "string" ? found.model : folder;
 }
 
@@ -218,4 +281,15 @@ function modelOf(folder: string): string {
 function listed(values: readonly string[]): string {
   const all = [...new Set(values)];
   return `${all.slice(0, 3).join(", ")}${all.length > 3 ? ` and ${all.length - 3} more` : ""}`;
+}
+
+/** A folder that holds what was judged has tables of its own, which are not written over. @throws ConfigError */
+export function refuseJudged(out: string): void {
+  const holds = [gridFiles.judged, runConfigFile].find((name) => existsSync(join(out, name)));
+  if (holds === undefined) return;
+  throw new ConfigError({
+    where: `--out ${out}`,
+    what: `is the folder of a run or an evaluation (${holds}), whose own tables would be written over`,
+    expected: "another folder",
+  });
 }
