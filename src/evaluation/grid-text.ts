@@ -2,6 +2,7 @@
 import { formatTable, type Cell, type Column } from "../log/table.ts";
 import { average, rowTitle, scoreOf, scoreTitles, sortedSets, type GridReport, type ReportedSet, type ScoreRow } from "./grid-report.ts";
 import type { Comparison } from "./compare.ts";
+import { counted } from "../util/plural.ts";
 import { hotpotNote } from "./hotpot.ts";
 import type { Health } from "./health.ts";
 
@@ -159,7 +160,7 @@ function comparisonPart({ comparisons, metric, samples }: GridReport): Part[] {
       ],
       rows: shown,
       notes: [
-        `Intervals: bootstrap of the same questions, within sets. p: paired sign-flip permutation test, two-sided (all patterns, or ${(5 * samples).toLocaleString("en-US")} of them); Holm: over these ${shown.length} comparisons.`,
+        `Intervals: bootstrap of the same questions, within sets. p: paired sign-flip permutation test, two-sided (all patterns, or ${(5 * samples).toLocaleString("en-US")} of them); Holm: over ${counted(shown.length, "comparison")}.`,
       ],
     }),
   ];

@@ -87,7 +87,7 @@ export function evaluationText(evaluations: readonly Evaluation[], questions: re
   return `\n${tables.join("\n\n")}`;
 }
 
-const percent = (value: number): string => `${(100 * value).toFixed(0)} %`;
+const percent = (value: number): string => (Number.isNaN(value) ? "-" : `${(100 * value).toFixed(0)} %`);
 
 const hopsColumns: readonly Column<HopsRow & { readonly when: string }>[] = [
   { title: "hops", value: (row) => row.hops },
@@ -103,7 +103,7 @@ const robustnessColumns: readonly Column<RobustnessSummary & { readonly when: st
   { title: "when", value: (row) => row.when },
   { title: "n", value: (row) => row.n },
   { title: "searched again", value: (row) => percent(row.again) },
-  { title: "F1", value: (row) => share(row.f1) },
+  { title: "F1", value: (row) => (Number.isNaN(row.f1) ? null : share(row.f1)) },
 ];
 
 /** What always giving a relation's commonest answer would score, where the questions say their relation. */

@@ -37,7 +37,7 @@ export async function measureRobustness(
   const searched = judged.filter(({ trajectory }) => trajectory.searches.length > 0);
   return (["useful", "nothing useful"] as const).map((first) => {
     const rows = searched.filter(({ trajectory }) => (trajectory.searches[0]?.containsGold === true) === (first === "useful"));
-    const average = (value: (row: JudgedTrajectory) => number): number => (rows.length === 0 ? 0 : mean(rows.map(value)));
+    const average = (value: (row: JudgedTrajectory) => number): number => mean(rows.map(value));
     return {
       first,
       n: rows.length,

@@ -6,6 +6,7 @@ import type { BatchGenerator } from "../generate/scheduler.ts";
 import type { TextStream } from "../log/progress.ts";
 import type { Engine } from "../search/search-engine.ts";
 import { Closing } from "./closing.ts";
+import { foreignBases } from "./adapter-base.ts";
 import { locateConfigModels, showOn } from "./locate-models.ts";
 import { copiesOf, type WeightsPlan } from "./model-roles.ts";
 import { evaluationContext, openGenerator, trainingContext } from "./open-agents.ts";
@@ -56,6 +57,7 @@ export async function openPolicy(config: Config, options: OpenPolicyOptions = {}
     const device = closing.add<Device>(await openDevice(config.device, (line) => stream.write(`${line}\n`)), (one) => one.destroy());
     await check?.(opened, device);
     const copies = copiesOf(opened, located, { simulatorPositions: simulatorPositions ?? 0, trains });
+    for (const line of await foreignBases(copies)) stream.write(`warning: ${line}\n`);
     const models = await openOn(device, opened, copies, closing);
     const judging = (engine: Engine): AgentContext =>
       evaluationContext(config, trainingContext(config, models.generator, models.policy, engine), engine);
