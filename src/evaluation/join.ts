@@ -23,7 +23,6 @@ export interface PartName {
 export interface Part extends PartName {
   /** The folder, for errors. */
   readonly where: string;
-  readonly step: number | null;
   /** By question. */
   readonly rows: ReadonlyMap<string, KeptRow>;
 }
@@ -45,28 +44,44 @@ export async function readParts(
   where: string,
   counter: (part: PartName) => HealthCounter,
 ): Promise<Part[]> {
-  const parts = new Map<string, { readonly part: Part; readonly kept: Map<string, KeptRow>; readonly health: HealthCounter }>();
+  const parts = new Map<string, PartReader>();
   for await (const row of rows) {
-    const { method, engine, when, step, em, subem, f1, searches } = row;
+    const name = partKey(row);
+    const part = parts.get(name) ?? new PartReader(row, where, counter(row));
+    parts.set(name, part);
+    part.add(row);
+  }
+  return [...parts.values()].map(({ part }) => part);
+}
+
+export function partKey({ method, engine, when }: PartName): string {
+  return JSON.stringify([method, engine, when]);
+}
+
+class PartReader {
+  readonly part: Part;
+  readonly #rows = new Map<string, KeptRow>();
+  readonly #places = new Map<string, number>();
+  readonly #health: HealthCounter;
+
+  constructor({ method, engine, when }: PartName, where: string, health: HealthCounter) {
+    this.part = { where, method, engine, when, rows: this.#rows };
+    this.#health = health;
+  }
+
+  add(row: JudgedRow): void {
+    const { em, subem, f1, searches } = row;
     const { dataSource, id, question, goldenAnswers } = row.question;
-    const name = JSON.stringify([method, engine, when]);
-    const kept = new Map<string, KeptRow>();
-    const own = parts.get(name) ?? {
-      part: { where, method, engine, when, step, rows: kept },
-      kept,
-      health: counter({ method, engine, when }),
-    };
-    parts.set(name, own);
-    own.health.add(row);
+    this.#health.add(row);
     // Ids need not differ: the second row of one is its second question.
-    let [key, place] = [JSON.stringify([dataSource, id]), 1];
-    while (own.kept.has(key)) key = JSON.stringify([dataSource, id, ++place]);
-    own.kept.set(key, {
+    const key = JSON.stringify([dataSource, id]);
+    const place = (this.#places.get(key) ?? 0) + 1;
+    this.#places.set(key, place);
+    this.#rows.set(place === 1 ? key : JSON.stringify([dataSource, id, place]), {
       question: { dataSource, id, question, goldenAnswers },
       ...{ em, subem, f1, searches: searches.length, valid: isValid(row) ? 1 : 0, tokens: sampledTokens(row) },
     });
   }
-  return [...parts.values()].map(({ part }) => part);
 }
 
 /** A row of the table: one part of each of its runs. */

@@ -7,7 +7,7 @@ import { compare } from "../../evaluation/compare.ts";
 import { gridFiles } from "../../evaluation/folder.ts";
 import { gridReport, type GridReport, type RowOrigin } from "../../evaluation/grid-report.ts";
 import type { HealthCounter } from "../../evaluation/health.ts";
-import { joinRows, type JoinedRow, type Part, type PartName } from "../../evaluation/join.ts";
+import { joinRows, partKey, type JoinedRow, type Part, type PartName } from "../../evaluation/join.ts";
 import type { When } from "../../evaluation/report.ts";
 import { Progress } from "../../log/progress.ts";
 import type { RewardName } from "../../rl/reward.ts";
@@ -15,7 +15,7 @@ import { ConfigError, FileError } from "../../util/errors.ts";
 import { nearest } from "../../util/nearest.ts";
 import { say } from "../program.ts";
 import { storedConfig } from "../stored.ts";
-import { keyOf, modelOf, readFolder } from "./read.ts";
+import { modelOf, readFolder } from "./read.ts";
 
 /** Folders that are runs of the same rows. */
 export interface JoinSource {
@@ -116,12 +116,12 @@ async function readRows(source: JoinSource, options: JoinOptions, onRead: () => 
   const when = options.when ?? (chosen.every((parts) => parts.every((part) => part.when === "before")) ? "before" : "after");
   const wanted = chosen.map((parts) => (when === "both" ? parts : parts.filter((part) => part.when === when)));
   for (const [i, folder] of folders.entries()) checkWanted(folder, wanted[i] ?? [], options);
-  const named = (parts: readonly Part[]): string[] => parts.map(keyOf);
+  const named = (parts: readonly Part[]): string[] => parts.map(partKey);
   for (const [i, parts] of wanted.entries()) checkSameRows([folders[0] ?? "", wanted[0] ?? []], [folders[i] ?? "", parts]);
   const model = listed(folders.map(modelOf));
   return (wanted[0] ?? []).map((first): ReadRow => {
-    const parts = wanted.map((own) => own[named(own).indexOf(keyOf(first))] as Part);
-    const health = counters.get(keyOf(first)) as HealthCounter;
+    const parts = wanted.map((own) => own[named(own).indexOf(partKey(first))] as Part);
+    const health = counters.get(partKey(first)) as HealthCounter;
     return { source, method: first.method, engine: first.engine, when: first.when, model, parts, health };
   });
 }
@@ -143,7 +143,7 @@ function checkWanted(folder: string, parts: readonly Part[], { methods, when }: 
 /** @throws FileError where one of two runs of the same rows has one that the other has not */
 function checkSameRows([first, parts]: readonly [string, readonly Part[]], [folder, others]: readonly [string, readonly Part[]]): void {
   const lacks = (own: readonly Part[], other: readonly Part[]): Part | undefined =>
-    other.find((part) => !own.some((one) => keyOf(one) === keyOf(part)));
+    other.find((part) => !own.some((one) => partKey(one) === partKey(part)));
   for (const [without, part, having] of [
     [folder, lacks(others, parts), first],
     [first, lacks(parts, others), folder],

@@ -5,17 +5,13 @@ import { runConfigFile } from "../../config/index.ts";
 import { gridFiles } from "../../evaluation/folder.ts";
 import type { GridReport, ScoreRow } from "../../evaluation/grid-report.ts";
 import { HealthCounter } from "../../evaluation/health.ts";
-import { readParts, type Part, type PartName } from "../../evaluation/join.ts";
+import { partKey, readParts, type Part } from "../../evaluation/join.ts";
 import type { JudgedRow } from "../../evaluation/judge.ts";
 import { wholeRows } from "../../log/whole-rows.ts";
 import { scoreRules } from "../../setup/open-agents.ts";
 import { attempt, FileError } from "../../util/errors.ts";
 import { say } from "../program.ts";
 import { checkJudgedRow, storedConfig } from "../stored.ts";
-
-export function keyOf({ method, engine, when }: PartName): string {
-  return JSON.stringify([method, engine, when]);
-}
 
 /**
  * The parts of a folder.
@@ -36,8 +32,8 @@ export async function readFolder(folder: string, counters: Map<string, HealthCou
   const known = [runConfigFile, gridFiles.settings].some((name) => existsSync(join(folder, name)));
   const options = { maxNewTokens: known ? config.rollout.maxNewTokens : null, rules: scoreRules(config) };
   const parts = await readParts(checkedRows(file), folder, (part) => {
-    const counter = counters.get(keyOf(part)) ?? new HealthCounter(options);
-    counters.set(keyOf(part), counter);
+    const counter = counters.get(partKey(part)) ?? new HealthCounter(options);
+    counters.set(partKey(part), counter);
     return counter;
   });
   checkWhole(folder, parts);
