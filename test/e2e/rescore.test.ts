@@ -166,11 +166,14 @@ describe("zerosearch rescore", () => {
     try {
       const broke = await judge();
       expect([broke.code, broke.stderr.includes("no credit left")]).toEqual([1, true]);
-      expect(readRows(join(folder, "replies.jsonl"))).toHaveLength(7);
+      // What was under way when the credit ended is given up.
+      const kept = readRows(join(folder, "replies.jsonl")).length;
+      expect(kept).toBeGreaterThan(0);
+      expect(kept).toBeLessThanOrEqual(7);
       credit = 10_000;
       const before = asked();
       expect((await judge("--json", "first.json")).code).toBe(0);
-      expect(asked() - before).toBe(answers - 7);
+      expect(asked() - before).toBe(answers - kept);
       const paid = asked();
       const again = await judge("--json", "second.json");
       expect([again.code, asked()]).toEqual([0, paid]);
@@ -182,16 +185,17 @@ describe("zerosearch rescore", () => {
       await server.close();
     }
     expect((await rescore("whole", "--replies", "replies.jsonl")).stderr).toContain("--replies: are a judge's; expected --metric judge");
+    writeRows(join(folder, "others.jsonl"), [{ answer: "Paris", score: 1 }]);
     const other = await rescore(
       "whole",
       "--metric",
       "judge",
       "--replies",
-      "graded.jsonl",
+      "others.jsonl",
       "judge.kind=endpoint",
       "judge.endpoint=http://127.0.0.1:9/v1",
     );
-    expect(other.stderr).toContain("--replies graded.jsonl:1: is no reply of a judge; expected key and reply");
+    expect(other.stderr).toContain("--replies others.jsonl:1: is no reply of a judge; expected key and reply");
   });
 
   it("asks a model in this process, and says so where it is no judge", async () => {
