@@ -78,7 +78,8 @@ export async function buildKernels({ ifChanged = false, log = () => {} } = {}) {
 /** @returns {string} the file written */
 export function gatherWgsl() {
   const folder = join(root, "kernels", "wgsl");
-  const names = readdirSync(folder)
+  const names = readdirSync(folder, { recursive: true })
+    .map((name) => String(name).replaceAll("\\", "/"))
     .filter((name) => name.endsWith(".wgsl"))
     .sort();
   const texts = Object.fromEntries(names.map((name) => [name.slice(0, -5), readFileSync(join(folder, name), "utf8")]));

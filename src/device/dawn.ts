@@ -60,10 +60,14 @@ function silent(gpu: GPU, quietly: Quietly): GPU {
   return gpu;
 }
 
-/** All of kernels/wgsl/, by stem. */
+/** All of kernels/wgsl/, by stem; what kernels share as `lib/<stem>`. */
 export async function loadWgsl(): Promise<ReadonlyMap<string, string>> {
   // src/device/ and dist/device/ lie equally deep
   const folder = new URL("../../kernels/wgsl/", import.meta.url);
-  const names = (await readdir(folder)).filter((name) => name.endsWith(".wgsl")).sort();
-  return new Map(await Promise.all(names.map(async (name) => [name.slice(0, -5), await readFile(new URL(name, folder), "utf8")] as const)));
+  const names = (await readdir(folder, { recursive: true }))
+    .map((name) => name.replaceAll("\\", "/"))
+    .filter((name) => name.endsWith(".wgsl"));
+  return new Map(
+    await Promise.all(names.sort().map(async (name) => [name.slice(0, -5), await readFile(new URL(name, folder), "utf8")] as const)),
+  );
 }

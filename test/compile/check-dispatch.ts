@@ -1,5 +1,6 @@
 /** Whether a dispatch fits the WGSL file it runs: its buffers, its parameters and its prologue. */
 import type { Dispatch } from "../../src/device/webgpu/kernel.ts";
+import { expandWgsl } from "../../src/device/webgpu/wgsl-text.ts";
 
 export interface WgslFile {
   readonly text: string;
@@ -33,11 +34,30 @@ export function parseFile(source: string): WgslFile {
   return { text, writes, params: sorted && uints + floats === types.length ? { uints, floats } : null };
 }
 
+/** A file and what it includes. */
+export function withIncluded(stem: string, sources: ReadonlyMap<string, string>): string[] {
+  const inner = [...(sources.get(stem) ?? "").matchAll(/^#include (\S+)$/gm)];
+  return [...new Set([stem, ...inner.flatMap(([, other]) => withIncluded(other!, sources))])];
+}
+
+const parsed = new Map<string, WgslFile>();
+
+/** What a dispatch's module binds, and its parameters. */
+function moduleOf({ kernel, constants = {} }: Dispatch, sources: ReadonlyMap<string, string>): WgslFile {
+  const key = JSON.stringify([kernel, constants]);
+  const known = parsed.get(key);
+  if (known !== undefined) return known;
+  const lines = expandWgsl(kernel, sources, constants).map(({ text }) => text);
+  const made = parseFile(lines.join("\n"));
+  parsed.set(key, made);
+  return made;
+}
+
 /** What is wrong with a dispatch, in words. */
-export function dispatchFaults(dispatch: Dispatch, files: ReadonlyMap<string, WgslFile>): string[] {
+export function dispatchFaults(dispatch: Dispatch, sources: ReadonlyMap<string, string>): string[] {
   const { kernel, buffers, uints = [], floats = [], grid, constants = {}, aliases = {} } = dispatch;
-  const file = files.get(kernel);
-  if (file === undefined) return ["there is no such file"];
+  const file = moduleOf(dispatch, sources);
+  const written = withIncluded(kernel, sources).map((stem) => withoutComments(sources.get(stem) ?? ""));
   const faults: string[] = [];
   if (buffers.length !== file.writes.length) faults.push(`${buffers.length} buffers for ${file.writes.length} bindings`);
   if (buffers.length > 8) faults.push("more than 8 buffers");
@@ -51,6 +71,6 @@ export function dispatchFaults(dispatch: Dispatch, files: ReadonlyMap<string, Wg
   if (grid.some((n) => !Number.isInteger(n) || n > 65535)) faults.push("a grid of more than 65535 workgroups in one dimension");
   for (const [i, word] of uints.entries()) if (!Number.isInteger(word) || word < 0 || word > 0xffffffff) faults.push(`u32 ${i} is ${word}`);
   for (const name of [...Object.keys(constants), ...Object.keys(aliases)])
-    if (!new RegExp(`\\b${name}\\b`).test(file.text)) faults.push(`the file does not use ${name}`);
+    if (!written.some((text) => new RegExp(`\\b${name}\\b`).test(text))) faults.push(`the file does not use ${name}`);
   return faults;
 }

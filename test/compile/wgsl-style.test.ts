@@ -7,9 +7,10 @@ const sources = await loadWgsl();
 const uniformLine = (storages: number): string => `@group(0) @binding(${storages}) var<uniform> p: Params;`;
 const reserved = /^(wg|t|i|_)$/;
 
-describe.each([...sources])("kernels/wgsl/ %s", (stem, text) => {
+const kernels = [...sources].filter(([stem]) => !stem.startsWith("lib/"));
+
+describe.each(kernels)("kernels/wgsl/ %s", (stem, text) => {
   const lines = text.split("\n");
-  const code = withoutComments(text);
 
   it("opens with a comment that says what it computes, its shapes and how it is dispatched", () => {
     const header = lines.slice(
@@ -35,6 +36,20 @@ describe.each([...sources])("kernels/wgsl/ %s", (stem, text) => {
     expect(lines.includes(uniformLine(storages.length)) || params!.uints + params!.floats === 0).toBe(true);
   });
 
+  it("is named as its caller names it", () => {
+    expect(stem).toMatch(/^[a-z0-9_]+$/);
+  });
+});
+
+describe.each([...sources])("kernels/wgsl/ %s", (stem, text) => {
+  const lines = text.split("\n");
+  const code = withoutComments(text);
+
+  it("opens with a comment, and what is shared defines nothing that a kernel binds", () => {
+    expect(lines[0]).toMatch(/^\/\/ \w/);
+    if (stem.startsWith("lib/")) expect(code).not.toMatch(/@group|@compute|@workgroup_size/);
+  });
+
   it("is specialised by the prologue alone", () => {
     for (const word of ["override", "enable", "requires"]) expect(code).not.toMatch(new RegExp(`^\\s*(@id\\(\\d+\\)\\s*)?${word}\\b`, "m"));
   });
@@ -56,6 +71,6 @@ describe.each([...sources])("kernels/wgsl/ %s", (stem, text) => {
     expect(text).not.toMatch(/\t|[ ]+$/m);
     expect(text.endsWith("\n") && !text.endsWith("\n\n")).toBe(true);
     expect(lines.length).toBeLessThanOrEqual(400);
-    expect(stem).toMatch(/^[a-z0-9_]+$/);
+    expect(stem).toMatch(/^(lib\/)?[a-z0-9_]+$/);
   });
 });

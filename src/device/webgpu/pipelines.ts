@@ -2,6 +2,7 @@
 import { DeviceError } from "../../util/errors.ts";
 import { computeStage } from "./constants.ts";
 import type { Dispatch } from "./kernel.ts";
+import { expandWgsl, type TextLine } from "./wgsl-text.ts";
 
 /** What a pipeline depends on. */
 export type Specialisation = Pick<Dispatch, "kernel" | "constants" | "aliases" | "enables">;
@@ -17,20 +18,25 @@ export interface Pipeline {
   readonly key: string;
 }
 
-/** A WGSL file and what its `var<storage>` lines say. */
-interface Source {
-  readonly text: string;
+/** A module's text and what its `var<storage>` lines say. */
+interface Module {
+  readonly lines: readonly TextLine[];
   readonly writes: readonly boolean[];
 }
 
-const bindingLine = /^\s*@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>/gm;
+const bindingLine = /^\s*@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>/;
 
-function parse(stem: string, text: string): Source {
+/** The text of a specialisation behind its prologue. @throws DeviceError that names file and line */
+function moduleOf({ kernel, constants }: Specialisation, sources: ReadonlyMap<string, string>): Module {
+  const lines = expandWgsl(kernel, sources, constants);
   const writes: boolean[] = [];
-  for (const [, binding, access] of text.matchAll(bindingLine)) writes[Number(binding)] = access === "read_write";
+  for (const { text } of lines) {
+    const [, binding, access] = bindingLine.exec(text) ?? [];
+    if (binding !== undefined) writes[Number(binding)] = access === "read_write";
+  }
   if (writes.length === 0 || Array.from(writes).includes(undefined as unknown as boolean))
-    throw new DeviceError({ where: `kernels/wgsl/${stem}.wgsl`, what: "its storage bindings are not numbered 0, 1, 2 ..." });
-  return { text, writes };
+    throw new DeviceError({ where: `kernels/wgsl/${kernel}.wgsl`, what: "its storage bindings are not numbered 0, 1, 2 ..." });
+  return { lines, writes };
 }
 
 /** The lines in front of the file. */
@@ -55,7 +61,7 @@ export function specialisationKey({ kernel, constants, aliases, enables }: Speci
 
 export class Pipelines {
   readonly #device: GPUDevice;
-  readonly #sources = new Map<string, Source>();
+  readonly #sources: ReadonlyMap<string, string>;
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #layouts = new Map<string, { readonly layout: GPUBindGroupLayout; readonly pipeline: GPUPipelineLayout; readonly id: number }>();
   readonly #onError: (error: DeviceError) => void;
@@ -66,7 +72,7 @@ export class Pipelines {
   constructor(device: GPUDevice, sources: ReadonlyMap<string, string>, onError: (error: DeviceError) => void) {
     this.#device = device;
     this.#onError = onError;
-    for (const [stem, text] of sources) this.#sources.set(stem, parse(stem, text));
+    this.#sources = sources;
   }
 
   /** Resolves when it is known of every pipeline whether it compiled. */
@@ -87,12 +93,13 @@ export class Pipelines {
     const key = specialisationKey(specialisation);
     const known = this.#pipelines.get(key);
     if (known !== undefined) return known;
+    const text = moduleOf(specialisation, this.#sources);
     this.#device.pushErrorScope("validation");
-    const { descriptor, module, parts } = this.#describe(specialisation, key);
+    const { descriptor, explained, parts } = this.#describe(specialisation, key, text);
     const pipeline = this.#device.createComputePipeline(descriptor);
     const check = this.#device.popErrorScope().then(
       async (error) => {
-        if (error !== null) this.#onError(await this.#explain(specialisation, module, error.message));
+        if (error !== null) this.#onError(await explain(explained, error.message));
       },
       () => undefined, // a lost device is reported by itself
     );
@@ -110,18 +117,19 @@ export class Pipelines {
   async prepare(specialisation: Specialisation): Promise<void> {
     const key = specialisationKey(specialisation);
     if (this.#pipelines.has(key)) return;
+    const text = moduleOf(specialisation, this.#sources);
     this.#device.pushErrorScope("validation");
-    const { descriptor, module, parts } = this.#describe(specialisation, key);
+    const { descriptor, explained, parts } = this.#describe(specialisation, key, text);
     const scope = this.#device.popErrorScope();
     try {
       const pipeline = await this.#device.createComputePipelineAsync(descriptor);
       if (!this.#pipelines.has(key)) this.#pipelines.set(key, { ...parts, pipeline, key });
     } catch (error) {
       await scope.catch(() => null);
-      throw await this.#explain(specialisation, module, error instanceof Error ? error.message : String(error));
+      throw await explain(explained, error instanceof Error ? error.message : String(error));
     }
     const invalid = await scope;
-    if (invalid !== null) throw await this.#explain(specialisation, module, invalid.message);
+    if (invalid !== null) throw await explain(explained, invalid.message);
   }
 
   /**
@@ -129,22 +137,21 @@ export class Pipelines {
    * @throws DeviceError that quotes the line.
    */
   async check(specialisation: Specialisation): Promise<void> {
+    const text = moduleOf(specialisation, this.#sources);
     this.#device.pushErrorScope("validation");
-    const { module } = this.#describe(specialisation, specialisationKey(specialisation));
+    const { explained } = this.#describe(specialisation, specialisationKey(specialisation), text);
     const error = await this.#device.popErrorScope();
-    if (error !== null) throw await this.#explain(specialisation, module, error.message);
+    if (error !== null) throw await explain(explained, error.message);
   }
 
-  #describe(specialisation: Specialisation, key: string) {
-    const { kernel } = specialisation;
-    const source = this.#sources.get(kernel);
-    if (source === undefined) throw new DeviceError({ where: `kernel ${kernel}`, what: `kernels/wgsl/${kernel}.wgsl was not loaded` });
-    const module = this.#device.createShaderModule({ code: [...prologue(specialisation), source.text].join("\n"), label: key });
-    const { layout, pipeline, id } = this.#layoutFor(source.writes);
+  #describe(specialisation: Specialisation, key: string, { lines, writes }: Module) {
+    const code = [...prologue(specialisation), ...lines.map(({ text }) => text)].join("\n");
+    const module = this.#device.createShaderModule({ code, label: key });
+    const { layout, pipeline, id } = this.#layoutFor(writes);
     return {
-      module,
+      explained: { specialisation, module, lines },
       descriptor: { layout: pipeline, compute: { module, entryPoint: "main" }, label: key },
-      parts: { layout, layoutId: id, writes: source.writes },
+      parts: { layout, layoutId: id, writes },
     };
   }
 
@@ -169,18 +176,24 @@ export class Pipelines {
     }
     return entry;
   }
+}
 
-  /** The compiler's complaint with the file's own line numbers, and the line itself. */
-  async #explain(specialisation: Specialisation, module: GPUShaderModule, message: string): Promise<DeviceError> {
-    const before = prologue(specialisation);
-    const lines = [...before, ...(this.#sources.get(specialisation.kernel)?.text ?? "").split("\n")];
-    const info = await module.getCompilationInfo().catch(() => null);
-    const first = info?.messages.find(({ type }) => type === "error");
-    const where = first === undefined || first.lineNum <= before.length ? "" : `:${first.lineNum - before.length}`;
-    return new DeviceError({
-      where: `kernels/wgsl/${specialisation.kernel}.wgsl${where}`,
-      what: `does not compile: ${first?.message ?? message}`,
-      ...(first === undefined ? {} : { hint: `${lines[first.lineNum - 1] ?? ""}\n  in ${specialisationKey(specialisation)}` }),
-    });
-  }
+interface Explained {
+  readonly specialisation: Specialisation;
+  readonly module: GPUShaderModule;
+  readonly lines: readonly TextLine[];
+}
+
+/** The compiler's complaint with the file's own line numbers, and the line itself. */
+async function explain({ specialisation, module, lines }: Explained, message: string): Promise<DeviceError> {
+  const before = prologue(specialisation).length;
+  const info = await module.getCompilationInfo().catch(() => null);
+  const first = info?.messages.find(({ type }) => type === "error");
+  const line = first === undefined ? undefined : lines[first.lineNum - 1 - before];
+  const where = line === undefined ? `kernels/wgsl/${specialisation.kernel}.wgsl` : `kernels/wgsl/${line.file}.wgsl:${line.line}`;
+  return new DeviceError({
+    where,
+    what: `does not compile: ${first?.message ?? message}`,
+    ...(line === undefined ? {} : { hint: `${line.text}\n  in ${specialisationKey(specialisation)}` }),
+  });
 }
