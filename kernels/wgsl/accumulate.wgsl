@@ -4,20 +4,14 @@
 // Prologue  X_DTYPE: 0 f32, 1 f16, 2 bf16
 // Dispatch  one invocation per 16 bytes of x: 4 elements of f32, 8 of the 16-bit types
 // Numerics  one multiply-add an element
+
+#include lib/half
+
 struct Params { items: u32, row_items: u32, x_start: u32, x_stride: u32, y_start: u32, y_stride: u32, scale: f32 } // starts and strides in 16 bytes
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(2) var<uniform> p: Params;
-
-// f32 bits of f16 patterns; a subnormal is its mantissa times 2^-24.
-fn from_f16(h: vec4<u32>) -> vec4<u32> {
-  let a = (h & vec4<u32>(0x7fffu)) << vec4<u32>(13u);
-  var x = a + vec4<u32>(0x38000000u);
-  x = select(x, bitcast<vec4<u32>>(vec4<f32>(h & vec4<u32>(0x3ffu)) * 5.9604644775390625e-8), a < vec4<u32>(0x00800000u));
-  x = select(x, a | vec4<u32>(0x7f800000u), a > vec4<u32>(0x0f7fffffu));
-  return x | ((h & vec4<u32>(0x8000u)) << vec4<u32>(16u));
-}
 
 fn widen(w: vec2<u32>) -> vec4<f32> {
   let h = vec4<u32>(w.x & 0xffffu, w.x >> 16u, w.y & 0xffffu, w.y >> 16u);

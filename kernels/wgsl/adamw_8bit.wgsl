@@ -13,6 +13,9 @@
 //           The moments that this step uses are not yet rounded. A v that is not 0 never has the code of 0: a step divides by its root.
 //           A block whose largest magnitude is below 2^-120 is stored as zeros: its inverse has no place in f32
 // Limits    a clip[1] of NaN leaves param, m, v and scales as they were
+
+#include lib/philox
+
 struct Params {
   blocks: u32, row_blocks: u32, cols: u32, row_units: u32, row_words: u32, row_scales: u32, // of all rows; of one, its padding included
   grad_start: u32, param_start: u32, m_start: u32, v_start: u32, scales_start: u32, // in units of 4 floats, in words, in floats
@@ -40,27 +43,7 @@ const LEAST_SCALE: f32 = 7.52316384526264e-37; // 2^-120
 // largest magnitudes of m and v, by invocation
 var<workgroup> largest: array<vec2<f32>, THREADS>;
 
-fn multiply_high(a: u32, b: u32) -> u32 {
-  let low = (a & 0xffffu) * (b & 0xffffu);
-  let middle = (a >> 16u) * (b & 0xffffu) + (low >> 16u);
-  let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);
-  return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u);
-}
-
 /** Philox4x32-10 of the counter (unit, row, 0, 0). */
-fn philox(unit: u32, row: u32) -> vec4<u32> {
-  var k = vec2(p.key0, p.key1);
-  var c = vec4(unit, row, 0u, 0u);
-  for (var round = 0u; round < 10u; round++) {
-    c = vec4(
-      multiply_high(0xcd9e8d57u, c.z) ^ c.y ^ k.x, 0xcd9e8d57u * c.z,
-      multiply_high(0xd2511f53u, c.x) ^ c.w ^ k.y, 0xd2511f53u * c.x,
-    );
-    k += vec2(0x9e3779b9u, 0xbb67ae85u);
-  }
-  return c;
-}
-
 /** The numbers that the bytes of a word stand for. */
 fn numbers(table: u32, codes: u32) -> vec4<f32> {
   return vec4(
@@ -120,7 +103,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   }
   if (!here) { return; }
   let inverse = select(vec2(0.0), 1.0 / scale, scale > vec2(0.0));
-  let random = philox(unit, p.row + row);
+  let random = philox(vec2(p.key0, p.key1), vec4(unit, p.row + row, 0u, 0u));
   // there is no code for -1
   let k = place(SIGNED_LINES, size * inverse.x, random & vec4(0xffffu));
   let negative = mi < vec4(0.0);

@@ -9,6 +9,9 @@
 // Numerics  f32; constants are combined in f64 on the host: keep = 1 - lr weightDecay, rate = -lr / correction1, root = 1 / sqrt(correction2).
 //           The moments that this step uses are not yet rounded. A moment is rounded up with a probability of exactly what would be cut off
 // Limits    a clip[1] of NaN leaves param, m and v as they were
+
+#include lib/philox
+
 struct Params {
   items: u32, row_items: u32, row_units: u32, grad_start: u32, param_start: u32, m_start: u32, v_start: u32, // starts in 16 bytes
   row: u32, key0: u32, key1: u32,
@@ -22,27 +25,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> clip: array<u32>;
 @group(0) @binding(5) var<uniform> p: Params;
 
-fn multiply_high(a: u32, b: u32) -> u32 {
-  let low = (a & 0xffffu) * (b & 0xffffu);
-  let middle = (a >> 16u) * (b & 0xffffu) + (low >> 16u);
-  let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);
-  return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u);
-}
-
 /** Philox4x32-10 of the counter (unit, row, 0, 0). */
-fn philox(unit: u32, row: u32) -> vec4<u32> {
-  var k = vec2(p.key0, p.key1);
-  var c = vec4(unit, row, 0u, 0u);
-  for (var round = 0u; round < 10u; round++) {
-    c = vec4(
-      multiply_high(0xcd9e8d57u, c.z) ^ c.y ^ k.x, 0xcd9e8d57u * c.z,
-      multiply_high(0xd2511f53u, c.x) ^ c.w ^ k.y, 0xd2511f53u * c.x,
-    );
-    k += vec2(0x9e3779b9u, 0xbb67ae85u);
-  }
-  return c;
-}
-
 fn widen(w: vec2<u32>) -> vec4<f32> { return bitcast<vec4<f32>>(vec4(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u)); }
 
 // bf16 of x, with 16 random bits in each lane
@@ -59,7 +42,7 @@ fn update(unit: u32, row: u32, old: vec4<u32>, factor: f32) -> vec4<u32> {
   let vi = fma(vec4<f32>(p.rest2), g * g, p.beta2 * widen(old.zw));
   let step = mi / fma(sqrt(vi), vec4<f32>(p.root), vec4<f32>(p.eps));
   param[p.param_start + at] = fma(vec4<f32>(p.rate), step, p.keep * param[p.param_start + at]);
-  let random = philox(unit, p.row + row);
+  let random = philox(vec2(p.key0, p.key1), vec4(unit, p.row + row, 0u, 0u));
   return vec4(narrow(mi, random & vec4(0xffffu)), narrow(vi, random >> vec4(16u)));
 }
 

@@ -5,6 +5,10 @@
 // Prologue  THREADS, PER, WEIGHT_DTYPE as in rms_norm
 // Dispatch  256 / THREADS rows a workgroup
 // Numerics  the operations of rms_norm in the same order
+
+#include lib/norm_weight
+#include lib/segment_sum
+
 struct Params { rows: u32, width: u32, a_row: u32, b_row: u32, h_row: u32, y_row: u32, rstd_row: u32, row_units: u32, rstd_stride: u32, eps: f32 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
@@ -14,38 +18,6 @@ struct Params { rows: u32, width: u32, a_row: u32, b_row: u32, h_row: u32, y_row
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> rstd: array<f32>;
 @group(0) @binding(6) var<uniform> p: Params;
-
-var<workgroup> sums: array<f32, 256>;
-var<workgroup> sixteens: array<f32, 16>;
-
-// four weights from column 4 unit on
-fn weight_at(unit: u32) -> vec4<f32> {
-  if (WEIGHT_DTYPE == 0u) { return bitcast<vec4<f32>>(weight[unit]); }
-  let words = weight[unit / 2u];
-  let w = select(words.xy, words.zw, (unit & 1u) == 1u);
-  if (WEIGHT_DTYPE == 1u) { return vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y)); }
-  return bitcast<vec4<f32>>(vec4<u32>(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u));
-}
-
-// The sum of `own` over the THREADS invocations of a segment, to each of them: in sixteens, then those, in order
-fn segment_sum(own: f32, t: u32) -> f32 {
-  sums[t] = own;
-  workgroupBarrier();
-  var sum = 0.0;
-  let first = (t / THREADS) * THREADS;
-  if (THREADS <= 16u) {
-    for (var k = 0u; k < THREADS; k++) { sum += sums[first + k]; }
-  } else {
-    if (t < 16u) {
-      for (var k = 0u; k < 16u; k++) { sum += sums[16u * t + k]; }
-      sixteens[t] = sum;
-    }
-    workgroupBarrier();
-    sum = 0.0;
-    for (var k = 0u; k < THREADS / 16u; k++) { sum += sixteens[first / 16u + k]; }
-  }
-  return sum;
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {

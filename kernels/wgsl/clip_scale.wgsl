@@ -7,6 +7,9 @@
 // Numerics  sums in pairs of f32 (value, rest); the square root is corrected once; inverse = 1 / gradScale, a power of two, so that products
 //           with it are exact. A norm that is not finite makes both NaN, which adamw takes as "leave everything as it was"
 // Limits    a sum of squares beyond 3.4e38, a norm of 1.8e19, counts as not finite
+
+#include lib/pairs
+
 struct Params { count: u32, nan: u32, zero: u32, max_norm: f32, inverse: f32 }
 
 @group(0) @binding(0) var<storage, read> acc: array<f32>;
@@ -14,16 +17,6 @@ struct Params { count: u32, nan: u32, zero: u32, max_norm: f32, inverse: f32 }
 @group(0) @binding(2) var<uniform> p: Params;
 
 var<workgroup> sums: array<vec2<f32>, 256>;
-
-// x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
-fn sealed(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | p.zero); }
-
-// (value, rest) of a + b: the rest is what rounding took (Knuth's two-sum)
-fn add_pairs(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-  let s = sealed(a.x + b.x);
-  let c = sealed(s - a.x);
-  return vec2<f32>(s, (a.x - (s - c)) + (b.x - c) + (a.y + b.y));
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) t: u32) {

@@ -12,6 +12,8 @@
 //
 // Prologue  const CACHE_DTYPE: u32
 
+#include lib/half
+
 struct Params {
   tokens: u32,
   pairs: u32,     // K * D / 2
@@ -35,29 +37,10 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> v_cache: array<u32>;
 @group(0) @binding(7) var<uniform> p: Params;
 
-fn to_f16(x: f32) -> u32 {
-  let bits = bitcast<u32>(x);
-  let sign = (bits >> 16u) & 0x8000u;
-  let a = bits & 0x7fffffffu;
-  if (a > 0x7f800000u) { return sign | 0x7e00u; }
-  if (a >= 0x477ff000u) { return sign | 0x7c00u; }
-  if (a >= 0x38800000u) { return sign | ((a - 0x38000000u + 0xfffu + ((a >> 13u) & 1u)) >> 13u); }
-  if (a < 0x33000000u) { return sign; }
-  // subnormal: the mantissa with its hidden bit, shifted to units of 2^-24
-  let shift = 126u - (a >> 23u);
-  let mantissa = (a & 0x7fffffu) | 0x800000u;
-  return sign | ((mantissa + (1u << (shift - 1u)) - 1u + ((mantissa >> shift) & 1u)) >> shift);
-}
-
-fn to_bf16(x: f32) -> u32 {
-  let bits = bitcast<u32>(x);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) { return (bits >> 16u) | 0x40u; }
-  return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
-}
-
 fn narrow(x: f32) -> u32 {
-  if (CACHE_DTYPE == 1u) { return to_f16(x); }
-  return to_bf16(x);
+  let bits = vec4<u32>(bitcast<u32>(x));
+  if (CACHE_DTYPE == 1u) { return to_f16(bits).x; }
+  return to_bf16(bits).x;
 }
 
 @compute @workgroup_size(128)

@@ -5,6 +5,9 @@
 // Dispatch  [ceil(V / 1024), R] workgroups; an invocation takes 4 logits
 // Numerics  -p (g + h entropy + h (z - lse)), plus g at the target. Products that feed a sum are explicit fma. Below e^-87 p is 0.
 // Limits    a row whose g and h are 0 becomes 0, whatever its other values; otherwise NaN stays NaN
+
+#include lib/exp_lanes
+
 struct Params { vocabulary: u32, stride4: u32, first: u32, has_entropy: u32, temperature: f32 }
 
 @group(0) @binding(0) var<storage, read_write> logits: array<vec4<f32>>;
@@ -14,20 +17,6 @@ struct Params { vocabulary: u32, stride4: u32, first: u32, has_entropy: u32, tem
 @group(0) @binding(4) var<storage, read> d_log_prob: array<f32>;
 @group(0) @binding(5) var<storage, read> d_entropy: array<f32>;
 @group(0) @binding(6) var<uniform> p: Params;
-
-// as in log_softmax, for x in [-88, 88]
-fn exp_lanes(x: vec4<f32>) -> vec4<f32> {
-  let n = round(x * 1.4426950408889634);
-  let r = fma(n, vec4(2.12194440e-4), fma(n, vec4(-0.693359375), x));
-  var y = fma(vec4(1.9875691500e-4), r, vec4(1.3981999507e-3));
-  y = fma(y, r, vec4(8.3334519073e-3));
-  y = fma(y, r, vec4(4.1665795894e-2));
-  y = fma(y, r, vec4(1.6666665459e-1));
-  y = fma(y, r, vec4(5.0000001201e-1));
-  y = fma(y, r * r, r) + 1.0;
-  let scaled = bitcast<vec4<f32>>(bitcast<vec4<i32>>(y) + (vec4<i32>(n) << vec4(23u)));
-  return select(vec4(0.0), scaled, x >= vec4(-87.0));
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -10,6 +10,9 @@
 //           Products that feed a sum are explicit fma. e^x is a polynomial, 0 below -87.
 // Limits    -infinity has no weight; a block with NaN or +infinity has an s of NaN. m is +infinity
 //           where a logit is, and -3.4028234e38 where all are -infinity or NaN.
+
+#include lib/exp_lanes
+
 struct Params { vocabulary: u32, stride4: u32, first_row: u32, first_temperature: u32, temperature_stride: u32, temperature: f32 }
 
 @group(0) @binding(0) var<storage, read> logits: array<vec4<f32>>;
@@ -24,20 +27,6 @@ const NAN_BITS: u32 = 0x7fc00000u;
 var<workgroup> tops: array<f32, THREADS>;
 var<workgroup> sums: array<vec2<f32>, THREADS>;
 var<workgroup> unusable: atomic<u32>;
-
-// e^x for x <= 0 in [-87, 0]: 2^round(x / ln 2) times a polynomial on [-ln2/2, ln2/2]; 0 below
-fn exp_lanes(x: vec4<f32>) -> vec4<f32> {
-  let n = round(x * 1.4426950408889634);
-  let r = fma(n, vec4(2.12194440e-4), fma(n, vec4(-0.693359375), x));
-  var y = fma(vec4(1.9875691500e-4), r, vec4(1.3981999507e-3));
-  y = fma(y, r, vec4(8.3334519073e-3));
-  y = fma(y, r, vec4(4.1665795894e-2));
-  y = fma(y, r, vec4(1.6666665459e-1));
-  y = fma(y, r, vec4(5.0000001201e-1));
-  y = fma(y, r * r, r) + 1.0;
-  let scaled = bitcast<vec4<f32>>(bitcast<vec4<i32>>(y) + (vec4<i32>(n) << vec4(23u)));
-  return select(vec4(0.0), scaled, x >= vec4(-87.0));
-}
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

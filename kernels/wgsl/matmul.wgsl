@@ -11,6 +11,9 @@
 // Numerics  f32 throughout. What lies beyond K is staged as 0; rows and columns beyond M and N are computed from others and not
 //           stored, but for the padding of c's last quad.
 // Limits    starts and strides count quads of 4 elements; (BM + BN) * (BK + 4) * 4 bytes of workgroup memory
+
+#include lib/bias_quad
+
 struct Params {
   M: u32, N: u32, K: u32, tiles_m: u32, tiles_n: u32, slice: u32,
   a_start: u32, a_stride: u32, b_start: u32, b_stride: u32, // in quads
@@ -140,12 +143,6 @@ fn put_b(r: ptr<function, array<vec4<f32>, B_REGS>>, t: u32) {
       }
     }
   }
-}
-
-fn bias_quad(n: u32) -> vec4<f32> {
-  let i = p.bias_start + n;
-  if (p.bias_dtype == 0u) { return bitcast<vec4<f32>>(vec4<u32>(bias[i], bias[i + 1u], bias[i + 2u], bias[i + 3u])); }
-  return widen(vec2<u32>(bias[i / 2u], bias[i / 2u + 1u]), p.bias_dtype);
 }
 
 @compute @workgroup_size(T)

@@ -11,6 +11,9 @@
 // Numerics  f16 operands, to nearest even; products and sums in f32 as the matrix unit makes them
 // Limits    no subgroup arithmetic here: a driver crashes on a module that has both. Workgroup memory: see SIZE
 // Source    staging through registers, and vec4<u32> memory under f16 matrices, as NVIDIA's vk_cooperative_matrix_perf
+
+#include lib/bias_quad
+
 struct Params {
   M: u32, N: u32, K: u32, tiles_m: u32, tiles_n: u32, slice: u32,
   a_start: u32, a_stride: u32, b_start: u32, b_stride: u32, // in 16 bytes
@@ -108,15 +111,6 @@ fn put_b(r: ptr<function, array<vec4<u32>, B_REGS>>, at: u32, t: u32) {
     let u = i * T + t;
     if (u < B_ROWS * B_WIDTH) { memory[at + A_SIZE + u / B_WIDTH * B_LD + u % B_WIDTH] = (*r)[i]; }
   }
-}
-
-fn bias_quad(n: u32) -> vec4<f32> {
-  let i = p.bias_start + n;
-  if (p.bias_dtype == 0u) { return bitcast<vec4<f32>>(vec4<u32>(bias[i], bias[i + 1u], bias[i + 2u], bias[i + 3u])); }
-  let x = bias[i / 2u];
-  let y = bias[i / 2u + 1u];
-  if (p.bias_dtype == 1u) { return vec4<f32>(unpack2x16float(x), unpack2x16float(y)); }
-  return bitcast<vec4<f32>>(vec4<u32>(x << 16u, x & 0xffff0000u, y << 16u, y & 0xffff0000u));
 }
 
 @compute @workgroup_size(T)

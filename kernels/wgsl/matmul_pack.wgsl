@@ -4,6 +4,9 @@
 // Prologue  X_DTYPE: 0 f32, 1 f16, 2 bf16. HARDWARE: round by pack2x16float, as matmul_matrix does where it stages f32; else by bits
 // Dispatch  one invocation per octet of y, folded
 // Numerics  to nearest, ties to even; beyond 65504 to infinity
+
+#include lib/half
+
 struct Params {
   rows: u32, cols: u32, rows_out: u32, octets: u32,
   x_start: u32, x_stride: u32, // in quads
@@ -13,17 +16,6 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<vec2<u32>>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<u32>>;
 @group(0) @binding(2) var<uniform> p: Params;
-
-// Patterns of the f16 nearest to f32 bits, ties to even. Below 2^-14, adding 0.5 makes the hardware round at 2^-24.
-fn to_f16(v: vec4<u32>) -> vec4<u32> {
-  let m = v & vec4<u32>(0x7fffffffu);
-  let normal = (m + ((m >> vec4<u32>(13u)) & vec4<u32>(1u)) + vec4<u32>(0xc8000fffu)) >> vec4<u32>(13u);
-  let small = bitcast<vec4<u32>>(bitcast<vec4<f32>>(min(m, vec4<u32>(0x38800000u))) + 0.5) - vec4<u32>(0x3f000000u);
-  var h = select(normal, small, m < vec4<u32>(0x38800000u));
-  h = select(h, vec4<u32>(0x7c00u), m > vec4<u32>(0x477fefffu));
-  h = select(h, vec4<u32>(0x7e00u), m > vec4<u32>(0x7f800000u));
-  return h | ((v >> vec4<u32>(16u)) & vec4<u32>(0x8000u));
-}
 
 // The quad of x that starts at column k, as four f16 in two words
 fn quad(row: u32, k: u32) -> vec2<u32> {

@@ -4,6 +4,9 @@
 // Used by   matmul, for chunks of K that other workgroups summed; column_sum, for chunks of rows
 // Dispatch  one invocation per quad of c, folded
 // Numerics  parts are added in order. The last quad of a row may hold padding, from undefined values; it is stored into padding.
+
+#include lib/bias_quad
+
 struct Params {
   parts: u32, quads: u32, row_quads: u32, // quads of c in all, and of one row
   part_stride: u32, plane: u32, c_start: u32, c_stride: u32, // in quads
@@ -14,15 +17,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> bias: array<u32>;
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> p: Params;
-
-fn bias_quad(n: u32) -> vec4<f32> {
-  let i = p.bias_start + n;
-  if (p.bias_dtype == 0u) { return bitcast<vec4<f32>>(vec4<u32>(bias[i], bias[i + 1u], bias[i + 2u], bias[i + 3u])); }
-  let x = bias[i / 2u];
-  let y = bias[i / 2u + 1u];
-  if (p.bias_dtype == 1u) { return vec4<f32>(unpack2x16float(x), unpack2x16float(y)); }
-  return bitcast<vec4<f32>>(vec4<u32>(x << 16u, x & 0xffff0000u, y << 16u, y & 0xffff0000u));
-}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {

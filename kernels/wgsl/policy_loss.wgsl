@@ -18,6 +18,9 @@
 //           near 0, where e^r - r - 1 would cancel. NaN at a token that counts reaches the sums and its gradient: the tests for it look
 //           at bits, since min, max and clamp may drop it
 // Limits    a token of weight 0 gets a gradient of 0 and adds to no sum, whatever its other values
+
+#include lib/pairs
+
 struct Params { tokens: u32, zero: u32, low: f32, high: f32, kl_coef: f32, scale: f32, dual: f32 }
 
 @group(0) @binding(0) var<storage, read> log_prob: array<f32>;
@@ -33,16 +36,6 @@ const CHUNK: u32 = 256u;
 const SLOTS: u32 = 10u;
 const OWN: u32 = 8u; // sums of this stage, before they are put into slots
 var<workgroup> parts: array<vec2<f32>, 512>; // OWN x 64
-
-// x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
-fn sealed(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | p.zero); }
-
-// (value, rest) of a + b: the rest is what rounding took (Knuth's two-sum)
-fn add_pairs(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-  let s = sealed(a.x + b.x);
-  let c = sealed(s - a.x);
-  return vec2<f32>(s, (a.x - (s - c)) + (b.x - c) + (a.y + b.y));
-}
 
 fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
 

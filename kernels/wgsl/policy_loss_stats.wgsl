@@ -5,6 +5,9 @@
 //           5 entropy   7 tokens   8 held by dualClip; 6 is the running maximum of |logProb - old|
 // Dispatch  one workgroup; invocation (strip, slot) takes every STRIPS-th chunk, in order
 // Numerics  pairs, rounded once with the old value. The order depends on N only
+
+#include lib/pairs
+
 struct Params { chunks: u32, zero: u32, scale: f32, entropy_coef: f32 }
 
 @group(0) @binding(0) var<storage, read> sums: array<vec2<f32>>;
@@ -16,25 +19,10 @@ const STRIPS: u32 = 25u;
 const LARGEST: u32 = 6u;
 var<workgroup> parts: array<vec2<f32>, 250>; // STRIPS x SLOTS
 
-// x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
-fn sealed(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | p.zero); }
-
-// (value, rest) of a + b: the rest is what rounding took (Knuth's two-sum)
-fn add_pairs(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-  let s = sealed(a.x + b.x);
-  let c = sealed(s - a.x);
-  return vec2<f32>(s, (a.x - (s - c)) + (b.x - c) + (a.y + b.y));
-}
-
 fn combine(slot: u32, a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
   // as integers, floats without sign are in order, with infinity and NaN above all others
   if (slot == LARGEST) { return vec2<f32>(bitcast<f32>(max(bitcast<u32>(a.x), bitcast<u32>(b.x))), 0.0); }
   return add_pairs(a, b);
-}
-
-// the sum of a pair; once the value is infinite or NaN, its rest says nothing
-fn value_of(a: vec2<f32>) -> f32 {
-  return select(a.x + a.y, a.x, (bitcast<u32>(a.x) & 0x7fffffffu) >= 0x7f800000u);
 }
 
 fn total(slot: u32) -> vec2<f32> {

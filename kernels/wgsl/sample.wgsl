@@ -10,6 +10,10 @@
 // Numerics  weights are integers (sample_weights), so sums, shares and thresholds are exact in any order; thresholds are found by a radix
 //           select on (bits of the logit, id). Log-probability: one fma on the row's statistics, over all V, as log_prob gives it.
 // Limits    V at most 2^19. A row of position 0xffffffff is left alone. NaN logits are never picked, unless all are
+
+#include lib/philox
+#include lib/weight
+
 struct Params {
   rows: u32, vocabulary: u32, stride4: u32, logits_row: u32, first_setting: u32, settings_stride: u32, first_key: u32, keys_stride: u32,
   first: u32, blocks: u32,
@@ -42,20 +46,10 @@ var<workgroup> extreme: atomic<u32>;
 
 // ---- 64-bit integers, low word first ----
 
-fn add64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
-  let low = a.x + b.x;
-  return vec2(low, a.y + b.y + select(0u, 1u, low < a.x));
-}
 fn sub64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> { return vec2(a.x - b.x, a.y - b.y - select(0u, 1u, a.x < b.x)); }
 fn less64(a: vec2<u32>, b: vec2<u32>) -> bool { return a.y < b.y || (a.y == b.y && a.x < b.x); }
 fn equal64(a: vec2<u32>, b: vec2<u32>) -> bool { return a.x == b.x && a.y == b.y; }
 fn float64(a: vec2<u32>) -> f32 { return fma(f32(a.y), 4294967296.0, f32(a.x)); }
-fn multiply_high(a: u32, b: u32) -> u32 {
-  let low = (a & 0xffffu) * (b & 0xffffu);
-  let middle = (a >> 16u) * (b & 0xffffu) + (low >> 16u);
-  let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);
-  return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u);
-}
 // a b, 96 bits
 fn multiply96(a: vec2<u32>, b: u32) -> vec3<u32> {
   let high = add64(vec2(a.y * b, multiply_high(a.y, b)), vec2(multiply_high(a.x, b), 0u));
@@ -63,26 +57,6 @@ fn multiply96(a: vec2<u32>, b: u32) -> vec3<u32> {
 }
 
 // ---- weights and order of logits ----
-
-// as in sample_weights
-fn weight(logit: f32, inverse: f32, m: f32) -> vec2<u32> {
-  let x = fma(logit, inverse, -m);
-  if ((bitcast<u32>(logit) & 0x7f800000u) == 0x7f800000u || x < -31.0) { return vec2(0u); }
-  let n = round(x * 1.4426950408889634);
-  let r = fma(n, 2.12194440e-4, fma(n, -0.693359375, x));
-  var y = fma(1.9875691500e-4, r, 1.3981999507e-3);
-  y = fma(y, r, 8.3334519073e-3);
-  y = fma(y, r, 4.1665795894e-2);
-  y = fma(y, r, 1.6666665459e-1);
-  y = fma(y, r, 5.0000001201e-1);
-  y = fma(y, r * r, r) + 1.0;
-  let bits = bitcast<u32>(y);
-  let mantissa = (bits & 0x007fffffu) | 0x00800000u;
-  let shift = i32(bits >> 23u) + i32(n) - 106;
-  if (shift > 0) { return vec2(mantissa << u32(shift), mantissa >> u32(32 - shift)); }
-  if (shift == 0) { return vec2(mantissa, 0u); }
-  return vec2((mantissa + (1u << u32(-shift - 1))) >> u32(-shift), 0u);
-}
 
 // The bits of a float as an integer of the same order: NaN is lowest, both zeros are one.
 fn order_of(logit: f32) -> u32 {
@@ -326,22 +300,6 @@ fn cut_to_share(row: Row, within: Cut, top_p: f32, lane: u32) -> Cut {
   return select_cut(row, within, true, amount, 0u, least, lane);
 }
 
-// ---- random numbers ----
-
-/** Word 0 of Philox4x32-10. */
-fn philox(key: vec2<u32>, counter: vec4<u32>) -> u32 {
-  var k = key;
-  var c = counter;
-  for (var round = 0u; round < 10u; round++) {
-    c = vec4(
-      multiply_high(0xcd9e8d57u, c.z) ^ c.y ^ k.x, 0xcd9e8d57u * c.z,
-      multiply_high(0xd2511f53u, c.x) ^ c.w ^ k.y, 0xd2511f53u * c.x,
-    );
-    k += vec2(0x9e3779b9u, 0xbb67ae85u);
-  }
-  return c.x;
-}
-
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let number = group.y * grid.x + group.x;
@@ -359,7 +317,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
   var id = NONE;
   if (temperature > 0.0 && (record.x & 0x7f800000u) != 0x7f800000u) {
     let at = p.first_key + number * p.keys_stride;
-    let word = philox(vec2(keys[at], keys[at + 1u]), vec4(keys[at + 2u], keys[at + 3u], keys[at + 4u], position)) >> 8u;
+    let word = philox(vec2(keys[at], keys[at + 1u]), vec4(keys[at + 2u], keys[at + 3u], keys[at + 4u], position)).x >> 8u;
     var cut = Cut(0u, NONE);
     if (top_k >= 1.0 && top_k < f32(p.vocabulary)) {
       let k = u32(top_k);

@@ -6,6 +6,9 @@
 // Numerics  a weight is an integer, the nearest to e^(z - m) 2^44: sums are exact and no order can change them. Up to 2^19 ids fit 64 bits;
 //           what weighs less than 2^-45 of the likeliest id weighs nothing.
 // Limits    sums of rows that are inactive or greedy, or that keep the top k, are left undefined
+
+#include lib/weight
+
 struct Params { vocabulary: u32, stride4: u32, logits_row: u32, first_setting: u32, settings_stride: u32, first: u32, blocks: u32 }
 
 @group(0) @binding(0) var<storage, read> logits: array<vec4<f32>>;
@@ -20,31 +23,6 @@ const NONE: u32 = 0xffffffffu;
 
 // of the four blocks, each invocation's four ids
 var<workgroup> parts: array<vec2<u32>, 1024>;
-
-fn add64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
-  let low = a.x + b.x;
-  return vec2(low, a.y + b.y + select(0u, 1u, low < a.x));
-}
-
-// The nearest integer to e^(logit inverse - m) 2^44, where e^x is that of log_softmax. 0 for NaN and below e^-31.
-fn weight(logit: f32, inverse: f32, m: f32) -> vec2<u32> {
-  let x = fma(logit, inverse, -m);
-  if ((bitcast<u32>(logit) & 0x7f800000u) == 0x7f800000u || x < -31.0) { return vec2(0u); }
-  let n = round(x * 1.4426950408889634);
-  let r = fma(n, 2.12194440e-4, fma(n, -0.693359375, x));
-  var y = fma(1.9875691500e-4, r, 1.3981999507e-3);
-  y = fma(y, r, 8.3334519073e-3);
-  y = fma(y, r, 4.1665795894e-2);
-  y = fma(y, r, 1.6666665459e-1);
-  y = fma(y, r, 5.0000001201e-1);
-  y = fma(y, r * r, r) + 1.0;
-  let bits = bitcast<u32>(y);
-  let mantissa = (bits & 0x007fffffu) | 0x00800000u;
-  let shift = i32(bits >> 23u) + i32(n) - 106;
-  if (shift > 0) { return vec2(mantissa << u32(shift), mantissa >> u32(32 - shift)); }
-  if (shift == 0) { return vec2(mantissa, 0u); }
-  return vec2((mantissa + (1u << u32(-shift - 1))) >> u32(-shift), 0u);
-}
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -7,6 +7,9 @@
 // Numerics  differences and sums in pairs of f32 (value, rest); the division may cost 2.5 ulp of m. y is rounded once, so logProb - y gives m
 //           back to half an ulp of y. Differences that are all 0 give y the bits of logProb. The order depends on the sequence's length only
 // Limits    empty sequences are passed over; tokens of no sequence are not written. NaN stays in its sequence. At most 2^24 tokens a sequence
+
+#include lib/pairs
+
 struct Params { tokens: u32, sequences: u32, zero: u32 }
 
 @group(0) @binding(0) var<storage, read> log_prob: array<f32>;
@@ -16,21 +19,6 @@ struct Params { tokens: u32, sequences: u32, zero: u32 }
 @group(0) @binding(4) var<uniform> p: Params;
 
 var<workgroup> parts: array<vec2<f32>, 64>;
-
-// x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
-fn sealed(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | p.zero); }
-
-// (value, rest) of a + b: the rest is what rounding took (Knuth's two-sum)
-fn add_pairs(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-  let s = sealed(a.x + b.x);
-  let c = sealed(s - a.x);
-  return vec2<f32>(s, (a.x - (s - c)) + (b.x - c) + (a.y + b.y));
-}
-
-// the sum of a pair; once the value is infinite or NaN, its rest says nothing
-fn value_of(a: vec2<f32>) -> f32 {
-  return select(a.x + a.y, a.x, (bitcast<u32>(a.x) & 0x7fffffffu) >= 0x7f800000u);
-}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {

@@ -5,6 +5,9 @@
 // Dispatch  one workgroup per chunk of `rows_per_chunk` rows, or per piece of `piece_units` where one row is more than a chunk
 // Numerics  four sums an invocation, in pairs of f32 (value, rest) with the rest of each square where fma is fused. The order depends on
 //           the shape only. Infinity gives infinity, NaN gives NaN
+
+#include lib/pairs
+
 struct Params {
   chunks: u32, first_chunk: u32, rows: u32, rows_per_chunk: u32, pieces: u32, piece_units: u32, // of this run
   x_start: u32, row_units: u32, tail: u32, slot: u32, zero: u32, // tail: columns in the last unit of a row, if fewer than 4, else 0
@@ -18,20 +21,6 @@ var<workgroup> sums: array<vec2<f32>, 256>;
 
 // x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
 fn sealed4(x: vec4<f32>) -> vec4<f32> { return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) | vec4<u32>(p.zero)); }
-fn sealed(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | p.zero); }
-
-// (value, rest) of a + b: the rest is what rounding took (Knuth's two-sum)
-fn add_pairs(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-  let s = sealed(a.x + b.x);
-  let c = sealed(s - a.x);
-  return vec2<f32>(s, (a.x - (s - c)) + (b.x - c) + (a.y + b.y));
-}
-
-// the sum of a pair; once the value is infinite or NaN, its rest says nothing
-fn value_of(a: vec2<f32>) -> f32 {
-  return select(a.x + a.y, a.x, (bitcast<u32>(a.x) & 0x7fffffffu) >= 0x7f800000u);
-}
-
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {
   let chunk = wg.y * grid.x + wg.x;

@@ -9,6 +9,9 @@
 // Numerics  f32 a token, sums in pairs. |a| and |b| are compared, not their squares. NaN at a token that counts reaches the sums and its
 //           gradient, of `old` only where clip is not 0: the tests for it look at bits, since clamp and comparisons may drop it
 // Limits    a token of weight 0 gets a gradient of 0 and adds to no sum, whatever its other values
+
+#include lib/pairs
+
 struct Params { tokens: u32, zero: u32, value_stride: u32, d_value_stride: u32, clip: f32, scale: f32 }
 
 @group(0) @binding(0) var<storage, read> value: array<f32>;
@@ -22,16 +25,6 @@ struct Params { tokens: u32, zero: u32, value_stride: u32, d_value_stride: u32, 
 const CHUNK: u32 = 256u;
 const SLOTS: u32 = 3u;
 var<workgroup> parts: array<vec2<f32>, 192>; // SLOTS x 64
-
-// x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
-fn sealed(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | p.zero); }
-
-// (value, rest) of a + b: the rest is what rounding took (Knuth's two-sum)
-fn add_pairs(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-  let s = sealed(a.x + b.x);
-  let c = sealed(s - a.x);
-  return vec2<f32>(s, (a.x - (s - c)) + (b.x - c) + (a.y + b.y));
-}
 
 fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
 

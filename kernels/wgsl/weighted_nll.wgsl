@@ -4,6 +4,9 @@
 // Dispatch  one workgroup per chunk of CHUNK tokens, 4 an invocation
 // Numerics  sums in pairs of f32, with the rest of each product where fma is fused
 // Limits    a token of weight 0 gets a gradient of 0 and adds nothing, whatever its log-probability
+
+#include lib/pairs
+
 struct Params { tokens: u32, zero: u32, scale: f32 }
 
 @group(0) @binding(0) var<storage, read> log_prob: array<f32>;
@@ -14,16 +17,6 @@ struct Params { tokens: u32, zero: u32, scale: f32 }
 
 const CHUNK: u32 = 256u;
 var<workgroup> parts: array<vec2<f32>, 128>;
-
-// x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
-fn sealed(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | p.zero); }
-
-// (value, rest) of a + b: the rest is what rounding took (Knuth's two-sum)
-fn add_pairs(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-  let s = sealed(a.x + b.x);
-  let c = sealed(s - a.x);
-  return vec2<f32>(s, (a.x - (s - c)) + (b.x - c) + (a.y + b.y));
-}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {

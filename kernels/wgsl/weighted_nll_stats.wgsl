@@ -3,6 +3,9 @@
 // Shapes    sums: 2 pairs (value, rest) per chunk   stats [1, 2]
 // Dispatch  one workgroup; an invocation takes every 32nd chunk of one of the sums, in order
 // Numerics  pairs, rounded once with the old value. The order depends on N only
+
+#include lib/pairs
+
 struct Params { chunks: u32, zero: u32, scale: f32 }
 
 @group(0) @binding(0) var<storage, read> sums: array<vec2<f32>>;
@@ -10,21 +13,6 @@ struct Params { chunks: u32, zero: u32, scale: f32 }
 @group(0) @binding(2) var<uniform> p: Params;
 
 var<workgroup> parts: array<vec2<f32>, 64>;
-
-// x, where no compiler can see through: many take (a + b) - a for b. p.zero is 0
-fn sealed(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | p.zero); }
-
-// (value, rest) of a + b: the rest is what rounding took (Knuth's two-sum)
-fn add_pairs(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-  let s = sealed(a.x + b.x);
-  let c = sealed(s - a.x);
-  return vec2<f32>(s, (a.x - (s - c)) + (b.x - c) + (a.y + b.y));
-}
-
-// the sum of a pair; once the value is infinite or NaN, its rest says nothing
-fn value_of(a: vec2<f32>) -> f32 {
-  return select(a.x + a.y, a.x, (bitcast<u32>(a.x) & 0x7fffffffu) >= 0x7f800000u);
-}
 
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) t: u32) {
