@@ -6,7 +6,7 @@
 //           ROLLED: for software adapters, whose compilers take seconds: the deepest loop is kept from being unrolled, and one
 //           module serves all dtypes
 //           SPLIT: chunk sums go to c as [chunks, M, N] instead, for matmul_sum
-// Dispatch  x, y: tiles, folded; z: slices of `slice` chunks. BM / TM * BN / 4 invocations
+// Dispatch  x, y: tiles, folded, from first_tile on; z: slices of `slice` chunks. BM / TM * BN / 4 invocations
 // Order     (((old c or 0) + chunk 0) + chunk 1) + ... + bias; a chunk is 256 of K, summed from 0 in order by fma. Neither tile, split nor M changes it.
 // Numerics  f32 throughout. What lies beyond K is staged as 0; rows and columns beyond M and N are computed from others and not
 //           stored, but for the padding of c's last quad.
@@ -16,18 +16,20 @@
 
 struct Params {
   M: u32, N: u32, K: u32, tiles_m: u32, tiles_n: u32, slice: u32,
+  first_tile: u32, end_tile: u32, // of this dispatch
   a_start: u32, a_stride: u32, b_start: u32, b_stride: u32, // in quads
   c_start: u32, c_stride: u32, plane: u32,                  // in quads; plane: from one chunk's sums to the next one's
-  bias_start: u32, bias_dtype: u32, accumulate: u32,        // bias_start in elements; bias_dtype 3: none
+  bias_start_0: u32, bias_dtype_0: u32, accumulate: u32,    // bias_start in elements; bias_dtype 3: none
   quads: u32, a_dtype: u32, b_dtype: u32,                   // BK / 4, A_DTYPE and B_DTYPE for ROLLED
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec2<u32>>;
 @group(0) @binding(1) var<storage, read> b: array<vec2<u32>>;
-@group(0) @binding(2) var<storage, read> bias: array<u32>;
+@group(0) @binding(2) var<storage, read> bias0: array<u32>;
 @group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>;
 @group(0) @binding(4) var<uniform> p: Params;
 
+const MEMBERS = 1u;
 const CHUNK = 256u;
 const GROUP = 8u; // tiles of M that share what they read of b while it is in the cache
 const TX = BN / 4u;
@@ -76,79 +78,103 @@ fn quad_b(i: u32) -> vec4<f32> {
 // Elements of a quad at k that lie before K
 fn within(k: u32) -> vec4<bool> { return vec4<u32>(k, k + 1u, k + 2u, k + 3u) < vec4<u32>(p.K); }
 
-fn fetch_a(r: ptr<function, array<vec4<f32>, A_REGS>>, m0: u32, k0: u32, t: u32) {
-  if (!TRANS_A) {
-    for (var i = 0u; i < A_REGS; i++) {
-      let u = i * T + t;
-      let k = k0 + u % BKQ * 4u;
-      let row = min(m0 + min(u / BKQ, BM - 1u), p.M - 1u);
-      (*r)[i] = select(vec4<f32>(0.0), quad_a(p.a_start + row * p.a_stride + min(k, p.K - 1u) / 4u), within(k));
-    }
-  } else {
-    for (var i = 0u; i < A_REGS; i++) {
-      let u = i / 4u * T + t;
-      let k = k0 + u / (BM / 4u) * 4u + i % 4u;
-      let column = min(m0 + u % (BM / 4u) * 4u, p.M - 1u) / 4u;
-      (*r)[i] = select(vec4<f32>(0.0), quad_a(p.a_start + min(k, p.K - 1u) * p.a_stride + column), k < p.K);
-    }
-  }
+// What an invocation stages
+struct LoadedA {
+#repeat i A_REGS
+  r${i}: vec4<f32>,
+#end
 }
-fn fetch_b(r: ptr<function, array<vec4<f32>, B_REGS>>, n0: u32, k0: u32, t: u32) {
-  if (TRANS_B) {
-    for (var i = 0u; i < B_REGS; i++) {
-      let u = i * T + t;
-      let k = k0 + u % BKQ * 4u;
-      let row = min(n0 + min(u / BKQ, BN - 1u), p.N - 1u);
-      (*r)[i] = select(vec4<f32>(0.0), quad_b(p.b_start + row * p.b_stride + min(k, p.K - 1u) / 4u), within(k));
-    }
-  } else {
-    for (var i = 0u; i < B_REGS; i++) {
-      let u = i / 4u * T + t;
-      let k = k0 + u / (BN / 4u) * 4u + i % 4u;
-      let column = min(n0 + u % (BN / 4u) * 4u, p.N - 1u) / 4u;
-      (*r)[i] = select(vec4<f32>(0.0), quad_b(p.b_start + min(k, p.K - 1u) * p.b_stride + column), k < p.K);
-    }
-  }
+struct LoadedB {
+#repeat i B_REGS
+  r${i}: vec4<f32>,
+#end
 }
-fn put_a(r: ptr<function, array<vec4<f32>, A_REGS>>, t: u32) {
-  if (!TRANS_A) {
-    for (var i = 0u; i < A_REGS; i++) {
-      let u = i * T + t;
-      if (u < BM * BKQ) { tile_a[u / BKQ * LD + u % BKQ] = (*r)[i]; }
-    }
-  } else {
-    for (var i = 0u; i < A_REGS; i += 4u) {
-      let u = i / 4u * T + t;
-      if (u < BM * BKQ / 4u) {
-        let rows = transpose(mat4x4<f32>((*r)[i], (*r)[i + 1u], (*r)[i + 2u], (*r)[i + 3u]));
-        let at = u % (BM / 4u) * 4u * LD + u / (BM / 4u);
-        tile_a[at] = rows[0]; tile_a[at + LD] = rows[1]; tile_a[at + 2u * LD] = rows[2]; tile_a[at + 3u * LD] = rows[3];
-      }
-    }
+
+fn fetch_a(m0: u32, k0: u32, t: u32) -> LoadedA {
+  var r: LoadedA;
+#repeat i A_REGS
+  {
+#if TRANS_A
+    let u = ${i / 4}u * T + t;
+    let k = k0 + u / (BM / 4u) * 4u + ${i % 4}u;
+    let column = min(m0 + u % (BM / 4u) * 4u, p.M - 1u) / 4u;
+    r.r${i} = select(vec4<f32>(0.0), quad_a(p.a_start + min(k, p.K - 1u) * p.a_stride + column), k < p.K);
+#else
+    let u = ${i}u * T + t;
+    let k = k0 + u % BKQ * 4u;
+    let row = min(m0 + min(u / BKQ, BM - 1u), p.M - 1u);
+    r.r${i} = select(vec4<f32>(0.0), quad_a(p.a_start + row * p.a_stride + min(k, p.K - 1u) / 4u), within(k));
+#end
   }
+#end
+  return r;
 }
-fn put_b(r: ptr<function, array<vec4<f32>, B_REGS>>, t: u32) {
-  if (TRANS_B) {
-    for (var i = 0u; i < B_REGS; i++) {
-      let u = i * T + t;
-      if (u < BN * BKQ) { tile_b[(u / BKQ % 4u * TX + u / BKQ / 4u) * LD + u % BKQ] = (*r)[i]; }
-    }
-  } else {
-    for (var i = 0u; i < B_REGS; i += 4u) {
-      let u = i / 4u * T + t;
-      if (u < BN * BKQ / 4u) {
-        let rows = transpose(mat4x4<f32>((*r)[i], (*r)[i + 1u], (*r)[i + 2u], (*r)[i + 3u]));
-        let at = u % TX * LD + u / TX;
-        tile_b[at] = rows[0]; tile_b[at + TX * LD] = rows[1]; tile_b[at + 2u * TX * LD] = rows[2]; tile_b[at + 3u * TX * LD] = rows[3];
-      }
+fn fetch_b(n0: u32, k0: u32, t: u32) -> LoadedB {
+  var r: LoadedB;
+#repeat i B_REGS
+  {
+#if TRANS_B
+    let u = ${i}u * T + t;
+    let k = k0 + u % BKQ * 4u;
+    let row = min(n0 + min(u / BKQ, BN - 1u), p.N - 1u);
+    r.r${i} = select(vec4<f32>(0.0), quad_b(p.b_start + row * p.b_stride + min(k, p.K - 1u) / 4u), within(k));
+#else
+    let u = ${i / 4}u * T + t;
+    let k = k0 + u / (BN / 4u) * 4u + ${i % 4}u;
+    let column = min(n0 + u % (BN / 4u) * 4u, p.N - 1u) / 4u;
+    r.r${i} = select(vec4<f32>(0.0), quad_b(p.b_start + min(k, p.K - 1u) * p.b_stride + column), k < p.K);
+#end
+  }
+#end
+  return r;
+}
+fn put_a(r: LoadedA, t: u32) {
+#if TRANS_A
+#repeat i A_REGS / 4
+  {
+    let u = ${i}u * T + t;
+    if (u < BM * BKQ / 4u) {
+      let rows = transpose(mat4x4<f32>(r.r${4 * i}, r.r${4 * i + 1}, r.r${4 * i + 2}, r.r${4 * i + 3}));
+      let at = u % (BM / 4u) * 4u * LD + u / (BM / 4u);
+      tile_a[at] = rows[0]; tile_a[at + LD] = rows[1]; tile_a[at + 2u * LD] = rows[2]; tile_a[at + 3u * LD] = rows[3];
     }
   }
+#end
+#else
+#repeat i A_REGS
+  {
+    let u = ${i}u * T + t;
+    if (u < BM * BKQ) { tile_a[u / BKQ * LD + u % BKQ] = r.r${i}; }
+  }
+#end
+#end
+}
+fn put_b(r: LoadedB, t: u32) {
+#if TRANS_B
+#repeat i B_REGS
+  {
+    let u = ${i}u * T + t;
+    if (u < BN * BKQ) { tile_b[(u / BKQ % 4u * TX + u / BKQ / 4u) * LD + u % BKQ] = r.r${i}; }
+  }
+#end
+#else
+#repeat i B_REGS / 4
+  {
+    let u = ${i}u * T + t;
+    if (u < BN * BKQ / 4u) {
+      let rows = transpose(mat4x4<f32>(r.r${4 * i}, r.r${4 * i + 1}, r.r${4 * i + 2}, r.r${4 * i + 3}));
+      let at = u % TX * LD + u / TX;
+      tile_b[at] = rows[0]; tile_b[at + TX * LD] = rows[1]; tile_b[at + 2u * TX * LD] = rows[2]; tile_b[at + 3u * TX * LD] = rows[3];
+    }
+  }
+#end
+#end
 }
 
 @compute @workgroup_size(T)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) t: u32) {
-  let tile = wg.y * grid.x + wg.x;
-  if (tile >= p.tiles_m * p.tiles_n) { return; }
+  let tile = p.first_tile + wg.y * grid.x + wg.x;
+  if (tile >= p.end_tile) { return; }
   let group = tile / (GROUP * p.tiles_n);
   let high = min(GROUP, p.tiles_m - group * GROUP);
   let in_group = tile - group * GROUP * p.tiles_n;
@@ -160,57 +186,69 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   let n = n0 + 4u * tx;
   let c_base = p.c_start + (m0 + ty) * p.c_stride + n / 4u;
 
-  var total: array<vec4<f32>, TM>;
-  if (!SPLIT && p.accumulate != 0u && n < p.N) {
-    for (var i = 0u; i < TM; i++) {
-      if (m0 + ty + i * TY < p.M) { total[i] = c[c_base + i * TY * p.c_stride]; }
-    }
+#repeat i TM
+  var sum_${i} = vec4<f32>();
+#end
+#if !SPLIT
+#repeat i TM
+  var total_${i} = vec4<f32>();
+#end
+  if (p.accumulate != 0u && n < p.N) {
+#repeat i TM
+    if (m0 + ty + ${i}u * TY < p.M) { total_${i} = c[c_base + ${i}u * TY * p.c_stride]; }
+#end
   }
+#end
 
   let k_first = wg.z * p.slice * CHUNK;
   let k_end = min(p.K, k_first + p.slice * CHUNK);
   let steps = (k_end - k_first + BK - 1u) / BK;
   let quads = select(BKQ, p.quads, ROLLED);
-  var ra: array<vec4<f32>, A_REGS>;
-  var rb: array<vec4<f32>, B_REGS>;
-  var sum = array<vec4<f32>, TM>();
+  var from_a: LoadedA;
+  var from_b: LoadedB;
   // In step s the tiles at s are on their way while those at s - 1 are computed.
   for (var s = 0u; s <= steps; s++) {
     if (s > 0u) {
       workgroupBarrier();
-      put_a(&ra, t);
-      put_b(&rb, t);
+      put_a(from_a, t);
+      put_b(from_b, t);
       workgroupBarrier();
     }
     if (s < steps) {
-      fetch_a(&ra, m0, k_first + s * BK, t);
-      fetch_b(&rb, n0, k_first + s * BK, t);
+      from_a = fetch_a(m0, k_first + s * BK, t);
+      from_b = fetch_b(n0, k_first + s * BK, t);
     }
     if (s == 0u) { continue; }
     for (var q = 0u; q < quads; q++) {
       let bq = transpose(mat4x4<f32>(
         tile_b[tx * LD + q], tile_b[(tx + TX) * LD + q], tile_b[(tx + 2u * TX) * LD + q], tile_b[(tx + 3u * TX) * LD + q]));
-      for (var i = 0u; i < TM; i++) {
-        let aq = tile_a[(ty + i * TY) * LD + q];
-        sum[i] = fma(vec4<f32>(aq.w), bq[3], fma(vec4<f32>(aq.z), bq[2], fma(vec4<f32>(aq.y), bq[1], fma(vec4<f32>(aq.x), bq[0], sum[i]))));
+#repeat i TM
+      {
+        let aq = tile_a[(ty + ${i}u * TY) * LD + q];
+        sum_${i} = fma(vec4<f32>(aq.w), bq[3], fma(vec4<f32>(aq.z), bq[2], fma(vec4<f32>(aq.y), bq[1], fma(vec4<f32>(aq.x), bq[0], sum_${i}))));
       }
+#end
     }
     if (s % (CHUNK / BK) != 0u && s < steps) { continue; }
+#if SPLIT
     let at = c_base + (wg.z * p.slice + (s - 1u) / (CHUNK / BK)) * p.plane;
-    for (var i = 0u; i < TM; i++) {
-      if (!SPLIT) {
-        total[i] += sum[i];
-      } else if (m0 + ty + i * TY < p.M && n < p.N) {
-        c[at + i * TY * p.c_stride] = sum[i];
-      }
-      sum[i] = vec4<f32>();
-    }
+#end
+#repeat i TM
+#if SPLIT
+    if (m0 + ty + ${i}u * TY < p.M && n < p.N) { c[at + ${i}u * TY * p.c_stride] = sum_${i}; }
+#else
+    total_${i} += sum_${i};
+#end
+    sum_${i} = vec4<f32>();
+#end
   }
-  if (SPLIT || n >= p.N) { return; }
+#if !SPLIT
+  if (n >= p.N) { return; }
 
   var add = vec4<f32>();
-  if (p.bias_dtype != 3u) { add = bias_quad(n); }
-  for (var i = 0u; i < TM; i++) {
-    if (m0 + ty + i * TY < p.M) { c[c_base + i * TY * p.c_stride] = select(total[i], total[i] + add, p.bias_dtype != 3u); }
-  }
+  if (p.bias_dtype_0 != 3u) { add = bias_quad_0(n); }
+#repeat i TM
+  if (m0 + ty + ${i}u * TY < p.M) { c[c_base + ${i}u * TY * p.c_stride] = select(total_${i}, total_${i} + add, p.bias_dtype_0 != 3u); }
+#end
+#end
 }

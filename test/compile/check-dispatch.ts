@@ -53,14 +53,14 @@ function moduleOf({ kernel, constants = {} }: Dispatch, sources: ReadonlyMap<str
   return made;
 }
 
-/** What is wrong with a dispatch, in words. */
-export function dispatchFaults(dispatch: Dispatch, sources: ReadonlyMap<string, string>): string[] {
+/** What is wrong with a dispatch on an adapter that binds `most` buffers, in words. */
+export function dispatchFaults(dispatch: Dispatch, sources: ReadonlyMap<string, string>, most: number): string[] {
   const { kernel, buffers, uints = [], floats = [], grid, constants = {}, aliases = {} } = dispatch;
   const file = moduleOf(dispatch, sources);
   const written = withIncluded(kernel, sources).map((stem) => withoutComments(sources.get(stem) ?? ""));
   const faults: string[] = [];
   if (buffers.length !== file.writes.length) faults.push(`${buffers.length} buffers for ${file.writes.length} bindings`);
-  if (buffers.length > 8) faults.push("more than 8 buffers");
+  if (buffers.length > most) faults.push(`more than ${most} buffers`);
   for (const [i, { id }] of buffers.entries())
     for (let j = 0; j < i; j++)
       if (buffers[j]!.id === id && (file.writes[i] === true || file.writes[j] === true))

@@ -35,7 +35,8 @@ async function dryRun(
   const faults = new Set<string>();
   const onDispatch = (dispatch: Dispatch): void => {
     used.add(dispatch.kernel);
-    for (const fault of dispatchFaults(dispatch, sources)) faults.add(`${specialisationKey(dispatch)}: ${fault}`);
+    for (const fault of dispatchFaults(dispatch, sources, capabilities.maxStorageBuffers))
+      faults.add(`${specialisationKey(dispatch)}: ${fault}`);
   };
   let called: ReadonlySet<KernelName> = new Set();
   const options = { capabilities, precision, maxShardBytes: split.maxShardBytes, fuse: true, onDispatch };

@@ -101,6 +101,27 @@ function products(device: Device, mostColumns: number): void {
             }
 }
 
+/** Two and three linear layers of one input, as a block has them: some adapters compute them together. */
+function layersOfOneInput(device: Device, mostColumns: number): void {
+  for (const M of productRows)
+    for (const widths of [
+      [896, 128, 128],
+      [4864, 4864],
+      [2048, 256, 256],
+      [16, 16],
+    ])
+      for (const K of [100, 896, 2048].filter((k) => k <= mostColumns))
+        for (const biases of [true, false]) {
+          const a = device.allocate(M, K, "f32", "activation", "a");
+          for (const N of widths) {
+            const b = device.allocate(N, K, "f32", "parameter", "b");
+            const bias = biases ? device.allocate(1, N, "f32", "parameter", "bias") : null;
+            const c = device.allocate(M, N, "f32", "activation", "c");
+            device.run("matmul", { M, N, K, transA: 0, transB: 1, accumulate: 0 }, [a, b, bias], [c]);
+          }
+        }
+}
+
 function attentions(device: Device): void {
   const make = (rows: number, cols: number, dtype: Dtype = "f32"): Storage => device.allocate(rows, cols, dtype, "activation", "x");
   for (const D of headDims)
@@ -214,6 +235,7 @@ export async function representativeCalls(device: Device, mostColumns = Infinity
   });
   for (const model of Object.values(models)) if (model.config.width <= mostColumns) await programOf(model)(listening);
   products(listening, mostColumns);
+  layersOfOneInput(listening, mostColumns);
   attentions(listening);
   others(listening);
   return called;

@@ -19,10 +19,17 @@ const least: Capabilities = {
   maxBuffer: 2 ** 28,
   maxWorkgroupMemory: 16384,
   maxInvocations: 256,
+  maxStorageBuffers: 8,
   software: false,
 };
 const square = (n: number): MatrixShape => ({ M: n, N: n, K: n });
-const large = { maxBinding: 2 ** 31 - 16, maxBuffer: 2 ** 31 - 256, maxWorkgroupMemory: 49152, maxInvocations: 1024 };
+const large = {
+  maxBinding: 2 ** 31 - 16,
+  maxBuffer: 2 ** 31 - 256,
+  maxWorkgroupMemory: 49152,
+  maxInvocations: 1024,
+  maxStorageBuffers: 16,
+};
 
 export const targets: readonly CompileTarget[] = [
   { name: "no tier", capabilities: least, pipelines: true },

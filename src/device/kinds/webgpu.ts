@@ -139,6 +139,7 @@ export const genericGpu: GpuFacts = {
     maxBuffer: 2 ** 31,
     maxWorkgroupMemory: 49152,
     maxInvocations: 1024,
+    maxStorageBuffers: 16,
     software: false,
   },
 };

@@ -85,6 +85,7 @@ export function capabilitiesOf(facts: AdapterFacts, off: ReadonlySet<Tier>): Cap
     maxBuffer: Math.floor((limits["maxBufferSize"] ?? 0) / 256) * 256,
     maxWorkgroupMemory: limits["maxComputeWorkgroupStorageSize"] ?? 16384,
     maxInvocations: limits["maxComputeInvocationsPerWorkgroup"] ?? 256,
+    maxStorageBuffers: limits["maxStorageBuffersPerShaderStage"] ?? 8,
     software: facts.software,
   };
 }
@@ -113,6 +114,7 @@ const wantedLimits = [
   "maxComputeWorkgroupStorageSize",
   "maxComputeInvocationsPerWorkgroup",
   "maxComputeWorkgroupSizeX",
+  "maxStorageBuffersPerShaderStage",
 ];
 
 /** @throws DeviceError if the adapter gives no device. */

@@ -32,6 +32,8 @@ export interface Capabilities {
   readonly maxBuffer: number;
   readonly maxWorkgroupMemory: number;
   readonly maxInvocations: number;
+  /** That one dispatch binds. */
+  readonly maxStorageBuffers: number;
   /** No hardware: llvmpipe, SwiftShader, the null backend. */
   readonly software: boolean;
 }

@@ -22,6 +22,7 @@ export interface CapturedWork<T> {
 /** Runs `fn` within `record`, so that what it takes stays. */
 export function captureWork<T>({ pool, context, fusion }: CaptureParts, fn: () => void, record: (work: () => void) => T): CapturedWork<T> {
   fusion.flush();
+  context.forgetRecent();
   const arena = new Arena();
   const refreshes = new Map<WebGpuStorage, Map<string, () => void>>();
   pool.arena = arena;
@@ -48,6 +49,7 @@ export function captureWork<T>({ pool, context, fusion }: CaptureParts, fn: () =
     pool.dispose(arena);
     throw error;
   } finally {
+    context.forgetRecent();
     pool.arena = null;
     context.captured = null;
   }

@@ -16,6 +16,16 @@ import {
 import type { Recorder } from "./recorder.ts";
 import { strideOf, WebGpuStorage } from "./storage.ts";
 
+/** Activations whose copies are kept: the two operands of a product, so that those before and after it that share one find it. */
+const mostRecent = 2;
+
+/** A copy of an activation as it was. */
+interface Recent {
+  readonly storage: WebGpuStorage;
+  readonly buffer: PooledBuffer;
+  readonly version: number;
+}
+
 export interface ContextParts {
   readonly capabilities: Capabilities;
   readonly precision: "f32" | "f16";
@@ -31,6 +41,8 @@ export class CallContext implements KernelContext {
   readonly #taken: PooledBuffer[] = [];
   readonly #after: (() => void)[] = [];
   #kernel: string = "";
+  /** Those asked for last come last. */
+  #recent: Recent[] = [];
   /** While work is captured: repacked copies it reads, and how to make them again. */
   captured: Map<WebGpuStorage, Map<string, () => void>> | null = null;
 
@@ -153,6 +165,40 @@ export class CallContext implements KernelContext {
       this.captured.set(storage, known.set(name, refresh));
     }
     return buffer;
+  }
+
+  recent(storage: GpuStorage, bytes: number, fill: (into: GpuBuffer) => void): GpuBuffer {
+    if (!(storage instanceof WebGpuStorage)) {
+      const buffer = this.scratch(bytes);
+      fill(buffer);
+      return buffer;
+    }
+    const known = this.#recent.find((one) => one.storage === storage);
+    this.#recent = this.#recent.filter((one) => one !== known);
+    if (known !== undefined && known.version === storage.version && !storage.released) {
+      this.#recent.push(known);
+      return known.buffer;
+    }
+    if (known !== undefined) this.#drop(known);
+    while (this.#recent.length >= mostRecent) this.#drop(this.#recent.shift()!);
+    const label = `f16 copy of ${storage.label}`;
+    const buffer = this.#parts.pool.take(bytes, { kind: "scratch", label }, this.#parts.recorder.serial);
+    storage.recent = buffer;
+    this.#recent.push({ storage, buffer, version: storage.version });
+    fill(buffer);
+    return buffer;
+  }
+
+  /** Gives up all copies of activations: what is captured neither finds those made before it nor leaves any behind. */
+  forgetRecent(): void {
+    for (const one of this.#recent.splice(0)) this.#drop(one);
+  }
+
+  /** Unless the storage has been released, and its copy with it. */
+  #drop({ storage, buffer }: Recent): void {
+    if (storage.recent !== buffer) return;
+    storage.recent = null;
+    this.#parts.pool.give(buffer);
   }
 
   /** What the inner call took is free for the next one: a loop of calls needs scratch memory once. */

@@ -5,16 +5,18 @@
  *
  *   add, rms_norm of its sum    the residual stream and the norm behind it
  *   rope, rope                  of queries and keys, by the same positions
+ *   matmul, matmul, matmul      of one input, by subgroup matrices: queries, keys and values; the gate and what it opens
  */
 import type { KernelName } from "../kernels.ts";
 import type { CallContext } from "./context.ts";
 import type { KernelCall, KernelContext } from "./kernel.ts";
+import { goTogether, matmulTogether } from "./kernels/matmul.ts";
 import { addRmsNorm } from "./kernels/rms-norm.ts";
 import { ropeTwo } from "./kernels/rope.ts";
 
 interface Held {
-  readonly kernel: "add" | "rope";
-  readonly call: KernelCall;
+  readonly kernel: "add" | "matmul" | "rope";
+  readonly calls: readonly KernelCall[];
 }
 
 export class Fusion {
@@ -35,15 +37,18 @@ export class Fusion {
       const together = partner(held, kernel, call);
       if (together !== null) {
         this.#held = null;
-        this.#context.runTogether(kernel, [held.call, call], (context) => {
-          together(context, [held.call, call]);
-        });
-        this.#settle();
+        this.#record(kernel, [...held.calls, call], together);
+        return;
+      }
+      const more = { kernel: "matmul", calls: [...held.calls, call] } as const;
+      if (held.kernel === "matmul" && kernel === "matmul" && goTogether(this.#context, more.calls)) {
+        this.#held = more;
         return;
       }
       this.flush();
     }
-    if (this.#enabled && (kernel === "add" || kernel === "rope")) this.#held = { kernel, call };
+    if (this.#enabled && holds(kernel) && (kernel !== "matmul" || goTogether(this.#context, [call])))
+      this.#held = { kernel, calls: [call] };
     else this.#context.run(kernel, call);
   }
 
@@ -52,8 +57,11 @@ export class Fusion {
     const held = this.#held;
     if (held === null) return;
     this.#held = null;
-    this.#context.run(held.kernel, held.call);
-    this.#settle();
+    const [first, second] = held.calls;
+    if (second === undefined) {
+      this.#context.run(held.kernel, first!);
+      this.#settle();
+    } else this.#record(held.kernel, held.calls, matmulTogether);
   }
 
   /** Does `work` when nothing is held back any more: now, or after the next flush. */
@@ -62,16 +70,28 @@ export class Fusion {
     else this.#after.push(work);
   }
 
+  #record(name: KernelName, calls: readonly KernelCall[], together: Together): void {
+    this.#context.runTogether(name, calls, (context) => {
+      together(context, calls);
+    });
+    this.#settle();
+  }
+
   #settle(): void {
     for (const work of this.#after.splice(0)) work();
   }
 }
 
+function holds(kernel: KernelName): kernel is Held["kernel"] {
+  return kernel === "add" || kernel === "matmul" || kernel === "rope";
+}
+
 type Together = (context: KernelContext, calls: readonly KernelCall[]) => void;
 
-/** What does the held call and this one together, if anything does. */
+/** What does the held call and this one together at once, if anything does. */
 function partner(held: Held, kernel: KernelName, call: KernelCall): Together | null {
-  const { inputs, outputs, dims } = held.call;
+  if (held.kernel === "matmul") return null;
+  const { inputs, outputs, dims } = held.calls[0]!;
   if (held.kernel === "add") {
     const [a, b] = inputs;
     return kernel === "rms_norm" && call.inputs[0] === outputs[0] && call.dims["groups"] === 1 && a !== b ? addRmsNorm : null;

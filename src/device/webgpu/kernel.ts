@@ -16,11 +16,21 @@ export interface GpuBuffer {
   readonly bytes: number;
 }
 
+/** An operand of matrix products: f16, dense, zero-padded. */
+export interface Packed {
+  readonly buffer: GpuBuffer;
+  /** Where it starts, and from one row to the next, in octets of 8 elements. */
+  readonly start: number;
+  readonly stride: number;
+}
+
 export interface GpuStorage extends Storage {
   /** Elements from one row to the next: cols rounded up so that a row is a multiple of 16 bytes. */
   readonly stride: number;
   /** One per shard, of whole rows of `stride`. */
   readonly buffers: readonly GpuBuffer[];
+  /** Of scratch memory: what products read in its place, whose own contents are not theirs. */
+  readonly packed?: Packed | undefined;
 }
 
 /** The inputs or outputs of a call none of whose is absent, to be taken apart: the first so many are there. */
@@ -65,6 +75,11 @@ export interface KernelContext {
    * Memory that belongs to a storage and is made again when its contents have changed: `fill` records how. For repacked parameters.
    */
   derived(storage: GpuStorage, name: string, bytes: number, fill: (into: GpuBuffer) => void): GpuBuffer;
+  /**
+   * A copy of an activation, kept until it changes or is released, or others have been asked for: `fill` records how it is made. Of scratch
+   * memory it is made for this call only.
+   */
+  recent(storage: GpuStorage, bytes: number, fill: (into: GpuBuffer) => void): GpuBuffer;
   /** Runs another kernel of the table as part of this one; its storages may be views made by `view`. */
   call(kernel: KernelName, call: KernelCall): void;
   /** Scratch memory as a storage of one shard, for `call`. */

@@ -95,7 +95,7 @@ export class Pipelines {
     if (known !== undefined) return known;
     const text = moduleOf(specialisation, this.#sources);
     this.#device.pushErrorScope("validation");
-    const { descriptor, explained, parts } = this.#describe(specialisation, key, text);
+    const { descriptor, explained, parts } = this.#describe(specialisation, text);
     const pipeline = this.#device.createComputePipeline(descriptor);
     const check = this.#device.popErrorScope().then(
       async (error) => {
@@ -119,7 +119,7 @@ export class Pipelines {
     if (this.#pipelines.has(key)) return;
     const text = moduleOf(specialisation, this.#sources);
     this.#device.pushErrorScope("validation");
-    const { descriptor, explained, parts } = this.#describe(specialisation, key, text);
+    const { descriptor, explained, parts } = this.#describe(specialisation, text);
     const scope = this.#device.popErrorScope();
     try {
       const pipeline = await this.#device.createComputePipelineAsync(descriptor);
@@ -139,19 +139,27 @@ export class Pipelines {
   async check(specialisation: Specialisation): Promise<void> {
     const text = moduleOf(specialisation, this.#sources);
     this.#device.pushErrorScope("validation");
-    const { explained } = this.#describe(specialisation, specialisationKey(specialisation), text);
+    const explained = this.#module(specialisation, text);
     const error = await this.#device.popErrorScope();
     if (error !== null) throw await explain(explained, error.message);
   }
 
-  #describe(specialisation: Specialisation, key: string, { lines, writes }: Module) {
+  #module(specialisation: Specialisation, { lines }: Module): Explained {
     const code = [...prologue(specialisation), ...lines.map(({ text }) => text)].join("\n");
-    const module = this.#device.createShaderModule({ code, label: key });
-    const { layout, pipeline, id } = this.#layoutFor(writes);
+    return { specialisation, lines, module: this.#device.createShaderModule({ code, label: specialisationKey(specialisation) }) };
+  }
+
+  #describe(specialisation: Specialisation, text: Module) {
+    const explained = this.#module(specialisation, text);
+    const { layout, pipeline, id } = this.#layoutFor(text.writes);
     return {
-      explained: { specialisation, module, lines },
-      descriptor: { layout: pipeline, compute: { module, entryPoint: "main" }, label: key },
-      parts: { layout, layoutId: id, writes },
+      explained,
+      descriptor: {
+        layout: pipeline,
+        compute: { module: explained.module, entryPoint: "main" },
+        label: specialisationKey(specialisation),
+      },
+      parts: { layout, layoutId: id, writes: text.writes },
     };
   }
 

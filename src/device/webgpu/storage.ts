@@ -23,6 +23,8 @@ interface Derived {
 export class WebGpuStorage extends ShardedStorage implements GpuStorage {
   readonly buffers: PooledBuffer[] = [];
   readonly derived = new Map<string, Derived>();
+  /** A copy that is kept for the next calls. */
+  recent: PooledBuffer | null = null;
   /** Changes whenever the contents do. */
   version = 0;
 
@@ -53,5 +55,7 @@ export class WebGpuStorage extends ShardedStorage implements GpuStorage {
     for (const buffer of this.buffers) pool.give(buffer);
     for (const { buffer } of this.derived.values()) pool.give(buffer);
     this.derived.clear();
+    if (this.recent !== null) pool.give(this.recent);
+    this.recent = null;
   }
 }

@@ -22,22 +22,26 @@ function empty(device: Device, rows: number, cols: number, dtype: Dtype = "f32")
 }
 
 /** What `run` reads back with and without fusion, and how many dispatches each took. */
-async function both(run: (device: Device) => Promise<Storage[]>): Promise<{ readonly saved: number }> {
-  const once = (fuse: boolean): Promise<{ bits: Uint32Array[]; dispatches: number }> =>
+async function both(
+  run: (device: Device) => Promise<Storage[]>,
+  precision: "f32" | "f16" = "f32",
+): Promise<{ readonly saved: number; readonly matrices: boolean }> {
+  const once = (fuse: boolean): Promise<{ bits: Uint32Array[]; dispatches: number; matrices: boolean }> =>
     withDevice(
       async (device) => {
         const before = (device as WebGpuDevice).counts.dispatches;
         const outputs = await run(device);
         const bits = [];
         for (const output of outputs) bits.push(new Uint32Array(((await device.read(output)) as Float32Array).buffer));
-        return { bits, dispatches: (device as WebGpuDevice).counts.dispatches - before };
+        const { counts, capabilities } = device as WebGpuDevice;
+        return { bits, dispatches: counts.dispatches - before, matrices: capabilities.matrix !== null };
       },
-      { fuse },
+      { fuse, precision },
     );
   const fused = await once(true);
   const plain = await once(false);
   expect(fused.bits).toEqual(plain.bits);
-  return { saved: plain.dispatches - fused.dispatches };
+  return { saved: plain.dispatches - fused.dispatches, matrices: fused.matrices };
 }
 
 describe("calls that run as one", () => {
@@ -76,6 +80,32 @@ describe("calls that run as one", () => {
         expect(saved).toBe(1);
       }
     }
+  });
+
+  it.each([
+    [1, [96, 32, 32], 300, true], // of small models, and of LoRA
+    [5, [200, 136], 1100, false],
+    [64, [257, 130, 129], 520, true],
+    [65, [257, 130, 129], 520, true],
+    [300, [264, 140, 128], 700, true],
+    [300, [264, 140, 128], 700, false],
+  ] as const)("linear layers of %i rows of one input, %j wide, %i deep, with biases: %s", async (M, widths, K, biases) => {
+    const { saved, matrices } = await both(async (device) => {
+      const a = random(device, M, K, 1);
+      const outputs = widths.map((N) => empty(device, M, N));
+      const layers = widths.map((N, i) => {
+        const b = device.allocate(N, K, "f32", "parameter", `layer ${i}`);
+        device.write(b, randomValues(N * K, 10 + i));
+        // the second layer has none in any case
+        const bias = biases && i !== 1 ? random(device, 1, N, 20 + i) : null;
+        return { N, b, bias };
+      });
+      for (const [i, { N, b, bias }] of layers.entries())
+        device.run("matmul", { M, N, K, transA: 0, transB: 1, accumulate: 0 }, [a, b, bias], [outputs[i]!]);
+      return outputs;
+    }, "f16");
+    // a product and the sum of its chunks each, together one of both
+    expect(saved).toBe(matrices ? (widths.length - 1) * 2 : 0);
   });
 
   it("what is released between the calls is not given to the second one's output", async () => {

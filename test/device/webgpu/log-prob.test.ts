@@ -8,12 +8,14 @@ import {
   random,
   randomTensor,
   runOn,
+  runReference,
   tensor,
   useDevices,
   vector,
   zeros,
   type Values,
 } from "../kernels/harness.ts";
+import { makeDevice } from "../../helpers/device.ts";
 
 useDevices();
 
@@ -83,5 +85,28 @@ describe("log_prob on a GPU", () => {
     const [dhidden] = await runOn(device(), "log_prob_backward", { temperature: 1 }, inputs, [zeros(2, 4), null]);
     expect([...dhidden!.slice(0, 4)].every(Number.isNaN)).toBe(true);
     expect([...dhidden!.slice(4)].every(Number.isFinite)).toBe(true);
+  });
+
+  it("gives the gradients of float64 in precision f16, where the adapter has matrices by operands that are written packed, in several chunks", async () => {
+    const halves = await makeDevice({ precision: "f16" });
+    // one row more than a chunk has at most, and columns and rows that no tile divides
+    for (const [N, C, V] of [
+      [130, 40, 700],
+      [4097, 8, 9],
+    ] as const) {
+      const inputs = problem(N, C, V);
+      const [, entropy, lse] = runReference("log_prob", { temperature: 0.8 }, inputs, vectors(N));
+      const all = [...inputs, vector(entropy!), vector(lse!), randomTensor(3, 1, N), randomTensor(4, 1, N)];
+      const outputs = [zeros(N, C), randomTensor(5, V, C)];
+      const want = runReference("log_prob_backward", { temperature: 0.8 }, all, outputs);
+      const got = await runOn(halves, "log_prob_backward", { temperature: 0.8 }, all, outputs);
+      // logits are of rounded operands: 2^-11 of their size, once a factor
+      for (const [i, name] of ["dhidden", "dweight"].entries()) {
+        const scale = want[i]!.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+        const worst = want[i]!.reduce((most, x, j) => Math.max(most, Math.abs(x - (got[i] as Float32Array)[j]!)), 0);
+        expect(worst / scale, `${name} of ${N} x ${C} x ${V}`).toBeLessThan(6e-3);
+      }
+    }
+    await halves.destroy();
   });
 });

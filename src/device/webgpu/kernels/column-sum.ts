@@ -19,11 +19,8 @@ export const columnSum: KernelHost = (context, { inputs: [x], outputs: [y] }) =>
   }
   matmulSum(context, {
     part: { buffer: part, parts: chunks, stride, plane: stride },
-    c: { buffer: y!.buffers[0]!, start: 0, stride },
     rows: 1,
-    cols: x!.cols,
-    bias: null,
-    biasStart: 0,
     accumulate: true,
+    members: [{ partStart: 0, c: { buffer: y!.buffers[0]!, start: 0, stride }, cols: x!.cols, bias: null, biasStart: 0 }],
   });
 };

@@ -5,6 +5,7 @@
 import { dtypeBytes } from "../../device.ts";
 import { rowRuns, type GpuStorage, type KernelContext, type KernelHost, type Present } from "../kernel.ts";
 import { logSoftmax, softmaxBlocks, statsBytes } from "./log-softmax.ts";
+import { packedRoom, padded } from "./matmul-pack.ts";
 
 /** Bytes of the logits that exist at once. The backward pass adds to the whole weight once per chunk: fewer, larger chunks. */
 const forwardBytes = 256 * 2 ** 20;
@@ -93,27 +94,36 @@ export const logProbBackward: KernelHost = (context, { dims, inputs, outputs }) 
   const dweight = outputs[1] ?? null;
   const [N, C, V] = [hidden.rows, hidden.cols, weight.rows];
   let scratch: GpuStorage | null = null;
+  const most = Math.min(N, chunkRows(context, V, backwardBytes));
+  const room = packedRoom(context, most, V);
   eachChunk(context, hidden, weight, backwardBytes, ({ first, rows, hidden: part, logits }) => {
+    const octets = room === null ? 0 : room.stride;
+    const height = room === null ? rows : padded(rows);
     context.dispatch({
       kernel: "log_prob_backward",
-      buffers: [logits, targets, entropy, lse, dLogProb, dEntropy ?? dLogProb].map(({ buffers }) => buffers[0]!),
-      uints: [V, logits.stride / 4, first, dEntropy === null ? 0 : 1],
+      constants: { PACKED: room !== null },
+      buffers: [
+        ...[logits, targets, entropy, lse, dLogProb, dEntropy ?? dLogProb].map(({ buffers }) => buffers[0]!),
+        ...(room === null ? [] : [room.buffer]),
+      ],
+      uints: [V, logits.stride / 4, first, dEntropy === null ? 0 : 1, rows, octets],
       floats: [dims["temperature"]!],
-      grid: [Math.ceil(V / 1024), rows, 1],
+      grid: [room === null ? Math.ceil(V / 1024) : Math.ceil(octets / 256), height, 1],
     });
+    const dz = room === null ? logits : { ...logits, packed: room };
     const whole = rows === N;
     if (!whole) scratch ??= context.scratchStorage(rows, C);
     const gradient = scratch === null ? dhidden : firstRows(scratch, rows);
     context.call("matmul", {
       dims: { M: rows, N: C, K: V, transA: 0, transB: 0, accumulate: 0 },
-      inputs: [logits, weight, null],
+      inputs: [dz, weight, null],
       outputs: [gradient],
     });
     if (!whole) copyRows(context, dhidden, first, gradient, "storage");
     if (dweight !== null)
       context.call("matmul", {
         dims: { M: V, N: C, K: rows, transA: 1, transB: 0, accumulate: 1 },
-        inputs: [logits, part, null],
+        inputs: [dz, part, null],
         outputs: [dweight],
       });
   });

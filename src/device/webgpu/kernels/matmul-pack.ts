@@ -1,17 +1,10 @@
 /** Operands of products in f16: dense copies, zero-padded in both directions so that no tile has an edge. */
-import { dtypeCodes, fold, rowRuns, type GpuBuffer, type GpuStorage, type KernelContext } from "../kernel.ts";
+import { dtypeCodes, fold, rowRuns, type GpuBuffer, type GpuStorage, type KernelContext, type Packed } from "../kernel.ts";
 import { matrixFits } from "./matmul-tiles.ts";
 
 /** Rows and columns of a packed operand are multiples of this: the largest tile. */
 export const packUnit = 128;
 export const padded = (n: number): number => Math.ceil(n / packUnit) * packUnit;
-
-export interface Packed {
-  readonly buffer: GpuBuffer;
-  /** Where it starts, and from one row to the next, in octets of 8 elements. */
-  readonly start: number;
-  readonly stride: number;
-}
 
 interface Part {
   readonly row: number;
@@ -59,8 +52,31 @@ export function packedParameter(context: KernelContext, storage: GpuStorage): Pa
   return { buffer, start: 0, stride: padded(cols) / 8 };
 }
 
+/**
+ * All of a storage as an operand, of which the copy is kept while it is read again: a parameter's until it is written, an activation's
+ * until others have been packed. Null where it does not fit one binding.
+ */
+export function packedWhole(context: KernelContext, storage: GpuStorage): Packed | null {
+  const there = storage.packed ?? packedAsItIs(storage) ?? packedParameter(context, storage);
+  if (there !== null) return there;
+  const { rows, cols } = storage;
+  const bytes = packedBytes(rows, cols);
+  if (bytes > context.capabilities.maxBinding) return null;
+  const buffer = context.recent(storage, bytes, (into) => {
+    fill(context, storage, { row: 0, rows, col: 0, cols }, into);
+  });
+  return { buffer, start: 0, stride: padded(cols) / 8 };
+}
+
+/** Scratch memory for an operand that its kernel writes packed; null where products do not read it so, or it does not fit a binding. */
+export function packedRoom(context: KernelContext, rows: number, cols: number): Packed | null {
+  const bytes = packedBytes(rows, cols);
+  if (context.precision !== "f16" || !matrixFits(context.capabilities) || bytes > context.capabilities.maxBinding) return null;
+  return { buffer: context.scratch(bytes), start: 0, stride: padded(cols) / 8 };
+}
+
 /** A storage that lies as a packed operand does already. */
-export function packedAsItIs({ rows, cols, dtype, stride, shards, buffers }: GpuStorage): Packed | null {
+function packedAsItIs({ rows, cols, dtype, stride, shards, buffers }: GpuStorage): Packed | null {
   const fits = dtype === "f16" && shards === 1 && stride === cols && rows % packUnit === 0 && cols % packUnit === 0;
   return fits ? { buffer: buffers[0]!, start: 0, stride: stride / 8 } : null;
 }

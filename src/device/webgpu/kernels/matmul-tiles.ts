@@ -1,6 +1,6 @@
 /**
- * Which tiles a product is cut into. Only speed depends on this: the order of a sum depends on K alone, so a row has the same bits
- * whatever is chosen here.
+ * Which tiles a product is cut into. Only speed depends on this, but for `matrixChunk`: the order of a sum depends on N and K alone, so a
+ * row has the same bits whatever is chosen here.
  *
  * Chosen for a GPU of 132 multiprocessors (NVIDIA H200), by arithmetic and not yet by measurement.
  */
@@ -71,19 +71,31 @@ const highTiles: readonly MatrixTile[] = [
 
 /**
  * Up to `directRows` rows a workgroup's time is that of the bytes it reads, of a (f32) and b (f16), and workgroups beyond the number of
- * multiprocessors wait: the tile with the shortest time wins. Above, the largest tile that gives every multiprocessor one.
+ * multiprocessors take more of it: the tile with the shortest time wins. Above, the largest tile that gives every multiprocessor one.
  */
-export function matrixTile(capabilities: Capabilities, M: number, N: number): MatrixTile {
+export function matrixTile(capabilities: Capabilities, M: number, columns: readonly number[]): MatrixTile {
+  const count = (tile: MatrixTile): number => columns.reduce((sum, N) => sum + tileCount(tile, M, N), 0);
   if (M <= directRows) {
     const least = Math.min(...lowTiles.map((tile) => tile.BM).filter((rows) => rows >= M));
     const fitting = lowTiles.filter((tile) => tile.BM === least && fits(tile, capabilities));
-    const time = (tile: MatrixTile): number => Math.ceil(tileCount(tile, M, N) / multiprocessors) * (M * 4 + tile.BN * 2);
+    const time = (tile: MatrixTile): number => Math.max(1, count(tile) / multiprocessors) * (M * 4 + tile.BN * 2);
     return fitting.reduce((best, tile) => (time(tile) < time(best) ? tile : best));
   }
   const fitting = highTiles
     .map((tile) => (fits(tile, capabilities) ? tile : { ...tile, buffers: 1 as const }))
     .filter((tile) => fits(tile, capabilities));
-  return fitting.find((tile) => tileCount(tile, M, N) >= multiprocessors) ?? fitting[fitting.length - 1]!;
+  return fitting.find((tile) => count(tile) >= multiprocessors) ?? fitting[fitting.length - 1]!;
+}
+
+/**
+ * Elements of K that matrices sum by themselves, before chunks are added in order. A large GPU is filled by splitting K where N gives few
+ * tiles: in 4 parts, so that q, k, v and o of a model (N = 128 to 4096) are alike and can be one product; in 8 where K is that of its
+ * MLP's last product; in 16 where N is the rank of a LoRA adapter. Who does not split reads and writes c once a chunk, so there are not more; and none is longer than 2048, so that
+ * few sums are added to a large one.
+ */
+export function matrixChunk(N: number, K: number): number {
+  const [parts, least] = N > 4096 ? [1, 2048] : N >= 128 ? [K > 4096 ? 8 : 4, 256] : [16, 128];
+  return Math.min(2048, Math.max(least, Math.ceil(K / parts / 128) * 128), Math.ceil(K / 128) * 128);
 }
 
 /** Whether the adapter's matrices divide the tiles and its limits hold the smallest ones: else f16 products are computed without them. */
@@ -127,3 +139,16 @@ export function slicesFor(tiles: number, chunks: number, wanted: number): number
 /** Two workgroups on every multiprocessor, so that one computes while the other waits for memory; one, where they are as large as one holds. */
 export const smallGroups = 2 * multiprocessors;
 export const largeGroups = multiprocessors;
+
+/** Most multiplications and additions of one dispatch: an integrated GPU must end it before Windows, which waits 2 s, takes the GPU away. */
+const mostOperations = 4e11;
+
+/** Runs of tiles for a dispatch each, where a tile is `BM` x `BN` of c, `K` deep. */
+export function tileRuns(
+  tiles: number,
+  { BM, BN }: { readonly BM: number; readonly BN: number },
+  K: number,
+): { readonly first: number; readonly end: number }[] {
+  const each = Math.max(1, Math.floor(mostOperations / (2 * BM * BN * K)));
+  return Array.from({ length: Math.ceil(tiles / each) }, (_, i) => ({ first: i * each, end: Math.min(tiles, (i + 1) * each) }));
+}

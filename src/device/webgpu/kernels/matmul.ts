@@ -1,16 +1,25 @@
 /**
  * Matrix products: c = (or +=) op(a) op(b) + bias.
  *
- * Every way of computing one sums K in an order that depends on K only, for a given precision and adapter: chunks (256; 2048 by
- * subgroup matrices) are each summed from 0 and added in order to the old c or to 0, then the bias. So chunks may be computed by
- * different workgroups, and K may lie in several shards.
+ * Every way of computing one sums K in an order that depends on N and K only, for a given precision and adapter: chunks (256; by subgroup
+ * matrices those of `matrixChunk`) are each summed from 0 and added in order to the old c or to 0, then the bias. So chunks may be
+ * computed by different workgroups, and K may lie in several shards.
  */
 import type { Dtype } from "../../device.ts";
-import { dtypeCodes, rowRuns, type GpuStorage, type KernelContext, type KernelHost } from "../kernel.ts";
-import { matrixProduct } from "./matmul-matrix.ts";
-import { productBlock, type Block } from "./matmul-sum.ts";
+import {
+  dtypeCodes,
+  fold,
+  rowRuns,
+  type GpuBuffer,
+  type GpuStorage,
+  type KernelCall,
+  type KernelContext,
+  type KernelHost,
+} from "../kernel.ts";
+import { matrixProduct, matrixProducts } from "./matmul-matrix.ts";
+import { biasWords, matmulSum } from "./matmul-sum.ts";
 import { packedParameter } from "./matmul-pack.ts";
-import { matrixFits, plainTile, smallGroups } from "./matmul-tiles.ts";
+import { matrixFits, plainTile, slicesFor, smallGroups, tileRuns } from "./matmul-tiles.ts";
 
 export interface Product {
   readonly M: number;
@@ -25,8 +34,8 @@ export interface Product {
   readonly c: GpuStorage;
 }
 
-export const matmul: KernelHost = (context, { dims, inputs: [a, b, bias], outputs: [c] }) => {
-  const product: Product = {
+function productOf({ dims, inputs: [a, b, bias], outputs: [c] }: KernelCall): Product {
+  return {
     M: dims["M"]!,
     N: dims["N"]!,
     K: dims["K"]!,
@@ -38,9 +47,23 @@ export const matmul: KernelHost = (context, { dims, inputs: [a, b, bias], output
     bias: bias ?? null,
     c: c!,
   };
-  if (context.precision === "f16" && matrixFits(context.capabilities)) matrixProduct(context, product);
-  else plainProduct(context, product);
+}
+
+const byMatrices = ({ precision, capabilities }: KernelContext): boolean => precision === "f16" && matrixFits(capabilities);
+
+export const matmul: KernelHost = (context, call) => {
+  if (byMatrices(context)) matrixProduct(context, productOf(call));
+  else plainProduct(context, productOf(call));
 };
+
+/** Whether the products may be one dispatch, by `matmulTogether`: linear layers of one input. Its bits are those of the products one by one. */
+export function goTogether(context: KernelContext, calls: readonly KernelCall[]): boolean {
+  return byMatrices(context) && matrixProducts(context, calls.map(productOf)) !== null;
+}
+
+export function matmulTogether(context: KernelContext, calls: readonly KernelCall[]): void {
+  matrixProducts(context, calls.map(productOf))!();
+}
 
 /** What an operand's elements are read from. */
 type Operand = Pick<GpuStorage, "rows" | "rowsPerShard" | "stride" | "dtype" | "buffers">;
@@ -93,23 +116,64 @@ function operand(context: KernelContext, storage: GpuStorage, alongK: boolean): 
   return { rows, rowsPerShard: rows, stride, dtype, buffers: [context.whole(storage, "read")] };
 }
 
-function plainBlock(context: KernelContext, { transA, transB }: Product, block: Block, [aType, bType]: readonly [Dtype, Dtype]): void {
-  const { M, N } = block;
-  const { software } = context.capabilities;
+/** A part of a product: its operands where they lie, and where its sums go. */
+interface Block {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  /** Start and stride in quads. */
+  readonly a: { readonly buffer: GpuBuffer; readonly start: number; readonly stride: number };
+  readonly b: Block["a"];
+  readonly c: Block["a"];
+  /** The block's first column. */
+  readonly n0: number;
+  readonly bias: GpuStorage | null;
+  readonly accumulate: boolean;
+}
+
+function plainBlock(
+  context: KernelContext,
+  { transA, transB }: Product,
+  { M, N, K, a, b, c, n0, bias, accumulate }: Block,
+  [aType, bType]: readonly [Dtype, Dtype],
+): void {
+  const { software, maxBinding } = context.capabilities;
   const tile = plainTile(context.capabilities, M, N);
   const [aCode, bCode] = [dtypeCodes[aType], dtypeCodes[bType]];
-  const uints = [tile.BK / 4, aCode, bCode];
-  const shares = { tile, chunk, height: M, width: Math.ceil(N / 4) * 4, wanted: smallGroups, uints };
-  productBlock(context, block, shares, {
-    kernel: "matmul",
-    constants: {
-      ...tile,
-      A_DTYPE: software ? 0 : aCode,
-      B_DTYPE: software ? 0 : bCode,
-      TRANS_A: transA,
-      TRANS_B: transB,
-      ROUND: context.precision === "f16",
-      ROLLED: software,
-    },
-  });
+  const [tilesM, tilesN] = [Math.ceil(M / tile.BM), Math.ceil(N / tile.BN)];
+  const chunks = Math.ceil(K / chunk);
+  const stride = Math.ceil(N / 4);
+  const plane = M * stride;
+  const slices = chunks * plane * 16 > maxBinding ? 1 : slicesFor(tilesM * tilesN, chunks, smallGroups);
+  const slice = Math.ceil(chunks / slices);
+  const part = slices > 1 ? context.scratch(chunks * plane * 16) : null;
+  for (const { first, end } of tileRuns(tilesM * tilesN, tile, K)) {
+    const [x, y] = fold(end - first);
+    context.dispatch({
+      kernel: "matmul",
+      constants: {
+        ...tile,
+        A_DTYPE: software ? 0 : aCode,
+        B_DTYPE: software ? 0 : bCode,
+        TRANS_A: transA,
+        TRANS_B: transB,
+        ROUND: context.precision === "f16",
+        ROLLED: software,
+        SPLIT: part !== null,
+      },
+      buffers: [a.buffer, b.buffer, bias?.buffers[0] ?? a.buffer, part ?? c.buffer],
+      uints: [
+        ...[M, N, K, tilesM, tilesN, slice, first, end],
+        ...[a.start, a.stride, b.start, b.stride],
+        ...(part === null ? [c.start, c.stride, 0] : [0, stride, plane]),
+        ...biasWords(part === null ? bias : null, n0),
+        accumulate ? 1 : 0,
+        ...[tile.BK / 4, aCode, bCode],
+      ],
+      grid: [x, y, Math.ceil(chunks / slice)],
+    });
+  }
+  if (part === null) return;
+  const members = [{ partStart: 0, c, cols: N, bias, biasStart: n0 }];
+  matmulSum(context, { part: { buffer: part, parts: chunks, stride, plane }, rows: M, accumulate, members });
 }
