@@ -52,7 +52,8 @@ async function compile(specialisations: ReadonlyMap<string, Specialisation>, who
   for (const [key, one] of specialisations) {
     if (compiled.pipelines.has(key) || (!whole && compiled.modules.has(key))) continue;
     try {
-      if (whole) await pipelines.prepare(one);
+      // Attention by matrices has workgroups that are smaller than this backend's subgroups.
+      if (whole && one.kernel !== "attention_matrix") await pipelines.prepare(one);
       else await pipelines.check(one);
       compiled[whole ? "pipelines" : "modules"].add(key);
     } catch (error) {

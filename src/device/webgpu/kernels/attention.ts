@@ -11,6 +11,7 @@ import {
   type Present,
 } from "../kernel.ts";
 import { expectAlike } from "./kv-cache.ts";
+import { attentionRows } from "./matmul-tiles.ts";
 
 /** Rows (token, query head) of a tile. */
 const tileRows = 64;
@@ -22,6 +23,9 @@ const fewTokens = 4;
 const mostPartial = 512 * 2 ** 20;
 /** Groups of 32 threads that keep a large GPU busy. */
 const wantedGroups = 4096;
+
+/** Most query heads that one tile of matrices takes in decode. */
+const decodeRows = 16;
 
 interface Heads {
   readonly heads: number;
@@ -44,11 +48,19 @@ function groupOf({ heads, kvHeads }: Heads, most: number): number {
 }
 
 /** Numbers of a tiled kernel: tiles of `tile` tokens times `group` query heads; sequence b has slots from offsets[b] / tile + b on. */
-function tiling(shape: Heads, tokens: number, sequences: number) {
-  const group = groupOf(shape, tileRows);
-  const tile = Math.floor(tileRows / group);
+function tiling(shape: Heads, tokens: number, sequences: number, most = tileRows) {
+  const group = groupOf(shape, most);
+  const tile = Math.floor(most / group);
   const groups = shape.heads / group;
   return { group, tile, groups, groupsPerHead: groups / shape.kvHeads, slots: Math.floor(tokens / tile) + sequences };
+}
+
+/** Of a paged cache the blocks that lie in one buffer. */
+interface CacheShard {
+  readonly keys: GpuBuffer;
+  readonly values: GpuBuffer;
+  readonly first: number;
+  readonly blocks: number;
 }
 
 const reader =
@@ -59,6 +71,67 @@ const quads = ({ stride }: GpuStorage): number => stride / 4;
 /** Strides of caches in vec4<u32>s. */
 const words4 = ({ stride, dtype }: GpuStorage): number => (dtype === "f32" ? stride / 4 : stride / 8);
 
+const octets = ({ stride }: GpuStorage): number => stride / 8;
+
+/** What attention_matrix.wgsl reads and writes, tile by tile. */
+interface MatrixTiles {
+  readonly queries: GpuStorage;
+  readonly keys: GpuStorage;
+  readonly values: GpuStorage;
+  readonly offsets: GpuBuffer;
+  readonly sequences: number;
+  /** Of a cache; null where keys and values are packed as the queries are. */
+  readonly paged: { readonly positions: GpuBuffer; readonly table: GpuBuffer; readonly tableStride: number } | null;
+  readonly out: GpuStorage;
+  readonly lse: GpuStorage | null;
+}
+
+/** Rows of a tile of matrices: one number for a width of heads, so that all of its attention goes one way; null where none can be had. */
+function matrixRows({ precision, capabilities }: KernelContext, D: number): number | null {
+  return precision === "f16" ? attentionRows(capabilities, D) : null;
+}
+
+function matrixKernel(context: KernelContext, constants: Readonly<Record<string, number | boolean>>) {
+  const { matrix, subgroupSize, software } = context.capabilities;
+  const { M, N, K } = matrix!;
+  return {
+    kernel: "attention_matrix",
+    enables: ["f16", "subgroups", "chromium_experimental_subgroup_matrix"],
+    constants: { TILE_M: M, TILE_N: N, TILE_K: K, SG: subgroupSize, ROLLED: software, ...constants },
+  };
+}
+
+/** A row of heads and a block of keys in matrices. */
+function matrixSteps({ capabilities }: KernelContext, D: number): number[] {
+  const { N, K } = capabilities.matrix!;
+  const width = Math.ceil(D / Math.max(N, K)) * Math.max(N, K);
+  return [width / K, width / N, 64 / K, 64 / N];
+}
+
+function matrixTiles(
+  context: KernelContext,
+  shape: Heads,
+  rows: number,
+  { queries, keys, values, offsets, sequences, paged, out, lse }: MatrixTiles,
+): void {
+  const { group, tile, groups, groupsPerHead, slots } = tiling(shape, queries.rows, sequences, rows);
+  const read = reader(context);
+  const cached = paged !== null;
+  context.dispatch({
+    ...matrixKernel(context, { BM: rows, D: shape.D, PAGED: cached, KV_DTYPE: dtypeCodes[cached ? keys.dtype : "f32"], SPLIT: false }),
+    buffers: [
+      ...[read(queries), read(keys), read(values), offsets, paged?.positions ?? offsets, paged?.table ?? offsets],
+      ...[context.whole(out, "write"), lse === null ? context.scratch(16) : context.whole(lse, "write")],
+    ],
+    uints: [
+      ...[slots, sequences, group, groups, groupsPerHead, tile, quads(queries), quads(out), octets(keys), octets(values)],
+      ...[lse?.stride ?? 0, paged?.tableStride ?? 0, ...matrixSteps(context, shape.D)],
+    ],
+    floats: [shape.scale],
+    grid: fold(slots * groups),
+  });
+}
+
 /** Packed causal attention; saves lse. */
 export function attention(context: KernelContext, call: KernelCall): void {
   const [q, k, v, offsets] = call.inputs as Present;
@@ -66,9 +139,14 @@ export function attention(context: KernelContext, call: KernelCall): void {
   const shape = headsOf(call);
   const sequences = offsets.cols - 1;
   if (q.rows === 0 || sequences === 0) return;
-  const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
   const read = reader(context);
   const places = read(offsets);
+  const rows = matrixRows(context, shape.D);
+  if (rows !== null) {
+    matrixTiles(context, shape, rows, { queries: q, keys: k, values: v, offsets: places, sequences, paged: null, out, lse });
+    return;
+  }
+  const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
   context.dispatch({
     kernel: "attention",
     constants: { WIDE: shape.D > 64, PAGED: false, KV_DTYPE: dtypeCodes.f32 },
@@ -131,6 +209,21 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
   else decode();
 
   function prefill(): void {
+    const rows = matrixRows(context, shape.D);
+    if (rows !== null) {
+      const paged = { positions: read(positions), table: read(blockTable), tableStride: blockTable.stride };
+      matrixTiles(context, shape, rows, {
+        queries: q,
+        keys: kCache,
+        values: vCache,
+        offsets: read(offsets),
+        sequences,
+        paged,
+        out,
+        lse: null,
+      });
+      return;
+    }
     const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
     context.dispatch({
       kernel: "attention",
@@ -150,7 +243,8 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
 
   function decode(): void {
     const { D, heads, kvHeads, scale } = shape;
-    const ROWS = groupOf(shape, 8);
+    const matrices = matrixRows(context, D) !== null;
+    const ROWS = groupOf(shape, matrices ? decodeRows : 8);
     const groups = heads / ROWS;
     const items = q.rows * groups;
     const maxBlocks = blockTable.cols;
@@ -168,32 +262,54 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
     const norms = context.scratch(itemsAtOnce * maxBlocks * ROWS * 8);
     const [queries, at, places, table] = [read(q), read(positions), read(offsets), read(blockTable)];
     const to = context.whole(out, "write");
-    // threads that sum 4 columns each: as many parts of the 32 as there is room for
-    const parts = D > 64 ? 1 : D > 32 ? 2 : D > 16 ? 4 : 8;
-    const half = kCache.dtype === "f32" ? 1 : 2;
     for (let first = 0; first < items; first += itemsAtOnce) {
       const some = Math.min(itemsAtOnce, items - first);
-      // four groups of threads a workgroup, each with blocks of its own
-      const splits = Math.max(1, Math.min(Math.ceil(wantedGroups / some / 4), Math.ceil(maxBlocks / 4)));
-      shardsOf(kCache).forEach(({ buffer: keys, first: firstBlock, rows: blocks }, shard) => {
-        context.dispatch({
-          kernel: "attention_paged",
-          constants: { ROWS, EACH: Math.ceil(ROWS / parts), KV_DTYPE: dtypeCodes[kCache.dtype] },
-          aliases: { PAIR: half === 1 ? "vec2<u32>" : "u32" },
-          buffers: [queries, at, places, table, keys, vCache.buffers[shard]!, sums, norms],
-          uints: [
-            ...[some, first, splits, sequences, q.rows, groups, groups / kvHeads, quads(q)],
-            ...[kCache.stride / 2, vCache.stride / half / 2, blockTable.stride, maxBlocks, firstBlock, blocks, D / 4, parts],
-          ],
-          floats: [scale],
-          grid: fold(some * splits),
-        });
+      shardsOf(kCache).forEach((shard, index) => {
+        const cache = { keys: shard.buffer, values: vCache.buffers[index]!, first: shard.first, blocks: shard.rows };
+        if (matrices) matrixBlocks(first, some, cache);
+        else plainBlocks(first, some, cache);
       });
       context.dispatch({
         kernel: "attention_paged_merge",
         buffers: [at, places, sums, norms, to],
         uints: [some, first, groups, sequences, maxBlocks, quads(out), D / 4, ROWS],
         grid: fold(Math.ceil((some * ROWS * (D / 4)) / 64)),
+      });
+    }
+
+    function plainBlocks(first: number, some: number, cache: CacheShard): void {
+      // threads that sum 4 columns each: as many parts of the 32 as there is room for
+      const parts = D > 64 ? 1 : D > 32 ? 2 : D > 16 ? 4 : 8;
+      const half = kCache.dtype === "f32" ? 1 : 2;
+      // four groups of threads a workgroup, each with blocks of its own
+      const splits = Math.max(1, Math.min(Math.ceil(wantedGroups / some / 4), Math.ceil(maxBlocks / 4)));
+      context.dispatch({
+        kernel: "attention_paged",
+        constants: { ROWS, EACH: Math.ceil(ROWS / parts), KV_DTYPE: dtypeCodes[kCache.dtype] },
+        aliases: { PAIR: half === 1 ? "vec2<u32>" : "u32" },
+        buffers: [queries, at, places, table, cache.keys, cache.values, sums, norms],
+        uints: [
+          ...[some, first, splits, sequences, q.rows, groups, groups / kvHeads, quads(q)],
+          ...[kCache.stride / 2, vCache.stride / half / 2, blockTable.stride, maxBlocks, cache.first, cache.blocks, D / 4, parts],
+        ],
+        floats: [scale],
+        grid: fold(some * splits),
+      });
+    }
+
+    function matrixBlocks(first: number, some: number, cache: CacheShard): void {
+      const { M } = context.capabilities.matrix!;
+      const splits = Math.max(1, Math.min(Math.ceil(wantedGroups / 4 / some), maxBlocks));
+      context.dispatch({
+        ...matrixKernel(context, { BM: Math.ceil(ROWS / M) * M, D, PAGED: true, KV_DTYPE: dtypeCodes[kCache.dtype], SPLIT: true }),
+        buffers: [queries, cache.keys, cache.values, places, at, table, sums, norms],
+        uints: [
+          ...[0, sequences, ROWS, groups, groups / kvHeads, 1, quads(q), 0, octets(kCache), octets(vCache), 0, blockTable.stride],
+          ...matrixSteps(context, D),
+          ...[some, first, splits, maxBlocks, cache.first, cache.blocks],
+        ],
+        floats: [scale],
+        grid: fold(some * splits),
       });
     }
   }
