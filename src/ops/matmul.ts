@@ -38,7 +38,7 @@ export function addProduct(gradients: Gradients, input: Tensor, a: Tensor, trans
 
 /**
  * op(a)[M, K] op(b)[K, N] + bias[N] -> [M, N] f32, where op transposes as asked. a, b and bias may be f32, f16 or bf16; sums are f32,
- * in an order that depends on K only. Differentiable in a, b and bias.
+ * in an order that depends on N and K only. Differentiable in a, b and bias.
  * @throws ShapeError if the inner dimensions differ.
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
