@@ -53,7 +53,7 @@ async function compile(specialisations: ReadonlyMap<string, Specialisation>, who
     if (compiled.pipelines.has(key) || (!whole && compiled.modules.has(key))) continue;
     try {
       // Attention by matrices has workgroups that are smaller than this backend's subgroups.
-      if (whole && one.kernel !== "attention_matrix") await pipelines.prepare(one);
+      if (whole && !/^attention.*_matrix$/.test(one.kernel)) await pipelines.prepare(one);
       else await pipelines.check(one);
       compiled[whole ? "pipelines" : "modules"].add(key);
     } catch (error) {

@@ -9,12 +9,16 @@ const uniformLine = (storages: number): string => `@group(0) @binding(${storages
 const reserved = /^(wg|t|i|_)$/;
 
 /** Of files that say more than the prologue's types: a specialisation to look at. */
+const matrices = { TILE_M: 16, TILE_N: 16, TILE_K: 16, SG: 32 };
 const examples: Readonly<Record<string, Readonly<Record<string, number | boolean>>>> = {
+  attention_backward_key_matrix: { ...matrices, ROLLED: false, BM: 64, WN: 2, D: 64 },
+  attention_backward_query_matrix: { ...matrices, ROLLED: false, BM: 64, WN: 1, D: 64 },
+  attention_matrix: { ...matrices, ROLLED: false, BM: 64, D: 64, PAGED: true, KV_DTYPE: 1, SPLIT: false },
   log_prob_backward: { PACKED: true },
   matmul: { TM: 2, BM: 8, BN: 64, BK: 16, TRANS_A: true, TRANS_B: true, SPLIT: true },
   matmul_matrix: {
     ...{ MEMBERS: 2, BIAS: true, SPLIT: false, A_F32: true, TRANS_A: false, TRANS_B: true, BUFFERS: 2 },
-    ...{ BM: 64, BN: 64, BK: 32, WM: 2, WN: 2, TILE_M: 16, TILE_N: 16, TILE_K: 16, SG: 32 },
+    ...{ BM: 64, BN: 64, BK: 32, WM: 2, WN: 2, ...matrices },
   },
   matmul_sum: { MEMBERS: 3 },
 };

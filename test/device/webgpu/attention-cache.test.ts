@@ -2,7 +2,18 @@
 import { describe, expect, it } from "vitest";
 import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
 import { makeDevice, useDevice } from "../../helpers/device.ts";
-import { expectClose, expectSameBits, ids, random, runOn, runReference, zeros, type Values } from "../kernels/harness.ts";
+import {
+  expectClose,
+  expectSameBits,
+  ids,
+  random,
+  randomTensor,
+  runOn,
+  runReference,
+  tensor,
+  zeros,
+  type Values,
+} from "../kernels/harness.ts";
 import { cases, dimsOf, inputsOf, offsetsOf, ones, packed, paged, rounded, whole, type Case } from "./attention-cases.ts";
 
 /** By matrices where the adapter has them, which the second way asks for: else both are the same kernels. */
@@ -108,6 +119,65 @@ describe("attention in precision f16", () => {
       expectClose(got[0]!, out!, matrices ? 6e-4 : 4e-3, `out, H ${one.H}, D ${one.D}`);
       expectClose(got[1]!, lse!, matrices ? 3e-6 : 4e-3, `lse, H ${one.H}, D ${one.D}`);
     }
+    await halves.destroy();
+  });
+
+  it("has the gradients of float64, of a sequence that ends in any place of a tile", async () => {
+    const halves = await makeDevice({ precision: "f16" });
+    const more: Case[] = [1, 3, 8].map((H) => ({ lengths: [63 + H, 1, 64, 129], H, K: 1, D: 16 }));
+    // heads of other widths have the kernels of f32
+    const wide = cases.filter(({ D }) => D % 8 === 0);
+    for (const one of [...wide, ...more, { lengths: [140, 0, 3], H: 8, K: 2, D: 128 }]) {
+      const { q, k, v } = inputsOf(one);
+      const [rows, offsets] = [q.rows, ids(offsetsOf(one.lengths))];
+      const dout = randomTensor(4, rows, q.cols);
+      const operands = [rounded(q, "f16"), rounded(k, "f16"), rounded(v, "f16"), offsets] as const;
+      const [out, lse] = runReference("attention", dimsOf(one), operands, [zeros(rows, q.cols), zeros(rows, one.H)]);
+      const saved = [tensor(rows, q.cols, out!), tensor(rows, one.H, lse!)] as const;
+      const outputs = [zeros(rows, q.cols), zeros(rows, k.cols), zeros(rows, k.cols)];
+      const want = runReference("attention_backward", dimsOf(one), [...operands, ...saved, rounded(dout, "f16")], outputs);
+      const got = await runOn(halves, "attention_backward", dimsOf(one), [...operands, ...saved, rounded(dout, "f16")], outputs);
+      for (const [i, name] of ["dq", "dk", "dv"].entries()) {
+        const scale = want[i]!.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+        const worst = want[i]!.reduce((most, x, j) => Math.max(most, Math.abs(x - (got[i] as Float32Array)[j]!)), 0);
+        expect(worst / scale, `${name}, H ${one.H}, K ${one.K}, D ${one.D}`).toBeLessThan(1e-3);
+      }
+    }
+    await halves.destroy();
+  });
+
+  it("keeps what is no number to the keys and rows that see it", async () => {
+    const halves = await makeDevice({ precision: "f16" });
+    const one: Case = { lengths: [20, 70], H: 2, K: 1, D: 64 };
+    const { q, k, v } = inputsOf(one);
+    const offsets = ids(offsetsOf(one.lengths));
+    const [out, lse] = runReference("attention", dimsOf(one), [q, k, v, offsets], [zeros(90, 128), zeros(90, 2)]);
+    const saved = [tensor(90, 128, out!), tensor(90, 2, lse!)] as const;
+    const outputs = [zeros(90, 128), zeros(90, 64), zeros(90, 64)];
+    const dirty = (x: Values, token: number): Values => ({
+      ...x,
+      values: x.values.slice().fill(NaN, token * x.cols, (token + 1) * x.cols),
+    });
+    const gradients = async (...[a, b, c, d]: Values[]): Promise<Float32Array[]> =>
+      (await runOn(halves, "attention_backward", dimsOf(one), [a!, b!, c!, offsets, ...saved, d!], outputs)) as Float32Array[];
+    const dout = randomTensor(4, 90, 128);
+    const clean = await gradients(q, k, v, dout);
+    // token 60 is the 41st of the second sequence: as a key it is seen by tokens 60 to 89, as a row it sees keys 20 to 60
+    for (const [what, [dq, dk, dv]] of [
+      ["key", await gradients(q, dirty(k, 60), v, dout)],
+      ["value", await gradients(q, k, dirty(v, 60), dout)],
+      ["query", await gradients(dirty(q, 60), k, v, dout)],
+      ["gradient", await gradients(q, k, v, dirty(dout, 60))],
+    ] as const)
+      for (let n = 0; n < 90; n++) {
+        const asKey = what === "key" || what === "value";
+        const rowHit = asKey ? n >= 60 : n === 60;
+        const keyHit = n >= 20 && (asKey ? true : n <= 60);
+        if (!rowHit) expectSameBits(dq!.subarray(n * 128, (n + 1) * 128), clean[0]!.subarray(n * 128, (n + 1) * 128), `${what}: dq ${n}`);
+        if (keyHit) continue;
+        expectSameBits(dk!.subarray(n * 64, (n + 1) * 64), clean[1]!.subarray(n * 64, (n + 1) * 64), `${what}: dk ${n}`);
+        expectSameBits(dv!.subarray(n * 64, (n + 1) * 64), clean[2]!.subarray(n * 64, (n + 1) * 64), `${what}: dv ${n}`);
+      }
     await halves.destroy();
   });
 });

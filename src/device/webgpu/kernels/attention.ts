@@ -11,7 +11,7 @@ import {
   type Present,
 } from "../kernel.ts";
 import { expectAlike } from "./kv-cache.ts";
-import { attentionRows } from "./matmul-tiles.ts";
+import { attentionRows, attentionWidth } from "./matmul-tiles.ts";
 
 /** Rows (token, query head) of a tile. */
 const tileRows = 64;
@@ -91,21 +91,21 @@ function matrixRows({ precision, capabilities }: KernelContext, D: number): numb
   return precision === "f16" ? attentionRows(capabilities, D) : null;
 }
 
-function matrixKernel(context: KernelContext, constants: Readonly<Record<string, number | boolean>>) {
+function matrixKernel(context: KernelContext, constants: Readonly<Record<string, number | boolean>>, kernel = "attention_matrix") {
   const { matrix, subgroupSize, software } = context.capabilities;
   const { M, N, K } = matrix!;
   return {
-    kernel: "attention_matrix",
+    kernel,
     enables: ["f16", "subgroups", "chromium_experimental_subgroup_matrix"],
     constants: { TILE_M: M, TILE_N: N, TILE_K: K, SG: subgroupSize, ROLLED: software, ...constants },
   };
 }
 
-/** A row of heads and a block of keys in matrices. */
-function matrixSteps({ capabilities }: KernelContext, D: number): number[] {
+/** A row of heads and 64 keys or rows in matrices, of which a subgroup has one in `share` of the columns. */
+function matrixSteps({ capabilities }: KernelContext, D: number, share = 1): number[] {
   const { N, K } = capabilities.matrix!;
-  const width = Math.ceil(D / Math.max(N, K)) * Math.max(N, K);
-  return [width / K, width / N, 64 / K, 64 / N];
+  const width = attentionWidth(capabilities.matrix!, D);
+  return [width / K, width / N / share, 64 / K, 64 / N / share];
 }
 
 function matrixTiles(
@@ -176,6 +176,37 @@ export function attentionBackward(context: KernelContext, call: KernelCall): voi
     grid: fold(Math.ceil(count / 128)),
   });
   const shared = [read(q), read(k), read(v), read(offsets), gradient, stats];
+  const tileRowsHere = matrixRows(context, D);
+  if (tileRowsHere !== null) {
+    const tiles = tiling(shape, q.rows, sequences, tileRowsHere);
+    context.dispatch({
+      ...matrixKernel(context, { BM: tileRowsHere, WN: 1, D }, "attention_backward_query_matrix"),
+      buffers: [...shared, context.whole(dq, "write")],
+      uints: [
+        ...[tiles.slots, sequences, heads, tiles.group, tiles.groups, tiles.groupsPerHead, tiles.tile],
+        ...[q, k, v, dout, dq].map(quads),
+        ...matrixSteps(context, D),
+      ],
+      floats: [scale],
+      grid: fold(tiles.slots * tiles.groups),
+    });
+    // two subgroups a row have half of its sums each, where they can: else registers run out
+    const share = attentionRows(context.capabilities, D, 2) === null ? 1 : 2;
+    const keys = attentionRows(context.capabilities, D, share)!;
+    const keyBlocks = Math.floor(q.rows / keys) + sequences;
+    context.dispatch({
+      ...matrixKernel(context, { BM: keys, WN: share, D }, "attention_backward_key_matrix"),
+      buffers: [...shared, context.whole(dk, "write"), context.whole(dv, "write")],
+      uints: [
+        ...[keyBlocks, sequences, heads, heads / kvHeads, kvHeads],
+        ...[q, k, v, dout, dk, dv].map(quads),
+        ...matrixSteps(context, D, share),
+      ],
+      floats: [scale],
+      grid: fold(keyBlocks * kvHeads),
+    });
+    return;
+  }
   const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
   context.dispatch({
     kernel: "attention_backward_query",
