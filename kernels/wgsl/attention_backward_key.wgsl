@@ -12,6 +12,8 @@
 //
 // Prologue  const WIDE: bool (D above 64)
 
+#include lib/sequence_at
+
 const LOG2E: f32 = 1.4426950408889634;
 const PITCH: u32 = 5u; // vec4s from one row of a chunk of 16 columns to the next
 const ROWS_AT: u32 = 64u * PITCH;
@@ -52,11 +54,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   let slot = item % p.slots;
   let head = item / p.slots;
   if (head >= p.kv_heads) { return; }
-  var sequence = 0u;
-  for (var high = p.sequences - 1u; sequence < high;) {
-    let middle = (sequence + high + 1u) / 2u;
-    if (offsets[middle] / 64u + middle <= slot) { sequence = middle; } else { high = middle - 1u; }
-  }
+  let sequence = sequence_at(slot, 64u);
   let start = offsets[sequence];
   let end = offsets[sequence + 1u];
   let index = slot - (start / 64u + sequence);

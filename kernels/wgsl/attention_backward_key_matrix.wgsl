@@ -13,11 +13,12 @@
 // Limits    D a multiple of 8, at most 128. No subgroup arithmetic here: a driver crashes on a module that has both
 
 #include lib/attention_matrix
+#include lib/sequence_at
 
 struct Params {
   slots: u32, sequences: u32, heads: u32, group: u32, kv_heads: u32, // group: query heads of a key/value head
   q_stride: u32, k_stride: u32, v_stride: u32, dout_stride: u32, dk_stride: u32, dv_stride: u32, // in quads
-  width_k: u32, width_n: u32, rows_k: u32, rows_n: u32, // WIDTH and 64 in matrices, of N / WN: unknown to the compiler, for ROLLED
+  width_k: u32, width_n: u32, score_k: u32, score_n: u32, // WIDTH and 64 in matrices, of N / WN: unknown to the compiler, for ROLLED
   scale: f32,
 }
 
@@ -33,18 +34,9 @@ struct Params {
 
 const STAGE = 64u * LD; // q or dout of 64 rows; before, k and v of the block
 const SIZE = max(STAGE + BM * SCORE_LD, BM * OUT_LD);
-const NJ = 64u / TILE_N / WN; // matrices of scores, and of columns, of a subgroup
-const WJ = WIDTH / TILE_N / WN;
 var<workgroup> memory: array<vec4<u32>, SIZE>;
 var<workgroup> row_stats: array<vec2<f32>, 64>;
 var<workgroup> bad_rows: array<atomic<u32>, 2>; // a bit for each row that is no number in f16
-
-fn scores_of(i: u32, j: u32) -> Right { return subgroupMatrixLoad<Right, col_major>(&memory, j * TILE_N * LD + i * TILE_K / 8u, LD); }
-fn staged_at(i: u32, j: u32) -> Right { return subgroupMatrixLoad<Right, row_major>(&memory, i * TILE_K * LD + j * TILE_N / 8u, LD); }
-fn keys_at(sm: u32, i: u32) -> Left { return subgroupMatrixLoad<Left, row_major>(&memory, sm * LD + i * TILE_K / 8u, LD); }
-fn weights_at(sm: u32, i: u32) -> Left {
-  return subgroupMatrixLoad<Left, row_major>(&memory, STAGE + sm * SCORE_LD + i * TILE_K / 8u, SCORE_LD);
-}
 
 // The token and query head of a row, as an offset in quads from its token's first
 fn place_of(row: u32, first: u32, head: u32) -> vec2<u32> { return vec2<u32>(first + row / p.group, (head * p.group + row % p.group) * QUADS); }
@@ -120,25 +112,7 @@ fn main(
     memory[e / (WIDTH / 8u) * LD + column] = octet;
   }
   workgroupBarrier();
-#if ROLLED
-  var k_left: array<Left, WIDTH / TILE_K>;
-  var v_left: array<Left, WIDTH / TILE_K>;
-  var dk_sums: array<Sum, WJ>;
-  var dv_sums: array<Sum, WJ>;
-  for (var i = 0u; i < p.width_k; i++) { k_left[i] = keys_at(sm, i); }
-  for (var j = 0u; j < p.width_n; j++) {
-    dk_sums[j] = Sum();
-    dv_sums[j] = Sum();
-  }
-#else
-#repeat i WIDTH / TILE_K
-  let k_${i} = keys_at(sm, ${i}u);
-#end
-#repeat j WJ
-  var dk_${j} = Sum();
-  var dv_${j} = Sum();
-#end
-#end
+#include lib/matrix_left LEFT=keys_left
   workgroupBarrier();
   for (var e = t; e < BM * (WIDTH / 8u); e += T) {
     let column = e % (WIDTH / 8u);
@@ -150,13 +124,9 @@ fn main(
     memory[e / (WIDTH / 8u) * LD + column] = octet;
   }
   workgroupBarrier();
-#if ROLLED
-  for (var i = 0u; i < p.width_k; i++) { v_left[i] = keys_at(sm, i); }
-#else
-#repeat i WIDTH / TILE_K
-  let v_${i} = keys_at(sm, ${i}u);
-#end
-#end
+#include lib/matrix_left LEFT=values_left
+#include lib/matrix_sums SUMS=dk_sums
+#include lib/matrix_sums SUMS=dv_sums
 
   let scores = STAGE + own * SCORE_LD;
   for (var tile = 0u; tile < rows; tile += 64u) {
@@ -170,21 +140,7 @@ fn main(
     }
     stage_queries(tile, rows, first, head, t);
     workgroupBarrier();
-#if ROLLED
-    for (var j = 0u; j < p.rows_n; j++) {
-      var s = Sum();
-      for (var i = 0u; i < p.width_k; i++) { s = subgroupMatrixMultiplyAccumulate(k_left[i], scores_of(i, sn * NJ + j), s); }
-      subgroupMatrixStore<row_major>(&memory, STAGE + sm * SCORE_LD + (sn * NJ + j) * TILE_N / 4u, s, SCORE_LD);
-    }
-#else
-#repeat j NJ
-    var s_${j} = Sum();
-#repeat i WIDTH / TILE_K
-    s_${j} = subgroupMatrixMultiplyAccumulate(k_${i}, scores_of(${i}u, sn * NJ + ${j}u), s_${j});
-#end
-    subgroupMatrixStore<row_major>(&memory, STAGE + sm * SCORE_LD + (sn * NJ + ${j}u) * TILE_N / 4u, s_${j}, SCORE_LD);
-#end
-#end
+#include lib/matrix_scores LEFT=keys_left RIGHT=turned_at
     workgroupBarrier();
     // weights, of rows that see this thread's key
 #repeat i KEY_QUADS
@@ -200,21 +156,7 @@ fn main(
     // dout . v, and dv
     stage_gradients(tile, rows, first, head, t);
     workgroupBarrier();
-#if ROLLED
-    for (var j = 0u; j < p.rows_n; j++) {
-      var s = Sum();
-      for (var i = 0u; i < p.width_k; i++) { s = subgroupMatrixMultiplyAccumulate(v_left[i], scores_of(i, sn * NJ + j), s); }
-      subgroupMatrixStore<row_major>(&memory, STAGE + sm * SCORE_LD + (sn * NJ + j) * TILE_N / 4u, s, SCORE_LD);
-    }
-#else
-#repeat j NJ
-    var e_${j} = Sum();
-#repeat i WIDTH / TILE_K
-    e_${j} = subgroupMatrixMultiplyAccumulate(v_${i}, scores_of(${i}u, sn * NJ + ${j}u), e_${j});
-#end
-    subgroupMatrixStore<row_major>(&memory, STAGE + sm * SCORE_LD + (sn * NJ + ${j}u) * TILE_N / 4u, e_${j}, SCORE_LD);
-#end
-#end
+#include lib/matrix_scores LEFT=values_left RIGHT=turned_at
     workgroupBarrier();
     let flags = vec2<u32>(atomicLoad(&bad_rows[0]), atomicLoad(&bad_rows[1]));
 #repeat i KEY_QUADS
@@ -229,22 +171,7 @@ fn main(
     memory[scores + lane * (KEY_QUADS / 2u) + ${i}u] = halves(pn_${2 * i}, pn_${2 * i + 1});
 #end
     workgroupBarrier();
-#if ROLLED
-    for (var j = 0u; j < p.width_n; j++) {
-      for (var i = 0u; i < p.rows_k; i++) {
-        dv_sums[j] = subgroupMatrixMultiplyAccumulate(weights_at(sm, i), staged_at(i, sn * WJ + j), dv_sums[j]);
-      }
-    }
-#else
-#repeat i 64 / TILE_K
-    let x_${i} = weights_at(sm, ${i}u);
-#end
-#repeat j WJ
-#repeat i 64 / TILE_K
-    dv_${j} = subgroupMatrixMultiplyAccumulate(x_${i}, staged_at(${i}u, sn * WJ + ${j}u), dv_${j});
-#end
-#end
-#end
+#include lib/matrix_add SUMS=dv_sums
     workgroupBarrier();
 
     // dk
@@ -253,49 +180,18 @@ fn main(
 #end
     stage_queries(tile, rows, first, head, t);
     workgroupBarrier();
-#if ROLLED
-    for (var j = 0u; j < p.width_n; j++) {
-      for (var i = 0u; i < p.rows_k; i++) {
-        dk_sums[j] = subgroupMatrixMultiplyAccumulate(weights_at(sm, i), staged_at(i, sn * WJ + j), dk_sums[j]);
-      }
-    }
-#else
-#repeat i 64 / TILE_K
-    let y_${i} = weights_at(sm, ${i}u);
-#end
-#repeat j WJ
-#repeat i 64 / TILE_K
-    dk_${j} = subgroupMatrixMultiplyAccumulate(y_${i}, staged_at(${i}u, sn * WJ + ${j}u), dk_${j});
-#end
-#end
-#end
+#include lib/matrix_add SUMS=dk_sums
   }
 
   workgroupBarrier();
-#if ROLLED
-  for (var j = 0u; j < p.width_n; j++) {
-    subgroupMatrixStore<row_major>(&memory, sm * OUT_LD + (sn * WJ + j) * TILE_N / 4u, dk_sums[j], OUT_LD);
-  }
-#else
-#repeat j WJ
-  subgroupMatrixStore<row_major>(&memory, sm * OUT_LD + (sn * WJ + ${j}u) * TILE_N / 4u, dk_${j}, OUT_LD);
-#end
-#end
+#include lib/matrix_store SUMS=dk_sums
   workgroupBarrier();
   if (own < keys) {
     let to = (first + own) * p.dk_stride + head * QUADS;
     for (var c = lane; c < QUADS; c += LANES) { dk[to + c] = bitcast<vec4<f32>>(memory[own * OUT_LD + c]) * p.scale; }
   }
   workgroupBarrier();
-#if ROLLED
-  for (var j = 0u; j < p.width_n; j++) {
-    subgroupMatrixStore<row_major>(&memory, sm * OUT_LD + (sn * WJ + j) * TILE_N / 4u, dv_sums[j], OUT_LD);
-  }
-#else
-#repeat j WJ
-  subgroupMatrixStore<row_major>(&memory, sm * OUT_LD + (sn * WJ + ${j}u) * TILE_N / 4u, dv_${j}, OUT_LD);
-#end
-#end
+#include lib/matrix_store SUMS=dv_sums
   workgroupBarrier();
   if (own < keys) {
     let to = (first + own) * p.dv_stride + head * QUADS;

@@ -12,11 +12,12 @@
 // Limits    D a multiple of 8, at most 128. No subgroup arithmetic here: a driver crashes on a module that has both
 
 #include lib/attention_matrix
+#include lib/sequence_at
 
 struct Params {
   slots: u32, sequences: u32, heads: u32, group: u32, groups: u32, groups_per_head: u32, tile: u32,
   q_stride: u32, k_stride: u32, v_stride: u32, dout_stride: u32, dq_stride: u32, // in quads
-  width_k: u32, width_n: u32, keys_k: u32, keys_n: u32, // WIDTH and 64 in matrices: unknown to the compiler, for ROLLED
+  width_k: u32, width_n: u32, score_k: u32, score_n: u32, // WIDTH and 64 in matrices: unknown to the compiler, for ROLLED
   scale: f32,
 }
 
@@ -34,11 +35,14 @@ const SIZE = max(STAGE + BM * SCORE_LD, BM * OUT_LD);
 var<workgroup> memory: array<vec4<u32>, SIZE>;
 var<workgroup> bad_keys: array<atomic<u32>, 2>; // a bit for each key that is no number in f16
 
-fn scores_of(i: u32, j: u32) -> Right { return subgroupMatrixLoad<Right, col_major>(&memory, j * TILE_N * LD + i * TILE_K / 8u, LD); }
-fn keys_at(i: u32, j: u32) -> Right { return subgroupMatrixLoad<Right, row_major>(&memory, i * TILE_K * LD + j * TILE_N / 8u, LD); }
-fn rows_at(subgroup: u32, i: u32) -> Left { return subgroupMatrixLoad<Left, row_major>(&memory, subgroup * TILE_M * LD + i * TILE_K / 8u, LD); }
-fn ds_at(subgroup: u32, i: u32) -> Left {
-  return subgroupMatrixLoad<Left, row_major>(&memory, STAGE + subgroup * TILE_M * SCORE_LD + i * TILE_K / 8u, SCORE_LD);
+// Eight columns of q and of dout of a row of the tile, in f16
+fn octet_q(token: u32, query: u32, column: u32) -> vec4<u32> {
+  let at = token * p.q_stride + query * QUADS + 2u * column;
+  return halves(q[at], q[at + 1u]);
+}
+fn octet_dout(token: u32, query: u32, column: u32) -> vec4<u32> {
+  let at = token * p.dout_stride + query * QUADS + 2u * column;
+  return halves(dout[at], dout[at + 1u]);
 }
 
 @compute @workgroup_size(T)
@@ -65,6 +69,8 @@ fn main(
   let head = part / p.groups_per_head;
   let own = t / LANES;
   let lane = t % LANES;
+  let sm = subgroup / WN * TILE_M;
+  let sn = subgroup % WN;
   // rows beyond the tile repeat its last one and are not written
   let row = min(own, rows - 1u);
   let token = first + row / p.group;
@@ -78,46 +84,22 @@ fn main(
     let r = min(e / (WIDTH / 8u), rows - 1u);
     let column = e % (WIDTH / 8u);
     var octet = vec4<u32>(0u);
-    if (column < OCTETS) {
-      let at = (first + r / p.group) * p.q_stride + (part * p.group + r % p.group) * QUADS + 2u * column;
-      octet = halves(q[at], q[at + 1u]);
-    }
+    if (column < OCTETS) { octet = octet_q(first + r / p.group, part * p.group + r % p.group, column); }
     memory[e / (WIDTH / 8u) * LD + column] = octet;
   }
   workgroupBarrier();
-#if ROLLED
-  var queries: array<Left, WIDTH / TILE_K>;
-  var gradients: array<Left, WIDTH / TILE_K>;
-  var sums: array<Sum, WIDTH / TILE_N>;
-  for (var i = 0u; i < p.width_k; i++) { queries[i] = rows_at(subgroup, i); }
-  for (var j = 0u; j < p.width_n; j++) { sums[j] = Sum(); }
-#else
-#repeat i WIDTH / TILE_K
-  let q_${i} = rows_at(subgroup, ${i}u);
-#end
-#repeat j WIDTH / TILE_N
-  var o_${j} = Sum();
-#end
-#end
+#include lib/matrix_left LEFT=queries
   workgroupBarrier();
   for (var e = t; e < BM * (WIDTH / 8u); e += T) {
     let r = min(e / (WIDTH / 8u), rows - 1u);
     let column = e % (WIDTH / 8u);
     var octet = vec4<u32>(0u);
-    if (column < OCTETS) {
-      let at = (first + r / p.group) * p.dout_stride + (part * p.group + r % p.group) * QUADS + 2u * column;
-      octet = halves(dout[at], dout[at + 1u]);
-    }
+    if (column < OCTETS) { octet = octet_dout(first + r / p.group, part * p.group + r % p.group, column); }
     memory[e / (WIDTH / 8u) * LD + column] = octet;
   }
   workgroupBarrier();
-#if ROLLED
-  for (var i = 0u; i < p.width_k; i++) { gradients[i] = rows_at(subgroup, i); }
-#else
-#repeat i WIDTH / TILE_K
-  let d_${i} = rows_at(subgroup, ${i}u);
-#end
-#end
+#include lib/matrix_left LEFT=gradients
+#include lib/matrix_sums SUMS=sums
 
   for (var key = 0u; key < most; key += 64u) {
     let last = min(64u, most - key) - 1u;
@@ -134,21 +116,7 @@ fn main(
       memory[e / (WIDTH / 8u) * LD + column] = octet;
     }
     workgroupBarrier();
-#if ROLLED
-    for (var j = 0u; j < p.keys_n; j++) {
-      var s = Sum();
-      for (var i = 0u; i < p.width_k; i++) { s = subgroupMatrixMultiplyAccumulate(gradients[i], scores_of(i, j), s); }
-      subgroupMatrixStore<row_major>(&memory, STAGE + subgroup * TILE_M * SCORE_LD + j * TILE_N / 4u, s, SCORE_LD);
-    }
-#else
-#repeat j 64 / TILE_N
-    var e_${j} = Sum();
-#repeat i WIDTH / TILE_K
-    e_${j} = subgroupMatrixMultiplyAccumulate(d_${i}, scores_of(${i}u, ${j}u), e_${j});
-#end
-    subgroupMatrixStore<row_major>(&memory, STAGE + subgroup * TILE_M * SCORE_LD + ${j}u * TILE_N / 4u, e_${j}, SCORE_LD);
-#end
-#end
+#include lib/matrix_scores LEFT=gradients RIGHT=turned_at
     workgroupBarrier();
     let scores = STAGE + own * SCORE_LD;
 #repeat i KEY_QUADS
@@ -171,21 +139,7 @@ fn main(
       memory[from_key * LD + column] = octet;
     }
     workgroupBarrier();
-#if ROLLED
-    for (var j = 0u; j < p.keys_n; j++) {
-      var s = Sum();
-      for (var i = 0u; i < p.width_k; i++) { s = subgroupMatrixMultiplyAccumulate(queries[i], scores_of(i, j), s); }
-      subgroupMatrixStore<row_major>(&memory, STAGE + subgroup * TILE_M * SCORE_LD + j * TILE_N / 4u, s, SCORE_LD);
-    }
-#else
-#repeat j 64 / TILE_N
-    var s_${j} = Sum();
-#repeat i WIDTH / TILE_K
-    s_${j} = subgroupMatrixMultiplyAccumulate(q_${i}, scores_of(${i}u, ${j}u), s_${j});
-#end
-    subgroupMatrixStore<row_major>(&memory, STAGE + subgroup * TILE_M * SCORE_LD + ${j}u * TILE_N / 4u, s_${j}, SCORE_LD);
-#end
-#end
+#include lib/matrix_scores LEFT=queries RIGHT=turned_at
     workgroupBarrier();
     let flags = vec2<u32>(atomicLoad(&bad_keys[0]), atomicLoad(&bad_keys[1]));
 #repeat i KEY_QUADS
@@ -201,32 +155,11 @@ fn main(
     memory[scores + lane * (KEY_QUADS / 2u) + ${i}u] = halves(own_${2 * i}, own_${2 * i + 1});
 #end
     workgroupBarrier();
-#if ROLLED
-    for (var j = 0u; j < p.width_n; j++) {
-      for (var i = 0u; i < p.keys_k; i++) { sums[j] = subgroupMatrixMultiplyAccumulate(ds_at(subgroup, i), keys_at(i, j), sums[j]); }
-    }
-#else
-#repeat i 64 / TILE_K
-    let x_${i} = ds_at(subgroup, ${i}u);
-#end
-#repeat j WIDTH / TILE_N
-#repeat i 64 / TILE_K
-    o_${j} = subgroupMatrixMultiplyAccumulate(x_${i}, keys_at(${i}u, ${j}u), o_${j});
-#end
-#end
-#end
+#include lib/matrix_add SUMS=sums
   }
 
   workgroupBarrier();
-#if ROLLED
-  for (var j = 0u; j < p.width_n; j++) {
-    subgroupMatrixStore<row_major>(&memory, subgroup * TILE_M * OUT_LD + j * TILE_N / 4u, sums[j], OUT_LD);
-  }
-#else
-#repeat j WIDTH / TILE_N
-  subgroupMatrixStore<row_major>(&memory, subgroup * TILE_M * OUT_LD + ${j}u * TILE_N / 4u, o_${j}, OUT_LD);
-#end
-#end
+#include lib/matrix_store SUMS=sums
   workgroupBarrier();
   if (own < rows) {
     let to = token * p.dq_stride + query * QUADS;

@@ -9,8 +9,8 @@
 //           query heads of one key/value head, at most BM rows (token, head). SPLIT: one token, sums [items, maxBlocks, group, D], norms
 //           [items, maxBlocks, group] of (m, l)
 // Saves     lse = ln sum_j e^s, read again by attention_backward; not written when PAGED
-// Prologue  TILE_M, TILE_N, TILE_K: the adapter's shape; SG: size of subgroups; BM: rows of a tile, TILE_M for each subgroup; D; PAGED;
-//           KV_DTYPE; SPLIT. ROLLED: for software adapters, whose compilers take minutes over what is written out
+// Prologue  TILE_M, TILE_N, TILE_K: the adapter's shape; SG: size of subgroups; BM: rows of a tile, TILE_M for each subgroup; WN: 1; D;
+//           PAGED; KV_DTYPE; SPLIT. ROLLED: for software adapters, whose compilers take minutes over what is written out
 // Dispatch  BM / TILE_M * SG threads a tile, which are found as in attention.wgsl; SPLIT: `splits` workgroups an item, each with blocks of its own
 // Numerics  q, k, v and p are rounded to f16, to nearest even. A score, scaled in f32, and an output of a block are chains of the matrix
 //           unit over d and over the keys; l_b is a tree by key whose shape SG / TILE_M decides. Tiles, splits and other rows change no bit of a row.
@@ -18,15 +18,16 @@
 //           row does not see reach no sum, whatever their bits
 // Limits    D a multiple of 8, at most 128. No subgroup arithmetic here: a driver crashes on a module that has both
 
-const LOG2E: f32 = 1.4426950408889634;
+#include lib/attention_matrix
+#include lib/sequence_at
+
 const LOWEST: f32 = -1e38;
-const NAN_BITS = 0x7fc00000u;
 
 struct Params {
   slots: u32, sequences: u32, group: u32, groups: u32, groups_per_head: u32, tile: u32, // groups: H / group; groups_per_head share a k and v
   q_stride: u32, out_stride: u32, k_stride: u32, v_stride: u32, // in quads; in octets
   lse_stride: u32, table_stride: u32, // in elements
-  width_k: u32, width_n: u32, keys_k: u32, keys_n: u32, // WIDTH and 64 in matrices: unknown to the compiler, for ROLLED
+  width_k: u32, width_n: u32, score_k: u32, score_n: u32, // WIDTH and 64 in matrices: unknown to the compiler, for ROLLED
 #if SPLIT
   items: u32, first_item: u32, splits: u32, max_blocks: u32, first_block: u32, blocks: u32,
 #end
@@ -47,32 +48,15 @@ struct Params {
 #end
 @group(0) @binding(8) var<uniform> p: Params;
 
-alias Left = subgroup_matrix_left<f16, TILE_K, TILE_M>;
-alias Right = subgroup_matrix_right<f16, TILE_N, TILE_K>;
-alias Sum = subgroup_matrix_result<f32, TILE_N, TILE_M>;
-
-const T = BM / TILE_M * SG;
-const LANES = SG / TILE_M; // threads of a row
-const QUADS = D / 4u;
-const OCTETS = D / 8u;
-const WIDTH = (D + max(TILE_K, TILE_N) - 1u) / max(TILE_K, TILE_N) * max(TILE_K, TILE_N); // D, padded
-const KEY_QUADS = 16u / LANES; // quads of keys of a thread
 const OUT_QUADS = (QUADS + LANES - 1u) / LANES; // quads of columns of a thread
 
-// Staged, in 16 bytes: rows of q, v and packed k are D wide; those of a cached k 64 positions. One of padding spreads rows over the banks.
-const LD = WIDTH / 8u + 1u;
-const CACHED_LD = 9u;
-const STAGE = max(64u * LD, WIDTH * CACHED_LD);
-const SCORE_LD = 17u; // f32; then p in f16 at the start of its row
-const OUT_LD = WIDTH / 4u + 1u; // f32, over what is staged and the scores
+const CACHED_LD = 9u; // octets of a row of 64 positions of a cached k, and one of padding
+const STAGE = max(64u * LD, WIDTH * CACHED_LD); // q of the tile, then k or v of 64 keys
 const SIZE = max(STAGE + BM * SCORE_LD, BM * OUT_LD);
 var<workgroup> memory: array<vec4<u32>, SIZE>;
 var<workgroup> shared_by_row: array<f32, T>;
 var<workgroup> bad_keys: array<atomic<u32>, 2>; // a bit for each key whose v is no number in f16
 
-fn halves(low: vec4<f32>, high: vec4<f32>) -> vec4<u32> {
-  return vec4<u32>(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
-}
 fn octet_f32(low: vec4<u32>, high: vec4<u32>) -> vec4<u32> { return halves(bitcast<vec4<f32>>(low), bitcast<vec4<f32>>(high)); }
 fn octet_bf16(w: vec4<u32>) -> vec4<u32> {
   let low = vec4<u32>(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u);
@@ -129,9 +113,7 @@ fn stage_values(at: u32, stride: u32, last: u32, t: u32) {
     var octet = vec4<u32>(0u);
     if (column < OCTETS && key <= last) {
       octet = octet_v(at + key * stride + column);
-      let low = (octet & vec4<u32>(0x7c00u)) == vec4<u32>(0x7c00u);
-      let high = (octet & vec4<u32>(0x7c000000u)) == vec4<u32>(0x7c000000u);
-      if (any(low | high)) {
+      if (not_finite(octet)) {
         atomicOr(&bad_keys[key / 32u], 1u << (key % 32u));
         octet = vec4<u32>(0u);
       }
@@ -140,19 +122,13 @@ fn stage_values(at: u32, stride: u32, last: u32, t: u32) {
   }
 }
 
-// Of the staged keys: columns i of keys j, as they are multiplied by queries
+// Of the staged keys columns i of keys j, as they are multiplied by queries
 fn keys_at(i: u32, j: u32) -> Right {
 #if PAGED
   return subgroupMatrixLoad<Right, row_major>(&memory, i * TILE_K * CACHED_LD + j * TILE_N / 8u, CACHED_LD);
 #else
-  return subgroupMatrixLoad<Right, col_major>(&memory, j * TILE_N * LD + i * TILE_K / 8u, LD);
+  return turned_at(i, j);
 #end
-}
-fn weights_at(subgroup: u32, i: u32) -> Left {
-  return subgroupMatrixLoad<Left, row_major>(&memory, STAGE + subgroup * TILE_M * SCORE_LD + i * TILE_K / 8u, SCORE_LD);
-}
-fn values_at(i: u32, j: u32) -> Right {
-  return subgroupMatrixLoad<Right, row_major>(&memory, i * TILE_K * LD + j * TILE_N / 8u, LD);
 }
 
 @compute @workgroup_size(T)
@@ -170,22 +146,14 @@ fn main(
   let first = (p.first_item + item) / p.groups;
   let part = (p.first_item + item) % p.groups;
   if (positions[first] == 0xffffffffu || first >= offsets[p.sequences]) { return; }
-  var sequence = 0u;
-  for (var high = p.sequences - 1u; sequence < high;) {
-    let middle = (sequence + high + 1u) / 2u;
-    if (offsets[middle] <= first) { sequence = middle; } else { high = middle - 1u; }
-  }
+  let sequence = sequence_of(first);
   let start = offsets[sequence];
   let tokens = 1u;
 #else
   let slot = index % p.slots;
   let part = index / p.slots;
   if (part >= p.groups) { return; }
-  var sequence = 0u;
-  for (var high = p.sequences - 1u; sequence < high;) {
-    let middle = (sequence + high + 1u) / 2u;
-    if (offsets[middle] / p.tile + middle <= slot) { sequence = middle; } else { high = middle - 1u; }
-  }
+  let sequence = sequence_at(slot, p.tile);
   let start = offsets[sequence];
   let end = offsets[sequence + 1u];
   let tiles = (end - start + p.tile - 1u) / p.tile;
@@ -199,6 +167,8 @@ fn main(
   let head = part / p.groups_per_head;
   let own = t / LANES; // this thread's row, of which it has every LANES-th quad of columns
   let lane = t % LANES;
+  let sm = subgroup / WN * TILE_M;
+  let sn = subgroup % WN;
   // rows beyond the tile repeat its last one and are not written
   let row = min(own, rows - 1u);
   let token = first + row / p.group;
@@ -223,16 +193,7 @@ fn main(
     memory[e / (WIDTH / 8u) * LD + column] = octet;
   }
   workgroupBarrier();
-#if ROLLED
-  var queries: array<Left, WIDTH / TILE_K>;
-  for (var i = 0u; i < p.width_k; i++) {
-    queries[i] = subgroupMatrixLoad<Left, row_major>(&memory, subgroup * TILE_M * LD + i * TILE_K / 8u, LD);
-  }
-#else
-#repeat i WIDTH / TILE_K
-  let q_${i} = subgroupMatrixLoad<Left, row_major>(&memory, subgroup * TILE_M * LD + ${i}u * TILE_K / 8u, LD);
-#end
-#end
+#include lib/matrix_left LEFT=queries
 
   var m = LOWEST;
   var l = 0.0;
@@ -268,21 +229,7 @@ fn main(
     stage_keys(k_at, k_stride, last, t);
     if (t < 2u) { atomicStore(&bad_keys[t], 0u); }
     workgroupBarrier();
-#if ROLLED
-    for (var j = 0u; j < p.keys_n; j++) {
-      var s = Sum();
-      for (var i = 0u; i < p.width_k; i++) { s = subgroupMatrixMultiplyAccumulate(queries[i], keys_at(i, j), s); }
-      subgroupMatrixStore<row_major>(&memory, STAGE + subgroup * TILE_M * SCORE_LD + j * TILE_N / 4u, s, SCORE_LD);
-    }
-#else
-#repeat j 64 / TILE_N
-    var s_${j} = Sum();
-#repeat i WIDTH / TILE_K
-    s_${j} = subgroupMatrixMultiplyAccumulate(q_${i}, keys_at(${i}u, ${j}u), s_${j});
-#end
-    subgroupMatrixStore<row_major>(&memory, STAGE + subgroup * TILE_M * SCORE_LD + ${j}u * TILE_N / 4u, s_${j}, SCORE_LD);
-#end
-#end
+#include lib/matrix_scores LEFT=queries RIGHT=keys_at
     workgroupBarrier();
 
     // weights of this block by its own maximum
@@ -327,32 +274,10 @@ fn main(
 #end
 
     // this block's sums of v
-#if ROLLED
-    var sums: array<Sum, WIDTH / TILE_N>;
-    for (var j = 0u; j < p.width_n; j++) {
-      var b = Sum();
-      for (var i = 0u; i < p.keys_k; i++) { b = subgroupMatrixMultiplyAccumulate(weights_at(subgroup, i), values_at(i, j), b); }
-      sums[j] = b;
-    }
+#include lib/matrix_sums SUMS=sums
+#include lib/matrix_add SUMS=sums
     workgroupBarrier();
-    for (var j = 0u; j < p.width_n; j++) {
-      subgroupMatrixStore<row_major>(&memory, subgroup * TILE_M * OUT_LD + j * TILE_N / 4u, sums[j], OUT_LD);
-    }
-#else
-#repeat i 64 / TILE_K
-    let p_left_${i} = weights_at(subgroup, ${i}u);
-#end
-#repeat j WIDTH / TILE_N
-    var b_${j} = Sum();
-#repeat i 64 / TILE_K
-    b_${j} = subgroupMatrixMultiplyAccumulate(p_left_${i}, values_at(${i}u, ${j}u), b_${j});
-#end
-#end
-    workgroupBarrier();
-#repeat j WIDTH / TILE_N
-    subgroupMatrixStore<row_major>(&memory, subgroup * TILE_M * OUT_LD + ${j}u * TILE_N / 4u, b_${j}, OUT_LD);
-#end
-#end
+#include lib/matrix_store SUMS=sums
     workgroupBarrier();
 #if SPLIT
     let place = (item * p.max_blocks + block) * p.group + own;

@@ -14,6 +14,8 @@
 //
 // Prologue  const ROWS: u32, EACH: u32 (ROWS / parts, rounded up), KV_DTYPE: u32, alias PAIR = u32 (16 bit) or vec2<u32> (f32): two elements
 
+#include lib/sequence_at
+
 const LOG2E: f32 = 1.4426950408889634;
 const LOWEST: f32 = -1e38;
 
@@ -95,13 +97,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   if (seen == 0u || n >= offsets[p.sequences]) { return; }
   // one token a sequence is the common case
   var sequence = min(n, p.sequences - 1u);
-  if (offsets[sequence] > n || offsets[sequence + 1u] <= n) {
-    sequence = 0u;
-    for (var high = p.sequences - 1u; sequence < high;) {
-      let middle = (sequence + high + 1u) / 2u;
-      if (offsets[middle] <= n) { sequence = middle; } else { high = middle - 1u; }
-    }
-  }
+  if (offsets[sequence] > n || offsets[sequence + 1u] <= n) { sequence = sequence_of(n); }
   let head = part / p.groups_per_head;
   let group = t / 32u;
   let lane = t % 32u;

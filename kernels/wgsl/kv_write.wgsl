@@ -13,6 +13,7 @@
 // Prologue  const CACHE_DTYPE: u32
 
 #include lib/half
+#include lib/sequence_at
 
 struct Params {
   tokens: u32,
@@ -52,13 +53,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(num_workgroups) grid: vec
   if (position == 0xffffffffu || n >= offsets[p.sequences]) { return; }
   // one token a sequence is the common case
   var sequence = min(n, p.sequences - 1u);
-  if (offsets[sequence] > n || offsets[sequence + 1u] <= n) {
-    sequence = 0u;
-    for (var high = p.sequences - 1u; sequence < high;) {
-      let middle = (sequence + high + 1u) / 2u;
-      if (offsets[middle] <= n) { sequence = middle; } else { high = middle - 1u; }
-    }
-  }
+  if (offsets[sequence] > n || offsets[sequence + 1u] <= n) { sequence = sequence_of(n); }
   let block = table[sequence * p.table_stride + position / 64u] - p.first_block;
   if (block >= p.blocks) { return; }
   let slot = position % 64u;

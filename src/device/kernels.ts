@@ -27,7 +27,7 @@ export const kernels = {
   accumulate: { dims: ["scale"], inputs: ["x any"], outputs: ["y +="] },
   /**
    * c[M,N] (= or +=, by `accumulate`) op(a)[M,K] op(b)[K,N] + bias[N]. transA: a is stored [K,M]; transB: b is stored [N,K].
-   * The order in which K is summed depends on N and K only (promise 2): chunks, of 256 or what matrix units take, each summed from 0, then added in order.
+   * The order in which K is summed depends on N and K only (promise 2): chunks, of 256 or as matrix units take them, each from 0, then in order.
    */
   matmul: { dims: ["M", "N", "K", "transA", "transB", "accumulate"], inputs: ["a any", "b any", "bias? any"], outputs: ["c ="] },
   /** y[c] += sum_n x[n,c], in an order that depends on N only */

@@ -36,7 +36,7 @@ export function parseFile(source: string): WgslFile {
 
 /** A file and what it includes. */
 export function withIncluded(stem: string, sources: ReadonlyMap<string, string>): string[] {
-  const inner = [...(sources.get(stem) ?? "").matchAll(/^#include (\S+)$/gm)];
+  const inner = [...(sources.get(stem) ?? "").matchAll(/^#include (\S+)/gm)];
   return [...new Set([stem, ...inner.flatMap(([, other]) => withIncluded(other!, sources))])];
 }
 

@@ -13,7 +13,7 @@ const matrices = { TILE_M: 16, TILE_N: 16, TILE_K: 16, SG: 32 };
 const examples: Readonly<Record<string, Readonly<Record<string, number | boolean>>>> = {
   attention_backward_key_matrix: { ...matrices, ROLLED: false, BM: 64, WN: 2, D: 64 },
   attention_backward_query_matrix: { ...matrices, ROLLED: false, BM: 64, WN: 1, D: 64 },
-  attention_matrix: { ...matrices, ROLLED: false, BM: 64, D: 64, PAGED: true, KV_DTYPE: 1, SPLIT: false },
+  attention_matrix: { ...matrices, ROLLED: false, BM: 64, WN: 1, D: 64, PAGED: true, KV_DTYPE: 1, SPLIT: false },
   log_prob_backward: { PACKED: true },
   matmul: { TM: 2, BM: 8, BN: 64, BK: 16, TRANS_A: true, TRANS_B: true, SPLIT: true },
   matmul_matrix: {

@@ -38,6 +38,15 @@ describe("expandWgsl", () => {
     ]);
   });
 
+  it("includes a file as often as it is given words, which stand for names inside it, and knows the counters around it", () => {
+    const lib = { "lib/store": "#repeat j 2\n${SUMS}_${j} += ${n};\n#end\n" };
+    const text = "#repeat n 2\n#include lib/store SUMS=dk\n#end\n#include lib/store SUMS=dv\n";
+    expect(() => texts(text, {}, lib)).toThrow(/lib\/store\.wgsl:2: n is unknown in n/);
+    expect(texts(text, { n: 7 }, lib)).toEqual(["dk_0 += 0;", "dk_1 += 0;", "dk_0 += 1;", "dk_1 += 1;", "dv_0 += 7;", "dv_1 += 7;"]);
+    expect(() => texts("#include lib/store SUMS\n", {}, lib)).toThrow(/main\.wgsl:1: SUMS is wrong; expected NAME=word/);
+    expect(() => texts("#include lib/x N=a\n", {}, { "lib/x": "${N + 1}\n" })).toThrow(/lib\/x\.wgsl:1: N is a word in N \+ 1/);
+  });
+
   it.each([
     ["x\n#repeat i 2\ny\n", /main\.wgsl:2: it has no #end/],
     ["#end\n", /main\.wgsl:1: #end stands alone or is unknown; expected #include, #repeat/],

@@ -1,5 +1,5 @@
 // What kernels of attention by subgroup matrices share. They need D, BM, WN (subgroups that share a matrix of rows), SG, TILE_M, TILE_N and
-// TILE_K, offsets: array<u32>, and `sequences` in Params
+// TILE_K, and `memory` of 16 bytes each: STAGE of them for what is staged, then scores of BM rows by 64; later sums over both
 
 alias Left = subgroup_matrix_left<f16, TILE_K, TILE_M>;
 alias Right = subgroup_matrix_right<f16, TILE_N, TILE_K>;
@@ -15,6 +15,8 @@ const WIDTH = (D + max(TILE_K, TILE_N) - 1u) / max(TILE_K, TILE_N) * max(TILE_K,
 const KEY_QUADS = 16u / LANES; // quads of the 64 columns of scores of a thread
 const LD = WIDTH / 8u + 1u; // octets from one staged row to the next: one of padding spreads rows over the banks
 const SCORE_LD = 17u; // quads of f32; then octets of f16 at the start of their row
+const SCORES = 64u / TILE_N / WN; // matrices of scores, and of columns, of a subgroup
+const COLUMNS = WIDTH / TILE_N / WN;
 const OUT_LD = WIDTH / 4u + 1u; // quads of f32
 
 fn halves(low: vec4<f32>, high: vec4<f32>) -> vec4<u32> {
@@ -28,12 +30,10 @@ fn not_finite(octet: vec4<u32>) -> bool {
   return any(low | high);
 }
 
-// The sequence whose tiles of `tile` tokens have this slot: those of sequence b start at offsets[b] / tile + b
-fn sequence_at(slot: u32, tile: u32) -> u32 {
-  var sequence = 0u;
-  for (var high = p.sequences - 1u; sequence < high;) {
-    let middle = (sequence + high + 1u) / 2u;
-    if (offsets[middle] / tile + middle <= slot) { sequence = middle; } else { high = middle - 1u; }
-  }
-  return sequence;
+// What is staged: rows of a subgroup, which start at row sm; rows j as columns; rows as they lie. And weights, where scores were.
+fn rows_at(sm: u32, i: u32) -> Left { return subgroupMatrixLoad<Left, row_major>(&memory, sm * LD + i * TILE_K / 8u, LD); }
+fn turned_at(i: u32, j: u32) -> Right { return subgroupMatrixLoad<Right, col_major>(&memory, j * TILE_N * LD + i * TILE_K / 8u, LD); }
+fn staged_at(i: u32, j: u32) -> Right { return subgroupMatrixLoad<Right, row_major>(&memory, i * TILE_K * LD + j * TILE_N / 8u, LD); }
+fn weights_at(sm: u32, i: u32) -> Left {
+  return subgroupMatrixLoad<Left, row_major>(&memory, STAGE + sm * SCORE_LD + i * TILE_K / 8u, SCORE_LD);
 }

@@ -4,6 +4,7 @@
  * memory unless the driver's compiler unrolls the loop.
  *
  *   #include lib/half           the lines of kernels/wgsl/lib/half.wgsl, once a module
+ *   #include lib/store SUMS=dk  the same wherever it stands, with dk for ${SUMS}
  *   #repeat i COUNT ... #end    the lines COUNT times, with i = 0, 1, 2 ...
  *   #if CONDITION ... #else ... #end
  *   ${EXPRESSION}               its value, in any line: `sum${i}`
@@ -33,10 +34,10 @@ export function expandWgsl(stem: string, sources: ReadonlyMap<string, string>, c
   return expansion.out;
 }
 
-/** Names with values, inner ones first. */
+/** Names with values, inner ones first: of a counter a number, of what an include was given a word. */
 interface Scope {
   readonly name: string;
-  readonly value: number;
+  readonly value: number | string;
   readonly outer: Scope | null;
 }
 
@@ -53,14 +54,15 @@ class Expansion {
     for (const [name, value] of Object.entries(constants)) this.#values.set(name, Number(value));
   }
 
-  file(stem: string, text: string): void {
+  /** @param scope what is known inside it */
+  file(stem: string, text: string, scope: Scope | null = null): void {
     this.#included.add(stem);
     const lines = text.endsWith("\n") ? text.slice(0, -1).split("\n") : text.split("\n");
     for (const line of lines) {
       const [, name, value] = /^const (\w+)(?:: *[ui]32)? *= *([^;]+);/.exec(line) ?? [];
       if (name !== undefined && value !== undefined && !this.#definitions.has(name)) this.#definitions.set(name, value);
     }
-    this.#block(stem, lines, 0, lines.length, null);
+    this.#block(stem, lines, 0, lines.length, scope);
   }
 
   /** Lines [from, to) of a file. */
@@ -72,7 +74,7 @@ class Expansion {
         this.out.push({ text: this.#filled(text, file, at, scope), file, line: at + 1 });
         continue;
       }
-      if (word === "include") this.#include(rest, file, at);
+      if (word === "include") this.#include(rest, file, at, scope);
       else if (word === "repeat" || word === "if") {
         const { middle, end } = bounds(lines, at, to, file);
         if (word === "if") {
@@ -91,17 +93,26 @@ class Expansion {
     }
   }
 
-  #include(stem: string, file: string, at: number): void {
-    if (this.#included.has(stem)) return;
+  #include(rest: string, file: string, at: number, scope: Scope | null): void {
+    const [stem = "", ...given] = rest.split(/\s+/);
+    if (given.length === 0 && this.#included.has(stem)) return;
     const text = this.#sources.get(stem);
     if (text === undefined) throw fault(file, at, `kernels/wgsl/${stem}.wgsl was not loaded`);
-    this.file(stem, text);
+    let inner = scope;
+    for (const one of given) {
+      const [, name, value] = /^(\w+)=(\w+)$/.exec(one) ?? [];
+      if (name === undefined || value === undefined) throw fault(file, at, `${one} is wrong`, "NAME=word");
+      inner = { name, value, outer: inner };
+    }
+    this.file(stem, text, inner);
   }
 
   #filled(text: string, file: string, at: number, scope: Scope | null): string {
-    return text.includes("${")
-      ? text.replace(/\$\{([^}]*)\}/g, (_, expression: string) => String(this.#evaluate(expression, file, at, scope)))
-      : text;
+    if (!text.includes("${")) return text;
+    return text.replace(/\$\{([^}]*)\}/g, (_, expression: string) => {
+      const word = lookUp(expression.trim(), scope);
+      return typeof word === "string" ? word : String(this.#evaluate(expression, file, at, scope));
+    });
   }
 
   #evaluate(expression: string, file: string, at: number, scope: Scope | null): number {
@@ -113,7 +124,9 @@ class Expansion {
   }
 
   #value(name: string, scope: Scope | null): number {
-    for (let one = scope; one !== null; one = one.outer) if (one.name === name) return one.value;
+    const inner = lookUp(name, scope);
+    if (typeof inner === "string") throw new Error(`${name} is a word`);
+    if (inner !== undefined) return inner;
     const known = this.#values.get(name);
     if (known !== undefined) return known;
     const definition = this.#definitions.get(name);
@@ -122,6 +135,11 @@ class Expansion {
     this.#values.set(name, value);
     return value;
   }
+}
+
+function lookUp(name: string, scope: Scope | null): number | string | undefined {
+  for (let one = scope; one !== null; one = one.outer) if (one.name === name) return one.value;
+  return undefined;
 }
 
 function fault(file: string, at: number, what: string, expected?: string): DeviceError {

@@ -118,7 +118,14 @@ function matrixTiles(
   const read = reader(context);
   const cached = paged !== null;
   context.dispatch({
-    ...matrixKernel(context, { BM: rows, D: shape.D, PAGED: cached, KV_DTYPE: dtypeCodes[cached ? keys.dtype : "f32"], SPLIT: false }),
+    ...matrixKernel(context, {
+      BM: rows,
+      WN: 1,
+      D: shape.D,
+      PAGED: cached,
+      KV_DTYPE: dtypeCodes[cached ? keys.dtype : "f32"],
+      SPLIT: false,
+    }),
     buffers: [
       ...[read(queries), read(keys), read(values), offsets, paged?.positions ?? offsets, paged?.table ?? offsets],
       ...[context.whole(out, "write"), lse === null ? context.scratch(16) : context.whole(lse, "write")],
@@ -332,7 +339,7 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
       const { M } = context.capabilities.matrix!;
       const splits = Math.max(1, Math.min(Math.ceil(wantedGroups / 4 / some), maxBlocks));
       context.dispatch({
-        ...matrixKernel(context, { BM: Math.ceil(ROWS / M) * M, D, PAGED: true, KV_DTYPE: dtypeCodes[kCache.dtype], SPLIT: true }),
+        ...matrixKernel(context, { BM: Math.ceil(ROWS / M) * M, WN: 1, D, PAGED: true, KV_DTYPE: dtypeCodes[kCache.dtype], SPLIT: true }),
         buffers: [queries, cache.keys, cache.values, places, at, table, sums, norms],
         uints: [
           ...[0, sequences, ROWS, groups, groups / kvHeads, 1, quads(q), 0, octets(kCache), octets(vCache), 0, blockTable.stride],

@@ -90,8 +90,8 @@ export function matrixTile(capabilities: Capabilities, M: number, columns: reado
 /**
  * Elements of K that matrices sum by themselves, before chunks are added in order. A large GPU is filled by splitting K where N gives few
  * tiles: in 4 parts, so that q, k, v and o of a model (N = 128 to 4096) are alike and can be one product; in 8 where K is that of its
- * MLP's last product; in 16 where N is the rank of a LoRA adapter. Who does not split reads and writes c once a chunk, so there are not more; and none is longer than 2048, so that
- * few sums are added to a large one.
+ * MLP's last product; in 16 where N is the rank of a LoRA adapter. Who does not split reads and writes c once a chunk, so there are not
+ * more; and none is longer than 2048, so that few sums are added to a large one.
  */
 export function matrixChunk(N: number, K: number): number {
   const [parts, least] = N > 4096 ? [1, 2048] : N >= 128 ? [K > 4096 ? 8 : 4, 256] : [16, 128];
