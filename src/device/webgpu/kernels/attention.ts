@@ -1,17 +1,9 @@
 /** Host side of attention: packed for training, paged for prefill and decode, and its backward pass. */
 import { DeviceError } from "../../../util/errors.ts";
-import {
-  dtypeCodes,
-  fold,
-  shardsOf,
-  type GpuBuffer,
-  type GpuStorage,
-  type KernelCall,
-  type KernelContext,
-  type Present,
-} from "../kernel.ts";
+import { dtypeCodes, fold, shardsOf, type GpuStorage, type KernelCall, type KernelContext, type Present } from "../kernel.ts";
+import { decodeRows, matrixBackward, matrixKernel, matrixRows, matrixSteps, matrixTiles, octets } from "./attention-matrix.ts";
+import { groupOf, headsOf, quads, reader, tiling, type CacheShard } from "./attention-tiles.ts";
 import { expectAlike } from "./kv-cache.ts";
-import { attentionRows, attentionWidth } from "./matmul-tiles.ts";
 
 /** Rows (token, query head) of a tile. */
 const tileRows = 64;
@@ -24,120 +16,8 @@ const mostPartial = 512 * 2 ** 20;
 /** Groups of 32 threads that keep a large GPU busy. */
 const wantedGroups = 4096;
 
-/** Most query heads that one tile of matrices takes in decode. */
-const decodeRows = 16;
-
-interface Heads {
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly D: number;
-  readonly scale: number;
-}
-
-function headsOf({ dims, inputs }: KernelCall): Heads {
-  const heads = dims["heads"]!;
-  return { heads, kvHeads: dims["kvHeads"]!, D: inputs[0]!.cols / heads, scale: dims["scale"]! };
-}
-
-/** Query heads that a workgroup takes together: the largest divisor of the group that is at most `most`. */
-function groupOf({ heads, kvHeads }: Heads, most: number): number {
-  const all = heads / kvHeads;
-  let group = Math.min(all, most);
-  while (all % group !== 0) group--;
-  return group;
-}
-
-/** Numbers of a tiled kernel: tiles of `tile` tokens times `group` query heads; sequence b has slots from offsets[b] / tile + b on. */
-function tiling(shape: Heads, tokens: number, sequences: number, most = tileRows) {
-  const group = groupOf(shape, most);
-  const tile = Math.floor(most / group);
-  const groups = shape.heads / group;
-  return { group, tile, groups, groupsPerHead: groups / shape.kvHeads, slots: Math.floor(tokens / tile) + sequences };
-}
-
-/** Of a paged cache the blocks that lie in one buffer. */
-interface CacheShard {
-  readonly keys: GpuBuffer;
-  readonly values: GpuBuffer;
-  readonly first: number;
-  readonly blocks: number;
-}
-
-const reader =
-  (context: KernelContext) =>
-  (storage: GpuStorage): GpuBuffer =>
-    context.whole(storage, "read");
-const quads = ({ stride }: GpuStorage): number => stride / 4;
 /** Strides of caches in vec4<u32>s. */
 const words4 = ({ stride, dtype }: GpuStorage): number => (dtype === "f32" ? stride / 4 : stride / 8);
-
-const octets = ({ stride }: GpuStorage): number => stride / 8;
-
-/** What attention_matrix.wgsl reads and writes, tile by tile. */
-interface MatrixTiles {
-  readonly queries: GpuStorage;
-  readonly keys: GpuStorage;
-  readonly values: GpuStorage;
-  readonly offsets: GpuBuffer;
-  readonly sequences: number;
-  /** Of a cache; null where keys and values are packed as the queries are. */
-  readonly paged: { readonly positions: GpuBuffer; readonly table: GpuBuffer; readonly tableStride: number } | null;
-  readonly out: GpuStorage;
-  readonly lse: GpuStorage | null;
-}
-
-/** Rows of a tile of matrices: one number for a width of heads, so that all of its attention goes one way; null where none can be had. */
-function matrixRows({ precision, capabilities }: KernelContext, D: number): number | null {
-  return precision === "f16" ? attentionRows(capabilities, D) : null;
-}
-
-function matrixKernel(context: KernelContext, constants: Readonly<Record<string, number | boolean>>, kernel = "attention_matrix") {
-  const { matrix, subgroupSize, software } = context.capabilities;
-  const { M, N, K } = matrix!;
-  return {
-    kernel,
-    enables: ["f16", "subgroups", "chromium_experimental_subgroup_matrix"],
-    constants: { TILE_M: M, TILE_N: N, TILE_K: K, SG: subgroupSize, ROLLED: software, ...constants },
-  };
-}
-
-/** A row of heads and 64 keys or rows in matrices, of which a subgroup has one in `share` of the columns. */
-function matrixSteps({ capabilities }: KernelContext, D: number, share = 1): number[] {
-  const { N, K } = capabilities.matrix!;
-  const width = attentionWidth(capabilities.matrix!, D);
-  return [width / K, width / N / share, 64 / K, 64 / N / share];
-}
-
-function matrixTiles(
-  context: KernelContext,
-  shape: Heads,
-  rows: number,
-  { queries, keys, values, offsets, sequences, paged, out, lse }: MatrixTiles,
-): void {
-  const { group, tile, groups, groupsPerHead, slots } = tiling(shape, queries.rows, sequences, rows);
-  const read = reader(context);
-  const cached = paged !== null;
-  context.dispatch({
-    ...matrixKernel(context, {
-      BM: rows,
-      WN: 1,
-      D: shape.D,
-      PAGED: cached,
-      KV_DTYPE: dtypeCodes[cached ? keys.dtype : "f32"],
-      SPLIT: false,
-    }),
-    buffers: [
-      ...[read(queries), read(keys), read(values), offsets, paged?.positions ?? offsets, paged?.table ?? offsets],
-      ...[context.whole(out, "write"), lse === null ? context.scratch(16) : context.whole(lse, "write")],
-    ],
-    uints: [
-      ...[slots, sequences, group, groups, groupsPerHead, tile, quads(queries), quads(out), octets(keys), octets(values)],
-      ...[lse?.stride ?? 0, paged?.tableStride ?? 0, ...matrixSteps(context, shape.D)],
-    ],
-    floats: [shape.scale],
-    grid: fold(slots * groups),
-  });
-}
 
 /** Packed causal attention; saves lse. */
 export function attention(context: KernelContext, call: KernelCall): void {
@@ -153,7 +33,7 @@ export function attention(context: KernelContext, call: KernelCall): void {
     matrixTiles(context, shape, rows, { queries: q, keys: k, values: v, offsets: places, sequences, paged: null, out, lse });
     return;
   }
-  const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
+  const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences, tileRows);
   context.dispatch({
     kernel: "attention",
     constants: { WIDE: shape.D > 64, PAGED: false, KV_DTYPE: dtypeCodes.f32 },
@@ -183,38 +63,12 @@ export function attentionBackward(context: KernelContext, call: KernelCall): voi
     grid: fold(Math.ceil(count / 128)),
   });
   const shared = [read(q), read(k), read(v), read(offsets), gradient, stats];
-  const tileRowsHere = matrixRows(context, D);
-  if (tileRowsHere !== null) {
-    const tiles = tiling(shape, q.rows, sequences, tileRowsHere);
-    context.dispatch({
-      ...matrixKernel(context, { BM: tileRowsHere, WN: 1, D }, "attention_backward_query_matrix"),
-      buffers: [...shared, context.whole(dq, "write")],
-      uints: [
-        ...[tiles.slots, sequences, heads, tiles.group, tiles.groups, tiles.groupsPerHead, tiles.tile],
-        ...[q, k, v, dout, dq].map(quads),
-        ...matrixSteps(context, D),
-      ],
-      floats: [scale],
-      grid: fold(tiles.slots * tiles.groups),
-    });
-    // two subgroups a row have half of its sums each, where they can: else registers run out
-    const share = attentionRows(context.capabilities, D, 2) === null ? 1 : 2;
-    const keys = attentionRows(context.capabilities, D, share)!;
-    const keyBlocks = Math.floor(q.rows / keys) + sequences;
-    context.dispatch({
-      ...matrixKernel(context, { BM: keys, WN: share, D }, "attention_backward_key_matrix"),
-      buffers: [...shared, context.whole(dk, "write"), context.whole(dv, "write")],
-      uints: [
-        ...[keyBlocks, sequences, heads, heads / kvHeads, kvHeads],
-        ...[q, k, v, dout, dk, dv].map(quads),
-        ...matrixSteps(context, D, share),
-      ],
-      floats: [scale],
-      grid: fold(keyBlocks * kvHeads),
-    });
+  const rows = matrixRows(context, D);
+  if (rows !== null) {
+    matrixBackward(context, shape, rows, { shared, q, k, v, dout, dq, dk, dv, sequences });
     return;
   }
-  const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
+  const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences, tileRows);
   context.dispatch({
     kernel: "attention_backward_query",
     constants: { WIDE: D > 64 },
@@ -262,7 +116,7 @@ export function attentionPaged(context: KernelContext, call: KernelCall): void {
       });
       return;
     }
-    const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences);
+    const { group, tile, groups, groupsPerHead, slots } = tiling(shape, q.rows, sequences, tileRows);
     context.dispatch({
       kernel: "attention",
       constants: { WIDE: shape.D > 64, PAGED: true, KV_DTYPE: dtypeCodes[kCache.dtype] },

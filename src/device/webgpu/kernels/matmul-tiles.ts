@@ -152,31 +152,3 @@ export function tileRuns(
   const each = Math.max(1, Math.floor(mostOperations / (2 * BM * BN * K)));
   return Array.from({ length: Math.ceil(tiles / each) }, (_, i) => ({ first: i * each, end: Math.min(tiles, (i + 1) * each) }));
 }
-
-/**
- * Rows of a tile of attention by matrices, for heads `D` wide: the most that the adapter's limits hold. Each of them belongs to one subgroup,
- * or to `share` that divide the columns. Null where it cannot be had.
- */
-export function attentionRows(
-  { matrix, subgroupSize, maxWorkgroupMemory, maxInvocations }: Capabilities,
-  D: number,
-  share = 1,
-): number | null {
-  if (matrix === null || D % 8 !== 0 || D > 128) return null;
-  const { M, N, K } = matrix;
-  const lanes = (share * subgroupSize) / M;
-  if (![1, 2, 4, 8].includes(lanes) || M > 16 || N % 8 !== 0 || K % 8 !== 0 || (64 / share) % N !== 0 || 64 % K !== 0) return null;
-  const width = attentionWidth(matrix, D);
-  if ((width / N) % share !== 0) return null;
-  const stage = Math.max(64 * (width / 8 + 1), width * 9);
-  const fitting = [64, 32, 16].filter((rows) => {
-    const bytes = 16 * Math.max(stage + rows * 17, rows * (width / 4 + 1)) + Math.max(rows * lanes * 4, 512) + 8;
-    return rows % M === 0 && rows * lanes <= maxInvocations && bytes <= maxWorkgroupMemory;
-  });
-  return fitting[0] ?? null;
-}
-
-/** D, padded to matrices. */
-export function attentionWidth({ N, K }: MatrixShape, D: number): number {
-  return Math.ceil(D / Math.max(N, K)) * Math.max(N, K);
-}
