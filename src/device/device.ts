@@ -77,12 +77,14 @@ export interface ByRow {
   readonly storages: readonly Storage[];
 }
 
-/** Kernels that can be run again. The storages that they name must still live, those made inside apart. */
+/** Kernels that can be run again. It holds next to nothing while it does not run. */
 export interface Replay {
-  /** Holds next to nothing while it does not run. */
-  readonly light: boolean;
-  /** `rows`: nobody asks for more than the first ones of what goes by row; what becomes of the others is not said. @throws DeviceError unless it is a whole number. */
-  run(rows?: number): void;
+  /**
+   * `rows`: nobody asks for more than the first ones of what goes by row; what becomes of the others is not said. Returns false where what was
+   * recorded could not run again, as memory that it used is in use or a storage that it named is gone: then it was recorded anew.
+   * @throws DeviceError unless it is a whole number.
+   */
+  run(rows?: number): boolean;
   /** Frees what was reserved; whoever captured calls it once. */
   dispose(): void;
 }
@@ -109,7 +111,10 @@ export interface Device {
   allocate(rows: number, cols: number, dtype: Dtype, usage: Usage, label: string): Storage;
   release(storage: Storage): void;
 
-  /** Copies rows from the host; `data.length` is a multiple of cols. The array may be reused on return. */
+  /**
+   * Copies rows from the host; `data.length` is a multiple of cols. Of a storage that is one row of 32-bit elements, any of them: `firstRow` is the
+   * first element then. The array may be reused on return.
+   */
   write(storage: Storage, data: HostArray, firstRow?: number): void;
   /** A copy of `rows` rows (all by default) after everything asked for before has run. */
   read(storage: Storage, firstRow?: number, rows?: number): Promise<HostArray>;
@@ -122,8 +127,8 @@ export interface Device {
 
   /**
    * Runs `fn`, which asks for kernels only, and keeps what was recorded, to be run again on the same storages: a decode step costs the host
-   * little then. What `fn` allocates and releases may stay reserved for it. A device may call `fn` again, where it would record other calls
-   * now. Absent where nothing is gained.
+   * little then. A device calls `fn` again where what was recorded cannot run: it must ask for what is to run now. Absent where nothing is
+   * gained.
    */
   capture?(fn: () => void, byRow?: ByRow): Replay;
 

@@ -16,8 +16,20 @@ export function checkData(storage: Storage, data: HostArray, first: number): num
       got: data.constructor.name,
     });
   const rows = data.length / storage.cols;
-  checkRows(storage, "write", first, rows);
+  if (!isPart(storage, data)) checkRows(storage, "write", first, rows);
+  else if (!(Number.isInteger(first) && first >= 0 && first + data.length <= storage.cols))
+    throw new DeviceError({
+      where: `write ${storage.label}`,
+      what: "elements do not fit",
+      expected: `within 0..${storage.cols}`,
+      got: `${data.length} from ${first}`,
+    });
   return rows;
+}
+
+/** Whether these are some of the elements of a storage that is one row. */
+export function isPart({ rows, cols, dtype }: Storage, data: HostArray): boolean {
+  return rows === 1 && data.length < cols && (dtype === "u32" || dtype === "f32");
 }
 
 /** @throws DeviceError where rows are not within a storage. */

@@ -3,8 +3,8 @@
  * the device; the host uploads only what has changed, and reads once every few steps.
  *
  * Where reading has its price, the next steps may be asked for before those under way have been taken in: a row that stops meanwhile
- * is inactive for the rest. The host then knows the rows as they were some steps ago, so it writes their state only when nothing is
- * under way.
+ * is inactive for the rest. The host then knows the rows as they were some steps ago, so it writes only rows that nothing goes on in: requests
+ * join in the place of those that have ended, while the others run.
  */
 import type { Device } from "../device/device.ts";
 import type { Decoder } from "../nn/decoder.ts";
@@ -17,6 +17,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { INACTIVE, type Harvest } from "./harvest.ts";
 import { RowBatch } from "./row-batch.ts";
 import type { ActiveRequest } from "./sequence.ts";
+import { blocksFor } from "./sequence-cache.ts";
 import type { StackedStops } from "./stop-tables.ts";
 
 export interface DecodeModel {
@@ -39,18 +40,30 @@ export class DecodeRows {
   readonly #rounded: boolean;
   /** The request in each row on the device; null where it has left, or never was one. */
   #slots: readonly (ActiveRequest | null)[] = [];
+  /** By the number of rows; the one that was not wanted for longest first. */
+  readonly #batches = new Map<number, RowBatch>();
   #batch: RowBatch | null = null;
   /** Blocks of each row that are in the table on the device. */
   #known: number[] = [];
   #stale = true;
   #stopsVersion = -1;
+  readonly #counted: (replayed: boolean) => void;
 
-  /** @param interval steps between reads */
-  constructor(model: DecodeModel, adapter: string | undefined, maxRows: number, interval: number) {
+  /**
+   * @param interval steps between reads
+   * @param counted told of each full interval whether it ran again what had been captured
+   */
+  constructor(
+    model: DecodeModel,
+    adapter: string | undefined,
+    { maxRows, readInterval }: { readonly maxRows: number; readonly readInterval: number },
+    counted: (replayed: boolean) => void,
+  ) {
     this.#model = model;
     this.#adapter = adapter;
-    this.#interval = interval;
-    this.#rounded = interval > 1 || model.device.capture !== undefined;
+    this.#interval = readInterval;
+    this.#counted = counted;
+    this.#rounded = readInterval > 1 || model.device.capture !== undefined;
     const most = this.#rounded ? rowsFor(maxRows) : maxRows;
     this.#host = { words: new Uint32Array(most), settings: new Float32Array(4 * most), keys: new Uint32Array(5 * most) };
   }
@@ -60,7 +73,7 @@ export class DecodeRows {
     this.#stale = true;
   }
 
-  /** Requests have ended. Their rows stay on the device, inactive, until a smaller batch is worth the upload. */
+  /** Requests have ended. Their rows stay on the device, inactive, until others take them or a smaller batch is worth the upload. */
   leave(done: ReadonlySet<ActiveRequest>): void {
     this.rows = this.rows.filter((active) => !done.has(active));
     this.#slots = this.#slots.map((active) => (active !== null && done.has(active) ? null : active));
@@ -74,47 +87,57 @@ export class DecodeRows {
     this.ahead = 0;
   }
 
-  /** Whether the rows must be written again, for which nothing may be under way. */
-  get mustUpload(): boolean {
-    return this.#stale || this.#stopsVersion !== this.#model.stops.version;
+  /** Whether what is under way must land before the next steps: the batch changes its size, or stop states move. */
+  get mustLand(): boolean {
+    if (this.ahead === 0) return false;
+    return this.#stopsVersion !== this.#model.stops.version || this.#sizeFor(this.rows.length) !== this.#batch?.R;
   }
 
   /** Whether any row may go on after the steps under way. */
   get wantsSteps(): boolean {
-    return this.rows.some(({ remaining }) => remaining > this.ahead);
+    return this.rows.some(({ remaining, ahead }) => remaining > ahead);
   }
 
   /** Tokens that the cache of a row must hold after its next steps. */
-  tokensOf({ sequence, remaining }: ActiveRequest): number {
-    return sequence.ids.length - 1 + Math.min(this.ahead + this.#interval, remaining);
+  tokensOf({ sequence, remaining, ahead }: ActiveRequest): number {
+    return sequence.ids.length - 1 + Math.min(ahead + this.#interval, remaining);
+  }
+
+  /** Steps that `begin` would ask for. */
+  get steps(): number {
+    return this.rows.reduce((most, { remaining, ahead }) => Math.max(most, Math.min(this.#interval, remaining - ahead)), 1);
   }
 
   /** Asks for up to the interval's steps for all rows, whose blocks must suffice, and for a read of what comes out. `landed` must follow. */
   begin(): Promise<Harvest> {
-    if (this.mustUpload) this.#upload();
-    else this.#uploadBlocks();
-    const steps = this.rows.reduce((most, { remaining }) => Math.max(most, Math.min(this.#interval, remaining - this.ahead)), 1);
+    if (this.ahead === 0 && (this.#stale || this.#stopsVersion !== this.#model.stops.version)) this.#upload();
+    else {
+      if (this.#stale) this.#join();
+      this.#uploadBlocks();
+    }
+    const { steps } = this;
+    const batch = this.#batch!;
     if (steps === this.#interval)
-      this.#batch!.repeat(this.#interval === 1 ? this.rows.length : undefined, (batch) => {
-        this.#run(batch, steps);
-      });
-    else this.#run(this.#batch!, steps);
+      this.#counted(
+        batch.repeat(this.#stopsVersion, this.#interval === 1 ? this.rows.length : undefined, () => {
+          this.#run(batch, steps);
+        }),
+      );
+    else this.#run(batch, steps);
     this.ahead += steps;
+    for (const active of this.rows) active.ahead += steps;
     return this.#read(steps);
   }
 
-  /** So many steps have been taken in. */
-  landed(steps: number): void {
+  /** What these steps brought is about to be taken in. */
+  landed({ steps, rows }: Harvest): void {
     this.ahead -= steps;
-  }
-
-  /** Nothing will be asked for a while: gives back what a faster start would need. */
-  rest(): void {
-    this.#batch?.rest();
+    for (const active of rows) if (active !== null) active.ahead -= steps;
   }
 
   dispose(): void {
-    this.#batch?.dispose();
+    for (const batch of this.#batches.values()) batch.dispose();
+    this.#batches.clear();
     this.#batch = null;
     this.#stale = true;
   }
@@ -123,7 +146,7 @@ export class DecodeRows {
     const { state, settings, keys, offsets, sampled, out } = tensors;
     const { decoder, cache, stops } = this.#model;
     const { transitions, accepts } = stops.onDevice();
-    const batch = { ids: state.last, positions: state.positions, offsets, blockTable: blockTable! };
+    const batch = { ids: state.last, positions: state.positions, offsets, blockTable };
     const options = { adapter: this.#adapter };
     withoutTape(() => {
       for (let step = 0; step < steps; step++)
@@ -156,39 +179,83 @@ export class DecodeRows {
     return n <= R && 8 * n > 3 * R ? R : rowsFor(n);
   }
 
+  /** The batch of so many rows, with what was captured on it. */
+  #batchOf(R: number): RowBatch {
+    const { device, decoder } = this.#model;
+    const batch = this.#batches.get(R) ?? new RowBatch(device, R, this.#interval, blocksFor(decoder.maxPositions));
+    this.#batches.delete(R);
+    this.#batches.set(R, batch);
+    const [oldest] = this.#batches;
+    if (this.#batches.size > (this.#rounded ? mostBatches : 1) && oldest !== undefined) {
+      this.#batches.delete(oldest[0]);
+      oldest[1].dispose();
+    }
+    return batch;
+  }
+
   /** Writes everything the rows need. */
   #upload(): void {
-    const { stops, device } = this.#model;
+    const { stops } = this.#model;
     const R = this.#sizeFor(this.rows.length);
-    if (this.#batch?.R !== R) {
-      this.#batch?.dispose();
-      this.#batch = new RowBatch(device, R, this.#interval);
-    } else if (this.#stopsVersion !== stops.version) this.#batch.forget();
+    if (this.#stopsVersion !== stops.version) for (const batch of this.#batches.values()) batch.forget();
+    this.#batch = this.#batchOf(R);
     this.#slots = Array.from({ length: R }, (_, r) => this.rows[r] ?? null);
-    const { state, settings, keys } = this.#batch.tensors;
-    const { words } = this.#host;
+    this.#stopsVersion = stops.version;
+    this.#write(0, R);
+    this.#batch.tensors.state.status.write(this.#host.words.fill(0).subarray(0, R));
+    this.#writeWholeTable();
+    this.#stale = false;
+  }
+
+  /** Writes the rows that change hands: of requests that have left, and of those that have come. */
+  #join(): void {
+    const here = new Set(this.rows);
+    const inside = new Set(this.#slots);
+    const coming = this.rows.filter((active) => !inside.has(active));
+    let next = 0;
+    const before = this.#slots;
+    this.#slots = before.map((active) => (active !== null && here.has(active) ? active : (coming[next++] ?? null)));
+    const changed = (r: number): boolean => this.#slots[r] !== before[r];
+    for (let r = 0; r < before.length; r++) {
+      if (!changed(r)) continue;
+      let end = r + 1;
+      while (end < before.length && changed(end)) end++;
+      this.#known.fill(0, r, end);
+      this.#write(r, end);
+      this.#batch!.tensors.state.status.write(new Uint32Array(end - r), r);
+      r = end;
+    }
+    this.#stale = false;
+  }
+
+  /** Writes what rows [first, end) feed next, and how they sample. */
+  #write(first: number, end: number): void {
+    const { stops } = this.#model;
+    const { state, settings, keys } = this.#batch!.tensors;
+    const host = this.#host;
+    const count = end - first;
     const write = (tensor: Tensor, value: (active: ActiveRequest) => number, absent = 0): void => {
-      this.#slots.forEach((active, r) => {
-        words[r] = active === null ? absent : value(active);
-      });
-      tensor.write(words.subarray(0, R));
+      for (let i = 0; i < count; i++) {
+        const active = this.#slots[first + i] ?? null;
+        host.words[i] = active === null ? absent : value(active);
+      }
+      tensor.write(host.words.subarray(0, count), first);
     };
     write(state.last, ({ sequence: { ids } }) => ids[ids.length - 1]!);
     write(state.positions, ({ sequence: { ids } }) => ids.length - 1, INACTIVE);
     write(state.states, (active) => stops.place(active.request.stop, active.state));
     write(state.remaining, (active) => active.remaining);
-    write(state.status, () => 0);
-    this.#host.settings.fill(0);
-    this.#host.keys.fill(0);
-    for (const [r, { sequence, request }] of this.rows.entries()) {
-      this.#host.settings.set([request.sampling.temperature, request.sampling.topK, request.sampling.topP, 0], 4 * r);
-      this.#host.keys.set(sequence.randomKey, 5 * r);
+    host.settings.fill(0, 0, 4 * count);
+    host.keys.fill(0, 0, 5 * count);
+    for (let i = 0; i < count; i++) {
+      const active = this.#slots[first + i];
+      if (active === null || active === undefined) continue;
+      const { temperature, topK, topP } = active.request.sampling;
+      host.settings.set([temperature, topK, topP, 0], 4 * i);
+      host.keys.set(active.sequence.randomKey, 5 * i);
     }
-    settings.write(this.#host.settings.subarray(0, 4 * R));
-    keys.write(this.#host.keys.subarray(0, 5 * R));
-    this.#writeWholeTable();
-    this.#stale = false;
-    this.#stopsVersion = stops.version;
+    settings.write(host.settings.subarray(0, 4 * count), first);
+    keys.write(host.keys.subarray(0, 5 * count), first);
   }
 
   /** Writes the table rows of sequences that have got new blocks. */
@@ -225,6 +292,9 @@ export class DecodeRows {
     batch.writeTable(0, batch.R);
   }
 }
+
+/** Batches that are kept with what was captured on them: more than the sizes that rollouts come to. */
+const mostBatches = 12;
 
 /** Rows of the batch that n requests decode in where work is to be repeated: the next power of two, and multiples of 64 from there on. */
 export function rowsFor(n: number): number {

@@ -106,19 +106,21 @@ export class ModelPool implements SequenceOwner {
   }
 
   /**
-   * Asks for the lane's next steps; their harvest must be handed to `land`. Null where nothing can be asked for: rows have to be
-   * uploaded or blocks taken away, and steps are under way that must land first, or no row is left to run.
+   * Asks for the lane's next steps; their harvest must be handed to `land`. Null where nothing can be asked for: the batch changes its size or
+   * blocks have to be taken away, and steps are under way that must land first, or no row is left to run.
    */
   begin(lane: Lane): Promise<Harvest> | null {
     const { rows } = lane;
-    if (rows.ahead > 0 && rows.mustUpload) return null;
-    if (!this.#makeRoom(lane) || !rows.wantsSteps) return null;
-    return rows.begin();
+    if (rows.mustLand || !this.#makeRoom(lane)) {
+      this.#counts.refusedBegins++;
+      return null;
+    }
+    return rows.wantsSteps ? rows.begin() : null;
   }
 
   /** Takes in what steps of the lane have sampled. */
   land(lane: Lane, harvest: Harvest): void {
-    lane.rows.landed(harvest.steps);
+    lane.rows.landed(harvest);
     this.#counts.decodeSteps += harvest.steps;
     this.#counts.decodeRows += harvest.steps * harvest.rows.filter((active) => active !== null).length;
     this.#takeIn(lane, harvest);
@@ -144,9 +146,9 @@ export class ModelPool implements SequenceOwner {
     return counts;
   }
 
-  /** Nobody waits for anything: memory that only speeds up a next batch is given back. */
-  rest(): void {
-    for (const lane of this.lanes.values()) lane.rows.rest();
+  /** Nothing was under way any more after steps of this model had landed, though requests were left: the device had nothing to do. */
+  leftEmpty(): void {
+    this.#counts.emptyLandings++;
   }
 
   dispose(): void {
@@ -160,7 +162,10 @@ export class ModelPool implements SequenceOwner {
     const key = adapter ?? "";
     let lane = this.lanes.get(key);
     if (lane === undefined) {
-      const rows = new DecodeRows(this, adapter, this.#settings.maxRows, this.#settings.readInterval);
+      const rows = new DecodeRows(this, adapter, this.#settings, (replayed) => {
+        this.#counts.intervals++;
+        if (replayed) this.#counts.replayedIntervals++;
+      });
       this.lanes.set(key, (lane = { adapter, rows, waiting: [], passedOver: 0 }));
     }
     return lane;

@@ -20,7 +20,7 @@ export interface Lane {
   readonly adapter: string | undefined;
   readonly rows: DecodeRows;
   waiting: ActiveRequest[];
-  /** Turns of other lanes since it last ran. */
+  /** Steps of other lanes since its own were last asked for. */
   passedOver: number;
 }
 
@@ -37,5 +37,9 @@ export function zeroCounts(): RunningCounts {
     decodeRows: 0,
     preemptions: 0,
     evictions: 0,
+    intervals: 0,
+    replayedIntervals: 0,
+    refusedBegins: 0,
+    emptyLandings: 0,
   };
 }

@@ -63,8 +63,11 @@ interface Turn {
   readonly lane: Lane;
 }
 
-/** A lane with fewer rows than another's is passed over at most so many times. */
+/** After so many steps of other lanes, a lane with fewer rows than theirs comes first. */
 const mostPassedOver = 64;
+
+/** Intervals under way where reads have their price: while one is taken in, the next runs. More would only keep requests waiting for their turn. */
+const mostFlights = 2;
 
 export class BatchGenerator implements Generator {
   readonly device: Device;
@@ -91,7 +94,7 @@ export class BatchGenerator implements Generator {
       sharing = true,
     } = options;
     this.device = device;
-    this.#mostFlights = readInterval > 1 ? 2 : 1;
+    this.#mostFlights = readInterval > 1 ? mostFlights : 1;
     for (const [name, value] of Object.entries({ maxRows, maxPrefillTokens, readInterval })) {
       if (!(Number.isInteger(value) && value > 0))
         throw new ConfigError({ where: "BatchGenerator", what: `${name} is wrong`, expected: "a positive integer", got: String(value) });
@@ -145,8 +148,8 @@ export class BatchGenerator implements Generator {
   }
 
   /**
-   * Resolves when no request is left and nothing is under way; what only speeds up a next batch has been given back then. Before other work
-   * takes much memory: else it depends on the device's speed what is still held.
+   * Resolves when no request is left and nothing is under way. Before other work takes much memory: else it depends on the device's speed what
+   * is still held.
    */
   async rest(): Promise<void> {
     await this.#loop;
@@ -180,7 +183,7 @@ export class BatchGenerator implements Generator {
 
   /**
    * Runs while there is work. Requests made in one go are all there before the first batch is planned. Where reads have their price,
-   * the next steps are on the device before those under way are waited for.
+   * the next steps are on the device before those under way are waited for: of the lane whose turn it is, or, where that has to wait, of another.
    */
   async #run(): Promise<void> {
     for (;;) {
@@ -192,29 +195,33 @@ export class BatchGenerator implements Generator {
       const busy = [...this.#pools.values()].filter((pool) => pool.hasWork);
       if (busy.length === 0 && this.#flights.length === 0) {
         this.#looping = false; // at once, so that the next request starts it again
-        for (const pool of this.#pools.values()) pool.rest();
         return;
       }
-      let begun = false;
-      const lanes = this.#ranked(busy);
-      for (const next of lanes) {
-        const { pool, lane } = next;
-        while (pool.mustLand) await this.#landOldest();
-        await this.#guarded(pool, () => {
-          pool.admit(lane);
-        });
-        if (!lane.rows.wantsSteps) continue;
-        for (const one of lanes) one.lane.passedOver = one === next ? 0 : one.lane.passedOver + 1;
-        this.#lane = lane;
-        begun = await this.#begin(next);
-        break;
-      }
-      if (!begun || this.#flights.length >= this.#mostFlights) await this.#landOldest();
+      if (this.#flights.length >= this.#mostFlights || !(await this.#beginAny(busy))) await this.#landOldest();
     }
   }
 
+  /** Lets requests in, lane by lane, until steps of one could be asked for; false where all have to wait for what is under way. */
+  async #beginAny(busy: readonly ModelPool[]): Promise<boolean> {
+    const lanes = this.#ranked(busy);
+    for (const next of lanes) {
+      const { pool, lane } = next;
+      if (pool.mustLand) continue;
+      await this.#guarded(pool, () => {
+        pool.admit(lane);
+      });
+      if (!lane.rows.wantsSteps) continue;
+      const { steps } = lane.rows;
+      if (!(await this.#begin(next))) continue;
+      for (const one of lanes) one.lane.passedOver = one === next ? 0 : one.lane.passedOver + steps;
+      this.#lane = lane;
+      return true;
+    }
+    return false;
+  }
+
   /** Whether steps of the lane could be asked for. */
-  async #begin({ pool, lane }: { pool: ModelPool; lane: Lane }): Promise<boolean> {
+  async #begin({ pool, lane }: Turn): Promise<boolean> {
     let begun = false;
     await this.#guarded(pool, () => {
       const harvest = pool.begin(lane);
@@ -234,6 +241,7 @@ export class BatchGenerator implements Generator {
       const harvest = await oldest.harvest;
       this.#flights.shift();
       oldest.pool.land(oldest.lane, harvest);
+      if (this.#flights.length === 0 && [...this.#pools.values()].some(({ hasWork }) => hasWork)) oldest.pool.leftEmpty();
     });
   }
 
@@ -254,7 +262,7 @@ export class BatchGenerator implements Generator {
    */
   #ranked(pools: readonly ModelPool[]): readonly Turn[] {
     const rank = ({ lane }: Turn): number => {
-      if (lane.passedOver >= mostPassedOver) return Infinity;
+      if (lane.passedOver >= mostPassedOver) return Number.MAX_SAFE_INTEGER / 2 + lane.passedOver;
       return lane.rows.rows.length * (lane === this.#lane ? stickiness : 1) + lane.waiting.length;
     };
     const all = pools.flatMap((pool) => [...pool.lanes.values()].map((lane) => ({ pool, lane })));

@@ -28,6 +28,8 @@ export class ActiveRequest {
   state: number;
   /** Tokens it may still sample. */
   remaining: number;
+  /** Steps asked for on its row whose results have not been taken in: so far the device is ahead of the host. */
+  ahead = 0;
   finished = false;
 
   constructor(

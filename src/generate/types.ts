@@ -99,6 +99,13 @@ export interface GeneratorCounts {
   /** Requests that gave their blocks to earlier ones, and idle sequences that lost theirs: both are prefilled again, with the same results. */
   readonly preemptions: number;
   readonly evictions: number;
+  /** Reads that a full interval of decode steps came before; those of them whose steps ran from what had been captured, with nothing to record. */
+  readonly intervals: number;
+  readonly replayedIntervals: number;
+  /** Times that steps could not be asked for before others of the same model had landed. */
+  readonly refusedBegins: number;
+  /** Landings after which the device had nothing to do, though requests were left. */
+  readonly emptyLandings: number;
   readonly blocksInUse: number;
   readonly blocksShared: number;
 }

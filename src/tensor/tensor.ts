@@ -82,11 +82,12 @@ export class Tensor extends Owned {
   /** Writes all elements, or whole rows from `firstRow` on: numbers are converted, a Uint16Array is taken for f16 or bf16 bits. */
   write(values: ArrayLike<number>, firstRow = 0): void {
     const bytes = values.length * dtypeBytes[this.dtype];
-    if (values.length % this.cols !== 0 || firstRow + values.length / this.cols > this.rows)
+    const [unit, room] = this.rows === 1 && values.length < this.cols ? [1, this.cols] : [this.cols, this.rows];
+    if (values.length % unit !== 0 || firstRow + values.length / unit > room)
       throw new ShapeError({
         where: `write to "${this.label}"`,
         what: "data does not fit",
-        expected: `rows of ${this.cols}, at most ${this.rows - firstRow}`,
+        expected: `rows of ${unit}, at most ${room - firstRow}`,
         got: `${values.length} elements (${bytes} bytes)`,
       });
     const raw = values instanceof Uint16Array && (this.dtype === "f16" || this.dtype === "bf16") ? values : toElements(values, this.dtype);

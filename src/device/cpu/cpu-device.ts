@@ -18,7 +18,7 @@ import type {
   Storage,
   Usage,
 } from "../device.ts";
-import { arrayTypes, checkData, checkRows, eachRun } from "../host-rows.ts";
+import { arrayTypes, checkData, checkRows, eachRun, isPart } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { expectOwn } from "../sharded-storage.ts";
 import { checkCall } from "../check-call.ts";
@@ -145,7 +145,8 @@ class CpuDevice implements DryDevice {
     const own = this.#own(storage, "write");
     const rows = checkData(own, data, firstRow);
     if (this.#recording !== null) this.#recording.unrepeatable = true;
-    if (this.#pool !== null) this.#eachView(own, firstRow, rows, (view, at) => view.set(data.subarray(at, at + view.length)));
+    if (this.#pool !== null && isPart(own, data)) this.#eachView(own, 0, 1, (view) => view.set(data, firstRow));
+    else if (this.#pool !== null) this.#eachView(own, firstRow, rows, (view, at) => view.set(data.subarray(at, at + view.length)));
     own.written();
   }
 
@@ -222,24 +223,26 @@ class CpuDevice implements DryDevice {
       },
       scratchBytes: (id, args) => this.#kernels.scratchBytes(id, args) >>> 0,
     };
-    const again = (rows = byRow?.rows ?? 0): void => {
+    const again = (rows = byRow?.rows ?? 0): boolean => {
       this.#checkAlive("replay");
       if (disposed) throw new DeviceError({ where: "replay", what: "it has been disposed of" });
       if (!Number.isInteger(rows) || rows < 0)
         throw new DeviceError({ where: "replay", what: "wrong number of rows", expected: "a whole number, 0 or more", got: String(rows) });
-      if (rows === 0 && byRow !== undefined) return;
+      if (rows === 0 && byRow !== undefined) return true;
       if (captured === null) fn();
-      else if (!captured.run(kernels, rows)) {
+      else if (captured.run(kernels, rows)) return true;
+      else {
         captured.free();
         captured = null; // should `fn` fail
         captured = this.#record(fn, byRow);
       }
+      return false;
     };
     const dispose = (): void => {
       if (this.#ended === undefined && !disposed) captured?.free();
       disposed = true;
     };
-    return { light: true, run: again, dispose };
+    return { run: again, dispose };
   }
 
   // Runs `fn`; null where what it asks for cannot be repeated from a list.

@@ -6,14 +6,10 @@ import type { GpuBuffer } from "./kernel.ts";
 export interface PooledBuffer extends GpuBuffer {
   /** The recording (`Recorder.serial`) that used it last. */
   usedIn: number;
-  /** The capture that it is reserved for. */
-  arena: Arena | null;
-}
-
-/** Buffers reserved for work that will run again: what is freed inside is used again inside only. */
-export class Arena {
-  readonly free = new Map<number, PooledBuffer[]>();
-  disposed = false;
+  /** Captures that write to it whenever they run: it must be free then, and is for others in between. */
+  captures: number;
+  /** Whether it lies in the pool. */
+  free: boolean;
 }
 
 /** Rounds up: powers of two and three steps between them, at least 256. */
@@ -64,15 +60,18 @@ export interface PoolOptions {
   readonly observer?: MemoryObserver | undefined;
 }
 
-/** What a buffer of an arena is for while nothing uses it. */
-const reserved: MemoryUse = { kind: "scratch", label: "reserved for what was captured" };
+/** What a buffer is for while captured work runs. */
+const running: MemoryUse = { kind: "scratch", label: "reserved for what was captured" };
+
+/** A new buffer of at most so many bytes is made rather than one taken that captures wait for. */
+const cheap = 2 ** 16;
 
 export class BufferPool {
   readonly #options: PoolOptions;
   readonly #free = new Map<number, PooledBuffer[]>();
   #ids = 0;
-  /** Where buffers come from and go to, while work is captured. */
-  arena: Arena | null = null;
+  /** While work is captured: what it has taken so far, copies of parameters apart, which stay. */
+  capturing: Set<PooledBuffer> | null = null;
   /** Bytes held from the system, in use or free. */
   reserved = 0;
   inUse = 0;
@@ -88,28 +87,30 @@ export class BufferPool {
    */
   take(bytes: number, use: MemoryUse, serial: number, exact = use.kind === "copy"): PooledBuffer {
     const size = exact ? Math.max(256, Math.ceil(bytes / 256) * 256) : Math.min(sizeClass(bytes), Math.max(this.#options.maxBuffer, bytes));
-    const buffer = this.arena?.free.get(size)?.pop() ?? this.#takeFree(size, use.label, serial);
-    this.#options.observer?.taken(buffer.id, size, use);
+    const buffer = this.#takeFree(size, serial) ?? this.#make(size, use.label);
+    if (use.kind !== "copy") this.capturing?.add(buffer);
+    this.#use(buffer, use);
     return buffer;
   }
 
   give(buffer: PooledBuffer): void {
-    const { arena } = buffer;
-    if (arena !== null && !arena.disposed) {
-      append(arena.free, buffer);
-      this.#options.observer?.taken(buffer.id, buffer.bytes, reserved);
-      return;
-    }
-    buffer.arena = null;
+    buffer.free = true;
     this.inUse -= buffer.bytes;
     append(this.#free, buffer);
     this.#options.observer?.given(buffer.id);
   }
 
-  /** What was reserved is free for all; what is still in use follows when it is given back. */
-  dispose(arena: Arena): void {
-    arena.disposed = true;
-    for (const list of arena.free.values()) for (const buffer of list.splice(0)) this.give(buffer);
+  /** Takes these buffers and gives them back, as work does that has run before; false, and nothing has changed, where one is in use or gone. */
+  again(buffers: ReadonlySet<PooledBuffer>): boolean {
+    for (const { free } of buffers) if (!free) return false;
+    let bytes = 0;
+    for (const buffer of buffers) bytes += buffer.bytes;
+    this.peak = Math.max(this.peak, this.inUse + bytes);
+    const { observer } = this.#options;
+    if (observer === undefined) return true;
+    for (const { id, bytes: each } of buffers) observer.taken(id, each, running);
+    for (const { id } of buffers) observer.given(id);
+    return true;
   }
 
   /** Gives all free buffers back to the system. */
@@ -118,25 +119,36 @@ export class BufferPool {
     this.#options.flush();
     for (const list of this.#free.values())
       for (const buffer of list.splice(0)) {
+        buffer.free = false;
         this.reserved -= buffer.bytes;
         this.#options.onDestroy(buffer);
         this.#options.source.destroy(buffer.buffer);
       }
   }
 
-  #takeFree(size: number, label: string, serial: number): PooledBuffer {
+  /**
+   * One that no capture waits for is preferred, then one that no recorded work touches; while work is captured, one that it has used already, then
+   * one of another capture: they run one after the other.
+   */
+  #takeFree(size: number, serial: number): PooledBuffer | null {
     const list = this.#free.get(size);
-    let found: PooledBuffer | undefined;
-    if (list !== undefined && list.length > 0) {
-      let at = list.length - 1;
-      while (at > 0 && list[at]!.usedIn === serial) at--;
-      found = list.splice(list[at]!.usedIn === serial ? list.length - 1 : at, 1)[0];
-    }
-    found ??= this.#make(size, label);
-    found.arena = this.arena;
-    this.inUse += size;
+    if (list === undefined || list.length === 0) return null;
+    const own = this.capturing;
+    const rank = (buffer: PooledBuffer): number => {
+      if (own === null ? buffer.captures > 0 : !own.has(buffer)) return own !== null && buffer.captures === 0 ? 3 : 2;
+      return buffer.usedIn === serial ? 1 : 0;
+    };
+    let at = list.length - 1;
+    for (let i = at - 1; i >= 0 && rank(list[at]!) > 0; i--) if (rank(list[i]!) < rank(list[at]!)) at = i;
+    if (own === null && size <= cheap && list[at]!.captures > 0) return null;
+    return list.splice(at, 1)[0]!;
+  }
+
+  #use(buffer: PooledBuffer, use: MemoryUse): void {
+    buffer.free = false;
+    this.inUse += buffer.bytes;
     this.peak = Math.max(this.peak, this.inUse);
-    return found;
+    this.#options.observer?.taken(buffer.id, buffer.bytes, use);
   }
 
   #make(size: number, label: string): PooledBuffer {
@@ -146,7 +158,7 @@ export class BufferPool {
     const buffer = source.create(size, label);
     this.reserved += size;
     this.#ids += 1;
-    return { buffer, id: this.#ids, bytes: size, usedIn: -1, arena: null };
+    return { buffer, id: this.#ids, bytes: size, usedIn: -1, captures: 0, free: false };
   }
 }
 

@@ -3,6 +3,7 @@ import { dtypeBytes, type Dtype } from "../device.ts";
 import type { KernelName } from "../kernels.ts";
 import { DeviceError } from "../../util/errors.ts";
 import type { BufferPool, PooledBuffer } from "./buffer-pool.ts";
+import type { Seen } from "./capture.ts";
 import type { Capabilities } from "./capabilities.ts";
 import {
   shardsOf,
@@ -43,8 +44,8 @@ export class CallContext implements KernelContext {
   #kernel: string = "";
   /** Those asked for last come last. */
   #recent: Recent[] = [];
-  /** While work is captured: repacked copies it reads, and how to make them again. */
-  captured: Map<WebGpuStorage, Map<string, () => void>> | null = null;
+  /** What is seen of work that is captured. */
+  seen: Seen | null = null;
 
   constructor(parts: ContextParts) {
     this.#parts = parts;
@@ -62,6 +63,7 @@ export class CallContext implements KernelContext {
   /** Several calls that `host` records as one. */
   runTogether(name: string, calls: readonly KernelCall[], host: (context: KernelContext) => void): void {
     this.#kernel = name;
+    if (this.seen !== null) note(this.seen, calls);
     try {
       host(this);
       for (const { outputs } of calls) changed(outputs);
@@ -157,12 +159,12 @@ export class CallContext implements KernelContext {
       fill(buffer);
       entry.version = storage.version;
     };
-    if (this.captured === null) refresh();
+    if (this.seen === null) refresh();
     else {
       // Not part of what runs again: the copy is made anew only where the storage has changed.
       this.#parts.recorder.uncaptured(refresh);
-      const known = this.captured.get(storage) ?? new Map<string, () => void>();
-      this.captured.set(storage, known.set(name, refresh));
+      const known = this.seen.copies.get(storage) ?? new Map<string, () => void>();
+      this.seen.copies.set(storage, known.set(name, refresh));
     }
     return buffer;
   }
@@ -213,4 +215,11 @@ export class CallContext implements KernelContext {
 
 function changed(outputs: KernelCall["outputs"]): void {
   for (const output of outputs) if (output instanceof WebGpuStorage) output.version += 1;
+}
+
+function note(seen: Seen, calls: readonly KernelCall[]): void {
+  for (const { inputs, outputs } of calls) {
+    for (const storage of [...inputs, ...outputs]) if (storage instanceof WebGpuStorage) seen.storages.add(storage);
+    for (const output of outputs) if (output instanceof WebGpuStorage) seen.written.add(output);
+  }
 }

@@ -116,24 +116,15 @@ export class DryWebGpuDevice implements DryDevice {
     this.#fusion.run(kernel, { dims, inputs: inputs.map(own), outputs: outputs.map(own) });
   }
 
-  /** What is captured keeps what it took, as on the real device. */
+  /** What is captured takes what it took when it runs again, as on the real device. */
   capture(fn: () => void): Replay {
-    const pool = this.#pool;
-    const context = this.#context;
-    const fusion = this.#fusion;
-    const { refresh, free } = captureWork({ pool, context, fusion }, fn, (work) => {
-      work();
-    });
-    return {
-      light: false,
-      run: () => {
-        refresh();
-      },
-      dispose: () => {
-        fusion.flush();
-        free();
+    const parts = {
+      ...{ pool: this.#pool, context: this.#context, fusion: this.#fusion, replay: () => undefined, free: () => undefined },
+      record: (work: () => void): void => {
+        work();
       },
     };
+    return captureWork(parts, fn);
   }
 
   /** Zeros. */

@@ -2,10 +2,10 @@
 import { DeviceError } from "../../util/errors.ts";
 import { checkCall } from "../check-call.ts";
 import type { Device, DeviceProgram, Dtype, HostArray, MemoryReport, Replay, Storage, Usage, Operands } from "../device.ts";
-import { arrayTypes, checkData, checkRows, eachRun } from "../host-rows.ts";
+import { arrayTypes, checkData, checkRows, eachRun, isPart } from "../host-rows.ts";
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { expectOwn } from "../sharded-storage.ts";
-import { BufferPool, buffersOf } from "./buffer-pool.ts";
+import { BufferPool, buffersOf, type PooledBuffer } from "./buffer-pool.ts";
 import type { Capabilities } from "./capabilities.ts";
 import { captureWork, type CaptureParts } from "./capture.ts";
 import { CallContext } from "./context.ts";
@@ -16,7 +16,7 @@ import { Poison } from "./poison.ts";
 import type { WebGpuOptions } from "./options.ts";
 import { Pipelines } from "./pipelines.ts";
 import { collect, prepareAll } from "./prepare.ts";
-import { Recorder, type RecorderCounts } from "./recorder.ts";
+import { Recorder, type Captured, type RecorderCounts } from "./recorder.ts";
 import { WebGpuStorage } from "./storage.ts";
 import { packRows, unpackRows } from "./rows.ts";
 
@@ -49,7 +49,7 @@ export class WebGpuDevice implements Device {
   readonly #context: CallContext;
   readonly #fusion: Fusion;
   readonly #downloads: Downloads;
-  readonly #capturing: CaptureParts;
+  readonly #capturing: CaptureParts<Captured>;
   readonly #poison: Poison | null;
   #submitted = 0;
   /** Why the device can no longer be used. */
@@ -89,7 +89,20 @@ export class WebGpuDevice implements Device {
     this.#downloads = new Downloads(device, this.#recorder);
     this.#context = new CallContext({ capabilities, precision, recorder: this.#recorder, pool: this.#pool, hosts: kernelHosts });
     this.#fusion = new Fusion(this.#context, parts.fuse);
-    this.#capturing = { pool: this.#pool, context: this.#context, fusion: this.#fusion };
+    this.#capturing = {
+      pool: this.#pool,
+      context: this.#context,
+      fusion: this.#fusion,
+      record: (work) => this.#recorder.capture(work),
+      replay: (captured) => {
+        this.#recorder.replay(captured, submitAfter);
+        this.#submitted = this.#recorder.counts.dispatches;
+      },
+      free: ({ params }) => {
+        this.#recorder.flush();
+        params?.destroy();
+      },
+    };
     this.#poison = parts.poison ? new Poison(device, this.#recorder) : null;
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
@@ -138,10 +151,19 @@ export class WebGpuDevice implements Device {
     if (this.#recorder.capturing) throw new DeviceError({ where: `write ${own.label}`, what: "what is captured may ask for kernels only" });
     this.#fusion.flush();
     own.version += 1;
+    // The queue writes before anything that is recorded but not submitted.
+    const ready = (buffer: PooledBuffer): void => {
+      if (buffer.usedIn === this.#recorder.serial) this.#recorder.flush();
+    };
+    if (isPart(own, data)) {
+      const [only] = own.buffers;
+      ready(only!);
+      this.#gpu.queue.writeBuffer(only!.buffer, 4 * firstRow, data.buffer, data.byteOffset, data.byteLength);
+      return;
+    }
     eachRun(own, firstRow, rows, (shard, row, from, to) => {
       const buffer = own.buffers[shard]!;
-      // The queue writes before anything that is recorded but not submitted.
-      if (buffer.usedIn === this.#recorder.serial) this.#recorder.flush();
+      ready(buffer);
       packRows(own, data, from, to, (bytes, at) => {
         this.#gpu.queue.writeBuffer(buffer.buffer, row * own.rowBytes + at, bytes.buffer, bytes.byteOffset, bytes.byteLength);
       });
@@ -191,25 +213,17 @@ export class WebGpuDevice implements Device {
   capture(fn: () => void): Replay {
     this.#checkAlive("capture");
     if (this.#recorder.capturing) throw new DeviceError({ where: "capture", what: "it was called inside a capture" });
-    const { recorded, refresh, free } = captureWork(this.#capturing, fn, (work) => this.#recorder.capture(work));
+    const captured = captureWork(this.#capturing, fn);
     let disposed = false;
     return {
-      light: false,
       run: () => {
         this.#checkAlive("replay");
         if (disposed) throw new DeviceError({ where: "replay", what: "it has been disposed of" });
-        refresh((storage) => this.#own(storage, "replay"));
-        this.#recorder.replay(recorded, submitAfter);
-        this.#submitted = this.#recorder.counts.dispatches;
+        return captured.run();
       },
       dispose: () => {
-        if (disposed) return;
+        if (!disposed && this.#ended === null) captured.dispose();
         disposed = true;
-        if (this.#ended !== null) return;
-        this.#fusion.flush();
-        this.#recorder.flush();
-        recorded.params?.destroy();
-        free();
       },
     };
   }

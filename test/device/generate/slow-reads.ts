@@ -82,10 +82,10 @@ export class SlowReads implements Device {
     this.captures++;
     this.held++;
     return {
-      light: false,
       run: () => {
         this.replays++;
         for (const call of tape.calls) this.inner.run(...call);
+        return true;
       },
       dispose: () => {
         this.held--;
