@@ -221,8 +221,8 @@ export const configSchema = z.strictObject({
     ),
     cacheMiB: whole(
       512,
-      { min: 1 },
-      "Most memory of one model's KV cache in MiB, unless a single sequence needs more. Rollouts that find no room wait: sets memory and speed, not the result.",
+      {},
+      "Most memory of one model's KV cache in MiB, unless a single sequence needs more; 0 takes what the device's memory leaves after all else, and no more than the rollouts can use. Rollouts that find no room wait: sets memory and speed, not the result.",
     ),
     temperature: z
       .number()

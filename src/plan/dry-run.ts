@@ -37,7 +37,7 @@ export async function dryRun(config: Config, step: TrainStep, onto?: Target): Pr
   const planning = { questions: [...sets.train, ...sets.wholeTest], target, step, passages };
   const plan = await planRun(config, planning);
   const { recompute } = config.train;
-  const other = await planRun({ ...config, train: { ...config.train, recompute: !recompute } }, planning);
+  const other = await planRun({ ...plan.config, train: { ...config.train, recompute: !recompute } }, planning);
   const remedies = plan.fits === false ? await findRemedies(plan, (one) => planRun(one, planning)) : null;
   const forecast = await forecastText(config, sets, "train");
   const text = planText({ plan, target, rates: findRates(target.rateKey), other, remedies, notes });
@@ -95,16 +95,21 @@ async function questionsOf(config: Config): Promise<{ sets: PlannedQuestions; no
 
 /**
  * Refuses a run that the device opened for it cannot hold, before gigabytes are loaded. Where nobody knows how much memory there is, or
- * only the driver's part is lacking, it may try.
+ * only the driver's part is lacking, it may try. Returns the configuration with the size of its caches, where that was left to the memory.
  * @throws ConfigError with the settings that would make it fit.
  */
-export async function refuseWhatCannotFit(config: Config, questions: readonly Question[], device: Device, step: TrainStep): Promise<void> {
+export async function refuseWhatCannotFit(
+  config: Config,
+  questions: readonly Question[],
+  device: Device,
+  step: TrainStep,
+): Promise<Config> {
   const target = await targetOf(device, config.device);
   const passages = await plannedPassages(config, () => undefined);
   const planning = { questions, target, step, passages };
   const plan = await planRun(config, planning);
   const lacking = target.exact || plan.peak.total > (target.memory?.bytes ?? Infinity);
-  if (plan.fits !== false || !lacking) return;
+  if (plan.fits !== false || !lacking) return plan.config;
   const remedies = await findRemedies(plan, (one) => planRun(one, planning));
   const there = target.memory === null ? Infinity : target.memory.bytes - target.kept;
   throw new ConfigError({

@@ -2,6 +2,7 @@
 import type { Config } from "../config/index.ts";
 import type { Target } from "../device/kind.ts";
 import { DeviceError } from "../util/errors.ts";
+import { cachedModels, cacheUnknown, cacheWithin, withCache, type Cached } from "../setup/cache-size.ts";
 import { simulatorPositions } from "../setup/open-agents.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { Ledger, type Peak } from "./ledger.ts";
@@ -41,7 +42,45 @@ export interface Planning {
  */
 export async function planRun(config: Config, { questions, target, step, passages = null }: Planning): Promise<Plan> {
   const models = await readModels(config, { simulatorPositions: simulatorPositions(config, questions) });
-  return planned(config, models, target, (device, ledger) => rehearse(config, models, device, ledger, step, { passages }));
+  const plan = (one: Config): Promise<Plan> =>
+    planned(one, models, target, (device, ledger) => rehearse(one, models, device, ledger, step, { passages }));
+  return config.rollout.cacheMiB === 0 ? withSizedCache(config, models, target, plan) : plan(config);
+}
+
+/**
+ * Of what a plan leaves, the share that caches may take, and of all memory what they leave at least: the pool of a GPU's buffers has gaps, and a
+ * machine's memory has other programs.
+ */
+const cacheShare = { GPU: 0.9, memory: 0.5 } as const;
+const gaps = 0.02;
+
+/** Plans with caches as small as can be, then with those that what is left has room for. */
+async function withSizedCache(
+  config: Config,
+  models: readonly PlannedWeights[],
+  { memory, kept, place }: Target,
+  plan: (config: Config) => Promise<Plan>,
+): Promise<Plan> {
+  const cached = cachedModels(config, cachedOf(models, "policy")!, cachedOf(models, "simulator"));
+  if (memory === null) return plan(cacheUnknown(config));
+  const least = await plan(withCache(config, 1));
+  const there = memory.bytes - kept - least.peak.total;
+  let left = Math.min(there * cacheShare[place], there - gaps * memory.bytes);
+  if (least.fits === false || left <= 0) return least;
+  for (;;) {
+    const sized = await plan(cacheWithin(config, cached, left));
+    if (sized.fits !== false || sized.config.rollout.cacheMiB === 1) return sized;
+    left *= 0.8; // more rows at once need more besides the cache
+  }
+}
+
+/** What the cache of a role is made for; null where no model of this process plays it. */
+export function cachedOf(models: readonly PlannedWeights[], role: "policy" | "simulator"): Cached | null {
+  for (const { copy, config } of models) {
+    const played = copy.roles.find((one) => one.role === role);
+    if (played !== undefined) return { decoder: { config }, maxPositions: Math.min(played.maxPositions, config.maxPositions) };
+  }
+  return null;
 }
 
 /**

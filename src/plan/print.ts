@@ -1,7 +1,10 @@
 /** A plan as text: what is held where, by phase, against what there is; the time of a step; what would make it fit. */
 import type { Target } from "../device/kind.ts";
+import { blocksFor } from "../generate/block-manager.ts";
 import { formatTable } from "../log/table.ts";
-import { hostBytes, type Plan } from "./plan.ts";
+import { KvCache } from "../nn/kv-cache.ts";
+import { cacheBytes, decodeRows, usualSimulatorTokens } from "../setup/cache-size.ts";
+import { cachedOf, hostBytes, type Plan } from "./plan.ts";
 import type { Rates } from "./rates.ts";
 import { parts, phases } from "./rehearse.ts";
 import type { Remedies, Trial } from "./settings.ts";
@@ -24,6 +27,7 @@ export function planText({ plan, target, rates, other, remedies, notes }: PlanTe
   const blocks = [
     [`plan: ${target.name} (${[memoryOf(target), ...target.notes].join("; ")})`, ...plan.models.map(modelLine), ...notes].join("\n"),
     `${heldTable(plan, target)}\nBesides, the process itself takes about ${gib(hostBytes(plan))} GiB: Node, tokenizers, and weights on their way.`,
+    cacheText(plan),
     recomputation(plan, other),
     phaseTable(plan),
     timeText(plan, target, rates),
@@ -80,6 +84,26 @@ function heldTable({ peak }: Plan, { place: where }: Target): string {
     ],
     lines,
   );
+}
+
+/** How many rollouts go on at once. */
+function cacheText({ config, models }: Plan): string {
+  const cached = (["policy", "simulator"] as const).flatMap((role) => {
+    const model = cachedOf(models, role);
+    return model === null ? [] : [{ role, model }];
+  });
+  const rows = decodeRows(config);
+  return cached
+    .map(({ role, model }) => {
+      const longest = role === "policy" ? Math.min(config.rollout.maxContextTokens, model.maxPositions) : usualSimulatorTokens(config);
+      const bytes = cacheBytes(config, model, role === "policy" ? config.rollout.maxContextTokens : usualSimulatorTokens(config));
+      const blocks = Math.floor(bytes / KvCache.bytesFor(model.decoder.config, 1, config.model.cacheDtype));
+      const whole = Math.min(rows, Math.floor(blocks / blocksFor(longest)));
+      const length = `${role === "policy" ? "full length" : "a usual length"} (${longest} tokens)`;
+      const more = whole < rows ? ", more of shorter ones" : "";
+      return `KV cache of the ${role}: ${gib(bytes)} GiB, ${64 * blocks} tokens: at ${length} ${whole} of ${rows} sequences decode at once${more}.`;
+    })
+    .join("\n");
 }
 
 /** Activations with and without recomputation. */

@@ -8,7 +8,7 @@ import type { Config } from "../config/index.ts";
 import { dtypeBytes, type Dtype } from "../device/device.ts";
 import { KvCache } from "../nn/kv-cache.ts";
 import type { DecoderConfig } from "../nn/config.ts";
-import { cacheBytes, decodeRows, usualSimulatorTokens } from "../setup/open-agents.ts";
+import { cacheBytes, decodeRows, usualSimulatorTokens } from "../setup/cache-size.ts";
 import { hasCritic, usesLora, type Role } from "../setup/model-roles.ts";
 import type { PlannedWeights } from "./models.ts";
 import type { Rates } from "./rates.ts";

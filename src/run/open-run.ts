@@ -62,8 +62,8 @@ export interface OpenRunOptions extends Partial<StepParts> {
 
 /** What a program does besides, or has done already. */
 export interface OpeningSteps {
-  /** Throws where the device that was opened cannot hold a run, before its weights are loaded. */
-  readonly refuse?: (config: Config, questions: readonly Question[], device: Device) => Promise<void>;
+  /** Throws where the device that was opened cannot hold a run, before its weights are loaded; returns what its generator is made by. */
+  readonly refuse?: (config: Config, questions: readonly Question[], device: Device) => Promise<Config>;
   /** The hashes of what goes in, where they are known. */
   readonly inputs?: InputHashes | undefined;
 }

@@ -5,9 +5,7 @@ import type { PromptSettings } from "../agent/prompts.ts";
 import type { Config } from "../config/index.ts";
 import { promptSet } from "../data/prompt-set.ts";
 import type { Device } from "../device/device.ts";
-import { blocksFor } from "../generate/block-manager.ts";
 import { BatchGenerator, type GeneratorModel } from "../generate/scheduler.ts";
-import { KvCache } from "../nn/kv-cache.ts";
 import type { Question } from "../rl/trajectory.ts";
 import { AdaptiveNoise, type NoiseSchedule } from "../search/curriculum.ts";
 import type { Engine } from "../search/search-engine.ts";
@@ -17,29 +15,21 @@ import { promptText } from "../text/prompt.ts";
 import { toolChat, type ToolChat } from "../text/tool-chat.ts";
 import { ConfigError } from "../util/errors.ts";
 import type { ScoreRules } from "../util/normalise-answer.ts";
+import { cacheBytes, cachedModels, decodeRows } from "./cache-size.ts";
 import type { Model } from "./open-model.ts";
 
 /** The names under which the generator knows the models. */
 export const policyName = "policy";
 export const simulatorName = "simulator";
 
-/** The largest decode batch: more rows cost memory and gain nothing. */
-const mostRows = 256;
-
 /**
  * One generator over policy and simulator. What the policy computes with changes, what the simulator does not, even where they share
  * the weights: each has a cache of its own, and every sequence its adapter.
  */
 export function openGenerator(config: Config, device: Device, policy: Model, simulator: Model | null): BatchGenerator {
-  const models: Record<string, GeneratorModel> = {
-    [policyName]: { decoder: policy.decoder, cacheBytes: cacheBytes(config, policy, config.rollout.maxContextTokens) },
-  };
-  if (simulator !== null)
-    models[simulatorName] = {
-      decoder: simulator.decoder,
-      frozen: true,
-      cacheBytes: cacheBytes(config, simulator, usualSimulatorTokens(config)),
-    };
+  const [own = 0, other = 0] = cachedModels(config, policy, simulator).map(([model, usual]) => cacheBytes(config, model, usual));
+  const models: Record<string, GeneratorModel> = { [policyName]: { decoder: policy.decoder, cacheBytes: own } };
+  if (simulator !== null) models[simulatorName] = { decoder: simulator.decoder, frozen: true, cacheBytes: other };
   return new BatchGenerator({
     device,
     models,
@@ -47,27 +37,6 @@ export function openGenerator(config: Config, device: Device, policy: Model, sim
     maxRows: decodeRows(config),
     ...(config.device.readInterval === 0 ? {} : { readInterval: config.device.readInterval }),
   });
-}
-
-/** Rows of the largest decode batch. */
-export function decodeRows({ train }: Config): number {
-  return Math.min(mostRows, train.questionsPerStep * train.groupSize);
-}
-
-/** Bytes of a model's cache: room for all rows at their usual length, and for one at its longest; what does not fit at once waits. */
-export function cacheBytes(
-  config: Config,
-  { decoder, maxPositions }: { readonly decoder: Pick<Model["decoder"], "config">; readonly maxPositions: number },
-  usual: number,
-): number {
-  const of = (tokens: number, sequences: number): number =>
-    KvCache.bytesFor(decoder.config, sequences * blocksFor(Math.min(tokens, maxPositions)), config.model.cacheDtype);
-  return Math.max(Math.min(of(usual, decodeRows(config)), config.rollout.cacheMiB * 2 ** 20), of(maxPositions, 1));
-}
-
-/** Tokens of a usual sequence of the simulator: prompt and documents. */
-export function usualSimulatorTokens({ simulator, rollout }: Config): number {
-  return simulator.maxNewTokens + rollout.maxNewTokens + 512;
 }
 
 /**

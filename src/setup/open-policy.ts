@@ -1,10 +1,12 @@
 /** Opens a policy: device, weights, tokenizer, adapter, and the generator that it answers on. A run opens its own here too. */
 import type { AgentContext } from "../agent/methods/method.ts";
 import type { Config } from "../config/index.ts";
+import { targetOf } from "../device/choose.ts";
 import type { Device } from "../device/device.ts";
 import type { BatchGenerator } from "../generate/scheduler.ts";
 import type { TextStream } from "../log/progress.ts";
 import type { Engine } from "../search/search-engine.ts";
+import { cachedModels, cacheUnknown, cacheWithin } from "./cache-size.ts";
 import { Closing } from "./closing.ts";
 import { foreignBases } from "./adapter-base.ts";
 import { locateConfigModels, showOn } from "./locate-models.ts";
@@ -21,8 +23,8 @@ export interface OpenPolicyOptions {
   readonly simulatorPositions?: number | null;
   /** Whether the model of dense is opened: false unless told. */
   readonly embeds?: boolean;
-  /** Told what is about to be loaded, with folders in place of Hub ids: to refuse it. */
-  readonly check?: (config: Config, device: Device) => Promise<void>;
+  /** Told what is about to be loaded, with folders in place of Hub ids: to refuse it, or to say how large its caches are to be. */
+  readonly check?: (config: Config, device: Device) => Promise<Config | void>;
   /** @internal Where it is said which device and models are taken: stdout unless given. */
   readonly stream?: TextStream;
   /** @internal Where what is opened is to be closed, in place of `close`. */
@@ -55,10 +57,10 @@ export async function openPolicy(config: Config, options: OpenPolicyOptions = {}
       showOn(stream),
     );
     const device = closing.add<Device>(await openDevice(config.device, (line) => stream.write(`${line}\n`)), (one) => one.destroy());
-    await check?.(opened, device);
+    const sized = (await check?.(opened, device)) ?? opened;
     const copies = copiesOf(opened, located, { simulatorPositions: simulatorPositions ?? 0, trains });
     for (const line of await foreignBases(copies)) stream.write(`warning: ${line}\n`);
-    const models = await openOn(device, opened, copies, closing);
+    const models = await openOn(device, sized, copies, closing);
     const judging = (engine: Engine): AgentContext =>
       evaluationContext(config, trainingContext(config, models.generator, models.policy, engine), engine);
     return { ...models, pinned, opened, device, judging, close: () => closing.close() };
@@ -77,5 +79,15 @@ export async function openOn(
   reader?: ModelReader,
 ): Promise<Models & Pick<OpenedPolicy, "generator">> {
   const models = await openCopies(config, copies, device, closing, reader);
-  return { ...models, generator: closing.add(openGenerator(config, device, models.policy, models.simulator), (one) => one.dispose()) };
+  const { policy, simulator } = models;
+  const sized = config.rollout.cacheMiB === 0 ? await cacheBeside(device, config, models) : config;
+  return { ...models, generator: closing.add(openGenerator(sized, device, policy, simulator), (one) => one.dispose()) };
+}
+
+/** Caches for a program that nobody has planned, as it does not train: half of what its models leave of the memory. */
+async function cacheBeside(device: Device, config: Config, { policy, simulator }: Models): Promise<Config> {
+  const { memory, kept } = await targetOf(device, config.device);
+  const cached = cachedModels(config, policy, simulator);
+  if (memory === null) return cacheUnknown(config);
+  return cacheWithin(config, cached, Math.max(0, memory.bytes - kept - device.memory().inUse) / 2);
 }

@@ -19,7 +19,7 @@ import { MOST_QUERIES, PassageMatrix } from "../search/dense/matrix.ts";
 import { DeviceError } from "../util/errors.ts";
 import { nextTask } from "../util/next-task.ts";
 import { Closing } from "./closing.ts";
-import { decodeRows } from "./open-agents.ts";
+import { decodeRows } from "./cache-size.ts";
 import { openLearner } from "./open-learner.ts";
 import type { Model } from "./open-model.ts";
 

@@ -9,6 +9,8 @@ import { findTarget } from "../../src/device/choose.ts";
 import { gpuMemory, type Machine } from "../../src/device/gpu-memory.ts";
 import { genericGpu } from "../../src/device/kinds/webgpu.ts";
 import { DryWebGpuDevice } from "../../src/device/webgpu/dry-device.ts";
+import { fromHuggingFace } from "../../src/nn/config.ts";
+import { KvCache } from "../../src/nn/kv-cache.ts";
 import type { Question } from "../../src/rl/trajectory.ts";
 import { dryEvaluation, dryRun } from "../../src/plan/dry-run.ts";
 import { Ledger } from "../../src/plan/ledger.ts";
@@ -289,6 +291,43 @@ describe("what does not fit", () => {
       "model.cacheDtype=f16",
     ];
     expect(names(configOf(...settled, "model.dtype=bf16", "lora.rank=4", "algorithm.klCoef=0"))).toEqual(["simulator.path=null"]);
+  });
+});
+
+describe("rollout.cacheMiB=0", () => {
+  const zero = (...settings: string[]): Config => configOf("rollout.cacheMiB=0", "train.recompute=true", ...settings);
+  const cache = ({ peak }: Awaited<ReturnType<typeof planOf>>): number => peak.parts.get(parts.cache) ?? 0;
+
+  it("takes what the memory leaves after all else, as far as the rollouts can use it, and fits", async () => {
+    const least = await planOf(zero("device.memoryGiB=100", "rollout.cacheMiB=1"));
+    const rest = (least.peak.total - cache(least)) / GiB;
+    const [tight, wide, widest] = [
+      await planOf(zero(`device.memoryGiB=${rest + 6}`)),
+      await planOf(zero("device.memoryGiB=30")),
+      await planOf(zero("device.memoryGiB=100")),
+    ];
+    for (const plan of [tight, wide, widest]) expect([plan.fits, plan.config.rollout.cacheMiB > 0]).toEqual([true, true]);
+    expect(cache(tight) / GiB).toBeGreaterThan(2);
+    expect(tight.peak.total / GiB).toBeLessThan(rest + 6);
+    expect(cache(wide)).toBeGreaterThan(cache(tight));
+    // 320 rollouts of 4096 tokens: 64 blocks each; of the simulator's usual sequences, 26; in buffers of size classes.
+    const block = KvCache.bytesFor(fromHuggingFace(smol135M), 1, "f32");
+    expect(cache(widest)).toBeLessThanOrEqual(1.25 * 320 * (64 + 26) * block);
+    expect(cache(widest)).toBeGreaterThanOrEqual(320 * (64 + 26) * block);
+  });
+
+  it("is planned as 512 where nobody knows the memory, and with the least where even that does not fit", async () => {
+    expect((await planOf(zero())).config.rollout.cacheMiB).toBe(512);
+    const small = await planOf(zero("device.memoryGiB=1"));
+    expect([small.fits, small.config.rollout.cacheMiB]).toEqual([false, 1]);
+  });
+
+  it("says how many rollouts go on at once", async () => {
+    const config = zero("device.memoryGiB=100");
+    const { text } = await dryRun(config, trainStep, await targetFor(config));
+    expect(text).toMatch(
+      /KV cache of the policy: \d+\.\d GiB, 1310720 tokens: at full length \(4096 tokens\) 320 of 320 sequences decode at once\.\n/,
+    );
   });
 });
 
