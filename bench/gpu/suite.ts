@@ -6,11 +6,12 @@ import { decodeBenches, generateBenches } from "./decode.js";
 import { gemmBenches, squareBenches } from "./gemm.js";
 import { prefillBenches } from "./prefill.js";
 import { rlBenches } from "./rl-step.js";
+import { bubbleBenches } from "./bubbles.js";
 import { adamwBenches, trainBenches } from "./train.js";
 import type { MakeBenches, World } from "./world.js";
 
 /** These need answers that are right. */
-const computing: readonly MakeBenches[] = [generateBenches, rlBenches];
+const computing: readonly MakeBenches[] = [generateBenches, rlBenches, bubbleBenches];
 
 export function gpuBenches(world: World): Bench[] {
   const all: readonly MakeBenches[] = [
@@ -23,6 +24,7 @@ export function gpuBenches(world: World): Bench[] {
     attentionBenches,
     adamwBenches,
     rlBenches,
+    bubbleBenches,
     gemmBenches,
   ];
   return all.filter((make) => !world.options.dry || !computing.includes(make)).flatMap((make) => make(world));

@@ -160,7 +160,7 @@ async function openRollouts(
     trains: true,
     simulatorPositions: used.includes("simulated") ? simulatorPositions(config, asked) : null,
     embeds: used.includes("dense"),
-    ...(refuse === undefined ? {} : { check: (located: Config, device: Device) => refuse(located, asked, device) }),
+    ...(refuse === undefined ? {} : { size: (located: Config, device: Device) => refuse(located, asked, device) }),
     closing,
   });
   const { policy, simulator: simulatorModel, generator } = opened;

@@ -23,8 +23,10 @@ export interface OpenPolicyOptions {
   readonly simulatorPositions?: number | null;
   /** Whether the model of dense is opened: false unless told. */
   readonly embeds?: boolean;
-  /** Told what is about to be loaded, with folders in place of Hub ids: to refuse it, or to say how large its caches are to be. */
-  readonly check?: (config: Config, device: Device) => Promise<Config | void>;
+  /** Told what is about to be loaded, with folders in place of Hub ids: to refuse it. */
+  readonly check?: (config: Config, device: Device) => Promise<void>;
+  /** Told it after that: returns it with the size of the caches, where that is left to the memory. */
+  readonly size?: (config: Config, device: Device) => Promise<Config>;
   /** @internal Where it is said which device and models are taken: stdout unless given. */
   readonly stream?: TextStream;
   /** @internal Where what is opened is to be closed, in place of `close`. */
@@ -49,7 +51,7 @@ export interface OpenedPolicy extends Models {
  * @throws ConfigError, FileError, DeviceError: whatever is wrong with what the configuration names.
  */
 export async function openPolicy(config: Config, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
-  const { trains = false, simulatorPositions = null, embeds = false, check, stream = process.stdout, closing = new Closing() } = options;
+  const { trains = false, simulatorPositions = null, embeds = false, check, size, stream = process.stdout, closing = new Closing() } = options;
   try {
     const { located, opened, pinned } = await locateConfigModels(
       config,
@@ -57,7 +59,8 @@ export async function openPolicy(config: Config, options: OpenPolicyOptions = {}
       showOn(stream),
     );
     const device = closing.add<Device>(await openDevice(config.device, (line) => stream.write(`${line}\n`)), (one) => one.destroy());
-    const sized = (await check?.(opened, device)) ?? opened;
+    await check?.(opened, device);
+    const sized = (await size?.(opened, device)) ?? opened;
     const copies = copiesOf(opened, located, { simulatorPositions: simulatorPositions ?? 0, trains });
     for (const line of await foreignBases(copies)) stream.write(`warning: ${line}\n`);
     const models = await openOn(device, sized, copies, closing);
