@@ -51,7 +51,15 @@ export interface OpenedPolicy extends Models {
  * @throws ConfigError, FileError, DeviceError: whatever is wrong with what the configuration names.
  */
 export async function openPolicy(config: Config, options: OpenPolicyOptions = {}): Promise<OpenedPolicy> {
-  const { trains = false, simulatorPositions = null, embeds = false, check, size, stream = process.stdout, closing = new Closing() } = options;
+  const {
+    trains = false,
+    simulatorPositions = null,
+    embeds = false,
+    check,
+    size,
+    stream = process.stdout,
+    closing = new Closing(),
+  } = options;
   try {
     const { located, opened, pinned } = await locateConfigModels(
       config,

@@ -5,15 +5,7 @@ import { packagedConfig, readOverride, readYaml, resolveConfig, packageFolder, t
 import { fromHuggingFace } from "../../src/nn/config.ts";
 import { smol135M } from "../helpers/random-checkpoint.ts";
 import { KvCache } from "../../src/nn/kv-cache.ts";
-import {
-  cacheBytes,
-  cachedModels,
- 
-  cacheWithin,
-  decodeRows,
-  usualSimulatorTokens,
-  withCache,
-} from "../../src/setup/cache-size.ts";
+import { cacheBytes, cachedModels, cacheWithin, decodeRows, usualSimulatorTokens, withCache } from "../../src/setup/cache-size.ts";
 
 it("the quickstart's caches hold all rows at their usual length: 128 of 9 and of 11 blocks", async () => {
   const config = resolveConfig(readYaml(packagedConfig("quickstart")));
