@@ -39,6 +39,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
   // what is no finite number, or beyond V, stays at LOWEST
   var own: array<vec4<f32>, 4>;
   var top4 = vec4(LOWEST);
+  var unfit = false;
+  if (lane == 0u) { atomicStore(&unusable, 0u); } // before the first barrier; raised behind it
   for (var i = 0u; i < 4u; i++) {
     let column = group.x * BLOCK + (i * THREADS + lane) * 4u;
     own[i] = vec4(LOWEST);
@@ -48,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
       let z = logit * inverse;
       let bits = bitcast<vec4<u32>>(z);
       let finite = (bits & vec4(0x7f800000u)) != vec4(0x7f800000u);
-      if (any(inside & !finite & (bits != vec4(0xff800000u)))) { atomicOr(&unusable, 1u); }
+      if (any(inside & !finite & (bits != vec4(0xff800000u)))) { unfit = true; }
       let counts = inside & finite;
       own[i] = select(vec4(LOWEST), logit, counts);
       top4 = max(top4, select(vec4(LOWEST), z, inside & (finite | (bits == vec4(0x7f800000u)))));
@@ -56,6 +58,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: 
   }
   tops[lane] = max(max(top4.x, top4.y), max(top4.z, top4.w));
   workgroupBarrier();
+  if (unfit) { atomicOr(&unusable, 1u); }
   if (lane < 16u) {
     var top = tops[lane];
     for (var j = 1u; j < THREADS / 16u; j++) { top = max(top, tops[lane + 16u * j]); }

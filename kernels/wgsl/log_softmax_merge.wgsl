@@ -60,13 +60,16 @@ fn ln(x: f32) -> f32 {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let row = group.y * grid.x + group.x;
   var top = LOWEST;
+  var unfit = false;
+  if (lane == 0u) { atomicStore(&unusable, 0u); } // before the first barrier; raised behind it
   for (var b = lane; b < p.blocks; b += THREADS) {
     let part = parts[row * p.blocks + b];
-    if (is_nan(part.y)) { atomicOr(&unusable, 1u); }
+    if (is_nan(part.y)) { unfit = true; }
     top = max(top, bitcast<f32>(part.x));
   }
   tops[lane] = top;
   workgroupBarrier();
+  if (unfit) { atomicOr(&unusable, 1u); }
   if (lane < 4u) {
     for (var j = 1u; j < 8u; j++) { top = max(top, tops[lane + 4u * j]); }
     tops[lane] = top;

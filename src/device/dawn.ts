@@ -5,14 +5,26 @@ import type { DawnOptions } from "./options.ts";
 import { loudly, openQuietly, type Quietly } from "./quiet.ts";
 
 /** Dawn's own switches. Subgroup matrices are unsafe by its book; NVIDIA drivers below 615 hide f16 without the second. */
-const toggles = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model";
+const toggles = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia", "use_vulkan_memory_model"];
+
+/** What a browser does to every kernel, and ours do without: they check their own bounds, and write workgroup memory before they read it. */
+const unchecked = ["disable_robustness", "disable_workgroup_init"];
+
+/** Where they are on, they are in the kernel: a driver's own drop what goes astray, so that nobody sees it. */
+const checkedByDriver = "disable-dawn-features=vulkan_use_buffer_robust_access_2";
 
 /** Dawn corrupts memory once what `create` returned has been collected: it is kept for as long as the process runs. */
 const instances = new Map<string, GPU>();
 
 /** What Dawn is started with. It ignores in silence what it does not know: ask the adapter for its features. */
-export function dawnFlags({ backend, adapter }: DawnOptions = {}): string[] {
-  return [toggles, ...(backend === undefined ? [] : [`backend=${backend}`]), ...(adapter === undefined ? [] : [`adapter=${adapter}`])];
+export function dawnFlags({ backend, adapter, robust = false }: DawnOptions = {}): string[] {
+  const features = `enable-dawn-features=${[...toggles, ...(robust ? [] : unchecked)].join(",")}`;
+  return [
+    features,
+    ...(robust ? [checkedByDriver] : []),
+    ...(backend === undefined ? [] : [`backend=${backend}`]),
+    ...(adapter === undefined ? [] : [`adapter=${adapter}`]),
+  ];
 }
 
 /**
@@ -31,6 +43,7 @@ export async function dawn(options: DawnOptions = {}): Promise<GPU> {
     const gpu = silent(
       quietly(() => create(flags)),
       quietly,
+      options.backend,
     );
     instances.set(key, gpu);
     return gpu;
@@ -48,10 +61,16 @@ export async function dawn(options: DawnOptions = {}): Promise<GPU> {
 }
 
 /** Adapters and devices are asked for without noise: Dawn looks through all drivers before the call returns. */
-function silent(gpu: GPU, quietly: Quietly): GPU {
+function silent(gpu: GPU, quietly: Quietly, backend: DawnOptions["backend"]): GPU {
   const requestAdapter = gpu.requestAdapter.bind(gpu);
   gpu.requestAdapter = async (options) => {
     const adapter = await quietly(() => requestAdapter(options));
+    if (adapter === null && backend !== undefined)
+      throw new DeviceError({
+        where: "webgpu device",
+        what: `there is no adapter through ${backend}`,
+        hint: "zerosearch doctor lists the adapters, each with its backend; device.backend=auto takes any.",
+      });
     if (adapter === null) return null;
     const requestDevice = adapter.requestDevice.bind(adapter);
     adapter.requestDevice = (descriptor) => quietly(() => requestDevice(descriptor));

@@ -14,15 +14,15 @@ export const testDevice: "cpu" | "webgpu" = process.env["TEST_DEVICE"] === "webg
 let built: Promise<unknown> | null = null;
 
 /**
- * A device for one test or suite; whoever made it destroys it. Fresh memory is NaN unless told, so that nothing undefined is read, and
- * the self-test at start, seconds on a software adapter, is left out.
+ * A device for one test or suite; whoever made it destroys it. Fresh memory is NaN unless told, so that nothing undefined is read;
+ * around a GPU's buffers lie canaries, so that nothing is written outside; the self-test at start, seconds on a software adapter, is left out.
  */
 export async function makeDevice(options: DeviceOptions = {}): Promise<Device> {
   if ((options.device ?? testDevice) === "cpu") {
     built ??= (buildKernels as (options: { ifChanged: boolean }) => Promise<unknown>)({ ifChanged: true });
     await built;
   }
-  return countTensors(await createDevice({ device: testDevice, poison: true, selfTest: false, ...options }));
+  return countTensors(await createDevice({ device: testDevice, poison: true, guard: true, selfTest: false, ...options }));
 }
 
 /** Runs `fn` on a device made for it. */
@@ -54,7 +54,11 @@ interface Variant {
   readonly sameBits: boolean;
 }
 
-/** What every op is tested on: all defaults; the portable kernels on one thread; shards so small that tensors of a few rows have several. */
+/**
+ * What every op is tested on: all defaults; the portable kernels on one thread; shards so small that tensors of a few rows have several.
+ * There a GPU's accesses that go astray, however far, are moved to the end of a buffer, where a canary shows them; elsewhere kernels run
+ * as they do for users, unchecked.
+ */
 export const deviceVariants: readonly Variant[] = {
   cpu: [
     { name: "cpu", options: {}, sameBits: true },
@@ -67,14 +71,14 @@ export const deviceVariants: readonly Variant[] = {
   webgpu: [
     { name: "webgpu", options: {}, sameBits: true },
     {
-      name: "webgpu, kernels that run anywhere, small shards",
-      options: { tiersOff: ["subgroups", "shader-f16", "subgroup-matrix"] as const, maxShardBytes: 256 },
+      name: "webgpu, kernels that run anywhere, small shards, checked accesses",
+      options: { tiersOff: ["subgroups", "shader-f16", "subgroup-matrix"] as const, maxShardBytes: 256, robust: true },
       sameBits: false,
     },
   ],
 }[testDevice];
 
-/** What every kernel is tested on. */
+/** What every kernel is tested on: with small shards a GPU's accesses are checked, as above. */
 export const kernelVariants: readonly Variant[] = {
   cpu: [
     { name: "1 thread", options: { threads: 1 }, sameBits: true },
@@ -84,7 +88,7 @@ export const kernelVariants: readonly Variant[] = {
   ],
   webgpu: [
     { name: "all tiers", options: {}, sameBits: true },
-    { name: "small shards", options: { maxShardBytes: 2048 }, sameBits: true },
+    { name: "small shards, checked accesses", options: { maxShardBytes: 2048, robust: true }, sameBits: true },
     { name: "kernels that run anywhere", options: { tiersOff: ["subgroups", "shader-f16", "subgroup-matrix"] as const }, sameBits: false },
   ],
 }[testDevice];

@@ -1,9 +1,14 @@
 /** Buffers by size class, used again and again: WebGPU's own are slow to make and freed late. */
 import type { MemoryObserver, MemoryUse } from "../device.ts";
 import { bufferUsage } from "./constants.ts";
+import { guardBytes, type Guard } from "./guard.ts";
 import type { GpuBuffer } from "./kernel.ts";
 
 export interface PooledBuffer extends GpuBuffer {
+  /** Changes whenever a guarded buffer is taken, as does the part of it that kernels see. */
+  id: number;
+  offset: number;
+  bound: number;
   /** The recording (`Recorder.serial`) that used it last. */
   usedIn: number;
   /** Captures that write to it whenever they run: it must be free then, and is for others in between. */
@@ -58,6 +63,8 @@ export interface PoolOptions {
   /** Memory ran out for something asked for: what it is for, and its bytes. */
   readonly onOutOfMemory: (label: string, bytes: number, message: string) => void;
   readonly observer?: MemoryObserver | undefined;
+  /** Puts canaries around every buffer; scratch memory is then filled with them, so that a test sees what nothing wrote. */
+  readonly guard?: Guard | null | undefined;
 }
 
 /** What a buffer is for while captured work runs. */
@@ -89,11 +96,17 @@ export class BufferPool {
     const size = exact ? Math.max(256, Math.ceil(bytes / 256) * 256) : Math.min(sizeClass(bytes), Math.max(this.#options.maxBuffer, bytes));
     const buffer = this.#takeFree(size, serial) ?? this.#make(size, use.label);
     if (use.kind !== "copy") this.capturing?.add(buffer);
+    const { guard } = this.#options;
+    if (guard !== undefined && guard !== null) {
+      this.#ids += 1;
+      guard.taken(buffer, bytes, this.#ids, use.label, use.kind === "scratch");
+    }
     this.#use(buffer, use);
     return buffer;
   }
 
   give(buffer: PooledBuffer): void {
+    this.#options.guard?.given(buffer);
     buffer.free = true;
     this.inUse -= buffer.bytes;
     append(this.#free, buffer);
@@ -155,10 +168,11 @@ export class BufferPool {
     const { source, maxBytes, onOutOfMemory } = this.#options;
     if (this.reserved + size > maxBytes) this.trim();
     if (this.reserved + size > maxBytes) onOutOfMemory(label, size, `the limit of ${maxBytes} bytes is reached`);
-    const buffer = source.create(size, label);
+    const guards = this.#options.guard === undefined || this.#options.guard === null ? 0 : guardBytes;
+    const buffer = source.create(size + guards, label);
     this.reserved += size;
     this.#ids += 1;
-    return { buffer, id: this.#ids, bytes: size, usedIn: -1, captures: 0, free: false };
+    return { buffer, id: this.#ids, bytes: size, offset: 0, bound: size, usedIn: -1, captures: 0, free: false };
   }
 }
 

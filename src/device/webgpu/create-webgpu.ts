@@ -65,6 +65,7 @@ async function open(options: WebGpuOptions, off: TiersOff): Promise<{ readonly d
     maxMemoryBytes: options.maxMemoryBytes ?? Number.MAX_SAFE_INTEGER,
     readInterval: options.readInterval ?? 16,
     poison: options.poison ?? false,
+    guard: options.guard ?? false,
     fuse: options.fuse ?? true,
     precompile: options.precompile ?? !facts.software,
   });
@@ -75,6 +76,7 @@ async function requestAdapter(gpu: Gpu): Promise<GPUAdapter> {
   let said = "";
   // Dawn rejects where no name contains the one it was given, and lists the names there are.
   const adapter = await (gpu as GPU).requestAdapter({ powerPreference: "high-performance" }).catch((error: unknown) => {
+    if (error instanceof DeviceError) throw error;
     const [, ...lines] = (error instanceof Error ? error.message : String(error)).split("\n").map((line) => line.trim());
     said = ` of that name. ${lines.join(" ")}`;
     return null;

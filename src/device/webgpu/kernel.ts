@@ -8,12 +8,14 @@ import type { Storage } from "../device.ts";
 import type { KernelName } from "../kernels.ts";
 import type { Capabilities } from "./capabilities.ts";
 
-/** A buffer of the pool. Dispatches bind it whole. */
+/** A buffer of the pool. Dispatches bind `bound` bytes of it from `offset` on, where its contents begin. */
 export interface GpuBuffer {
   readonly buffer: GPUBuffer;
   /** Unlike that of any other buffer of the device, alive or not. */
   readonly id: number;
   readonly bytes: number;
+  readonly offset: number;
+  readonly bound: number;
 }
 
 /** An operand of matrix products: f16, dense, zero-padded. */

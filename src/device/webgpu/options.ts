@@ -23,6 +23,11 @@ export interface WebGpuOptions {
   readonly readInterval?: number | undefined;
   /** Fills new storages with NaN, so that a test sees what nothing wrote. */
   readonly poison?: boolean | undefined;
+  /**
+   * Puts canaries around every buffer, for tests: a kernel that writes outside of one is an error that names it, what it reads there is
+   * NaN. Scratch and workgroup memory start as NaN too.
+   */
+  readonly guard?: boolean | undefined;
   /** Small kernels that follow each other run as one where the bits are the same. Default true. */
   readonly fuse?: boolean | undefined;
   /** Whether `prepare` compiles ahead. By default on hardware only: software adapters compile slowly, or when a kernel first runs. */

@@ -65,11 +65,21 @@ export class Pipelines {
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #layouts = new Map<string, { readonly layout: GPUBindGroupLayout; readonly pipeline: GPUPipelineLayout; readonly id: number }>();
   readonly #onError: (error: DeviceError) => void;
+  readonly #rewrite: (code: string) => string;
   /** Pipelines of which it is not known yet whether they compiled. */
   readonly #checks = new Set<Promise<void>>();
 
-  /** @param sources WGSL text by stem @param onError told of pipelines that failed to compile, which happens after `get` has returned */
-  constructor(device: GPUDevice, sources: ReadonlyMap<string, string>, onError: (error: DeviceError) => void) {
+  /**
+   * @param sources WGSL text by stem @param onError told of pipelines that failed to compile, which happens after `get` has returned
+   * @param rewrite the last word on what is compiled; lines must keep their numbers
+   */
+  constructor(
+    device: GPUDevice,
+    sources: ReadonlyMap<string, string>,
+    onError: (error: DeviceError) => void,
+    rewrite: (code: string) => string = (code) => code,
+  ) {
+    this.#rewrite = rewrite;
     this.#device = device;
     this.#onError = onError;
     this.#sources = sources;
@@ -145,7 +155,7 @@ export class Pipelines {
   }
 
   #module(specialisation: Specialisation, { lines }: Module): Explained {
-    const code = [...prologue(specialisation), ...lines.map(({ text }) => text)].join("\n");
+    const code = this.#rewrite([...prologue(specialisation), ...lines.map(({ text }) => text)].join("\n"));
     return { specialisation, lines, module: this.#device.createShaderModule({ code, label: specialisationKey(specialisation) }) };
   }
 

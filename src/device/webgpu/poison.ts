@@ -14,7 +14,7 @@ export class Poison {
     const buffer = gpu.createBuffer({ size, usage: bufferUsage.copySrc | bufferUsage.copyDst, label: "poison" });
     gpu.queue.writeBuffer(buffer, 0, new Uint32Array(size / 4).fill(word));
     this.#recorder = recorder;
-    this.#source = { buffer, id: 0, bytes: size, usedIn: -1, captures: 0, free: false };
+    this.#source = { buffer, id: 0, bytes: size, offset: 0, bound: size, usedIn: -1, captures: 0, free: false };
   }
 
   fill(buffer: PooledBuffer, bytes: number): void {

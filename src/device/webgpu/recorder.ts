@@ -6,7 +6,7 @@ import { DeviceError } from "../../util/errors.ts";
 import type { PooledBuffer } from "./buffer-pool.ts";
 import { bufferUsage } from "./constants.ts";
 import type { Dispatch, GpuBuffer } from "./kernel.ts";
-import type { Pipelines } from "./pipelines.ts";
+import type { Pipeline, Pipelines } from "./pipelines.ts";
 
 /** Bytes from one dispatch's parameters to the next: the largest alignment an adapter may ask for. */
 const slotBytes = 256;
@@ -69,6 +69,8 @@ export class Recorder {
   readonly counts: RecorderCounts = { dispatches: 0, submissions: 0, bindGroupsMade: 0 };
   /** Names the recording under way: buffers used in it must not be written by the queue before it is submitted. */
   serial = 0;
+  /** Is told of every dispatch. */
+  witness: ((pipeline: Pipeline, buffers: readonly GpuBuffer[]) => void) | null = null;
   readonly #device: GPUDevice;
   readonly #pipelines: Pipelines;
   readonly #maxBinding: number;
@@ -112,6 +114,7 @@ export class Recorder {
         got: `${grid.join(" x ")}, ${uints.length + floats.length} words`,
       });
     if (this.#used === slots) this.flush();
+    this.witness?.(pipeline, buffers);
     const pass = this.#passWith(pipeline.pipeline);
     const at = (this.#used * slotBytes) / 4;
     this.#words.set(uints, at);
@@ -126,7 +129,8 @@ export class Recorder {
     pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     if (this.#tape !== null) {
       const { layout } = pipeline;
-      this.#tape.commands.push({ pipeline: pipeline.pipeline, layout, key, buffers: [...buffers], x: grid[0], y: grid[1], z: grid[2] });
+      const bound = buffers.map((buffer) => ({ ...buffer })); // a guarded one is bound otherwise when it is taken again
+      this.#tape.commands.push({ pipeline: pipeline.pipeline, layout, key, buffers: bound, x: grid[0], y: grid[1], z: grid[2] });
       for (let i = 0; i < slotBytes / 4; i++) this.#tape.words.push(i < uints.length + floats.length ? (this.#words[at + i] ?? 0) : 0);
       for (const buffer of buffers) this.#tape.buffers.add(buffer as PooledBuffer);
     }
@@ -200,8 +204,10 @@ export class Recorder {
   }
 
   /** Copies bytes (multiples of 4) from one buffer to another. */
-  copy(from: GpuBuffer, fromByte: number, to: GpuBuffer | { readonly buffer: GPUBuffer }, toByte: number, bytes: number): void {
+  copy(from: GpuBuffer, at: number, to: GpuBuffer | { readonly buffer: GPUBuffer }, toAt: number, bytes: number): void {
     const encoder = this.#endPass();
+    const fromByte = from.offset + at;
+    const toByte = toAt + ("id" in to ? to.offset : 0);
     encoder.copyBufferToBuffer(from.buffer, fromByte, to.buffer, toByte, bytes);
     (from as PooledBuffer).usedIn = this.serial;
     if ("id" in to) (to as PooledBuffer).usedIn = this.serial;
@@ -268,7 +274,10 @@ export class Recorder {
     return this.#device.createBindGroup({
       layout,
       entries: [
-        ...buffers.map(({ buffer, bytes }, binding) => ({ binding, resource: { buffer, size: Math.min(bytes, this.#maxBinding) } })),
+        ...buffers.map(({ buffer, offset, bound }, binding) => ({
+          binding,
+          resource: { buffer, offset, size: Math.min(bound, this.#maxBinding) },
+        })),
         { binding: buffers.length, resource: { buffer: params, offset: 0, size: slotBytes } },
       ],
     });

@@ -12,16 +12,18 @@ import { CallContext } from "./context.ts";
 import { Downloads } from "./downloads.ts";
 import { Fusion } from "./fusion.ts";
 import { kernelHosts } from "./kernels/index.ts";
+import { Guard, guardSource } from "./guard.ts";
 import { Poison } from "./poison.ts";
 import type { WebGpuOptions } from "./options.ts";
 import { Pipelines } from "./pipelines.ts";
 import { collect, prepareAll } from "./prepare.ts";
 import { Recorder, type Captured, type RecorderCounts } from "./recorder.ts";
+import { scrambled } from "./scramble.ts";
 import { WebGpuStorage } from "./storage.ts";
 import { packRows, unpackRows } from "./rows.ts";
 
 /** Options that are settled when the device is opened. */
-type Settled = "maxShardBytes" | "maxMemoryBytes" | "readInterval" | "poison" | "fuse" | "precompile" | "precision" | "sources";
+type Settled = "maxShardBytes" | "maxMemoryBytes" | "readInterval" | "poison" | "guard" | "fuse" | "precompile" | "precision" | "sources";
 
 interface WebGpuDeviceParts extends Readonly<{ [O in Settled]-?: NonNullable<WebGpuOptions[O]> }> {
   readonly device: GPUDevice;
@@ -51,6 +53,7 @@ export class WebGpuDevice implements Device {
   readonly #downloads: Downloads;
   readonly #capturing: CaptureParts<Captured>;
   readonly #poison: Poison | null;
+  readonly #guard: Guard | null;
   #submitted = 0;
   /** Why the device can no longer be used. */
   #ended: DeviceError | null = null;
@@ -67,13 +70,17 @@ export class WebGpuDevice implements Device {
     const fail = (error: DeviceError): void => {
       this.#ended ??= error;
     };
-    this.pipelines = new Pipelines(device, parts.sources, (error) => {
+    const sources = parts.guard ? new Map([...parts.sources, guardSource]) : parts.sources;
+    const onError = (error: DeviceError): void => {
       this.#ended = error; // it comes first: what it leads to may have been reported before it
-    });
+    };
+    this.pipelines = new Pipelines(device, sources, onError, parts.guard ? scrambled : undefined);
     this.#recorder = new Recorder(device, this.pipelines, capabilities.maxBinding);
     const onOutOfMemory = (label: string, bytes: number, message: string): void => {
       fail(this.#outOfMemory(label, bytes, message));
     };
+    this.#downloads = new Downloads(device, this.#recorder);
+    this.#guard = parts.guard ? new Guard(device, this.#recorder, this.#downloads, capabilities.maxBinding) : null;
     this.#pool = new BufferPool({
       source: buffersOf(device, onOutOfMemory),
       maxBytes: parts.maxMemoryBytes,
@@ -85,8 +92,8 @@ export class WebGpuDevice implements Device {
         this.#recorder.forget(buffer);
       },
       onOutOfMemory,
+      guard: this.#guard,
     });
-    this.#downloads = new Downloads(device, this.#recorder);
     this.#context = new CallContext({ capabilities, precision, recorder: this.#recorder, pool: this.#pool, hosts: kernelHosts });
     this.#fusion = new Fusion(this.#context, parts.fuse);
     this.#capturing = {
@@ -115,7 +122,7 @@ export class WebGpuDevice implements Device {
           : new DeviceError({
               where: "webgpu device",
               what: `the GPU was lost (${reason}): ${message}`,
-              hint: "Start again: a run continues from its last saved step.",
+              hint: "Start again with --resume NAME: a run goes on from its last saved step.",
             }),
       );
     });
@@ -158,14 +165,20 @@ export class WebGpuDevice implements Device {
     if (isPart(own, data)) {
       const [only] = own.buffers;
       ready(only!);
-      this.#gpu.queue.writeBuffer(only!.buffer, 4 * firstRow, data.buffer, data.byteOffset, data.byteLength);
+      this.#gpu.queue.writeBuffer(only!.buffer, only!.offset + 4 * firstRow, data.buffer, data.byteOffset, data.byteLength);
       return;
     }
     eachRun(own, firstRow, rows, (shard, row, from, to) => {
       const buffer = own.buffers[shard]!;
       ready(buffer);
       packRows(own, data, from, to, (bytes, at) => {
-        this.#gpu.queue.writeBuffer(buffer.buffer, row * own.rowBytes + at, bytes.buffer, bytes.byteOffset, bytes.byteLength);
+        this.#gpu.queue.writeBuffer(
+          buffer.buffer,
+          buffer.offset + row * own.rowBytes + at,
+          bytes.buffer,
+          bytes.byteOffset,
+          bytes.byteLength,
+        );
       });
     });
   }
@@ -175,7 +188,7 @@ export class WebGpuDevice implements Device {
     checkRows(own, "read", firstRow, rows);
     this.#fusion.flush();
     const data = new arrayTypes[own.dtype](rows * own.cols);
-    const parts: Promise<void>[] = [];
+    const parts: Promise<unknown>[] = [];
     eachRun(own, firstRow, rows, (shard, row, from, to) => {
       const bytes = (to - from) * own.rowBytes;
       parts.push(
@@ -184,6 +197,10 @@ export class WebGpuDevice implements Device {
         }),
       );
     });
+    if (this.#guard !== null) {
+      for (const buffer of own.buffers) this.#guard.check(buffer);
+      parts.push(this.#verifyGuards());
+    }
     try {
       await Promise.all(parts);
     } catch (cause) {
@@ -242,8 +259,10 @@ export class WebGpuDevice implements Device {
   async synchronize(): Promise<void> {
     this.#checkAlive("synchronize");
     this.#fusion.flush();
+    this.#guard?.check();
     this.#recorder.flush();
     await this.#gpu.queue.onSubmittedWorkDone();
+    await this.#verifyGuards();
     await this.pipelines.settled();
     await settled(); // errors of what was submitted arrive as events
     this.#checkAlive("synchronize");
@@ -268,14 +287,26 @@ export class WebGpuDevice implements Device {
     this.resetPeak();
   }
 
+  /** @throws DeviceError if a guard of a buffer is broken and no call has said so yet. */
   async destroy(): Promise<void> {
+    let broken: DeviceError | null = null;
     if (this.#ended === null) {
       this.#fusion.flush();
+      this.#guard?.check();
       this.#recorder.flush();
       await this.#gpu.queue.onSubmittedWorkDone();
+      broken = await this.#verifyGuards();
     }
     this.#ended ??= new DeviceError({ where: "webgpu device", what: "it was destroyed" });
     this.#gpu.destroy();
+    if (broken !== null) throw broken;
+  }
+
+  async #verifyGuards(): Promise<DeviceError | null> {
+    // a lost device is reported by itself
+    const broken = (await this.#guard?.verify().catch(() => null)) ?? null;
+    if (broken !== null) this.#ended ??= broken;
+    return broken;
   }
 
   #checkAlive(where: string): void {

@@ -127,3 +127,13 @@ describe("after an error of the GPU", () => {
     );
   });
 });
+
+describe("the way to the GPU", () => {
+  // one that this system cannot have
+  const foreign = process.platform === "win32" ? "metal" : "d3d12";
+
+  it("is the one that is asked for, or an error that says so: no other is taken", async () => {
+    await expect(makeDevice({ backend: foreign })).rejects.toThrow(new RegExp(`there is no adapter through ${foreign}`));
+    if (process.platform === "linux") await (await makeDevice({ backend: "vulkan" })).destroy();
+  });
+});
