@@ -7,6 +7,7 @@ import { runApart } from "../device/apart.ts";
 import { chooseDevice } from "../device/choose.ts";
 import { cpuBuild, tiersOf } from "../device/facts.ts";
 import { probeAdapters, type FoundAdapter } from "../device/probe.ts";
+import { backends, type Backend, type DeviceOptions } from "../device/options.ts";
 import { gpuMemory, thisMachine } from "../device/gpu-memory.ts";
 import { formatBytes } from "../util/bytes.ts";
 import { ConfigError } from "../util/errors.ts";
@@ -23,6 +24,8 @@ const spec: ArgumentSpec = {
     json: { doc: "Prints one JSON object instead of lines." },
     check: { value: "NAME", doc: "Only tests one way of computing: wasm or webgpu." },
     adapter: { value: "NAME", doc: "With --check webgpu: part of the adapter's name." },
+    backend: { value: "NAME", doc: `With --check webgpu: the way to the GPU: ${backends.join(", ")}.` },
+    robust: { doc: "With --check webgpu: leaves Dawn's own bounds checks in the kernels, as browsers do." },
     quick: { doc: "With --check webgpu: one matrix product, without the self-test of all kernels that every start does." },
   },
 };
@@ -36,7 +39,12 @@ export async function main(argv: readonly string[]): Promise<void> {
   const json = options.has("json");
   const only = options.get("check");
   if (only === undefined) return examine(json);
-  const check = await checkAlone(only, options.get("adapter"), options.has("quick"));
+  const check = await checkAlone(only, {
+    adapter: options.get("adapter"),
+    backend: backendOf(options.get("backend")),
+    selfTest: !options.has("quick"),
+    robust: options.has("robust"),
+  });
   if (check.state !== "ok") process.exitCode = 1;
   process.stdout.write(json ? `${JSON.stringify(check)}\n` : checkText(check));
 }
@@ -137,10 +145,16 @@ const withoutRelaxedSimd: Finding = {
   mend: "Node 20 or later on a processor with FMA",
 };
 
-async function checkAlone(name: string, adapter: string | undefined, quick: boolean): Promise<Check> {
+function backendOf(name: string | undefined): Backend | undefined {
+  const backend = backends.find((one) => one === name);
+  if (backend !== undefined || name === undefined) return backend;
+  throw new ConfigError({ where: "--backend", what: "wrong value", expected: backends.join(", "), got: name });
+}
+
+async function checkAlone(name: string, gpu: Pick<DeviceOptions, "adapter" | "backend" | "selfTest" | "robust">): Promise<Check> {
   const options = {
     wasm: {},
-    webgpu: { device: "webgpu", adapter, selfTest: !quick, noise: true },
+    webgpu: { device: "webgpu", noise: true, ...gpu },
   } as const;
   if (!Object.hasOwn(options, name))
     throw new ConfigError({ where: "--check", what: "wrong value", expected: Object.keys(options).join(", "), got: name });
@@ -157,10 +171,10 @@ async function compareThreads(all: Float32Array): Promise<SelfTest> {
 }
 
 /** In a process of its own: a driver that crashes takes its process with it. */
-async function checkApart({ fullName, software }: FoundAdapter): Promise<Omit<Check, "name">> {
+async function checkApart({ fullName, backend, software }: FoundAdapter): Promise<Omit<Check, "name">> {
   // src/commands/ and dist/commands/ lie equally deep
   const program = fileURLToPath(new URL("../../bin/zerosearch.js", import.meta.url));
-  const words = ["doctor", "--check", "webgpu", "--adapter", fullName, "--json", ...(software ? ["--quick"] : [])];
+  const words = ["doctor", "--check", "webgpu", "--adapter", fullName, "--backend", backend, "--json", ...(software ? ["--quick"] : [])];
   const { stdout, stderr, end } = await runApart([process.execPath, program, ...words], { timeout: 300_000 });
   const row = stdout.split("\n").find((text) => text.startsWith("{"));
   if (row !== undefined) return JSON.parse(row) as Check;

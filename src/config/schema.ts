@@ -6,7 +6,7 @@
 import { z } from "zod";
 import { endpointTurns } from "../agent/endpoint-policy.ts";
 import { methods } from "../agent/methods/index.ts";
-import { deviceNames } from "../device/options.ts";
+import { backends, deviceNames } from "../device/options.ts";
 import { algorithmSettings, criticSettings } from "../rl/settings.ts";
 import {
   choice,
@@ -77,6 +77,12 @@ export const configSchema = z.strictObject({
       .nullable()
       .default(null)
       .describe("Part of the name of the GPU to take, where there are several; null takes the first. zerosearch doctor lists them."),
+    backend: rare(
+      choice(
+        ["auto", ...backends],
+        "The way to the GPU, where the system has several (Vulkan beside Direct3D on Windows); zerosearch doctor names that of each adapter.",
+      ),
+    ),
     threads: whole(0, { max: 256 }, "CPU threads; 0 takes all. The results do not depend on it."),
     native: rare(
       choice(

@@ -8,6 +8,8 @@ export interface Wish {
   readonly kind: DeviceName | "auto";
   /** Part of an adapter's name; null takes any. */
   readonly adapter: string | null;
+  /** The way to a GPU; any unless told. */
+  readonly backend?: DeviceSettings["backend"] | undefined;
 }
 
 export interface Choice {
@@ -18,14 +20,18 @@ export interface Choice {
 }
 
 /** What was asked for is taken as it is, without a look at the machine; `auto` takes the first device that is worth it here. */
-export async function chooseDevice({ kind, adapter }: Wish, machine: Machine = thisMachine): Promise<Choice> {
+export async function chooseDevice({ kind, adapter, backend = "auto" }: Wish, machine: Machine = thisMachine): Promise<Choice> {
   if (kind !== "auto") {
-    const named = adapter !== null && deviceKind(kind).uses.includes("adapter");
-    return named ? { device: kind, adapter, why: `as asked, adapter ${adapter}` } : { device: kind, why: "as asked" };
+    const { uses } = deviceKind(kind);
+    const through = backend !== "auto" && uses.includes("backend") ? ` through ${backend}` : "";
+    const named = adapter !== null && uses.includes("adapter");
+    return named
+      ? { device: kind, adapter, why: `as asked, adapter ${adapter}${through}` }
+      : { device: kind, why: `as asked${through === "" ? "" : `,${through}`}` };
   }
   const whys: string[] = [];
   for (const one of [...devices].reverse()) {
-    const { takes, adapter: found, why } = await one.probe({ adapter }, machine);
+    const { takes, adapter: found, why } = await one.probe({ adapter, backend }, machine);
     if (why !== "") whys.push(why);
     if (takes) return { device: one.name, adapter: found, why: `auto: ${whys.join("; ")}` };
   }

@@ -1,12 +1,14 @@
 /** What an entry of the table of devices says: everything that depends on which kind of device there is. */
 import type { Device, DryDevice, MemoryObserver } from "./device.ts";
 import type { Machine, Memory } from "./gpu-memory.ts";
-import type { DeviceOptions } from "./options.ts";
+import type { Backend, DeviceOptions } from "./options.ts";
 
 /** The configuration of a device; 0 and null leave the choice to it. */
 export interface DeviceSettings {
   /** Part of an adapter's name. */
   readonly adapter: string | null;
+  /** The way to a GPU. */
+  readonly backend: Backend | "auto";
   readonly threads: number;
   readonly native: "auto" | "off";
   readonly precision: "f32" | "f16";
@@ -49,9 +51,9 @@ export interface Target {
 export interface DeviceKind {
   readonly name: string;
   /** Settings of which it makes use, among those that not all kinds do. */
-  readonly uses: readonly ("adapter" | "memoryGiB" | "native" | "precision" | "threads")[];
+  readonly uses: readonly ("adapter" | "backend" | "memoryGiB" | "native" | "precision" | "threads")[];
   /** Whether `auto` takes it. Opens nothing. */
-  probe(settings: Pick<DeviceSettings, "adapter">, machine: Machine): Promise<Offer>;
+  probe(settings: Pick<DeviceSettings, "adapter" | "backend">, machine: Machine): Promise<Offer>;
   /** @throws DeviceError when it cannot be had. */
   open(options: DeviceOptions): Promise<Device>;
   /** What these settings lead to on this machine, or what `opened` is, to be planned for. */
@@ -61,9 +63,10 @@ export interface DeviceKind {
 }
 
 /** The options that the settings say, but for `memoryGiB`. */
-export function optionsOf({ adapter, threads, native, precision, maxShardMiB }: Partial<DeviceSettings>): DeviceOptions {
+export function optionsOf({ adapter, backend, threads, native, precision, maxShardMiB }: Partial<DeviceSettings>): DeviceOptions {
   return {
     adapter: adapter ?? undefined,
+    backend: backend === "auto" ? undefined : backend,
     threads: threads === 0 ? undefined : threads,
     native,
     precision,

@@ -21,8 +21,8 @@ export async function openDevice(settings: Asked, say: (line: string) => void = 
 }
 
 async function open(settings: Asked): Promise<{ device: Device; why: string }> {
-  const { kind = "auto", adapter: asked = null, memoryGiB = 0 } = settings;
-  const { device: taken, adapter, why } = await chooseDevice({ kind, adapter: asked });
+  const { kind = "auto", adapter: asked = null, backend, memoryGiB = 0 } = settings;
+  const { device: taken, adapter, why } = await chooseDevice({ kind, adapter: asked, backend });
   const openKind = (device: DeviceName): Promise<Device> => {
     const limited = memoryGiB !== 0 && deviceKind(device).uses.includes("memoryGiB");
     return createDevice({ ...optionsOf(settings), adapter, device, ...(limited ? { maxMemoryBytes: memoryGiB * 2 ** 30 } : {}) });
@@ -38,9 +38,10 @@ async function open(settings: Asked): Promise<{ device: Device; why: string }> {
 }
 
 /** Settings that the device taken has no use for. */
-function ignored({ uses }: DeviceKind, { adapter = null, native, precision, threads = 0 }: Asked): string[] {
+function ignored({ uses }: DeviceKind, { adapter = null, backend = "auto", native, precision, threads = 0 }: Asked): string[] {
   const given = {
     adapter: adapter !== null && "device.adapter",
+    backend: backend !== "auto" && "device.backend",
     native: native === "off" && "device.native",
     precision: precision === "f16" && "device.precision=f16",
     threads: threads > 0 && "device.threads",

@@ -31,6 +31,17 @@ describe("auto", async () => {
     expect(choice).toMatchObject({ device: "webgpu", adapter: "AMD Radeon" });
   });
 
+  it("takes only what device.backend reaches, and says what it did not find there", async () => {
+    const both = probeOf(adapter({ fullName: "RTX 4090", backend: "d3d12" }), adapter({ fullName: "GeForce RTX 4090", backend: "vulkan" }));
+    const through = (backend: "vulkan" | "opengl") =>
+      chooseDevice({ kind: "auto", adapter: null, backend }, { ...thisMachine, adapters: () => Promise.resolve(both) });
+    expect(await through("vulkan")).toMatchObject({ device: "webgpu", adapter: "GeForce RTX 4090" });
+    expect(await through("opengl")).toEqual({
+      device: "cpu",
+      why: "auto: no adapter is reached through opengl; there are d3d12, vulkan; zerosearch doctor says more",
+    });
+  });
+
   it("takes the CPU rather than a software adapter, and says so", async () => {
     const { device, why } = await auto(null, probeOf(llvmpipe));
     expect([device, why]).toEqual([
@@ -60,6 +71,10 @@ describe("webgpu and cpu", () => {
       adapter: "L4",
       why: "as asked, adapter L4",
     });
+    const vulkan = { kind: "webgpu", adapter: null, backend: "vulkan" } as const;
+    expect((await chooseDevice(vulkan, blind)).why).toBe("as asked, through vulkan");
+    expect((await chooseDevice({ ...vulkan, adapter: "L4" }, blind)).why).toBe("as asked, adapter L4 through vulkan");
+    expect((await chooseDevice({ ...vulkan, kind: "cpu" }, blind)).why).toBe("as asked");
   });
 });
 

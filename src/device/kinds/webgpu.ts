@@ -16,7 +16,7 @@ import { WebGpuDevice } from "../webgpu/webgpu-device.ts";
 export const webgpu = {
   name: "webgpu",
   uses: deviceUses.webgpu,
-  probe: async ({ adapter }, machine) => offerOf(adapter, await machine.adapters()),
+  probe: async ({ adapter, backend }, machine) => offerOf({ adapter, backend }, await machine.adapters()),
 
   open: async (options) => {
     const { gpu = await dawn(options), sources = await loadWgsl() } = options;
@@ -53,8 +53,19 @@ export const webgpu = {
   code: async () => Buffer.from([...(await loadWgsl())].flat().join("\n")),
 } as const satisfies DeviceKind;
 
+/** What of it is reached in one way. */
+function through(backend: DeviceSettings["backend"], probe: Probe): Probe {
+  if (backend === "auto") return probe;
+  return { ...probe, adapters: probe.adapters.filter((one) => one.backend === backend) };
+}
+
 /** The first hardware adapter. A software adapter is slower than the CPU device, which is the same processor. */
-function offerOf(adapter: string | null, probe: Probe): Offer {
+function offerOf({ adapter, backend }: Pick<DeviceSettings, "adapter" | "backend">, all: Probe): Offer {
+  const probe = through(backend, all);
+  if (probe.adapters.length < all.adapters.length && probe.adapters.length === 0) {
+    const others = [...new Set(all.adapters.map((one) => one.backend))].join(", ");
+    return { takes: false, why: `no adapter is reached through ${backend}; there are ${others}; zerosearch doctor says more` };
+  }
   const wanted = probe.adapters.filter(({ fullName }) => adapter === null || fullName.includes(adapter));
   const found = wanted.find(({ software }) => !software);
   if (found !== undefined) return { takes: true, adapter: found.fullName, why: whyFound(found, wanted, adapter) };
@@ -105,8 +116,8 @@ function gpuUnder(device: Device): PlannedGpu {
 }
 
 /** The one that is here; where there is none, one like today's NVIDIA GPUs, with the memory that device.memoryGiB says. */
-async function findGpu({ adapter, memoryGiB }: DeviceSettings, machine: Machine): Promise<PlannedGpu> {
-  const wanted = (await machine.adapters()).adapters.filter(({ fullName }) => fullName.includes(adapter ?? ""));
+async function findGpu({ adapter, backend, memoryGiB }: DeviceSettings, machine: Machine): Promise<PlannedGpu> {
+  const wanted = through(backend, await machine.adapters()).adapters.filter(({ fullName }) => fullName.includes(adapter ?? ""));
   const here = wanted.find(({ software }) => !software) ?? (memoryGiB > 0 ? undefined : wanted[0]);
   // Before the self-test, which can switch a tier off.
   if (here !== undefined) return { gpu: { ...here, capabilities: capabilitiesOf(here, new Set()) }, notes: [] };
