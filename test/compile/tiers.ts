@@ -13,6 +13,7 @@ export interface CompileTarget {
 
 const least: Capabilities = {
   subgroupSize: 0,
+  subgroupSizeControl: false,
   f16: false,
   matrix: null,
   maxBinding: 2 ** 27,
@@ -41,6 +42,11 @@ export const targets: readonly CompileTarget[] = [
   {
     name: "matrices of 16 in the least limits",
     capabilities: { ...least, subgroupSize: 64, f16: true, matrix: square(16) },
+    pipelines: true,
+  },
+  {
+    name: "matrices of 16 and subgroups whose size is chosen",
+    capabilities: { ...least, subgroupSize: 64, subgroupSizeControl: true, f16: true, matrix: square(16) },
     pipelines: true,
   },
   {

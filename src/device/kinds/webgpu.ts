@@ -144,6 +144,7 @@ export const genericGpu: GpuFacts = {
   software: false,
   capabilities: {
     subgroupSize: 32,
+    subgroupSizeControl: false,
     f16: true,
     matrix: { M: 16, N: 16, K: 16 },
     maxBinding: 2 ** 31 - 16,

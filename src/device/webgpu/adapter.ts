@@ -1,6 +1,7 @@
 /** From a GPU entry point (a browser's, or Dawn's) to an adapter, its capabilities and a device. */
 import { DeviceError } from "../../util/errors.ts";
 import type { Capabilities, MatrixShape, Tier } from "./capabilities.ts";
+import { matrixFits } from "./kernels/matmul-tiles.ts";
 
 /** Facts of an adapter for people. */
 export interface AdapterFacts {
@@ -25,6 +26,9 @@ export interface MatrixConfig extends MatrixShape {
 }
 
 const matrixFeature = "chromium-experimental-subgroup-matrix";
+const sizeFeature = "subgroup-size-control";
+/** With it, shaders can ask that sums are not reordered. */
+const strictFeature = "shader-module-compilation-options";
 
 interface MoreInfo {
   readonly subgroupMatrixConfigs?: Iterable<MatrixConfig>;
@@ -60,25 +64,59 @@ function nameOf({ device, description, vendor }: GPUAdapterInfo): string {
   return device.replace(/-+$/, "") || description || vendor || "unnamed adapter";
 }
 
-/** The shape for f16 x f16 -> f32: the largest that the adapter has. */
-function matrixShape(facts: AdapterFacts): MatrixShape | null {
-  const fitting = facts.matrices
-    .filter(({ componentType, resultComponentType }) => componentType === "f16" && resultComponentType === "f32")
-    .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K);
-  const [best] = fitting;
-  return best === undefined ? null : { M: best.M, N: best.N, K: best.K };
+/** A way to compute by subgroup matrices. */
+export interface MatrixChoice {
+  readonly shape: MatrixShape;
+  readonly subgroupSize: number;
 }
 
-/** What the kernels may use of an adapter; `off` are the tiers that were switched off. */
-export function capabilitiesOf(facts: AdapterFacts, off: ReadonlySet<Tier>): Capabilities {
+export function matrixName({ shape, subgroupSize }: MatrixChoice): string {
+  return `${shape.M}x${shape.N}x${shape.K} in subgroups of ${subgroupSize}`;
+}
+
+/** Sizes of subgroups that a kernel can count on, the likeliest to be fast first. */
+function subgroupSizes({ features, subgroupMinSize: least, subgroupMaxSize: most }: AdapterFacts): readonly number[] {
+  if (!features.includes("subgroups") || most === 0) return [];
+  if (least === most) return [most];
+  return features.includes(sizeFeature) ? [32, 16, 64, 8, 128, 4].filter((size) => size >= least && size <= most) : [];
+}
+
+/**
+ * Every way in which the adapter says it has them and tiles can be cut, larger shapes first: which of them computes right, and fast, a device
+ * finds out. Sums are f32: matrices that sum in f16 lose what training adds up, and those of f32 operands (Metal's 8x8x8) have no kernel.
+ */
+export function matrixChoices(facts: AdapterFacts): readonly MatrixChoice[] {
+  const shapes = facts.matrices
+    .filter(({ componentType, resultComponentType }) => componentType === "f16" && resultComponentType === "f32")
+    .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K);
+  const each = new Map(shapes.map(({ M, N, K }) => [`${M} ${N} ${K}`, { M, N, K }]));
+  return [...each.values()].flatMap(({ M, N, K }) =>
+    subgroupSizes(facts)
+      .map((subgroupSize) => ({ shape: { M, N, K }, subgroupSize }))
+      .filter((choice) => matrixFits(capabilitiesOf(facts, new Set(), choice))),
+  );
+}
+
+/**
+ * What the kernels may use of an adapter.
+ * @param off tiers that were switched off
+ * @param choice the matrices to use: the first of `matrixChoices` unless told
+ */
+export function capabilitiesOf(
+  facts: AdapterFacts,
+  off: ReadonlySet<Tier>,
+  choice: MatrixChoice | undefined = matrixChoices(facts)[0],
+): Capabilities {
   const { limits } = facts;
   const has = (feature: string): boolean => facts.features.includes(feature);
-  const subgroups = !off.has("subgroups") && has("subgroups") && facts.subgroupMinSize === facts.subgroupMaxSize;
+  const [size = 0] = subgroupSizes(facts);
+  const subgroups = !off.has("subgroups") && size > 0;
   const f16 = !off.has("shader-f16") && has("shader-f16");
   // Workgroups of matrix kernels are laid out by a fixed size of subgroups.
-  const matrix = !off.has("subgroup-matrix") && f16 && subgroups && has(matrixFeature) ? matrixShape(facts) : null;
+  const matrix = !off.has("subgroup-matrix") && f16 && subgroups && has(matrixFeature) ? (choice?.shape ?? null) : null;
   return {
-    subgroupSize: subgroups ? facts.subgroupMaxSize : 0,
+    subgroupSize: subgroups ? (choice?.subgroupSize ?? size) : 0,
+    subgroupSizeControl: subgroups && facts.subgroupMinSize !== facts.subgroupMaxSize,
     f16,
     matrix,
     maxBinding: Math.floor((limits["maxStorageBufferBindingSize"] ?? 0) / 16) * 16,
@@ -98,13 +136,13 @@ export function tierReasons(facts: AdapterFacts, off: ReadonlyMap<Tier, string>)
   };
   const has = (feature: string): boolean => facts.features.includes(feature);
   if (!has("subgroups")) say("subgroups", "the adapter has no subgroups");
-  else if (facts.subgroupMinSize !== facts.subgroupMaxSize)
+  else if (subgroupSizes(facts).length === 0)
     say("subgroups", `the size of subgroups varies, ${facts.subgroupMinSize} to ${facts.subgroupMaxSize}`);
   if (!has("shader-f16"))
     say("shader-f16", facts.vendor === "nvidia" ? "the driver hides it: see zerosearch doctor" : "the adapter has no shader-f16");
   if (!has(matrixFeature)) say("subgroup-matrix", "the adapter has no subgroup matrices");
-  else if (matrixShape(facts) === null) say("subgroup-matrix", "no shape f16 x f16 -> f32");
   else if (reasons.has("shader-f16") || reasons.has("subgroups")) say("subgroup-matrix", "it needs shader-f16 and subgroups");
+  else if (matrixChoices(facts).length === 0) say("subgroup-matrix", "no shape f16 x f16 -> f32 that fits");
   return reasons;
 }
 
@@ -119,7 +157,9 @@ const wantedLimits = [
 
 /** @throws DeviceError if the adapter gives no device. */
 export async function requestDevice(adapter: GPUAdapter, facts: AdapterFacts): Promise<GPUDevice> {
-  const requiredFeatures = ["shader-f16", "subgroups", "timestamp-query", matrixFeature].filter((name) => facts.features.includes(name));
+  const requiredFeatures = ["shader-f16", "subgroups", "timestamp-query", matrixFeature, sizeFeature, strictFeature].filter((name) =>
+    facts.features.includes(name),
+  );
   const requiredLimits: Record<string, number> = {};
   for (const name of wantedLimits) if (facts.limits[name] !== undefined) requiredLimits[name] = facts.limits[name];
   try {

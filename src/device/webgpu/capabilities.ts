@@ -22,8 +22,10 @@ export function tiersUsed({ subgroupSize, f16, matrix }: Capabilities): Readonly
 
 /** Limits and features as used: a tier that is switched off is absent here. Bytes unless said. */
 export interface Capabilities {
-  /** Fixed size of subgroups; 0 where subgroups are absent or their size may vary. */
+  /** Size of subgroups; 0 where they are absent, or their size varies and cannot be chosen. */
   readonly subgroupSize: number;
+  /** Whether the adapter has several sizes, of which kernels that count on `subgroupSize` must ask for that one: `@subgroup_size`. */
+  readonly subgroupSizeControl: boolean;
   /** WGSL's `f16` type. */
   readonly f16: boolean;
   /** Subgroup matrices f16 x f16 -> f32; null without. */
@@ -36,4 +38,12 @@ export interface Capabilities {
   readonly maxStorageBuffers: number;
   /** No hardware: llvmpipe, SwiftShader, the null backend. */
   readonly software: boolean;
+}
+
+/** What enables WGSL's `@subgroup_size`. */
+export const sizeControl = "subgroup_size_control";
+
+/** What kernels of subgroup matrices enable. */
+export function matrixEnables({ subgroupSizeControl }: Capabilities): readonly string[] {
+  return ["f16", "subgroups", "chromium_experimental_subgroup_matrix", ...(subgroupSizeControl ? [sizeControl] : [])];
 }

@@ -1,28 +1,70 @@
 /** Opens the WebGPU device on one adapter: picks the tiers of kernels and says which. */
 import { DeviceError } from "../../util/errors.ts";
 import type { Device } from "../device.ts";
-import { capabilitiesOf, factsOf, requestDevice, tierReasons, type AdapterFacts } from "./adapter.ts";
-import { tiersUsed, type Capabilities, type Tier } from "./capabilities.ts";
+import {
+  capabilitiesOf,
+  factsOf,
+  matrixChoices,
+  matrixName,
+  requestDevice,
+  tierReasons,
+  type AdapterFacts,
+  type MatrixChoice,
+} from "./adapter.ts";
+import { tiers, tiersUsed, type Capabilities, type Tier } from "./capabilities.ts";
 import { selfTest, suspects, type SelfTestFailure } from "./self-test.ts";
+import { productSeconds, timedPipelines } from "./self-test-timing.ts";
 import type { Gpu, WebGpuOptions } from "./options.ts";
 import { WebGpuDevice } from "./webgpu-device.ts";
 
-/** Tiers that are off, and why. */
-type TiersOff = ReadonlyMap<Tier, string>;
+/** What is not used of an adapter, and why: tiers, and matrices by name. */
+interface Rejected {
+  readonly tiers: Map<Tier, string>;
+  readonly matrices: Map<string, string>;
+}
+
+/** How many times as fast the other choice must be: tiers differ in bits, so that noise must not choose another with each start. */
+const clearly = 1.25;
+
+/** Seconds of a matrix product on a device. */
+type Timing = (device: WebGpuDevice) => Promise<number>;
+
+interface Opened {
+  readonly device: WebGpuDevice;
+  readonly facts: AdapterFacts;
+  /** The matrices that it computes with. */
+  readonly choice: MatrixChoice | null;
+}
 
 /** @throws DeviceError if there is no adapter, it gives no device, or kernels that need no tier do not compute what they should. */
-export async function createWebGpuDevice(options: WebGpuOptions): Promise<Device> {
-  const off = new Map<Tier, string>((options.tiersOff ?? []).map((tier) => [tier, "switched off"]));
+export function createWebGpuDevice(options: WebGpuOptions): Promise<Device> {
+  return openFastest(options);
+}
+
+/**
+ * The fastest device on the adapter that computes right. Drivers offer matrices that compute wrongly, and some that are a thousand times
+ * slower than products without them: each tier is tested, and timed against the one below.
+ * @param timing - none on software adapters, whose tiers are there to be right; `productSeconds` on others unless told
+ */
+export async function openFastest(options: WebGpuOptions, timing?: Timing): Promise<WebGpuDevice> {
+  const rejected: Rejected = { tiers: new Map((options.tiersOff ?? []).map((tier) => [tier, "switched off"])), matrices: new Map() };
+  const seconds = new Map<string, number>();
   for (;;) {
-    const { device, facts } = await open(options, off);
+    const opened = await open(options, rejected);
+    const { device, facts, choice } = opened;
     if (options.selfTest === false) return device;
     const failure = await selfTest(device);
     if (failure === null) {
-      device.trim();
-      return device;
+      const time = timing ?? (facts.software ? null : productSeconds);
+      if (time === null || !(await rejectSlower(options, opened, rejected, { time, seconds }))) {
+        device.trim();
+        return device;
+      }
+      await device.destroy();
+      continue;
     }
     await device.destroy();
-    const tier = await culprit(options, facts, off, failure);
+    const tier = await culprit(options, facts, rejected, failure);
     const message = `its self-test failed: ${failure.test}: ${failure.message}`;
     if (tier === null)
       throw new DeviceError({
@@ -30,17 +72,81 @@ export async function createWebGpuDevice(options: WebGpuOptions): Promise<Device
         what: message,
         hint: "The driver or the adapter computes wrongly: update the driver, or use --device cpu.",
       });
-    off.set(tier, message);
+    if (tier === "subgroup-matrix" && choice !== null) rejected.matrices.set(matrixName(choice), message);
+    else rejected.tiers.set(tier, message);
   }
 }
 
+/**
+ * Times what a device that computes right uses against what it could use instead: other matrices, then each tier's absence. Whatever is slower is
+ * rejected; of choices that are about as fast the first stays. @returns whether the device itself is rejected
+ */
+async function rejectSlower(
+  options: WebGpuOptions,
+  { device, facts, choice }: Opened,
+  rejected: Rejected,
+  { time, seconds }: { readonly time: Timing; readonly seconds: Map<string, number> },
+): Promise<boolean> {
+  const precision = options.precision ?? "f32";
+  const without = (tier: Tier): Rejected => ({ ...rejected, tiers: new Map([...rejected.tiers, [tier, ""]]) });
+  const capabilities = (out: Rejected): Capabilities => capabilitiesOf(facts, new Set(out.tiers.keys()), choiceOf(facts, out) ?? undefined);
+  const nameOf = (out: Rejected): string => {
+    const { subgroupSize, f16, matrix } = capabilities(out);
+    return JSON.stringify([subgroupSize, f16, matrix]);
+  };
+  const timed = async (out: Rejected, known?: WebGpuDevice): Promise<number> => {
+    const name = nameOf(out);
+    const before = seconds.get(name);
+    if (before !== undefined) return before;
+    const other = known ?? (await open(options, out)).device;
+    const took = await time(other).catch(() => Infinity);
+    if (other !== known) await other.destroy();
+    seconds.set(name, took);
+    return took;
+  };
+  let used: string | null = null;
+  for (const tier of [...tiers].reverse()) {
+    if (rejected.tiers.has(tier)) continue;
+    used ??= await timedPipelines(capabilities(rejected), precision);
+    if ((await timedPipelines(capabilities(without(tier)), precision)) === used) continue;
+    const own = await timed(rejected, device);
+    if (tier === "subgroup-matrix" && choice !== null) {
+      const names = matrixChoices(facts).map(matrixName);
+      for (const rival of names.filter((name) => name !== matrixName(choice) && !rejected.matrices.has(name))) {
+        const others = names.filter((name) => name !== rival).map((name) => [name, ""] as const);
+        const its = await timed({ ...rejected, matrices: new Map(others) });
+        const better = clearly * its < own;
+        const [slower, faster] = better ? [matrixName(choice), rival] : [rival, matrixName(choice)];
+        rejected.matrices.set(slower, `not faster than ${faster}: ${better ? times(own, its) : times(its, own)}`);
+        if (better) return true;
+      }
+    }
+    const below = await timed(without(tier));
+    if (clearly * below >= own) continue;
+    rejected.tiers.set(tier, `slower than without: ${times(own, below)}`);
+    return true;
+  }
+  return false;
+}
+
+function times(slow: number, fast: number): string {
+  const milliseconds = (seconds: number): string => `${(1000 * seconds).toFixed(seconds < 0.01 ? 2 : 0)} ms`;
+  return `a product takes ${milliseconds(slow)} instead of ${milliseconds(fast)}`;
+}
+
+/** The first matrices that were not rejected. */
+function choiceOf(facts: AdapterFacts, { matrices }: Rejected): MatrixChoice | null {
+  return matrixChoices(facts).find((choice) => !matrices.has(matrixName(choice))) ?? null;
+}
+
 /** The tier whose absence mends what failed; the most demanding one that was in use if no single one does; null if none was. */
-async function culprit(options: WebGpuOptions, facts: AdapterFacts, off: TiersOff, failure: SelfTestFailure): Promise<Tier | null> {
+async function culprit(options: WebGpuOptions, facts: AdapterFacts, rejected: Rejected, failure: SelfTestFailure): Promise<Tier | null> {
+  const choice = choiceOf(facts, rejected) ?? undefined;
   const candidates = await suspects(failure, options.precision ?? "f32", (tier) =>
-    capabilitiesOf(facts, new Set([...off.keys(), ...(tier === null ? [] : [tier])])),
+    capabilitiesOf(facts, new Set([...rejected.tiers.keys(), ...(tier === null ? [] : [tier])]), choice),
   );
   for (const tier of candidates) {
-    const { device } = await open(options, new Map([...off, [tier, ""]]));
+    const { device } = await open(options, { ...rejected, tiers: new Map([...rejected.tiers, [tier, ""]]) });
     const again = await selfTest(device, [failure.test]);
     await device.destroy();
     if (again === null) return tier;
@@ -49,16 +155,26 @@ async function culprit(options: WebGpuOptions, facts: AdapterFacts, off: TiersOf
 }
 
 /** A new device on a new adapter: nothing of one that failed is left. */
-async function open(options: WebGpuOptions, off: TiersOff): Promise<{ readonly device: WebGpuDevice; readonly facts: AdapterFacts }> {
+async function open(options: WebGpuOptions, rejected: Rejected): Promise<Opened> {
   const adapter = await requestAdapter(options.gpu);
   const facts = factsOf(adapter);
-  const capabilities = capabilitiesOf(facts, new Set(off.keys()));
+  const choice = choiceOf(facts, rejected);
+  const off = new Map(rejected.tiers);
+  const left = [...rejected.matrices].map(([name, why]) => `no matrices ${name} (${why})`);
+  // All that there are were rejected, each for a reason.
+  const none = choice === null && matrixChoices(facts).length > 0 && !off.has("subgroup-matrix");
+  if (none)
+    off.set(
+      "subgroup-matrix",
+      [...rejected.matrices].map(([name, why]) => (rejected.matrices.size > 1 ? `${name}: ${why}` : why)).join("; "),
+    );
+  const capabilities = capabilitiesOf(facts, new Set(off.keys()), choice ?? undefined);
   const precision = options.precision ?? "f32";
   const device = new WebGpuDevice({
     device: await requestDevice(adapter, facts),
     capabilities,
     precision,
-    description: describe(facts, capabilities, precision, tierReasons(facts, off)),
+    description: describe(facts, capabilities, precision, [...tierReasons(facts, off)], none ? [] : left),
     adapter: { name: facts.name, vendor: facts.vendor, software: facts.software },
     sources: options.sources,
     maxShardBytes: Math.min(options.maxShardBytes ?? capabilities.maxBinding, capabilities.maxBinding),
@@ -69,7 +185,7 @@ async function open(options: WebGpuOptions, off: TiersOff): Promise<{ readonly d
     fuse: options.fuse ?? true,
     precompile: options.precompile ?? !facts.software,
   });
-  return { device, facts };
+  return { device, facts, choice: capabilities.matrix === null ? null : choice };
 }
 
 async function requestAdapter(gpu: Gpu): Promise<GPUAdapter> {
@@ -86,8 +202,14 @@ async function requestAdapter(gpu: Gpu): Promise<GPUAdapter> {
 }
 
 /** One line: adapter, driver, precision, tiers in use and why the others are not. */
-function describe(facts: AdapterFacts, capabilities: Capabilities, precision: string, reasons: ReadonlyMap<Tier, string>): string {
+function describe(
+  facts: AdapterFacts,
+  capabilities: Capabilities,
+  precision: string,
+  reasons: readonly (readonly [Tier, string])[],
+  matrices: readonly string[],
+): string {
   const used = tiersUsed(capabilities).values();
-  const left = [...reasons].map(([tier, reason]) => `no ${tier} (${reason})`);
+  const left = [...matrices, ...reasons.map(([tier, reason]) => `no ${tier} (${reason})`)];
   return `webgpu: ${facts.name}, ${facts.driver}${facts.software ? " (software)" : ""}; ${precision}; ${[...used, ...left].join(", ") || "f32 kernels"}`;
 }

@@ -1,5 +1,6 @@
 /** Compute pipelines: one per WGSL file and prologue, made once; every one in an error scope. */
 import { DeviceError } from "../../util/errors.ts";
+import { sizeControl } from "./capabilities.ts";
 import { computeStage } from "./constants.ts";
 import type { Dispatch } from "./kernel.ts";
 import { expandWgsl, type TextLine } from "./wgsl-text.ts";
@@ -24,6 +25,12 @@ interface Module {
   readonly writes: readonly boolean[];
 }
 
+/**
+ * Sums in the order that is written: Metal's compiler may else reorder them. Heard by Chromium with its developers' features; Dawn in Node
+ * has no way to say it, and other platforms keep the order by themselves.
+ */
+const strict = { strictMath: true };
+
 const bindingLine = /^\s*@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>/;
 
 /** The text of a specialisation behind its prologue. @throws DeviceError that names file and line */
@@ -37,6 +44,11 @@ function moduleOf({ kernel, constants }: Specialisation, sources: ReadonlyMap<st
   if (writes.length === 0 || Array.from(writes).includes(undefined as unknown as boolean))
     throw new DeviceError({ where: `kernels/wgsl/${kernel}.wgsl`, what: "its storage bindings are not numbered 0, 1, 2 ..." });
   return { lines, writes };
+}
+
+/** A file that may ask for a size of subgroups gets the attribute, of its constant SG. */
+function withSize(text: string, { enables = [] }: Specialisation): string {
+  return enables.includes(sizeControl) ? text.replace("@compute", "@compute @subgroup_size(SG)") : text;
 }
 
 /** The lines in front of the file. */
@@ -155,8 +167,9 @@ export class Pipelines {
   }
 
   #module(specialisation: Specialisation, { lines }: Module): Explained {
-    const code = this.#rewrite([...prologue(specialisation), ...lines.map(({ text }) => text)].join("\n"));
-    return { specialisation, lines, module: this.#device.createShaderModule({ code, label: specialisationKey(specialisation) }) };
+    const code = this.#rewrite([...prologue(specialisation), ...lines.map(({ text }) => withSize(text, specialisation))].join("\n"));
+    const label = specialisationKey(specialisation);
+    return { specialisation, lines, module: this.#device.createShaderModule({ code, label, ...strict }) };
   }
 
   #describe(specialisation: Specialisation, text: Module) {

@@ -4,6 +4,9 @@ import { createDevice } from "../../../src/device/create.ts";
 import type { DeviceOptions } from "../../../src/device/options.ts";
 import { dawn, loadWgsl } from "../../../src/device/dawn.ts";
 import type { MatrixConfig } from "../../../src/device/webgpu/adapter.ts";
+import type { MatrixShape } from "../../../src/device/webgpu/capabilities.ts";
+import { openFastest } from "../../../src/device/webgpu/create-webgpu.ts";
+import { productSeconds } from "../../../src/device/webgpu/self-test-timing.ts";
 import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
 import { DeviceError } from "../../../src/util/errors.ts";
 import { adapterHere } from "../../helpers/adapters.ts";
@@ -103,6 +106,31 @@ describe("a tier that fails", () => {
       await device.destroy();
     },
   );
+
+  it.skipIf(!hasMatrices)("is switched off and said where products without it are faster, and kept where they are not", async () => {
+    const options = { gpu, sources: await loadWgsl(), precision: "f16" } as const;
+    const asked: (MatrixShape | null)[] = [];
+    const open = (slow: number): Promise<WebGpuDevice> =>
+      openFastest(options, ({ capabilities: { matrix } }) => {
+        asked.push(matrix);
+        return Promise.resolve(matrix === null ? 0.001 : slow);
+      });
+    const loser = await open(1);
+    expect(loser.description).toMatch(/no subgroup-matrix \(slower than without: a product takes 1000 ms instead of 1\.00 ms\)/);
+    expect(loser.capabilities.matrix).toBeNull();
+    await loser.destroy();
+    expect(asked).toHaveLength(2); // each once
+    const winner = await open(0.0005);
+    expect(winner.description).not.toMatch(/no subgroup-matrix/);
+    expect(winner.capabilities.matrix).not.toBeNull();
+    await winner.destroy();
+  });
+
+  it.skipIf(!hasMatrices)("is timed by a product that takes a while", async () => {
+    const device = await open({ precision: "f16" });
+    expect(await productSeconds(device)).toBeGreaterThan(1e-6);
+    await device.destroy();
+  });
 
   it.skipIf(!hasMatrices)("is switched off and said where its results are wrong", async () => {
     const change = (code: string): string =>

@@ -1,7 +1,7 @@
 /** Which tiers of kernels an adapter gets, what is said of it, and what is compiled ahead. */
 import { describe, expect, it } from "vitest";
 import type { Device } from "../../../src/device/device.ts";
-import { capabilitiesOf, tierReasons, type AdapterFacts } from "../../../src/device/webgpu/adapter.ts";
+import { capabilitiesOf, matrixChoices, matrixName, tierReasons, type AdapterFacts } from "../../../src/device/webgpu/adapter.ts";
 import type { Tier } from "../../../src/device/webgpu/capabilities.ts";
 import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
 import { packBatch } from "../../../src/nn/batch.ts";
@@ -53,6 +53,24 @@ describe("tiers of an adapter", () => {
     [["subgroups", "shader-f16", "subgroup-matrix"], none],
   ] as const)("without %j lack what builds on it", (off, left) => {
     expect(tiersOf(gpu, off)).toEqual(left);
+  });
+  it("take subgroups whose size varies where kernels can choose it, matrices in each size, larger shapes first", () => {
+    const chosen = { ...gpu, subgroupMinSize: 8, subgroupMaxSize: 64, features: [...gpu.features, "subgroup-size-control"] };
+    expect(tiersOf(chosen)).toEqual({ subgroupSize: 32, f16: true, matrix });
+    expect(capabilitiesOf(chosen, new Set()).subgroupSizeControl).toBe(true);
+    expect(capabilitiesOf(gpu, new Set()).subgroupSizeControl).toBe(false);
+    expect(tierReasons(chosen, new Map())).toEqual(new Map());
+    expect(matrixChoices(chosen).map(matrixName)).toEqual([
+      ...[32, 16, 64, 8].map((size) => `16x16x16 in subgroups of ${size}`),
+      ...[32, 16, 64, 8].map((size) => `8x8x8 in subgroups of ${size}`),
+    ]);
+  });
+  it("leave out matrices that sum in f16, and shapes that the tiles cannot be cut into", () => {
+    expect(matrixChoices(gpu).map(matrixName)).toEqual(["16x16x16 in subgroups of 32", "8x8x8 in subgroups of 32"]);
+    const odd = { ...gpu, matrices: [{ M: 8, N: 4, K: 8, componentType: "f16", resultComponentType: "f32" }] };
+    expect(matrixChoices(odd)).toEqual([]);
+    expect(tierReasons(odd, new Map()).get("subgroup-matrix")).toBe("no shape f16 x f16 -> f32 that fits");
+    expect(capabilitiesOf(gpu, new Set(), matrixChoices(gpu)[1]).matrix).toEqual({ M: 8, N: 8, K: 8 });
   });
   it("do not count on subgroups whose size varies, and say so", () => {
     const varying = { ...gpu, subgroupMinSize: 8 };

@@ -1,6 +1,6 @@
 /** Host side of attention by subgroup matrices, in precision f16. */
 import { dtypeCodes, fold, type GpuBuffer, type GpuStorage, type KernelContext } from "../kernel.ts";
-import type { Capabilities, MatrixShape } from "../capabilities.ts";
+import { matrixEnables, type Capabilities, type MatrixShape } from "../capabilities.ts";
 import { quads, reader, tiling, type Heads } from "./attention-tiles.ts";
 
 /** Most query heads that one tile takes in decode. */
@@ -31,7 +31,7 @@ export function matrixKernel(context: KernelContext, constants: Readonly<Record<
   const { M, N, K } = matrix!;
   return {
     kernel,
-    enables: ["f16", "subgroups", "chromium_experimental_subgroup_matrix"],
+    enables: matrixEnables(context.capabilities),
     constants: { TILE_M: M, TILE_N: N, TILE_K: K, SG: subgroupSize, ROLLED: software, ...constants },
   };
 }

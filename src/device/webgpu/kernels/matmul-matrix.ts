@@ -1,5 +1,6 @@
 /** Products in f16 by subgroup matrices: operands are packed, parameters once, others for a while; few rows of f32 are read as they lie. */
 import { fold, rowRuns, type GpuBuffer, type GpuStorage, type KernelContext, type Packed } from "../kernel.ts";
+import { matrixEnables } from "../capabilities.ts";
 import type { Product } from "./matmul.ts";
 import { pack, packedWhole, packUnit, padded } from "./matmul-pack.ts";
 import { biasWords, matmulSum } from "./matmul-sum.ts";
@@ -133,7 +134,7 @@ function matrixBlock(context: KernelContext, { transA, transB }: Product, { M, K
     const [x, y] = fold(end - first);
     context.dispatch({
       kernel: "matmul_matrix",
-      enables: ["f16", "subgroups", "chromium_experimental_subgroup_matrix"],
+      enables: matrixEnables(context.capabilities),
       constants: {
         TILE_M: matrix!.M,
         TILE_N: matrix!.N,
