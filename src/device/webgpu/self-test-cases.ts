@@ -6,15 +6,20 @@ import { exactProducts, rowsAlone } from "./self-test-products.ts";
 import { randomNumbers, sampling } from "./self-test-sampling.ts";
 import { gridValues, roughValues, type SelfTestCase } from "./self-test-values.ts";
 
-const heads: Heads = { H: 4, K: 2, D: 64, scale: 0.125, offsets: [0, 70, 75] };
+const offsets = [0, 70, 75];
 const tokens = 75;
+const pairs: Heads = { H: 4, K: 2, D: 64, scale: 0.125, offsets };
+/** As many query heads as share one in Qwen2.5 0.5B and 7B. */
+const sevens: Heads = { H: 7, K: 1, D: 64, scale: 0.125, offsets };
+/** Wide heads, as many as share one in Qwen3 32B and the 3B of Qwen2.5. */
+const eights: Heads = { H: 8, K: 1, D: 128, scale: 0.0625, offsets };
 
 /** Attention against float64, and its bits against those of the cache's, in prefill and in decode. */
-function attentionCase(cache: Dtype, tolerance: number): SelfTestCase {
+function attentionCase(heads: Heads, cache: Dtype, tolerance: number): SelfTestCase {
+  const { H, K, D, scale } = heads;
   return {
-    name: `attention, ${cache} cache`,
+    name: `attention of ${H} heads on ${K}, ${D} wide, ${cache} cache`,
     run: (trial) => {
-      const { H, K, D, scale, offsets } = heads;
       const [q, k, v] = [gridValues(tokens * H * D, 1, 64, 1), gridValues(tokens * K * D, 2, 64, 1), gridValues(tokens * K * D, 3, 64, 1)];
       const [qs, ks, vs] = [trial.put(tokens, H * D, q), trial.put(tokens, K * D, k), trial.put(tokens, K * D, v)];
       const ends = trial.put(1, offsets.length, offsets, "u32");
@@ -42,11 +47,11 @@ function attentionCase(cache: Dtype, tolerance: number): SelfTestCase {
   };
 }
 
-function attentionBackward(tolerance: number): SelfTestCase {
+function attentionBackward(heads: Heads, tolerance: number): SelfTestCase {
+  const { H, K, D, scale } = heads;
   return {
-    name: "attention_backward",
+    name: `attention_backward of ${H} heads on ${K}, ${D} wide`,
     run: (trial) => {
-      const { H, K, D, scale, offsets } = heads;
       const [q, k, v] = [gridValues(tokens * H * D, 4, 64, 1), gridValues(tokens * K * D, 5, 64, 1), gridValues(tokens * K * D, 6, 64, 1)];
       const dout = gridValues(tokens * H * D, 7, 64, 1);
       const forward = attentionRows(heads, q, k, v);
@@ -126,8 +131,11 @@ export function selfTestCases(precision: "f32" | "f16", { software }: Pick<Capab
     halves,
     norm,
     randomNumbers,
-    attentionCase(precision, tolerance),
-    attentionBackward(4 * tolerance),
+    attentionCase(pairs, precision, tolerance),
+    attentionCase(sevens, "f16", tolerance),
+    attentionCase(eights, "bf16", tolerance),
+    attentionBackward(pairs, 4 * tolerance),
+    attentionBackward(eights, 4 * tolerance),
     sampling(precision, 3e-5),
     ...both.flatMap((weights) => [
       exactProducts(`matmul with ${weights} weights`, [
@@ -136,6 +144,9 @@ export function selfTestCases(precision: "f32" | "f16", { software }: Pick<Capab
         { M: 64, N: 136, K: 320, transB: 1, bias: true, weights },
         { M: 130, N: 257, K: 264, transB: 1, weights },
         { M: 70, N: 136, K: 264, weights },
+        // several chunks, split among workgroups
+        { M: 5, N: 72, K: 4200, transB: 1, bias: true, weights },
+        { M: 65, N: 72, K: 4200, transB: 1, weights },
       ]),
       rowsAlone(weights),
     ]),

@@ -1,5 +1,5 @@
 /** Matrix products of the self-test. Inputs on a coarse grid make products and sums exact, so that no tolerance is needed. */
-import type { Dtype } from "../device.ts";
+import type { Dtype, Storage } from "../device.ts";
 import { checkClose, gridValues, roughValues, type SelfTestCase } from "./self-test-values.ts";
 
 interface Product {
@@ -47,25 +47,36 @@ export function exactProducts(name: string, products: readonly Product[]): SelfT
   };
 }
 
-/** A row's bits are the same alone and among others. */
+/** Rows of a batch: one, as many as are read where they lie, one more, for which operands are packed, and several tiles. */
+const batches = [1, 64, 65, 300];
+
+/** A row's bits are the same alone and among others, whichever way operands are read, over several chunks of the longest kind. */
 export function rowsAlone(weights: Dtype): SelfTestCase {
-  const [M, N, K] = [64, 136, 520];
-  const alone = [0, 17, 63];
+  const [N, K] = [136, 4200];
   return {
     name: `matmul of one row and of many, ${weights}`,
     run: (trial) => {
-      const a = roughValues(M * K, 7);
+      const most = Math.max(...batches);
+      const a = roughValues(most * K, 7);
       const b = trial.put(N, K, gridValues(N * K, 8, 512, 1), weights, "parameter");
-      const dims = { N, K, transA: 0, transB: 1, accumulate: 0 };
-      const together = trial.room(M, N);
-      trial.run("matmul", { M, ...dims }, [trial.put(M, K, a), b, null], [together]);
-      const single = alone.map((row) => {
-        const c = trial.room(1, N);
-        trial.run("matmul", { M: 1, ...dims }, [trial.put(1, K, a.subarray(row * K, (row + 1) * K)), b, null], [c]);
+      const product = (rows: Float64Array): Storage => {
+        const M = rows.length / K;
+        const c = trial.room(M, N);
+        trial.run("matmul", { M, N, K, transA: 0, transB: 1, accumulate: 0 }, [trial.put(M, K, rows), b, null], [c]);
         return c;
-      });
+      };
+      const each = batches.map((M) => product(a.subarray(0, M * K)));
+      // the last of 64 rows, alone
+      const last = product(a.subarray(63 * K, 64 * K));
       return async () => {
-        for (const [i, row] of alone.entries()) await trial.same(single[i]!, together, [[0, row]], "[1, 520] and [64, 520]");
+        for (const [i, c] of each.slice(1).entries()) {
+          const M = batches[i + 1]!;
+          const what = (rows: number): string => `[${rows}, ${K}] and [${M}, ${K}]`;
+          await trial.same(each[0]!, c, [[0, 0]], what(1));
+          await trial.same(last, c, [[0, 63]], what(1));
+          const shared = Array.from({ length: batches[i]! }, (_, row) => [row, row] as const);
+          await trial.same(each[i]!, c, shared, what(batches[i]!));
+        }
       };
     },
   };
