@@ -2,6 +2,8 @@
  * A WebGPU device for benches: the one that users get, with the GPUDevice under it in reach, on any tier; or a hollow one, on which
  * everything is recorded and submitted as ever, but buffers hold next to nothing and kernels do nothing: what remains is the host's time.
  */
+import { dawn } from "#inside/device/dawn.js";
+import type { DawnOptions } from "#inside/device/options.js";
 import { createDevice, type Device, type DeviceOptions } from "zerosearch";
 import type { Counts } from "../bench.js";
 
@@ -34,28 +36,14 @@ export interface OpenGpu {
 export interface GpuOptions {
   readonly precision: "f32" | "f16";
   readonly tiersOff?: DeviceOptions["tiersOff"];
-  readonly backend?: string | null | undefined;
+  readonly backend?: DawnOptions["backend"] | null;
   readonly adapter?: string | null | undefined;
   /** `as`: what the hollow adapter says it is; unset, what it is. */
   readonly hollow?: { readonly as?: "nvidia" };
 }
 
-const toggles = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,use_vulkan_memory_model";
-/** Dawn corrupts memory once what `create` returned has been collected. */
-const instances = new Map<string, GPU>();
-
-async function entry(backend: string | null | undefined, adapter: string | null | undefined): Promise<GPU> {
-  const flags = [toggles];
-  if (backend !== null && backend !== undefined) flags.push(`backend=${backend}`);
-  if (adapter !== null && adapter !== undefined) flags.push(`adapter=${adapter}`);
-  const key = flags.join(" ");
-  let gpu = instances.get(key);
-  if (gpu === undefined) {
-    const { create } = await import("webgpu");
-    gpu = create(flags);
-    instances.set(key, gpu);
-  }
-  return gpu;
+function entry(backend: GpuOptions["backend"], adapter: GpuOptions["adapter"]): Promise<GPU> {
+  return dawn({ backend: backend ?? undefined, adapter: adapter ?? undefined });
 }
 
 function infoOf(adapter: GPUAdapter): AdapterInfo {
@@ -136,6 +124,7 @@ function pretend(adapter: GPUAdapter): void {
     maxComputeWorkgroupStorageSize: 48 * 1024,
     maxComputeInvocationsPerWorkgroup: 1024,
     maxComputeWorkgroupSizeX: 1024,
+    maxStorageBuffersPerShaderStage: 16,
   });
 }
 
