@@ -5,7 +5,7 @@ import { rope } from "../ops/rope.ts";
 import { swiglu } from "../ops/swiglu.ts";
 import type { Parameter, Tensor } from "../tensor/tensor.ts";
 import type { DecoderConfig } from "./config.ts";
-import { Linear } from "./linear.ts";
+import { forwardAll, Linear } from "./linear.ts";
 
 /** Names of the linear layers of a block, as in Hugging Face checkpoints. */
 export const linearNames = [
@@ -54,17 +54,20 @@ export class DecoderBlock {
   /** x [N, C], positions [N] u32, table: `ropeTable` -> [N, C]. */
   forward(x: Tensor, positions: Tensor, table: Tensor, attend: Attend, adapter?: string): Tensor {
     const { heads, kvHeads, normEps } = this.config;
-    const project = (name: LinearName, input: Tensor): Tensor => this.linears.get(name)!.forward(input, adapter);
+    const project = (input: Tensor, ...names: readonly LinearName[]): Tensor[] =>
+      forwardAll(
+        input,
+        names.map((name) => this.linears.get(name)!),
+        adapter,
+      );
     const a = rmsNorm(x, this.#inputNorm, normEps);
-    let q = project("self_attn.q_proj", a);
-    let k = project("self_attn.k_proj", a);
-    const v = project("self_attn.v_proj", a);
-    if (this.#qNorm !== null) q = rmsNorm(q, this.#qNorm, normEps, heads);
-    if (this.#kNorm !== null) k = rmsNorm(k, this.#kNorm, normEps, kvHeads);
+    const [queries, keys, v] = project(a, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj") as [Tensor, Tensor, Tensor];
+    const q = this.#qNorm === null ? queries : rmsNorm(queries, this.#qNorm, normEps, heads);
+    const k = this.#kNorm === null ? keys : rmsNorm(keys, this.#kNorm, normEps, kvHeads);
     const mixed = attend(rope(q, positions, table, heads), rope(k, positions, table, kvHeads), v);
-    const h = add(x, project("self_attn.o_proj", mixed));
+    const h = add(x, project(mixed, "self_attn.o_proj")[0]!);
     const b = rmsNorm(h, this.#postAttentionNorm, normEps);
-    const gated = swiglu(project("mlp.gate_proj", b), project("mlp.up_proj", b));
-    return add(h, project("mlp.down_proj", gated));
+    const [gate, up] = project(b, "mlp.gate_proj", "mlp.up_proj") as [Tensor, Tensor];
+    return add(h, project(swiglu(gate, up), "mlp.down_proj")[0]!);
   }
 }

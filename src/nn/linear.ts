@@ -1,6 +1,6 @@
 /** A linear layer with room for LoRA adapters, of which a call uses one by name, or none. */
 import { linear } from "../ops/matmul.ts";
-import { lora } from "../ops/lora.ts";
+import { loraLayers } from "../ops/lora.ts";
 import type { Tensor, Parameter } from "../tensor/tensor.ts";
 
 /** The pair of small matrices of one layer: y += scale (x a^T) b^T. */
@@ -27,8 +27,16 @@ export class Linear {
 
   /** x [N, in] -> [N, out]. A layer without a pair of that name gives its plain result. */
   forward(x: Tensor, adapter?: string): Tensor {
-    const pair = adapter === undefined ? undefined : this.adapters.get(adapter);
-    if (pair === undefined) return linear(x, this.weight, this.bias);
-    return lora(x, this.weight, this.bias, pair.a, pair.b, pair.scale);
+    return forwardAll(x, [this], adapter)[0]!;
   }
+}
+
+/** Layers of one input, together: x [N, in] -> [N, out] of each, with the bits of each alone. */
+export function forwardAll(x: Tensor, layers: readonly Linear[], adapter?: string): Tensor[] {
+  const pairs = layers.map(({ adapters }) => (adapter === undefined ? null : (adapters.get(adapter) ?? null)));
+  if (pairs.every((pair) => pair === null)) return layers.map(({ weight, bias }) => linear(x, weight, bias));
+  return loraLayers(
+    x,
+    layers.map(({ weight, bias }, i) => ({ weight, bias, pair: pairs[i]! })),
+  );
 }

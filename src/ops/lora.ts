@@ -3,7 +3,17 @@ import { keep } from "../tensor/scope.ts";
 import { record } from "../tensor/tape.ts";
 import { empty, full, runKernel, type Tensor } from "../tensor/tensor.ts";
 import { expectMatrix, expectShape } from "./check.ts";
-import { addProduct, runMatmul } from "./matmul.ts";
+import { addProduct, recordMatmul, runMatmul } from "./matmul.ts";
+
+/** A linear layer, and its pair of small matrices where it has one. */
+export interface LoraLayer {
+  /** [M, K] */
+  readonly weight: Tensor;
+  /** [M] */
+  readonly bias: Tensor | null;
+  /** a [r, K], b [M, r] */
+  readonly pair: { readonly a: Tensor; readonly b: Tensor; readonly scale: number } | null;
+}
 
 /**
  * y = x weight^T + bias + scale (x a^T) b^T. x [N, K], weight [M, K], bias [M] or null, a [r, K], b [M, r] -> [N, M] f32.
@@ -11,17 +21,56 @@ import { addProduct, runMatmul } from "./matmul.ts";
  * @throws ShapeError
  */
 export function lora(x: Tensor, weight: Tensor, bias: Tensor | null, a: Tensor, b: Tensor, scale: number): Tensor {
+  return loraLayers(x, [{ weight, bias, pair: { a, b, scale } }])[0]!;
+}
+
+/**
+ * Several layers of one input x [N, K], each [N, M]: the values, gradients and bits of the layers one by one. What the layers ask of x comes in
+ * a row, so that a device may compute it together.
+ * @throws ShapeError
+ */
+export function loraLayers(x: Tensor, layers: readonly LoraLayer[]): Tensor[] {
   expectMatrix("lora", "x", x);
-  expectMatrix("lora", "a", a);
-  const [N, K, M, r] = [x.rows, x.cols, weight.rows, a.rows];
+  for (const layer of layers) check(x, layer);
+  const outputs = layers.map(({ weight, bias }) => {
+    const y = empty(x.device, [x.rows, weight.rows], { label: "lora" });
+    runMatmul(x, false, weight, true, bias, y, 0);
+    return y;
+  });
+  const projected = layers.map(({ pair }) => (pair === null ? null : project(x, pair.a, true)));
+  for (const [i, { weight, bias, pair }] of layers.entries()) {
+    const y = outputs[i]!;
+    const wide = projected[i] ?? null;
+    if (pair === null || wide === null) {
+      recordMatmul(x, weight, y, { transB: true, bias });
+      continue;
+    }
+    const narrow = scaled(wide, pair.scale);
+    runMatmul(narrow, false, pair.b, true, null, y, 1);
+    recordLora(x, { weight, bias, ...pair }, narrow, y);
+  }
+  return outputs;
+}
+
+function check(x: Tensor, { weight, bias, pair }: LoraLayer): void {
+  const [K, M] = [x.cols, weight.rows];
   expectShape("lora", "weight", weight, [M, K]);
   if (bias !== null) expectShape("lora", "bias", bias, [M]);
-  expectShape("lora", "a", a, [r, K]);
-  expectShape("lora", "b", b, [M, r]);
-  const y = empty(x.device, [N, M], { label: "lora" });
-  runMatmul(x, false, weight, true, bias, y, 0);
-  const narrow = scaled(project(x, a, true), scale);
-  runMatmul(narrow, false, b, true, null, y, 1);
+  if (pair === null) return;
+  expectMatrix("lora", "a", pair.a);
+  expectShape("lora", "a", pair.a, [pair.a.rows, K]);
+  expectShape("lora", "b", pair.b, [M, pair.a.rows]);
+}
+
+interface Recorded {
+  readonly weight: Tensor;
+  readonly bias: Tensor | null;
+  readonly a: Tensor;
+  readonly b: Tensor;
+  readonly scale: number;
+}
+
+function recordLora(x: Tensor, { weight, bias, a, b, scale }: Recorded, narrow: Tensor, y: Tensor): void {
   // Without a gradient of a or of the weight, the input itself is not needed again.
   const needsX = a.requiresGrad || weight.requiresGrad;
   record({
@@ -42,7 +91,6 @@ export function lora(x: Tensor, weight: Tensor, bias: Tensor | null, a: Tensor, 
       if (bias !== null && gradients.needs(bias)) runKernel("column_sum", {}, [dy], [gradients.accumulator(bias)]);
     },
   });
-  return y;
 }
 
 /** x m^T (or x m), the narrow side of the pair: [N, r]. */

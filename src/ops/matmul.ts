@@ -58,6 +58,12 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   if (bias !== null) expectShape("matmul", "bias", bias, [N]);
   const c = empty(a.device, [M, N], { label: "matmul" });
   runMatmul(a, transA, b, transB, bias, c, 0);
+  recordMatmul(a, b, c, { transA, transB, bias });
+  return c;
+}
+
+/** Puts c = op(a) op(b) + bias, which has been run, on the tape. */
+export function recordMatmul(a: Tensor, b: Tensor, c: Tensor, { transA = false, transB = false, bias = null }: MatmulOptions): void {
   record({
     op: "matmul",
     inputs: bias === null ? [a, b] : [a, b, bias],
@@ -72,7 +78,6 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       if (bias !== null && gradients.needs(bias)) runKernel("column_sum", {}, [dc], [gradients.accumulator(bias)]);
     },
   });
-  return c;
 }
 
 /** x [N, K], weight [M, K], bias [M] -> x weight^T + bias, [N, M]: the linear layer as checkpoints store it. */

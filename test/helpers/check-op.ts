@@ -190,3 +190,13 @@ export async function checkOp<Names extends string>(device: Device, opCase: OpCa
   for (const tensor of [...Object.values(got.inputs), ...got.outputs]) tensor.dispose();
   expect(liveTensors(device), "tensors left on the device").toEqual(before);
 }
+
+/** Outputs and gradients of the op on a device, in the order of their names. */
+export async function opResults<Names extends string>(device: Device, opCase: OpCase<Names>): Promise<Float32Array[]> {
+  const plain = opCase as unknown as OpCase<string>;
+  const { outputs, gradients, inputs } = withScope(() => evaluate(device, plain, valuesOf(plain.inputs)));
+  const results: Float32Array[] = [];
+  for (const tensor of [...outputs, ...gradients.values()]) results.push(Float32Array.from(await tensor.readFloats()));
+  for (const tensor of [...Object.values(inputs), ...outputs]) tensor.dispose();
+  return results;
+}

@@ -1,6 +1,7 @@
-import { describe, it } from "vitest";
-import { lora } from "../../src/ops/lora.ts";
-import { checkOp } from "../helpers/check-op.ts";
+import { describe, expect, it } from "vitest";
+import { lora, loraLayers, type LoraLayer } from "../../src/ops/lora.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import { checkOp, opResults } from "../helpers/check-op.ts";
 import { deviceVariants, useDevice } from "../helpers/device.ts";
 
 describe.each(deviceVariants)("lora on $name", ({ options }) => {
@@ -23,4 +24,32 @@ describe.each(deviceVariants)("lora on $name", ({ options }) => {
       });
     });
   }
+
+  it("gives several layers of one input, some without a pair, the bits that they have one by one, gradients too", async () => {
+    const [N, K, r] = [9, 20, 3];
+    const inputs = {
+      ...{ x: { shape: [N, K] }, weight: { shape: [13, K] }, bias: { shape: [13] }, a: { shape: [r, K] }, b: { shape: [13, r] } },
+      plain: { shape: [5, K] },
+      ...{ other: { shape: [7, K] }, a2: { shape: [r, K] }, b2: { shape: [7, r] } },
+    } as const;
+    const together = { inputs, run: (all: Readonly<Record<keyof typeof inputs, Tensor>>) => loraLayers(all.x, layersOf(all)) };
+    await checkOp(cpu(), together);
+    const oneByOne = {
+      inputs,
+      run: (all: Readonly<Record<keyof typeof inputs, Tensor>>) => layersOf(all).flatMap((layer) => loraLayers(all.x, [layer])),
+    };
+    const results = await opResults(cpu(), together);
+    expect(results).toHaveLength(3 + 9);
+    expect(results).toEqual(await opResults(cpu(), oneByOne));
+  });
 });
+
+type Named = Readonly<Record<"weight" | "bias" | "a" | "b" | "plain" | "other" | "a2" | "b2", Tensor>>;
+
+function layersOf({ weight, bias, a, b, plain, other, a2, b2 }: Named): LoraLayer[] {
+  return [
+    { weight, bias, pair: { a, b, scale: 0.7 } },
+    { weight: plain, bias: null, pair: null },
+    { weight: other, bias: null, pair: { a: a2, b: b2, scale: 2 } },
+  ];
+}

@@ -2,6 +2,8 @@
 import { describe, expect, it } from "vitest";
 import type { Device, Dtype, Storage } from "../../../src/device/device.ts";
 import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
+import { loraLayers } from "../../../src/ops/lora.ts";
+import { fromHost, type Tensor } from "../../../src/tensor/tensor.ts";
 import { randomValues } from "../../helpers/check-op.ts";
 import { withDevice } from "../../helpers/device.ts";
 
@@ -36,7 +38,7 @@ async function both(
         const { counts, capabilities } = device as WebGpuDevice;
         return { bits, dispatches: counts.dispatches - before, matrices: capabilities.matrix !== null };
       },
-      { fuse, precision },
+      { fuse, precision, guard: false }, // its dispatches would count
     );
   const fused = await once(true);
   const plain = await once(false);
@@ -106,6 +108,22 @@ describe("calls that run as one", () => {
     }, "f16");
     // a product and the sum of its chunks each, together one of both
     expect(saved).toBe(matrices ? (widths.length - 1) * 2 : 0);
+  });
+
+  it("layers with LoRA pairs: the layers in one, and the narrow sides of their pairs in another", async () => {
+    const [M, K, rank] = [33, 300, 16];
+    const { saved, matrices } = await both(async (device) => {
+      const matrix = (rows: number, cols: number, seed: number): Tensor =>
+        fromHost(device, randomValues(rows * cols, seed), [rows, cols], { usage: "parameter" });
+      const x = fromHost(device, randomValues(M * K, 1), [M, K]);
+      const layers = [256, 128, 128].map((N, i) => ({
+        weight: matrix(N, K, 10 + i),
+        bias: null,
+        pair: { a: matrix(rank, K, 20 + i), b: matrix(N, rank, 30 + i), scale: 2 },
+      }));
+      return loraLayers(x, layers).map(({ storage }) => storage);
+    }, "f16");
+    expect(saved).toBe(matrices ? 2 * 2 * 2 : 0);
   });
 
   it("what is released between the calls is not given to the second one's output", async () => {
