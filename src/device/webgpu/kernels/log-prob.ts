@@ -1,16 +1,21 @@
 /**
  * The language-model head in chunks of rows: logits by `matmul` into scratch memory, then what is asked of them. How many rows a chunk
- * has depends on the vocabulary and the device only, so the gradient of the weight is summed in one order.
+ * has depends on the weight's shape and the device only, so the gradient of the weight is summed in one order.
  */
 import { dtypeBytes } from "../../device.ts";
 import { rowRuns, type GpuStorage, type KernelContext, type KernelHost, type Present } from "../kernel.ts";
 import { logSoftmax, softmaxBlocks, statsBytes } from "./log-softmax.ts";
 import { packedRoom, padded } from "./matmul-pack.ts";
 
-/** Bytes of the logits that exist at once. The backward pass adds to the whole weight once per chunk: fewer, larger chunks. */
+/** Bytes of the logits that exist at once. */
 const forwardBytes = 256 * 2 ** 20;
 const backwardBytes = 512 * 2 ** 20;
 const mostRows = 4096;
+
+/** A chunk of the backward pass reads and writes the weight's whole gradient: logits may take as much memory as that. */
+function bytesBackward(weight: GpuStorage, learns: boolean): number {
+  return learns ? Math.max(backwardBytes, 4 * weight.rows * weight.cols) : backwardBytes;
+}
 /** Rows that `matmul` sums in one piece. */
 const sumRows = 256;
 
@@ -94,9 +99,10 @@ export const logProbBackward: KernelHost = (context, { dims, inputs, outputs }) 
   const dweight = outputs[1] ?? null;
   const [N, C, V] = [hidden.rows, hidden.cols, weight.rows];
   let scratch: GpuStorage | null = null;
-  const most = Math.min(N, chunkRows(context, V, backwardBytes));
+  const chunkBytes = bytesBackward(weight, dweight !== null);
+  const most = Math.min(N, chunkRows(context, V, chunkBytes));
   const room = packedRoom(context, most, V);
-  eachChunk(context, hidden, weight, backwardBytes, ({ first, rows, hidden: part, logits }) => {
+  eachChunk(context, hidden, weight, chunkBytes, ({ first, rows, hidden: part, logits }) => {
     const octets = room === null ? 0 : room.stride;
     const height = room === null ? rows : padded(rows);
     context.dispatch({
