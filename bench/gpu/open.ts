@@ -129,12 +129,14 @@ function pretend(adapter: GPUAdapter): void {
 }
 
 const hollowBytes = 4096;
+/** Storage buffers of a kernel that every adapter has. */
+const leastBuffers = 8;
 const uniformUse = 64;
 const storageUse = 128;
 
 /** Kernels do nothing, storage buffers have 4 KiB whatever was asked, and copies and writes touch no more. */
 function hollowOut(device: GPUDevice): void {
-  const { createBuffer, createBindGroup, createShaderModule, createCommandEncoder, queue } = device;
+  const { createBuffer, createBindGroup, createBindGroupLayout, createShaderModule, createCommandEncoder, queue } = device;
   const small = new WeakSet<GPUBuffer>();
   device.createBuffer = (descriptor) => {
     const shrinks = (descriptor.usage & storageUse) !== 0 && (descriptor.usage & uniformUse) === 0 && descriptor.size > hollowBytes;
@@ -142,13 +144,25 @@ function hollowOut(device: GPUDevice): void {
     if (shrinks) small.add(buffer);
     return buffer;
   };
+  // Dawn's null backend has eight storage buffers a kernel: what is beyond is not bound.
+  const bound = new WeakMap<GPUBindGroupLayout, ReadonlySet<number>>();
+  device.createBindGroupLayout = (descriptor) => {
+    const all = Array.from(descriptor.entries);
+    const storages = all.filter(({ buffer }) => buffer !== undefined && buffer.type !== "uniform");
+    const entries = all.filter((one) => !storages.slice(leastBuffers).includes(one));
+    const layout = createBindGroupLayout.call(device, { ...descriptor, entries });
+    bound.set(layout, new Set(entries.map(({ binding }) => binding)));
+    return layout;
+  };
   device.createBindGroup = (descriptor) =>
     createBindGroup.call(device, {
       ...descriptor,
-      entries: Array.from(descriptor.entries, (one) => {
-        const resource = one.resource as GPUBufferBinding;
-        return small.has(resource.buffer) ? { binding: one.binding, resource: { buffer: resource.buffer } } : one;
-      }),
+      entries: Array.from(descriptor.entries)
+        .filter(({ binding }) => bound.get(descriptor.layout)?.has(binding) ?? true)
+        .map((one) => {
+          const resource = one.resource as GPUBufferBinding;
+          return small.has(resource.buffer) ? { binding: one.binding, resource: { buffer: resource.buffer } } : one;
+        }),
     });
   device.createShaderModule = (descriptor) => {
     const names = [...descriptor.code.matchAll(/@compute[^{]*?\bfn\s+(\w+)\s*\(/g)].map(([, name]) => name ?? "main");
