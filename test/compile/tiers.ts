@@ -1,5 +1,6 @@
 /** Adapters to compile for: what each set of tiers lets hosts choose. */
 import type { Capabilities, MatrixShape } from "../../src/device/webgpu/capabilities.ts";
+import { defaultTuning } from "../../src/device/webgpu/tuning.ts";
 
 export interface CompileTarget {
   readonly name: string;
@@ -22,6 +23,7 @@ const least: Capabilities = {
   maxInvocations: 256,
   maxStorageBuffers: 8,
   software: false,
+  tuning: defaultTuning,
 };
 const square = (n: number): MatrixShape => ({ M: n, N: n, K: n });
 const large = {

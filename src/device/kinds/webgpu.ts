@@ -11,6 +11,7 @@ import { capabilitiesOf } from "../webgpu/adapter.ts";
 import type { Capabilities } from "../webgpu/capabilities.ts";
 import { createWebGpuDevice } from "../webgpu/create-webgpu.ts";
 import { DryWebGpuDevice } from "../webgpu/dry-device.ts";
+import { defaultTuning } from "../webgpu/tuning.ts";
 import { WebGpuDevice } from "../webgpu/webgpu-device.ts";
 
 export const webgpu = {
@@ -153,5 +154,6 @@ export const genericGpu: GpuFacts = {
     maxInvocations: 1024,
     maxStorageBuffers: 16,
     software: false,
+    tuning: defaultTuning,
   },
 };

@@ -2,6 +2,7 @@
 import { DeviceError } from "../../util/errors.ts";
 import type { Capabilities, MatrixShape, Tier } from "./capabilities.ts";
 import { matrixFits } from "./kernels/matmul-tiles.ts";
+import { defaultTuning } from "./tuning.ts";
 
 /** Facts of an adapter for people. */
 export interface AdapterFacts {
@@ -125,6 +126,7 @@ export function capabilitiesOf(
     maxInvocations: limits["maxComputeInvocationsPerWorkgroup"] ?? 256,
     maxStorageBuffers: limits["maxStorageBuffersPerShaderStage"] ?? 8,
     software: facts.software,
+    tuning: defaultTuning,
   };
 }
 

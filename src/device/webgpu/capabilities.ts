@@ -1,4 +1,5 @@
 /** What an adapter can do, and which tiers of kernels that allows. */
+import type { Tuning } from "./tuning.ts";
 
 /** Sets of kernels that need certain features, from the one that runs anywhere upwards. */
 export const tiers = ["subgroups", "shader-f16", "subgroup-matrix"] as const;
@@ -38,6 +39,8 @@ export interface Capabilities {
   readonly maxStorageBuffers: number;
   /** No hardware: llvmpipe, SwiftShader, the null backend. */
   readonly software: boolean;
+  /** How products are cut into tiles: only speed depends on it. */
+  readonly tuning: Tuning;
 }
 
 /** What enables WGSL's `@subgroup_size`. */

@@ -125,7 +125,7 @@ function matrixBlock(context: KernelContext, { transA, transB }: Product, { M, K
   const chunks = Math.ceil(K / chunk);
   const stride = (tilesN * BN) / 4;
   const plane = tilesM * BM * stride;
-  const wanted = M > directRows ? largeGroups : smallGroups;
+  const wanted = (M > directRows ? largeGroups : smallGroups)(context.capabilities);
   const slices = chunks * plane * 16 > maxBinding ? 1 : slicesFor(tilesM * tilesN, chunks, wanted);
   const slice = Math.ceil(chunks / slices);
   const part = slices > 1 ? context.scratch(chunks * plane * 16) : null;

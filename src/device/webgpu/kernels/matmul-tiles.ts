@@ -2,11 +2,11 @@
  * Which tiles a product is cut into. Only speed depends on this, but for `matrixChunk`: the order of a sum depends on N and K alone, so a
  * row has the same bits whatever is chosen here.
  *
- * Chosen for a GPU of 132 multiprocessors (NVIDIA H200), by arithmetic and not yet by measurement.
+ * The rules here are arithmetic, for a device that `Tuning.groups` workgroups fill; a tuning that was measured may name other tiles. One that
+ * names what does not exist or does not fit the adapter is not followed there.
  */
 import type { Capabilities, MatrixShape } from "../capabilities.ts";
-
-const multiprocessors = 132;
+import { groupsOf, tileName, tunedTile, type ProductKind } from "../tuning.ts";
 
 /** A tile of matmul.wgsl: BM x BN of c, staged BK deep; an invocation has TM x 4 of it. */
 export interface PlainTile {
@@ -28,15 +28,34 @@ const plainTiles = {
   rows128: { BM: 128, BN: 64, BK: 16, TM: 8 },
 } as const satisfies Record<string, PlainTile>;
 
-export function plainTile({ software }: Capabilities, M: number, N: number): PlainTile {
-  // Compilers of software adapters take seconds over what is staged deeper.
-  if (software) return { ...plainTileFor(M, N), BK: 16 };
-  return plainTileFor(M, N);
+/** What the rule does not take by itself: lower, wider, and larger than 16 KiB or 256 invocations allow. */
+const otherPlainTiles: readonly PlainTile[] = [
+  { BM: 16, BN: 64, BK: 32, TM: 4 },
+  { BM: 64, BN: 128, BK: 16, TM: 8 },
+  { BM: 128, BN: 128, BK: 16, TM: 8 },
+];
+
+export function plainTile(capabilities: Capabilities, M: number, N: number): PlainTile {
+  const named = tunedTile(capabilities.tuning, "plain", M);
+  const tuned = named === undefined ? undefined : plainCandidates(capabilities).find((tile) => tileName(tile) === named);
+  return tuned ?? staged(capabilities, plainTileFor(capabilities, M, N));
 }
-function plainTileFor(M: number, N: number): PlainTile {
+function plainTileFor(capabilities: Capabilities, M: number, N: number): PlainTile {
   if (M <= 8) return plainTiles.rows8;
   if (M <= 32) return plainTiles.rows32;
-  return tileCount(plainTiles.rows128, M, N) >= smallGroups ? plainTiles.rows128 : plainTiles.rows64;
+  return tileCount(plainTiles.rows128, M, N) >= smallGroups(capabilities) ? plainTiles.rows128 : plainTiles.rows64;
+}
+/** Compilers of software adapters take seconds over what is staged deeper. */
+function staged({ software }: Capabilities, tile: PlainTile): PlainTile {
+  return software ? { ...tile, BK: 16 } : tile;
+}
+
+/** The tiles that fit an adapter. */
+function plainCandidates(capabilities: Capabilities): PlainTile[] {
+  const { maxWorkgroupMemory, maxInvocations } = capabilities;
+  return [...Object.values(plainTiles), ...otherPlainTiles]
+    .map((tile) => staged(capabilities, tile))
+    .filter(({ BM, BN, BK, TM }) => (BM + BN) * (BK + 4) * 4 <= maxWorkgroupMemory && ((BM / TM) * BN) / 4 <= maxInvocations);
 }
 
 /** A tile of matmul_matrix.wgsl: BM x BN of c by WM x WN subgroups, staged BK deep in 1 or 2 buffers. */
@@ -70,21 +89,41 @@ const highTiles: readonly MatrixTile[] = [
 ];
 
 /**
- * Up to `directRows` rows a workgroup's time is that of the bytes it reads, of a (f32) and b (f16), and workgroups beyond the number of
- * multiprocessors take more of it: the tile with the shortest time wins. Above, the largest tile that gives every multiprocessor one.
+ * Up to `directRows` rows a workgroup's time is that of the bytes it reads, of a (f32) and b (f16), and workgroups beyond those that fill the
+ * device take more of it: the tile with the shortest time wins. Above, the largest tile of which there are enough to fill it.
  */
 export function matrixTile(capabilities: Capabilities, M: number, columns: readonly number[]): MatrixTile {
+  const named = tunedTile(capabilities.tuning, "matrix", M);
+  const tuned = named === undefined ? undefined : matrixCandidates(capabilities, M).find((tile) => tileName(tile) === named);
+  if (tuned !== undefined) return tuned;
+  const groups = groupsOf(capabilities.tuning);
   const count = (tile: MatrixTile): number => columns.reduce((sum, N) => sum + tileCount(tile, M, N), 0);
   if (M <= directRows) {
     const least = Math.min(...lowTiles.map((tile) => tile.BM).filter((rows) => rows >= M));
     const fitting = lowTiles.filter((tile) => tile.BM === least && fits(tile, capabilities));
-    const time = (tile: MatrixTile): number => Math.max(1, count(tile) / multiprocessors) * (M * 4 + tile.BN * 2);
+    const time = (tile: MatrixTile): number => Math.max(1, count(tile) / groups) * (M * 4 + tile.BN * 2);
     return fitting.reduce((best, tile) => (time(tile) < time(best) ? tile : best));
   }
-  const fitting = highTiles
+  const fitting = inBuffers(capabilities, highTiles);
+  return fitting.find((tile) => count(tile) >= groups) ?? fitting[fitting.length - 1]!;
+}
+
+/** Those that fit an adapter, if need be in one buffer. */
+function inBuffers(capabilities: Capabilities, tiles: readonly MatrixTile[]): MatrixTile[] {
+  return tiles
     .map((tile) => (fits(tile, capabilities) ? tile : { ...tile, buffers: 1 as const }))
     .filter((tile) => fits(tile, capabilities));
-  return fitting.find((tile) => count(tile) >= multiprocessors) ?? fitting[fitting.length - 1]!;
+}
+
+/** Tiles for M rows: of few, low ones; of many, high ones and the highest of the low. */
+function matrixCandidates(capabilities: Capabilities, M: number): MatrixTile[] {
+  const most = Math.max(...lowTiles.map(({ BM }) => BM));
+  return inBuffers(capabilities, M <= directRows ? lowTiles : [...highTiles, ...lowTiles.filter(({ BM }) => BM === most)]);
+}
+
+/** Names of the tiles that a tuning may name on an adapter, for products of M rows. */
+export function tileNames(capabilities: Capabilities, kind: ProductKind, M: number): string[] {
+  return (kind === "plain" ? plainCandidates(capabilities) : matrixCandidates(capabilities, M)).map(tileName);
 }
 
 /**
@@ -136,9 +175,10 @@ export function slicesFor(tiles: number, chunks: number, wanted: number): number
   return tiles >= wanted ? 1 : Math.min(chunks, Math.ceil(wanted / tiles));
 }
 
-/** Two workgroups on every multiprocessor, so that one computes while the other waits for memory; one, where they are as large as one holds. */
-export const smallGroups = 2 * multiprocessors;
-export const largeGroups = multiprocessors;
+/** Two workgroups on every multiprocessor, so that one computes while the other waits for memory. */
+export const smallGroups = ({ tuning }: Capabilities): number => 2 * groupsOf(tuning);
+/** One, where they are as large as one holds. */
+export const largeGroups = ({ tuning }: Capabilities): number => groupsOf(tuning);
 
 /** Most multiplications and additions of one dispatch: an integrated GPU must end it before Windows, which waits 2 s, takes the GPU away. */
 const mostOperations = 4e11;

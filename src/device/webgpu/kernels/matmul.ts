@@ -144,7 +144,7 @@ function plainBlock(
   const chunks = Math.ceil(K / chunk);
   const stride = Math.ceil(N / 4);
   const plane = M * stride;
-  const slices = chunks * plane * 16 > maxBinding ? 1 : slicesFor(tilesM * tilesN, chunks, smallGroups);
+  const slices = chunks * plane * 16 > maxBinding ? 1 : slicesFor(tilesM * tilesN, chunks, smallGroups(context.capabilities));
   const slice = Math.ceil(chunks / slices);
   const part = slices > 1 ? context.scratch(chunks * plane * 16) : null;
   for (const { first, end } of tileRuns(tilesM * tilesN, tile, K)) {
