@@ -98,7 +98,7 @@ export interface Device {
   /** One line of facts for people, on which bits may depend: engine, threads, SIMD build or adapter, driver, kernel tier. */
   readonly description: string;
   /** What there is to say of how it computes that bits do not depend on. */
-  readonly detail?: string;
+  readonly detail?: string | undefined;
   /** Decode steps worth recording before ids are read back: 1 where reading is free. */
   readonly readInterval: number;
   /** Type that the operands of matrix products are rounded to; sums are f32. With f16, gradients need loss scaling. */

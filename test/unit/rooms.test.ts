@@ -49,7 +49,8 @@ const rooms: Readonly<Record<string, Room>> = {
   contract: { imports: [], browser: true },
   /** The clock: of two machine codes with the same bits, the faster. */
   "device/cpu": { imports: ["contract"], touches: ["WebAssembly", "performance.now"] },
-  "device/webgpu": { imports: ["contract"], browser: true, touches: ["navigator"] },
+  /** The clock: of tiers and tiles, the faster. */
+  "device/webgpu": { imports: ["contract"], browser: true, touches: ["navigator", "performance.now"] },
   /** Opens the device that was asked for. */
   device: { imports: ["contract", "device/cpu", "device/webgpu"] },
   tensor: { imports: ["contract"], browser: true },

@@ -7,9 +7,10 @@ import { gpuMemory, type Machine, type Memory } from "../gpu-memory.ts";
 import { gpuRateKey, optionsOf, type DeviceKind, type DeviceSettings, type Offer } from "../kind.ts";
 import { deviceUses } from "../options.ts";
 import type { FoundAdapter, Probe } from "../probe.ts";
+import { findTuning } from "../tunings.ts";
 import { capabilitiesOf } from "../webgpu/adapter.ts";
 import type { Capabilities } from "../webgpu/capabilities.ts";
-import { createWebGpuDevice } from "../webgpu/create-webgpu.ts";
+import { openFastest } from "../webgpu/create-webgpu.ts";
 import { DryWebGpuDevice } from "../webgpu/dry-device.ts";
 import { defaultTuning } from "../webgpu/tuning.ts";
 import { WebGpuDevice } from "../webgpu/webgpu-device.ts";
@@ -21,7 +22,7 @@ export const webgpu = {
 
   open: async (options) => {
     const { gpu = await dawn(options), sources = await loadWgsl() } = options;
-    return createWebGpuDevice({ ...options, gpu, sources });
+    return openFastest({ ...options, gpu, sources }, undefined, findTuning);
   },
 
   dry: async (settings, machine, opened) => {

@@ -36,7 +36,8 @@ export interface ContextParts {
 }
 
 export class CallContext implements KernelContext {
-  readonly capabilities: Capabilities;
+  /** Another tuning may take the place of theirs, between two calls. */
+  capabilities: Capabilities;
   readonly precision: "f32" | "f16";
   readonly #parts: ContextParts;
   readonly #taken: PooledBuffer[] = [];

@@ -15,6 +15,7 @@ import { tiers, tiersUsed, type Capabilities, type Tier } from "./capabilities.t
 import { selfTest, suspects, type SelfTestFailure } from "./self-test.ts";
 import { productSeconds, timedPipelines } from "./self-test-timing.ts";
 import type { Gpu, WebGpuOptions } from "./options.ts";
+import { defaultTuning, tuningText, type Tuning, type TuningPlace } from "./tuning.ts";
 import { WebGpuDevice } from "./webgpu-device.ts";
 
 /** What is not used of an adapter, and why: tiers, and matrices by name. */
@@ -41,24 +42,48 @@ export function createWebGpuDevice(options: WebGpuOptions): Promise<Device> {
   return openFastest(options);
 }
 
+/** The tuning that is kept for a place; null where there is none. */
+export type KeptTunings = (place: TuningPlace) => Tuning | null;
+
+/**
+ * The fastest device on the adapter that computes right, tuned as the options say, or as was measured and kept.
+ * @param timing - as that of `openFast`
+ */
+export async function openFastest(options: WebGpuOptions, timing?: Timing, kept?: KeptTunings): Promise<WebGpuDevice> {
+  const { device } = await openFast(options, timing);
+  const tuning = options.tuning ?? kept?.(device.place) ?? false;
+  if (tuning === false) return device;
+  device.retune(tuning, tuningText(tuning));
+  if (options.selfTest === false) return device;
+  const products = await selfTest(device, (name) => name.startsWith("matmul"));
+  if (products === null) {
+    device.trim();
+    return device;
+  }
+  await device.destroy();
+  const untuned = (await openFast(options, timing)).device;
+  untuned.retune(defaultTuning, `not ${tuningText(tuning)} (its self-test failed: ${products.test}: ${products.message})`);
+  return untuned;
+}
+
 /**
  * The fastest device on the adapter that computes right. Drivers offer matrices that compute wrongly, and some that are a thousand times
  * slower than products without them: each tier is tested, and timed against the one below.
  * @param timing - none on software adapters, whose tiers are there to be right; `productSeconds` on others unless told
  */
-export async function openFastest(options: WebGpuOptions, timing?: Timing): Promise<WebGpuDevice> {
+async function openFast(options: WebGpuOptions, timing?: Timing): Promise<Opened> {
   const rejected: Rejected = { tiers: new Map((options.tiersOff ?? []).map((tier) => [tier, "switched off"])), matrices: new Map() };
   const seconds = new Map<string, number>();
   for (;;) {
     const opened = await open(options, rejected);
     const { device, facts, choice } = opened;
-    if (options.selfTest === false) return device;
+    if (options.selfTest === false) return opened;
     const failure = await selfTest(device);
     if (failure === null) {
       const time = timing ?? (facts.software ? null : productSeconds);
       if (time === null || !(await rejectSlower(options, opened, rejected, { time, seconds }))) {
         device.trim();
-        return device;
+        return opened;
       }
       await device.destroy();
       continue;
@@ -147,7 +172,7 @@ async function culprit(options: WebGpuOptions, facts: AdapterFacts, rejected: Re
   );
   for (const tier of candidates) {
     const { device } = await open(options, { ...rejected, tiers: new Map([...rejected.tiers, [tier, ""]]) });
-    const again = await selfTest(device, [failure.test]);
+    const again = await selfTest(device, (name) => name === failure.test);
     await device.destroy();
     if (again === null) return tier;
   }
@@ -175,7 +200,7 @@ async function open(options: WebGpuOptions, rejected: Rejected): Promise<Opened>
     capabilities,
     precision,
     description: describe(facts, capabilities, precision, [...tierReasons(facts, off)], none ? [] : left),
-    adapter: { name: facts.name, vendor: facts.vendor, software: facts.software },
+    adapter: { name: facts.name, vendor: facts.vendor, driver: facts.driver, software: facts.software },
     sources: options.sources,
     maxShardBytes: Math.min(options.maxShardBytes ?? capabilities.maxBinding, capabilities.maxBinding),
     maxMemoryBytes: options.maxMemoryBytes ?? Number.MAX_SAFE_INTEGER,

@@ -1,5 +1,6 @@
 /** What the WebGPU device is told. No type of WebGPU's own is named: programs compile with or without them, whichever they have. */
 import type { Tier } from "./capabilities.ts";
+import type { Tuning } from "./tuning.ts";
 
 /** WebGPU's entry point, `GPU`, as far as its type matters here. */
 export interface Gpu {
@@ -32,6 +33,8 @@ export interface WebGpuOptions {
   readonly fuse?: boolean | undefined;
   /** Whether `prepare` compiles ahead. By default on hardware only: software adapters compile slowly, or when a kernel first runs. */
   readonly precompile?: boolean | undefined;
+  /** Tiles of products that were measured to be fast on this device. In Node those kept for it are taken unless told; false takes none. */
+  readonly tuning?: Tuning | false | undefined;
   /** Computes small cases first and compares them with float64; a tier that fails is switched off, and said. Default true. */
   readonly selfTest?: boolean | undefined;
 }

@@ -5,6 +5,8 @@ const bounds = { plain: [8, 32, 64], matrix: [16, 32, 64] } as const;
 export type ProductKind = keyof typeof bounds;
 
 export interface Tuning {
+  /** When it was measured, for people. */
+  readonly measured?: string | undefined;
   /** Workgroups that fill the device: one for each of its multiprocessors. */
   readonly groups: number;
   /** Tiles by name ("64x64x16": rows, columns and depth) for classes of rows ("rows8", "rows32", "rows64", "more"), where they are not those of the rule. */
@@ -15,6 +17,16 @@ export interface Tuning {
 
 /** By arithmetic, for a GPU of 132 multiprocessors (NVIDIA H200). */
 export const defaultTuning: Tuning = { groups: 132, plain: {}, matrix: {} };
+
+/** Where a tuning was measured: on another adapter, driver or set of kernels another may be the fastest. */
+export interface TuningPlace {
+  readonly adapter: string;
+  /** With the way to the GPU, which drivers say in their names. */
+  readonly driver: string;
+  readonly precision: "f32" | "f16";
+  /** The tiers in use. */
+  readonly kernels: string;
+}
 
 /** Most workgroups that a tuning may say: more than any GPU has. */
 const mostGroups = 65536;
@@ -35,6 +47,11 @@ export function tunedTile(tuning: Tuning, kind: ProductKind, rows: number): stri
   const tiles = tuning[kind] as Tuning[ProductKind] | undefined;
   const name = rowClass(kind, rows);
   return tiles !== undefined && Object.hasOwn(tiles, name) ? tiles[name] : undefined;
+}
+
+/** A tuning in words, for the line that says what a device is. */
+export function tuningText({ measured }: Tuning): string {
+  return measured === undefined ? "tuned" : `tuned ${measured}`;
 }
 
 /** A tile's name. */

@@ -6,7 +6,7 @@ import { arrayTypes, checkData, checkRows, eachRun, isPart } from "../host-rows.
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { expectOwn } from "../sharded-storage.ts";
 import { BufferPool, buffersOf, type PooledBuffer } from "./buffer-pool.ts";
-import type { Capabilities } from "./capabilities.ts";
+import { tiersUsed, type Capabilities } from "./capabilities.ts";
 import { captureWork, type CaptureParts } from "./capture.ts";
 import { CallContext } from "./context.ts";
 import { Downloads } from "./downloads.ts";
@@ -20,6 +20,7 @@ import { collect, prepareAll } from "./prepare.ts";
 import { Recorder, type Captured, type RecorderCounts } from "./recorder.ts";
 import { scrambled } from "./scramble.ts";
 import { WebGpuStorage } from "./storage.ts";
+import type { Tuning, TuningPlace } from "./tuning.ts";
 import { packRows, unpackRows } from "./rows.ts";
 
 /** Options that are settled when the device is opened. */
@@ -30,7 +31,7 @@ interface WebGpuDeviceParts extends Readonly<{ [O in Settled]-?: NonNullable<Web
   readonly capabilities: Capabilities;
   readonly description: string;
   /** What the device is on. */
-  readonly adapter: { readonly name: string; readonly vendor: string; readonly software: boolean };
+  readonly adapter: { readonly name: string; readonly vendor: string; readonly driver: string; readonly software: boolean };
 }
 
 /** Dispatches after which recorded work is handed to the GPU though nobody reads. */
@@ -41,7 +42,6 @@ export class WebGpuDevice implements Device {
   readonly description: string;
   readonly readInterval: number;
   readonly precision: "f32" | "f16";
-  readonly capabilities: Capabilities;
   readonly adapter: WebGpuDeviceParts["adapter"];
   readonly pipelines: Pipelines;
   readonly #gpu: GPUDevice;
@@ -54,6 +54,7 @@ export class WebGpuDevice implements Device {
   readonly #capturing: CaptureParts<Captured>;
   readonly #poison: Poison | null;
   readonly #guard: Guard | null;
+  #detail: string | undefined;
   #submitted = 0;
   /** Why the device can no longer be used. */
   #ended: DeviceError | null = null;
@@ -66,7 +67,6 @@ export class WebGpuDevice implements Device {
     this.readInterval = parts.readInterval;
     this.precision = precision;
     this.adapter = parts.adapter;
-    this.capabilities = capabilities;
     const fail = (error: DeviceError): void => {
       this.#ended ??= error;
     };
@@ -126,6 +126,28 @@ export class WebGpuDevice implements Device {
             }),
       );
     });
+  }
+
+  get capabilities(): Capabilities {
+    return this.#context.capabilities;
+  }
+
+  /** Where a tuning of this device holds. */
+  get place(): TuningPlace {
+    const kernels = [...tiersUsed(this.capabilities).values()].join(", ");
+    return { adapter: this.adapter.name, driver: this.adapter.driver, precision: this.precision, kernels };
+  }
+
+  get detail(): string | undefined {
+    return this.#detail;
+  }
+
+  /** Products are cut as this tuning says from now on; captured ones as before. Bits do not depend on it. `detail` says so to people. */
+  retune(tuning: Tuning, detail?: string): void {
+    this.#checkAlive("retune");
+    this.#fusion.flush();
+    this.#context.capabilities = { ...this.#context.capabilities, tuning };
+    this.#detail = detail;
   }
 
   /** Dispatches and submissions so far. */

@@ -1,0 +1,75 @@
+/**
+ * Tunings that users have measured on their own devices (`zerosearch doctor --tune`), by adapter, driver, precision, tiers of kernels and version of
+ * this package: on any other the measurement says nothing.
+ */
+import { readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { z } from "zod";
+import { dawn, loadWgsl } from "./dawn.ts";
+import type { DeviceOptions } from "./options.ts";
+import { openFastest } from "./webgpu/create-webgpu.ts";
+import { tuneDevice, type TuneOptions, type TuningReport } from "./webgpu/tune.ts";
+import type { Tuning, TuningPlace } from "./webgpu/tuning.ts";
+
+const rowSchema = z.object({
+  adapter: z.string(),
+  driver: z.string(),
+  precision: z.enum(["f32", "f16"]),
+  kernels: z.string(),
+  version: z.string(),
+  tuning: z.object({
+    measured: z.string().optional(),
+    groups: z.number().int().positive(),
+    plain: z.record(z.string(), z.string()),
+    matrix: z.record(z.string(), z.string()),
+  }),
+});
+type Row = z.infer<typeof rowSchema>;
+
+// src/device/ and dist/device/ lie equally deep
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { readonly version: string };
+
+export function tuningsFile(): string {
+  return join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "zerosearch", "tunings.json");
+}
+
+/** What was measured on a place, by this version; null where nothing was. */
+export function findTuning(place: TuningPlace, file: string = tuningsFile(), ours: string = version): Tuning | null {
+  return readRows(file).find((row) => row.version === ours && isAt(row, place))?.tuning ?? null;
+}
+
+/** Of an adapter under any driver that is given, all that this version may use. */
+export function tuningsOf({ adapter, driver }: Pick<TuningPlace, "adapter" | "driver">, file: string = tuningsFile()): Row[] {
+  return readRows(file).filter((row) => row.version === version && row.adapter === adapter && row.driver === driver);
+}
+
+/** The text of the file with a tuning in it, in place of one of the same place. What other versions have measured is left out. */
+export function withTuning(place: TuningPlace, tuning: Tuning, file: string = tuningsFile(), ours: string = version): string {
+  const others = readRows(file).filter((row) => row.version === ours && !isAt(row, place));
+  return `${JSON.stringify({ tunings: [...others, { ...place, version: ours, tuning }] }, null, 2)}\n`;
+}
+
+/** Measures on a device of this machine. */
+export function tuneHere(options: DeviceOptions, how: TuneOptions): Promise<TuningReport> {
+  return tuneDevice(async () => {
+    const { gpu = await dawn(options), sources = await loadWgsl() } = options;
+    return openFastest({ ...options, gpu, sources, tuning: false });
+  }, how);
+}
+
+function isAt(row: Row, place: TuningPlace): boolean {
+  return (["adapter", "driver", "precision", "kernels"] as const).every((key) => row[key] === place[key]);
+}
+
+/** A file that is missing, or was damaged, holds none: they can be measured again. */
+function readRows(file: string): Row[] {
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(file, "utf8"));
+  } catch {
+    return [];
+  }
+  const { tunings } = (json ?? {}) as { readonly tunings?: unknown };
+  return Array.isArray(tunings) ? tunings.flatMap((row: unknown) => rowSchema.safeParse(row).data ?? []) : [];
+}
