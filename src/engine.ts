@@ -7,6 +7,7 @@
 export type { ByRow, Device, DeviceProgram, Dtype, HostArray, MemoryReport, Operands, Replay, Storage, Usage } from "./device/device.ts";
 export type { KernelDims, KernelName } from "./device/kernels.ts";
 export type { Gpu, WebGpuOptions } from "./device/webgpu/options.ts";
+export type { Tuning, TuningPlace } from "./device/webgpu/tuning.ts";
 export type { Tier } from "./device/webgpu/capabilities.ts";
 
 // Tensors

@@ -7,4 +7,6 @@
  * const device = await createWebGpuDevice({ gpu: navigator.gpu, sources });
  */
 export { createWebGpuDevice } from "./device/webgpu/create-webgpu.ts";
+export { tuneWebGpuDevice } from "./device/webgpu/tune-webgpu.ts";
+export type { TunedProduct, TuneOptions, TuningReport } from "./device/webgpu/tune-report.ts";
 export * from "./engine.ts";

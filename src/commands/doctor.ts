@@ -6,6 +6,7 @@ import type { ArgumentSpec } from "../config/arguments.ts";
 import { runApart } from "../device/apart.ts";
 import { chooseDevice } from "../device/choose.ts";
 import { cpuBuild, tiersOf } from "../device/facts.ts";
+import { tuningsOf } from "../device/tunings.ts";
 import { probeAdapters, type FoundAdapter } from "../device/probe.ts";
 import { backends, type Backend, type DeviceOptions } from "../device/options.ts";
 import { gpuMemory, thisMachine } from "../device/gpu-memory.ts";
@@ -15,18 +16,30 @@ import { findingsOf, type Finding } from "./doctor/findings.ts";
 import { sameBits, selfTest, type SelfTest } from "./doctor/self-test.ts";
 import { findHardware, thisSystem } from "./doctor/system.ts";
 import { findVulkan } from "./doctor/vulkan-files.ts";
-import { readArguments } from "./program.ts";
+import { tune, type Precision } from "./doctor/tune.ts";
+import { readArguments, untilInterrupted } from "./program.ts";
 
+const tuneSeconds = 120;
 const spec: ArgumentSpec = {
   program: "zerosearch doctor",
   summary: "Says what this machine offers, what a run would take, whether it computes right, and what mends what is missing.",
   options: {
     json: { doc: "Prints one JSON object instead of lines." },
     check: { value: "NAME", doc: "Only tests one way of computing: wasm or webgpu." },
-    adapter: { value: "NAME", doc: "With --check webgpu: part of the adapter's name." },
-    backend: { value: "NAME", doc: `With --check webgpu: the way to the GPU: ${backends.join(", ")}.` },
+    tune: {
+      doc: "Measures which tiles of matrix products are fast on the GPU, and keeps them for the next start. The results do not depend on it.",
+    },
+    adapter: { value: "NAME", doc: "With --check webgpu or --tune: part of the adapter's name." },
+    backend: { value: "NAME", doc: `With --check webgpu or --tune: the way to the GPU: ${backends.join(", ")}.` },
+    precision: { value: "TYPE", doc: "With --tune: f32 or f16, as device.precision; both unless given." },
+    seconds: {
+      value: "N",
+      doc: `With --tune: about how long it may take, ${tuneSeconds} unless given; what is not measured by then stays as it is.`,
+    },
     robust: { doc: "With --check webgpu: leaves Dawn's own bounds checks in the kernels, as browsers do." },
-    quick: { doc: "With --check webgpu: one matrix product, without the self-test of all kernels that every start does." },
+    quick: {
+      doc: "With --check webgpu or --tune: without the self-test of all kernels that every start does; the check is one matrix product.",
+    },
   },
 };
 
@@ -38,6 +51,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (options === undefined) return;
   const json = options.has("json");
   const only = options.get("check");
+  if (options.has("tune")) return tuneAsked(options);
   if (only === undefined) return examine(json);
   const check = await checkAlone(only, {
     adapter: options.get("adapter"),
@@ -47,6 +61,19 @@ export async function main(argv: readonly string[]): Promise<void> {
   });
   if (check.state !== "ok") process.exitCode = 1;
   process.stdout.write(json ? `${JSON.stringify(check)}\n` : checkText(check));
+}
+
+function tuneAsked(options: ReadonlyMap<string, string>): Promise<void> {
+  if (options.has("check")) throw new ConfigError({ where: "--tune", what: "does not go with --check" });
+  const precisions: readonly Precision[] = ["f32", "f16"];
+  const precision = options.get("precision");
+  const wanted = precisions.filter((one) => precision === undefined || one === precision);
+  if (wanted.length === 0) throw new ConfigError({ where: "--precision", what: "wrong value", expected: "f32 or f16", got: precision });
+  const seconds = Number(options.get("seconds") ?? tuneSeconds);
+  if (!(seconds > 0 && seconds < Infinity))
+    throw new ConfigError({ where: "--seconds", what: "wrong value", expected: "a number above 0", got: options.get("seconds") });
+  const gpu = { adapter: options.get("adapter"), backend: backendOf(options.get("backend")), selfTest: !options.has("quick") };
+  return untilInterrupted((signal) => tune({ ...gpu, precisions: wanted, seconds, json: options.has("json"), signal }));
 }
 
 async function examine(json: boolean): Promise<void> {
@@ -79,7 +106,11 @@ async function examine(json: boolean): Promise<void> {
     const [title = "", ...more] = adapterLines(adapter);
     const memory = memories[i] ?? null;
     say(`GPU ${i + 1}`, title);
-    for (const text of [...more, `memory    ${memory === null ? "unknown" : `${formatBytes(memory.bytes)}, says ${memory.source}`}`])
+    for (const text of [
+      ...more,
+      tunedLine(adapter),
+      `memory    ${memory === null ? "unknown" : `${formatBytes(memory.bytes)}, says ${memory.source}`}`,
+    ])
       say("", text);
   });
   if (probe.adapters.length === 0) say("GPU", "no adapter");
@@ -113,7 +144,12 @@ async function examine(json: boolean): Promise<void> {
   }
   if (findings.some(({ level }) => level === "broken")) process.exitCode = 1;
   if (json) {
-    const adapters = probe.adapters.map((adapter, i) => ({ ...adapter, tiers: tiersOf(adapter), memory: memories[i] ?? null }));
+    const adapters = probe.adapters.map((adapter, i) => ({
+      ...adapter,
+      tiers: tiersOf(adapter),
+      memory: memories[i] ?? null,
+      tunings: tuningsOf(adapter),
+    }));
     process.stdout.write(`${JSON.stringify({ ...machine, vulkan, probe: { ...probe, adapters }, auto, checks, findings }, null, 2)}\n`);
   }
 }
@@ -137,6 +173,11 @@ export function adapterLines(adapter: FoundAdapter): string[] {
     `kernels   ${["f32", ...reports.flatMap(({ used }) => used ?? [])].join(", ")}`,
     ...reports.flatMap(({ tier, why }) => (why === null ? [] : [`          not ${tier}: ${why}`])),
   ];
+}
+
+function tunedLine(adapter: FoundAdapter): string {
+  const rows = tuningsOf(adapter).map(({ precision, tuning: { measured } }) => [precision, measured].filter(Boolean).join(" "));
+  return `tuned     ${rows.join(", ") || "no; zerosearch doctor --tune measures it"}`;
 }
 
 const withoutRelaxedSimd: Finding = {

@@ -94,6 +94,12 @@ export const configSchema = z.strictObject({
       ["f32", "f16"],
       "Type that the operands of matrix products are rounded to; sums, the rest and the trained weights are f32. f16 needs a GPU, is faster there, and scales the loss so that small gradients survive.",
     ),
+    tuning: rare(
+      choice(
+        ["auto", "off"],
+        "Tiles of matrix products on the GPU: auto takes those that zerosearch doctor --tune measured on it, off those of a rule. The results do not depend on it.",
+      ),
+    ),
     readInterval: rare(
       whole(
         0,

@@ -11,6 +11,7 @@ export interface DeviceSettings {
   readonly backend: Backend | "auto";
   readonly threads: number;
   readonly native: "auto" | "off";
+  readonly tuning: "auto" | "off";
   readonly precision: "f32" | "f16";
   readonly memoryGiB: number;
   readonly maxShardMiB: number;
@@ -51,7 +52,7 @@ export interface Target {
 export interface DeviceKind {
   readonly name: string;
   /** Settings of which it makes use, among those that not all kinds do. */
-  readonly uses: readonly ("adapter" | "backend" | "memoryGiB" | "native" | "precision" | "threads")[];
+  readonly uses: readonly ("adapter" | "backend" | "memoryGiB" | "native" | "precision" | "threads" | "tuning")[];
   /** Whether `auto` takes it. Opens nothing. */
   probe(settings: Pick<DeviceSettings, "adapter" | "backend">, machine: Machine): Promise<Offer>;
   /** @throws DeviceError when it cannot be had. */
@@ -63,13 +64,14 @@ export interface DeviceKind {
 }
 
 /** The options that the settings say, but for `memoryGiB`. */
-export function optionsOf({ adapter, backend, threads, native, precision, maxShardMiB }: Partial<DeviceSettings>): DeviceOptions {
+export function optionsOf({ adapter, backend, threads, native, precision, tuning, maxShardMiB }: Partial<DeviceSettings>): DeviceOptions {
   return {
     adapter: adapter ?? undefined,
     backend: backend === "auto" ? undefined : backend,
     threads: threads === 0 ? undefined : threads,
     native,
     precision,
+    tuning: tuning === "off" ? false : undefined,
     maxShardBytes: maxShardMiB === undefined || maxShardMiB === 0 ? undefined : maxShardMiB * 2 ** 20,
   };
 }

@@ -3,7 +3,7 @@ import type { CpuDeviceOptions } from "./cpu/options.ts";
 import type { WebGpuOptions } from "./webgpu/options.ts";
 
 /** Every device of the table by name, and the settings that it makes use of, among those that not all do. No device is loaded here. */
-export const deviceUses = { cpu: ["native", "threads"], webgpu: ["adapter", "backend", "memoryGiB", "precision"] } as const;
+export const deviceUses = { cpu: ["native", "threads"], webgpu: ["adapter", "backend", "memoryGiB", "precision", "tuning"] } as const;
 export type DeviceName = keyof typeof deviceUses;
 export const deviceNames = Object.keys(deviceUses) as [DeviceName, ...DeviceName[]];
 

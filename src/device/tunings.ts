@@ -8,9 +8,11 @@ import { join } from "node:path";
 import { z } from "zod";
 import { dawn, loadWgsl } from "./dawn.ts";
 import type { DeviceOptions } from "./options.ts";
-import { openFastest } from "./webgpu/create-webgpu.ts";
-import { tuneDevice, type TuneOptions, type TuningReport } from "./webgpu/tune.ts";
+import type { TuneOptions, TuningReport } from "./webgpu/tune-report.ts";
+import { tuneWebGpuDevice } from "./webgpu/tune-webgpu.ts";
 import type { Tuning, TuningPlace } from "./webgpu/tuning.ts";
+
+export type { TuningReport };
 
 const rowSchema = z.object({
   adapter: z.string(),
@@ -39,9 +41,9 @@ export function findTuning(place: TuningPlace, file: string = tuningsFile(), our
   return readRows(file).find((row) => row.version === ours && isAt(row, place))?.tuning ?? null;
 }
 
-/** Of an adapter under any driver that is given, all that this version may use. */
-export function tuningsOf({ adapter, driver }: Pick<TuningPlace, "adapter" | "driver">, file: string = tuningsFile()): Row[] {
-  return readRows(file).filter((row) => row.version === version && row.adapter === adapter && row.driver === driver);
+/** All that this version may use on an adapter. */
+export function tuningsOf({ name, driver }: { readonly name: string; readonly driver: string }, file: string = tuningsFile()): Row[] {
+  return readRows(file).filter((row) => row.version === version && row.adapter === name && row.driver === driver);
 }
 
 /** The text of the file with a tuning in it, in place of one of the same place. What other versions have measured is left out. */
@@ -51,11 +53,9 @@ export function withTuning(place: TuningPlace, tuning: Tuning, file: string = tu
 }
 
 /** Measures on a device of this machine. */
-export function tuneHere(options: DeviceOptions, how: TuneOptions): Promise<TuningReport> {
-  return tuneDevice(async () => {
-    const { gpu = await dawn(options), sources = await loadWgsl() } = options;
-    return openFastest({ ...options, gpu, sources, tuning: false });
-  }, how);
+export async function tuneHere(options: DeviceOptions, how: TuneOptions): Promise<TuningReport> {
+  const { gpu = await dawn(options), sources = await loadWgsl() } = options;
+  return tuneWebGpuDevice({ ...options, gpu, sources }, how);
 }
 
 function isAt(row: Row, place: TuningPlace): boolean {

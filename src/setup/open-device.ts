@@ -38,13 +38,14 @@ async function open(settings: Asked): Promise<{ device: Device; why: string }> {
 }
 
 /** Settings that the device taken has no use for. */
-function ignored({ uses }: DeviceKind, { adapter = null, backend = "auto", native, precision, threads = 0 }: Asked): string[] {
+function ignored({ uses }: DeviceKind, { adapter = null, backend = "auto", native, precision, threads = 0, tuning }: Asked): string[] {
   const given = {
     adapter: adapter !== null && "device.adapter",
     backend: backend !== "auto" && "device.backend",
     native: native === "off" && "device.native",
     precision: precision === "f16" && "device.precision=f16",
     threads: threads > 0 && "device.threads",
+    tuning: tuning === "off" && "device.tuning",
   };
   const names = Object.entries(given).flatMap(([key, text]) => (text === false || (uses as readonly string[]).includes(key) ? [] : [text]));
   return names.length === 0 ? [] : [`without ${names.join(", ")}`];

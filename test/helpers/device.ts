@@ -15,14 +15,15 @@ let built: Promise<unknown> | null = null;
 
 /**
  * A device for one test or suite; whoever made it destroys it. Fresh memory is NaN unless told, so that nothing undefined is read;
- * around a GPU's buffers lie canaries, so that nothing is written outside; the self-test at start, seconds on a software adapter, is left out.
+ * around a GPU's buffers lie canaries, so that nothing is written outside; the self-test at start, seconds on a software adapter, is left out,
+ * and so are tiles that the user has measured.
  */
 export async function makeDevice(options: DeviceOptions = {}): Promise<Device> {
   if ((options.device ?? testDevice) === "cpu") {
     built ??= (buildKernels as (options: { ifChanged: boolean }) => Promise<unknown>)({ ifChanged: true });
     await built;
   }
-  return countTensors(await createDevice({ device: testDevice, poison: true, guard: true, selfTest: false, ...options }));
+  return countTensors(await createDevice({ device: testDevice, poison: true, guard: true, selfTest: false, tuning: false, ...options }));
 }
 
 /** Runs `fn` on a device made for it. */

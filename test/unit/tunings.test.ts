@@ -39,12 +39,12 @@ describe("the table of tunings", () => {
     save({ ...place, precision: "f32" }, { ...tuning, groups: 8 });
     save(place, { ...tuning, groups: 16 });
     save(place, { ...tuning, groups: 32 });
-    expect(tuningsOf(place, file).map((row) => [row.precision, row.tuning.groups])).toEqual([
+    expect(tuningsOf({ name: place.adapter, driver: place.driver }, file).map((row) => [row.precision, row.tuning.groups])).toEqual([
       ["f32", 8],
       ["f16", 32],
     ]);
     expect(findTuning(place, file, "0.0.0-old")).toBeNull();
-    expect(tuningsOf({ ...place, driver: "another" }, file)).toEqual([]);
+    expect(tuningsOf({ name: place.adapter, driver: "another" }, file)).toEqual([]);
   });
 
   it("is empty where its file is missing, damaged or not a table, and passes over rows that are none", () => {

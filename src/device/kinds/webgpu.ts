@@ -9,7 +9,7 @@ import { deviceUses } from "../options.ts";
 import type { FoundAdapter, Probe } from "../probe.ts";
 import { findTuning } from "../tunings.ts";
 import { capabilitiesOf } from "../webgpu/adapter.ts";
-import type { Capabilities } from "../webgpu/capabilities.ts";
+import { placeOf, type Capabilities } from "../webgpu/capabilities.ts";
 import { openFastest } from "../webgpu/create-webgpu.ts";
 import { DryWebGpuDevice } from "../webgpu/dry-device.ts";
 import { defaultTuning } from "../webgpu/tuning.ts";
@@ -20,7 +20,7 @@ export const webgpu = {
   uses: deviceUses.webgpu,
   probe: async ({ adapter, backend }, machine) => offerOf({ adapter, backend }, await machine.adapters()),
 
-  open: async (options) => {
+  open: async (options): Promise<Device> => {
     const { gpu = await dawn(options), sources = await loadWgsl() } = options;
     return openFastest({ ...options, gpu, sources }, undefined, findTuning);
   },
@@ -118,11 +118,15 @@ function gpuUnder(device: Device): PlannedGpu {
 }
 
 /** The one that is here; where there is none, one like today's NVIDIA GPUs, with the memory that device.memoryGiB says. */
-async function findGpu({ adapter, backend, memoryGiB }: DeviceSettings, machine: Machine): Promise<PlannedGpu> {
+async function findGpu({ adapter, backend, memoryGiB, precision, tuning }: DeviceSettings, machine: Machine): Promise<PlannedGpu> {
   const wanted = through(backend, await machine.adapters()).adapters.filter(({ fullName }) => fullName.includes(adapter ?? ""));
   const here = wanted.find(({ software }) => !software) ?? (memoryGiB > 0 ? undefined : wanted[0]);
   // Before the self-test, which can switch a tier off.
-  if (here !== undefined) return { gpu: { ...here, capabilities: capabilitiesOf(here, new Set()) }, notes: [] };
+  if (here !== undefined) {
+    const capabilities = capabilitiesOf(here, new Set());
+    const kept = tuning === "off" ? null : findTuning(placeOf(here, precision, capabilities));
+    return { gpu: { ...here, capabilities: { ...capabilities, tuning: kept ?? defaultTuning } }, notes: [] };
+  }
   const lack = wanted[0] === undefined ? "no GPU adapter is here" : `only a software adapter is here (${wanted[0].fullName})`;
   const limits = `buffers of ${formatBytes(genericGpu.capabilities.maxBuffer)}, subgroup matrices`;
   return { gpu: genericGpu, notes: [`${lack}: planned for a GPU with the limits of today's NVIDIA GPUs (${limits})`] };

@@ -1,5 +1,5 @@
 /** What an adapter can do, and which tiers of kernels that allows. */
-import type { Tuning } from "./tuning.ts";
+import type { Tuning, TuningPlace } from "./tuning.ts";
 
 /** Sets of kernels that need certain features, from the one that runs anywhere upwards. */
 export const tiers = ["subgroups", "shader-f16", "subgroup-matrix"] as const;
@@ -19,6 +19,15 @@ export function tiersUsed({ subgroupSize, f16, matrix }: Capabilities): Readonly
   if (f16) used.set("shader-f16", "shader-f16");
   if (matrix !== null) used.set("subgroup-matrix", `subgroup matrices ${matrix.M}x${matrix.N}x${matrix.K}`);
   return used;
+}
+
+/** Where a tuning of such a device holds. */
+export function placeOf(
+  { name, driver }: { readonly name: string; readonly driver: string },
+  precision: "f32" | "f16",
+  capabilities: Capabilities,
+): TuningPlace {
+  return { adapter: name, driver, precision, kernels: [...tiersUsed(capabilities).values()].join(", ") };
 }
 
 /** Limits and features as used: a tier that is switched off is absent here. Bytes unless said. */

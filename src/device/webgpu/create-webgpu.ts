@@ -15,7 +15,7 @@ import { tiers, tiersUsed, type Capabilities, type Tier } from "./capabilities.t
 import { selfTest, suspects, type SelfTestFailure } from "./self-test.ts";
 import { productSeconds, timedPipelines } from "./self-test-timing.ts";
 import type { Gpu, WebGpuOptions } from "./options.ts";
-import { defaultTuning, tuningText, type Tuning, type TuningPlace } from "./tuning.ts";
+import { defaultTuning, isDefault, tuningText, type Tuning, type TuningPlace } from "./tuning.ts";
 import { WebGpuDevice } from "./webgpu-device.ts";
 
 /** What is not used of an adapter, and why: tiers, and matrices by name. */
@@ -54,7 +54,7 @@ export async function openFastest(options: WebGpuOptions, timing?: Timing, kept?
   const tuning = options.tuning ?? kept?.(device.place) ?? false;
   if (tuning === false) return device;
   device.retune(tuning, tuningText(tuning));
-  if (options.selfTest === false) return device;
+  if (options.selfTest === false || isDefault(tuning)) return device;
   const products = await selfTest(device, (name) => name.startsWith("matmul"));
   if (products === null) {
     device.trim();

@@ -6,7 +6,8 @@ import { matrixFits, tileNames } from "./kernels/matmul-tiles.ts";
 import { clearWinner } from "./tune-choice.ts";
 import { planOf, timedProducts, type TimedProduct } from "./tune-products.ts";
 import { TuneTimer } from "./tune-timer.ts";
-import { defaultTuning, rowClass, type ProductKind, type Tuning, type TuningPlace } from "./tuning.ts";
+import type { TuneOptions, TuningReport } from "./tune-report.ts";
+import { defaultTuning, rowClass, type ProductKind, type Tuning } from "./tuning.ts";
 import type { WebGpuDevice } from "./webgpu-device.ts";
 
 /** From a GPU inside of a processor to the largest. */
@@ -15,40 +16,6 @@ const groupCounts = [8, 16, 32, 64, 132, 264].filter((groups) => groups !== defa
 const repeats = 50;
 /** Of the time, for how many workgroups; the rest is for tiles. */
 const groupsShare = 0.5;
-
-export interface TuneOptions {
-  /** About how long it may take. What is not measured by then stays with the rule. */
-  readonly seconds: number;
-  /** Of so many measurements so many are done; `what` is under way. */
-  readonly onProgress?: ((done: number, total: number, what: string) => void) | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface TunedProduct extends TimedProduct {
-  /** By the rule: how it is cut, and how long it takes. */
-  readonly rule: string;
-  readonly ruleSeconds: number;
-  /** As tuned. */
-  readonly tuned: string;
-  readonly tunedSeconds: number;
-  /** Variants that were measured, and whether all had the bits of the rule's. */
-  readonly variants: number;
-  readonly same: boolean;
-}
-
-export interface TuningReport {
-  readonly tuning: Tuning;
-  /** Where it holds. */
-  readonly place: TuningPlace;
-  readonly software: boolean;
-  /** The device, in words. */
-  readonly device: string;
-  readonly products: readonly TunedProduct[];
-  /** Variants that differ from the rule in their bits, or fail: a fault of the driver, or of this program. Those are never taken. */
-  readonly faults: readonly string[];
-  /** Measurements for which there was no time. */
-  readonly left: number;
-}
 
 /** @param open - opens the device, without a tuning; again where a variant ends it */
 export async function tuneDevice(open: () => Promise<WebGpuDevice>, options: TuneOptions): Promise<TuningReport> {
@@ -122,7 +89,8 @@ async function measureAll(timer: TuneTimer, { seconds, onProgress = () => undefi
       const all = timer.all(product);
       const words = { rule: textOf(device, product, defaultTuning), tuned: textOf(device, product, tuning) };
       const times = { ruleSeconds: rule.seconds, tunedSeconds: tuned.seconds };
-      return [{ ...product, ...words, ...times, variants: all.length, same: all.every(({ fault }) => fault === null) }];
+      const { M, N, K, name } = product;
+      return [{ M, N, K, name, ...words, ...times, variants: all.length, same: all.every(({ fault }) => fault === null) }];
     }),
     faults: timer.faults,
     left: timer.left,

@@ -49,6 +49,12 @@ export function tunedTile(tuning: Tuning, kind: ProductKind, rows: number): stri
   return tiles !== undefined && Object.hasOwn(tiles, name) ? tiles[name] : undefined;
 }
 
+/** Whether it says what the rule does without it. */
+export function isDefault(tuning: Tuning): boolean {
+  const named = Object.keys({ ...tuning.plain, ...tuning.matrix }).length > 0;
+  return groupsOf(tuning) === defaultTuning.groups && !named;
+}
+
 /** A tuning in words, for the line that says what a device is. */
 export function tuningText({ measured }: Tuning): string {
   return measured === undefined ? "tuned" : `tuned ${measured}`;

@@ -6,7 +6,7 @@ import { arrayTypes, checkData, checkRows, eachRun, isPart } from "../host-rows.
 import type { KernelDims, KernelName } from "../kernels.ts";
 import { expectOwn } from "../sharded-storage.ts";
 import { BufferPool, buffersOf, type PooledBuffer } from "./buffer-pool.ts";
-import { tiersUsed, type Capabilities } from "./capabilities.ts";
+import { placeOf, type Capabilities } from "./capabilities.ts";
 import { captureWork, type CaptureParts } from "./capture.ts";
 import { CallContext } from "./context.ts";
 import { Downloads } from "./downloads.ts";
@@ -134,8 +134,7 @@ export class WebGpuDevice implements Device {
 
   /** Where a tuning of this device holds. */
   get place(): TuningPlace {
-    const kernels = [...tiersUsed(this.capabilities).values()].join(", ");
-    return { adapter: this.adapter.name, driver: this.adapter.driver, precision: this.precision, kernels };
+    return placeOf(this.adapter, this.precision, this.capabilities);
   }
 
   get detail(): string | undefined {
