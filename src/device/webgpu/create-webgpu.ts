@@ -1,6 +1,5 @@
 /** Opens the WebGPU device on one adapter: picks the tiers of kernels and says which. */
 import { DeviceError } from "../../util/errors.ts";
-import type { Device } from "../device.ts";
 import {
   capabilitiesOf,
   factsOf,
@@ -37,17 +36,14 @@ interface Opened {
   readonly choice: MatrixChoice | null;
 }
 
-/** @throws DeviceError if there is no adapter, it gives no device, or kernels that need no tier do not compute what they should. */
-export function createWebGpuDevice(options: WebGpuOptions): Promise<Device> {
-  return openFastest(options);
-}
-
 /** The tuning that is kept for a place; null where there is none. */
 export type KeptTunings = (place: TuningPlace) => Tuning | null;
 
 /**
  * The fastest device on the adapter that computes right, tuned as the options say, or as was measured and kept.
  * @param timing - as that of `openFast`
+ * @param kept - asked where the options say nothing
+ * @throws DeviceError if there is no adapter, it gives no device, or kernels that need no tier do not compute what they should.
  */
 export async function openFastest(options: WebGpuOptions, timing?: Timing, kept?: KeptTunings): Promise<WebGpuDevice> {
   const { device } = await openFast(options, timing);
