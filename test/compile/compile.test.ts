@@ -4,8 +4,11 @@ import { dawn, loadWgsl } from "../../src/device/dawn.ts";
 import type { KernelName } from "../../src/device/kernels.ts";
 import { factsOf, requestDevice } from "../../src/device/webgpu/adapter.ts";
 import type { Dispatch } from "../../src/device/webgpu/kernel.ts";
+import { tileNames } from "../../src/device/webgpu/kernels/matmul-tiles.ts";
 import { collect } from "../../src/device/webgpu/prepare.ts";
 import { Pipelines, specialisationKey, type Specialisation } from "../../src/device/webgpu/pipelines.ts";
+import { storagesOf, timedProducts } from "../../src/device/webgpu/tune-products.ts";
+import { defaultTuning, rowClass } from "../../src/device/webgpu/tuning.ts";
 import { dispatchFaults, withIncluded } from "./check-dispatch.ts";
 import { kernelNames, representativeCalls } from "./representative-calls.ts";
 import { targets, type CompileTarget } from "./tiers.ts";
@@ -81,6 +84,35 @@ describe("where tensors are split", () => {
     const { faults, specialisations } = await dryRun(targets[0]!, precision, { maxShardBytes: 2 ** 14, mostColumns: 200 });
     expect([...faults]).toEqual([]);
     expect(await compile(specialisations, true)).toEqual([]);
+  });
+});
+
+describe.each(["no tier", "a large GPU"])("on an adapter with %s", (name) => {
+  it.each(["plain", "matrix"] as const)("compiles every tile that a tuning may name for %s products", async (kind) => {
+    const { capabilities } = targets.find((target) => target.name === name)!;
+    const precision = kind === "plain" ? "f32" : "f16";
+    const tiles = new Set<string>();
+    const all = new Map<string, Specialisation>();
+    const faults = new Set<string>();
+    const wanted = kind === "plain" || capabilities.matrix !== null ? timedProducts(1) : [];
+    for (const product of wanted)
+      for (const tile of tileNames(capabilities, kind, product.M))
+        for (const groups of [1, 264]) {
+          const tuning = { ...defaultTuning, groups, [kind]: { [rowClass(kind, product.M)]: tile } };
+          const onDispatch = (dispatch: Dispatch): void => {
+            for (const fault of dispatchFaults(dispatch, sources, capabilities.maxStorageBuffers)) faults.add(`${tile}: ${fault}`);
+          };
+          const options = { capabilities: { ...capabilities, tuning }, precision, onDispatch } as const;
+          const found = await collect(options, (dry) => {
+            storagesOf(dry, product).run();
+          });
+          for (const [key, one] of found) all.set(key, one);
+          tiles.add(tile);
+        }
+    // of the plain ones, one takes more memory and invocations than every adapter has
+    expect(tiles.size).toBe(kind === "plain" ? (name === "no tier" ? 6 : 7) : wanted.length > 0 ? 10 : 0);
+    expect([...faults]).toEqual([]);
+    expect(await compile(all, false)).toEqual([]);
   });
 });
 

@@ -1,5 +1,10 @@
 /** Tunings change how products are cut, never their bits; and measuring takes no variant that does. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { DeviceOptions } from "../../../src/device/options.ts";
+import { tuningsFile, withTuning } from "../../../src/device/tunings.ts";
 import { capabilitiesOf } from "../../../src/device/webgpu/adapter.ts";
 import { matrixFits, tileNames } from "../../../src/device/webgpu/kernels/matmul-tiles.ts";
 import { tuneDevice } from "../../../src/device/webgpu/tune.ts";
@@ -75,6 +80,36 @@ describe.each([
     },
     300_000,
   );
+});
+
+describe("a device in Node", () => {
+  const kept = process.env["XDG_CACHE_HOME"];
+  const folder = mkdtempSync(join(tmpdir(), "kept-"));
+  afterAll(() => {
+    if (kept === undefined) delete process.env["XDG_CACHE_HOME"];
+    else process.env["XDG_CACHE_HOME"] = kept;
+    rmSync(folder, { recursive: true });
+  });
+
+  it("takes the tuning that is kept for it, unless told another or none, and says so", async () => {
+    process.env["XDG_CACHE_HOME"] = folder;
+    const tuning: Tuning = { measured: "2026-12-01", groups: 8, plain: { rows8: "16x64x16" }, matrix: {} };
+    const seen = async (options: DeviceOptions) => {
+      const device = (await makeDevice(options)) as WebGpuDevice;
+      const { detail, place, capabilities } = device;
+      await device.destroy();
+      return { detail, place, groups: capabilities.tuning.groups };
+    };
+    const before = await seen({ tuning: undefined });
+    expect(before).toMatchObject({ detail: undefined, groups: 132 });
+    mkdirSync(join(folder, "zerosearch"));
+    writeFileSync(tuningsFile(), withTuning(before.place, tuning));
+    expect(await seen({ tuning: undefined })).toMatchObject({ detail: "tuned 2026-12-01", groups: 8 });
+    expect(await seen({ tuning: false })).toMatchObject({ detail: undefined, groups: 132 });
+    expect(await seen({ tuning: { ...tuning, measured: undefined, groups: 16 } })).toMatchObject({ detail: "tuned", groups: 16 });
+    // another place: no row
+    expect(await seen({ tuning: undefined, precision: "f16" })).toMatchObject({ detail: undefined, groups: 132 });
+  });
 });
 
 describe("measuring", () => {
