@@ -7,6 +7,7 @@ import type { MatrixConfig } from "../../../src/device/webgpu/adapter.ts";
 import type { MatrixShape } from "../../../src/device/webgpu/capabilities.ts";
 import { openFastest } from "../../../src/device/webgpu/create-webgpu.ts";
 import { productSeconds } from "../../../src/device/webgpu/self-test-timing.ts";
+import { defaultTuning, type Tuning } from "../../../src/device/webgpu/tuning.ts";
 import type { WebGpuDevice } from "../../../src/device/webgpu/webgpu-device.ts";
 import { DeviceError } from "../../../src/util/errors.ts";
 import { adapterHere } from "../../helpers/adapters.ts";
@@ -23,7 +24,7 @@ const hasMatrices = facts.matrices.some(
 const has = (feature: string): boolean => facts.features.includes(feature);
 
 async function open(options: DeviceOptions): Promise<WebGpuDevice> {
-  return (await createDevice({ device: "webgpu", selfTest: true, ...options })) as WebGpuDevice;
+  return (await createDevice({ device: "webgpu", selfTest: true, tuning: false, ...options })) as WebGpuDevice;
 }
 
 describe("the self-test", () => {
@@ -82,6 +83,30 @@ describe("a kernel that computes wrongly", () => {
     const sources = new Map(await loadWgsl());
     sources.set("rms_norm", sources.get("rms_norm")!.replace("fn main(", "fn main(wrong "));
     await expect(open({ sources })).rejects.toThrow(/self-test failed: rms_norm: kernels\/wgsl\/rms_norm\.wgsl:\d+: does not compile/);
+  });
+});
+
+describe("a tuning", () => {
+  const tile = facts.software ? "16x64x16" : "16x64x32";
+  const tuning: Tuning = { measured: "2026-12-01", groups: 64, plain: { rows8: tile }, matrix: {} };
+
+  it("is used where the self-test of products passes with it", async () => {
+    const device = await open({ tuning });
+    expect(device.detail).toBe("tuned 2026-12-01");
+    expect(device.capabilities.tuning).toEqual(tuning);
+    expect(device.memory()).toEqual({ inUse: 0, peak: 0, reserved: 0 });
+    await device.destroy();
+  });
+
+  it("is not used, and that is said, where its tiles compute wrongly", async () => {
+    const sources = new Map(await loadWgsl());
+    const before = sources.get("matmul")!;
+    sources.set("matmul", before.replace("fma(vec4<f32>(aq.w)", "fma(select(1.0, 1.01, BM == 16u) * vec4<f32>(aq.w)"));
+    expect(sources.get("matmul")).not.toBe(before);
+    const device = await open({ sources, tuning });
+    expect(device.detail).toMatch(/^not tuned 2026-12-01 \(its self-test failed: matmul/);
+    expect(device.capabilities.tuning).toEqual(defaultTuning);
+    await device.destroy();
   });
 });
 
