@@ -8,6 +8,9 @@ const instances = [];
 /** A name that no adapter has: asked for it, Dawn lists those there are. */
 const noName = "adapter=\u0001";
 
+/** Dawn names the adapters of one way to the GPU only: of these, where the system's own is not the only one. */
+const ways = process.platform === "win32" ? [["backend=d3d12"], ["backend=vulkan"]] : [[]];
+
 /**
  * @param {string[]} flags
  * @param {(row: object) => void} tell
@@ -19,11 +22,14 @@ async function listAdapters(flags, tell) {
     instances.push(gpu);
     return gpu.requestAdapter({ powerPreference: "high-performance" });
   };
-  const list = await request([noName]).then(
-    () => "",
-    (error) => String(error?.message ?? error),
-  );
-  const named = [...list.matchAll(/backend: '(.*?)', name: '(.*)'/g)].map(([, backend, name]) => ({ backend, name }));
+  const named = [];
+  for (const way of ways) {
+    const list = await request([...way, noName]).then(
+      () => "",
+      (error) => String(error?.message ?? error),
+    );
+    named.push(...[...list.matchAll(/backend: '(.*?)', name: '(.*)'/g)].map(([, backend, name]) => ({ backend, name })));
+  }
   tell({ named });
   const seen = new Set();
   for (const { backend, name } of named) {

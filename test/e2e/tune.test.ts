@@ -58,7 +58,7 @@ describe.skipIf(adapters.length === 0 && process.env["REQUIRE_WEBGPU"] !== "1")(
   });
 
   it("prints what it measured where it cannot be kept, with exit code 1", async () => {
-    const { code, stdout } = await doctor(["--tune", "--precision", "f32", "--seconds", "1", "--json"], file);
+    const { code, stdout } = await doctor(["--tune", "--precision", "f32", "--seconds", "15", "--json"], file);
     expect(code).toBe(1);
     const report = JSON.parse(stdout) as { reports: { kept: boolean; products: object[] }[]; problems: string[] };
     expect(report.problems).toEqual([expect.stringMatching(/^f32: .*tunings\.json: /)]);

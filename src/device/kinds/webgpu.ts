@@ -142,7 +142,7 @@ function driverBytes(memory: number): number {
   return Math.max(0.5 * 2 ** 30, 0.02 * memory);
 }
 
-/** Largest buffers of today's NVIDIA GPUs, and the tiers that they have. Source: limits of an H200 under Dawn. */
+/** Limits and tiers that today's NVIDIA GPUs are taken to have. Source of the binding: Dawn, which bounds it on NVIDIA; the rest is an assumption. */
 export const genericGpu: GpuFacts = {
   name: "a GPU that is not here",
   fullName: "a GPU that is not here",

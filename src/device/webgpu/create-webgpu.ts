@@ -21,7 +21,12 @@ import { WebGpuDevice } from "./webgpu-device.ts";
 interface Rejected {
   readonly tiers: Map<Tier, string>;
   readonly matrices: Map<string, string>;
+  /** Why the same numbers may have other bits in another kernel or batch; null where that was not seen. */
+  bits: string | null;
 }
+
+/** Said of a device on which a promise of this package does not hold; there is no tier to switch off for it. */
+const differs = "bits differ between kernels or batches";
 
 /** How many times as fast the other choice must be: tiers differ in bits, so that noise must not choose another with each start. */
 const clearly = 1.25;
@@ -51,7 +56,10 @@ export async function openFastest(options: WebGpuOptions, timing?: Timing, kept?
   if (tuning === false) return device;
   device.retune(tuning, tuningText(tuning));
   if (options.selfTest === false || isDefault(tuning)) return device;
-  const products = await selfTest(device, (name) => name.startsWith("matmul"));
+  const products = await selfTest(device, {
+    wanted: (name) => name.startsWith("matmul"),
+    bitsMayDiffer: device.description.includes(differs),
+  });
   if (products === null) {
     device.trim();
     return device;
@@ -68,13 +76,17 @@ export async function openFastest(options: WebGpuOptions, timing?: Timing, kept?
  * @param timing - none on software adapters, whose tiers are there to be right; `productSeconds` on others unless told
  */
 async function openFast(options: WebGpuOptions, timing?: Timing): Promise<Opened> {
-  const rejected: Rejected = { tiers: new Map((options.tiersOff ?? []).map((tier) => [tier, "switched off"])), matrices: new Map() };
+  const rejected: Rejected = {
+    tiers: new Map((options.tiersOff ?? []).map((tier) => [tier, "switched off"])),
+    matrices: new Map(),
+    bits: null,
+  };
   const seconds = new Map<string, number>();
   for (;;) {
     const opened = await open(options, rejected);
     const { device, facts, choice } = opened;
     if (options.selfTest === false) return opened;
-    const failure = await selfTest(device);
+    const failure = await selfTest(device, { bitsMayDiffer: rejected.bits !== null });
     if (failure === null) {
       const time = timing ?? (facts.software ? null : productSeconds);
       if (time === null || !(await rejectSlower(options, opened, rejected, { time, seconds }))) {
@@ -87,13 +99,14 @@ async function openFast(options: WebGpuOptions, timing?: Timing): Promise<Opened
     await device.destroy();
     const tier = await culprit(options, facts, rejected, failure);
     const message = `its self-test failed: ${failure.test}: ${failure.message}`;
-    if (tier === null)
+    if (tier === null && failure.bits) rejected.bits = message;
+    else if (tier === null)
       throw new DeviceError({
         where: `webgpu device ${facts.name}`,
         what: message,
         hint: "The driver or the adapter computes wrongly: update the driver, or use --device cpu.",
       });
-    if (tier === "subgroup-matrix" && choice !== null) rejected.matrices.set(matrixName(choice), message);
+    else if (tier === "subgroup-matrix" && choice !== null) rejected.matrices.set(matrixName(choice), message);
     else rejected.tiers.set(tier, message);
   }
 }
@@ -160,7 +173,7 @@ function choiceOf(facts: AdapterFacts, { matrices }: Rejected): MatrixChoice | n
   return matrixChoices(facts).find((choice) => !matrices.has(matrixName(choice))) ?? null;
 }
 
-/** The tier whose absence mends what failed; the most demanding one that was in use if no single one does; null if none was. */
+/** The tier whose absence mends what failed; the most demanding one that was in use if no single one does, but for bits; null if none was. */
 async function culprit(options: WebGpuOptions, facts: AdapterFacts, rejected: Rejected, failure: SelfTestFailure): Promise<Tier | null> {
   const choice = choiceOf(facts, rejected) ?? undefined;
   const candidates = await suspects(failure, options.precision ?? "f32", (tier) =>
@@ -168,11 +181,11 @@ async function culprit(options: WebGpuOptions, facts: AdapterFacts, rejected: Re
   );
   for (const tier of candidates) {
     const { device } = await open(options, { ...rejected, tiers: new Map([...rejected.tiers, [tier, ""]]) });
-    const again = await selfTest(device, (name) => name === failure.test);
+    const again = await selfTest(device, { wanted: (name) => name === failure.test });
     await device.destroy();
     if (again === null) return tier;
   }
-  return candidates[0] ?? null;
+  return failure.bits ? null : (candidates[0] ?? null);
 }
 
 /** A new device on a new adapter: nothing of one that failed is left. */
@@ -182,6 +195,7 @@ async function open(options: WebGpuOptions, rejected: Rejected): Promise<Opened>
   const choice = choiceOf(facts, rejected);
   const off = new Map(rejected.tiers);
   const left = [...rejected.matrices].map(([name, why]) => `no matrices ${name} (${why})`);
+  const odd = rejected.bits === null ? [] : [`${differs} (${rejected.bits})`];
   // All that there are were rejected, each for a reason.
   const none = choice === null && matrixChoices(facts).length > 0 && !off.has("subgroup-matrix");
   if (none)
@@ -195,7 +209,7 @@ async function open(options: WebGpuOptions, rejected: Rejected): Promise<Opened>
     device: await requestDevice(adapter, facts),
     capabilities,
     precision,
-    description: describe(facts, capabilities, precision, [...tierReasons(facts, off)], none ? [] : left),
+    description: describe(facts, capabilities, precision, [...tierReasons(facts, off)], [...odd, ...(none ? [] : left)]),
     adapter: { name: facts.name, vendor: facts.vendor, driver: facts.driver, software: facts.software },
     sources: options.sources,
     maxShardBytes: Math.min(options.maxShardBytes ?? capabilities.maxBinding, capabilities.maxBinding),

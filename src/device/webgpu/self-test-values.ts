@@ -79,13 +79,16 @@ export class Trial {
     for (const [m, n] of rows)
       for (let c = 0; c < a.cols; c++)
         if (got[m * a.cols + c] !== want[n * b.cols + c])
-          throw new Error(`${what}: column ${c} of row ${m} and of row ${n} differ in their bits`);
+          throw new DifferentBits(`${what}: column ${c} of row ${m} and of row ${n} differ in their bits`);
   }
 
   release(): void {
     for (const storage of this.#storages.splice(0)) this.#device.release(storage);
   }
 }
+
+/** Both are right, but a promise of equal bits does not hold: a compiler has ordered the sums of two kernels in two ways. */
+export class DifferentBits extends Error {}
 
 /** Throws unless |got - want| <= tolerance (1 + |want|) everywhere. */
 export function checkClose(got: ArrayLike<number>, want: ArrayLike<number>, tolerance: number, what: string): void {

@@ -3,7 +3,7 @@ import { tiers, type Capabilities, type Tier } from "./capabilities.ts";
 import { collect, prepareAll } from "./prepare.ts";
 import type { Specialisation } from "./pipelines.ts";
 import { selfTestCases } from "./self-test-cases.ts";
-import { Trial, type SelfTestCase } from "./self-test-values.ts";
+import { DifferentBits, Trial, type SelfTestCase } from "./self-test-values.ts";
 import type { WebGpuDevice } from "./webgpu-device.ts";
 
 export interface SelfTestFailure {
@@ -11,6 +11,15 @@ export interface SelfTestFailure {
   readonly test: string;
   /** What was wrong, in one line. */
   readonly message: string;
+  /** Whether all that is wrong is that bits differ which should not: no result is. */
+  readonly bits: boolean;
+}
+
+export interface SelfTestOptions {
+  /** Which cases by name, all unless told. */
+  readonly wanted?: (name: string) => boolean;
+  /** Whether bits may differ that should not: false unless told. */
+  readonly bitsMayDiffer?: boolean;
 }
 
 /** The pipelines that a case uses with these capabilities. */
@@ -27,9 +36,11 @@ export function pipelinesOf(
 /**
  * The first case that fails: by a wrong result, a pipeline that does not compile, or an error of the device; null where all pass. What
  * they compile stays for later. A device on which a case failed must not be used any more.
- * @param wanted which cases by name, all unless told
  */
-export async function selfTest(device: WebGpuDevice, wanted: (name: string) => boolean = () => true): Promise<SelfTestFailure | null> {
+export async function selfTest(
+  device: WebGpuDevice,
+  { wanted = () => true, bitsMayDiffer = false }: SelfTestOptions = {},
+): Promise<SelfTestFailure | null> {
   const { capabilities, precision } = device;
   const cases = selfTestCases(precision, capabilities).filter(({ name }) => wanted(name));
   const needs = await Promise.all(cases.map((test) => pipelinesOf(test, capabilities, precision)));
@@ -44,7 +55,9 @@ export async function selfTest(device: WebGpuDevice, wanted: (name: string) => b
       await prepareAll(device.pipelines, needs[i]!.values());
       await test.run(trial)();
     } catch (error) {
-      return { test: test.name, message: error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error) };
+      const bits = error instanceof DifferentBits;
+      if (!bits || !bitsMayDiffer)
+        return { test: test.name, message: error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error), bits };
     }
     trial.release();
   }
