@@ -50,6 +50,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const options = readArguments(argv, spec)?.options;
   if (options === undefined) return;
   const json = options.has("json");
+  refuseUseless(options);
   const only = options.get("check");
   if (options.has("tune")) return tuneAsked(options);
   if (only === undefined) return examine(json);
@@ -63,6 +64,15 @@ export async function main(argv: readonly string[]): Promise<void> {
   process.stdout.write(json ? `${JSON.stringify(check)}\n` : checkText(check));
 }
 
+/** What is for another way of asking must not be taken for an answer to it. */
+function refuseUseless(options: ReadonlyMap<string, string>): void {
+  const way = options.has("tune") ? "--tune" : options.has("check") ? "--check" : null;
+  const only = { adapter: ["--check", "--tune"], backend: ["--check", "--tune"], quick: ["--check", "--tune"], robust: ["--check"] };
+  for (const [name, ways] of Object.entries({ ...only, seconds: ["--tune"], precision: ["--tune"] }))
+    if (options.has(name) && (way === null || !ways.includes(way)))
+      throw new ConfigError({ where: `--${name}`, what: `goes with ${ways.join(" or ")} only` });
+}
+
 function tuneAsked(options: ReadonlyMap<string, string>): Promise<void> {
   if (options.has("check")) throw new ConfigError({ where: "--tune", what: "does not go with --check" });
   const precisions: readonly Precision[] = ["f32", "f16"];
@@ -73,7 +83,14 @@ function tuneAsked(options: ReadonlyMap<string, string>): Promise<void> {
   if (!(seconds > 0 && seconds < Infinity))
     throw new ConfigError({ where: "--seconds", what: "wrong value", expected: "a number above 0", got: options.get("seconds") });
   const gpu = { adapter: options.get("adapter"), backend: backendOf(options.get("backend")), selfTest: !options.has("quick") };
-  return untilInterrupted((signal) => tune({ ...gpu, precisions: wanted, seconds, json: options.has("json"), signal }));
+  const kept: Precision[] = [];
+  return untilInterrupted(
+    (signal) => {
+      signal.addEventListener("abort", () => process.stderr.write("\nstopping; Ctrl-C again ends at once\n"), { once: true });
+      return tune({ ...gpu, precisions: wanted, seconds, json: options.has("json"), signal, kept });
+    },
+    { leave: () => process.stderr.write(`stopped; ${kept.length === 0 ? "nothing new was kept" : `kept: ${kept.join(", ")}`}\n`) },
+  );
 }
 
 async function examine(json: boolean): Promise<void> {

@@ -6,13 +6,14 @@ import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
+import { cacheHome } from "../util/cache-home.ts";
 import { dawn, loadWgsl } from "./dawn.ts";
 import type { DeviceOptions } from "./options.ts";
 import type { TuneOptions, TuningReport } from "./webgpu/tune-report.ts";
 import { tuneWebGpuDevice } from "./webgpu/tune-webgpu.ts";
-import type { Tuning, TuningPlace } from "./webgpu/tuning.ts";
+import { mostGroups, type Tuning, type TuningPlace } from "./webgpu/tuning.ts";
 
-export type { TuningReport };
+export type { Tuning, TuningReport };
 
 const rowSchema = z.object({
   adapter: z.string(),
@@ -21,8 +22,8 @@ const rowSchema = z.object({
   kernels: z.string(),
   version: z.string(),
   tuning: z.object({
-    measured: z.string().optional(),
-    groups: z.number().int().positive(),
+    measured: z.iso.date().optional(),
+    groups: z.number().int().positive().max(mostGroups),
     plain: z.record(z.string(), z.string()),
     matrix: z.record(z.string(), z.string()),
   }),
@@ -33,7 +34,7 @@ type Row = z.infer<typeof rowSchema>;
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { readonly version: string };
 
 export function tuningsFile(): string {
-  return join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "zerosearch", "tunings.json");
+  return join(cacheHome(process.env, homedir()), "zerosearch", "tunings.json");
 }
 
 /** What was measured on a place, by this version; null where nothing was. */

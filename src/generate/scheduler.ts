@@ -204,15 +204,20 @@ export class BatchGenerator implements Generator {
   /** Lets requests in, lane by lane, until steps of one could be asked for; false where all have to wait for what is under way. */
   async #beginAny(busy: readonly ModelPool[]): Promise<boolean> {
     const lanes = this.#ranked(busy);
+    // Of a model whose blocks one that was passed over for long waits for, no other lane takes more of them.
+    const reserved = new Set<ModelPool>();
     for (const next of lanes) {
       const { pool, lane } = next;
-      if (pool.mustLand) continue;
+      if (pool.mustLand || reserved.has(pool)) continue;
       await this.#guarded(pool, () => {
         pool.admit(lane);
       });
       if (!lane.rows.wantsSteps) continue;
       const { steps } = lane.rows;
-      if (!(await this.#begin(next))) continue;
+      if (!(await this.#begin(next))) {
+        if (lane.passedOver >= mostPassedOver) reserved.add(pool);
+        continue;
+      }
       for (const one of lanes) one.lane.passedOver = one === next ? 0 : one.lane.passedOver + steps;
       this.#lane = lane;
       return true;

@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { z } from "zod";
+import { cacheHome } from "../util/cache-home.ts";
 import { packageFolder } from "../config/index.ts";
 
 const positive = z.number().positive();
@@ -27,7 +28,7 @@ export type Rates = Readonly<z.infer<typeof ratesSchema>>;
 
 /** The rates that users have measured themselves. */
 export function userRatesFile(): string {
-  return join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "zerosearch", "rates.json");
+  return join(cacheHome(process.env, homedir()), "zerosearch", "rates.json");
 }
 
 const packagedRates = join(packageFolder, "bench", "results", "rates.json");

@@ -1,7 +1,7 @@
 /** `zerosearch doctor --tune`: measures tiles of matrix products on a GPU, and keeps what is fast for the next start. */
 import { writeFileAtomic } from "../../checkpoint/atomic.ts";
 import type { DeviceOptions } from "../../device/options.ts";
-import { tuneHere, tuningsFile, withTuning, type TuningReport } from "../../device/tunings.ts";
+import { findTuning, tuneHere, tuningsFile, withTuning, type Tuning, type TuningReport } from "../../device/tunings.ts";
 import { Progress, type TextStream } from "../../log/progress.ts";
 import { formatTable } from "../../log/table.ts";
 import { FileError } from "../../util/errors.ts";
@@ -15,16 +15,19 @@ export interface TuneWish extends Pick<DeviceOptions, "adapter" | "backend" | "s
   readonly seconds: number;
   readonly json: boolean;
   readonly signal: AbortSignal;
+  /** Precisions of which the table has been written, for whoever stops it. */
+  readonly kept: Precision[];
 }
 
 /** Exit code 1 where nothing could be measured or kept; what was measured is printed all the same. */
-export async function tune({ adapter, backend, selfTest, precisions, seconds, json, signal }: TuneWish): Promise<void> {
+export async function tune({ adapter, backend, selfTest, precisions, seconds, json, signal, kept }: TuneWish): Promise<void> {
   const file = tuningsFile();
   const reports: (TuningReport & { readonly kept: boolean })[] = [];
   const problems: string[] = [];
   for (const precision of precisions) {
     const stream: TextStream = json ? process.stderr : process.stdout;
     let progress: Progress | null = null;
+    stream.write(`${precision}: the device is opened and tests itself; a first start compiles for a while\n`);
     const report = await tuneHere(
       { device: "webgpu", adapter, backend, selfTest, precision },
       {
@@ -37,6 +40,7 @@ export async function tune({ adapter, backend, selfTest, precisions, seconds, js
       },
     ).finally(() => progress?.finish());
     const problem = report.products.length === 0 ? `nothing could be measured in so short a time` : await keep(report, file);
+    if (problem === null) kept.push(precision);
     if (problem !== null) problems.push(`${precision}: ${problem}`);
     reports.push({ ...report, kept: problem === null });
     if (!json) process.stdout.write(`${reportText(report, precision)}\n`);
@@ -47,16 +51,31 @@ export async function tune({ adapter, backend, selfTest, precisions, seconds, js
   else process.stdout.write(`kept in ${file}, which every start on this adapter reads; device.tuning=off leaves it unread\n`);
 }
 
-/** Why it could not be kept; null where it was. */
-async function keep({ place, tuning }: TuningReport, file: string): Promise<string | null> {
+/** Why it could not be kept; null where it was. What there was no time to decide stays as it was kept before. */
+export async function keep({ place, tuning, undecided, decided }: TuningReport, file: string): Promise<string | null> {
+  if (!decided)
+    return `too little could be measured to choose anything${findTuning(place, file) === null ? "" : "; what was kept before stays"}`;
   const measured = new Date().toISOString().slice(0, 10);
   try {
-    await writeFileAtomic(file, withTuning(place, { ...tuning, measured }, file));
+    await writeFileAtomic(file, withTuning(place, { ...undecidedAs(findTuning(place, file), tuning, undecided), measured }, file));
     return null;
   } catch (error) {
     if (!(error instanceof FileError)) throw error;
     return `${file}: ${error.complaint.what}`;
   }
+}
+
+/** The tuning with what was kept before in place of what was not decided. */
+export function undecidedAs(before: Tuning | null, tuning: Tuning, undecided: readonly string[]): Tuning {
+  if (before === null) return tuning;
+  const old = (tiles: Readonly<Record<string, string>>): Record<string, string> =>
+    Object.fromEntries(Object.entries(tiles).filter(([rows]) => undecided.includes(rows)));
+  return {
+    ...tuning,
+    groups: undecided.includes("groups") ? before.groups : tuning.groups,
+    plain: { ...old(before.plain), ...tuning.plain },
+    matrix: { ...old(before.matrix), ...tuning.matrix },
+  };
 }
 
 /** A table of the products, what was chosen, and what is to be known of it. */
@@ -82,6 +101,7 @@ export function reportText(report: TuningReport, precision: Precision): string {
     table,
     `${precision}: products are cut for ${tuning.groups} workgroups; tiles: ${tiles.join(", ") || "those of the rule"}`,
     ...faults.map((fault) => `FAULT, not taken: ${fault}: a fault of the driver or of zerosearch: please report it`),
+    ...(report.undecided.length === 0 ? [] : [`too little was measured to decide: ${report.undecided.join(", ")}`]),
     ...(left === 0 ? [] : [`${counted(left, "measurement")} left out for want of time; --seconds gives more`]),
   ].join("\n");
 }

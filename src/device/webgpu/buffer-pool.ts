@@ -94,7 +94,7 @@ export class BufferPool {
    */
   take(bytes: number, use: MemoryUse, serial: number, exact = use.kind === "copy"): PooledBuffer {
     const size = exact ? Math.max(256, Math.ceil(bytes / 256) * 256) : Math.min(sizeClass(bytes), Math.max(this.#options.maxBuffer, bytes));
-    const buffer = this.#takeFree(size, serial) ?? this.#make(size, use.label);
+    const buffer = this.#takeFree(size, serial, use.kind === "copy") ?? this.#make(size, use.label);
     if (use.kind !== "copy") this.capturing?.add(buffer);
     const { guard } = this.#options;
     if (guard !== undefined && guard !== null) {
@@ -141,19 +141,21 @@ export class BufferPool {
 
   /**
    * One that no capture waits for is preferred, then one that no recorded work touches; while work is captured, one that it has used already, then
-   * one of another capture: they run one after the other.
+   * one of another capture: they run one after the other. What `stays`
+   * after a capture must not lie where the captured work writes whenever it runs.
    */
-  #takeFree(size: number, serial: number): PooledBuffer | null {
+  #takeFree(size: number, serial: number, stays: boolean): PooledBuffer | null {
     const list = this.#free.get(size);
     if (list === undefined || list.length === 0) return null;
-    const own = this.capturing;
+    const own = stays ? null : this.capturing;
     const rank = (buffer: PooledBuffer): number => {
+      if (stays && this.capturing?.has(buffer) === true) return 4;
       if (own === null ? buffer.captures > 0 : !own.has(buffer)) return own !== null && buffer.captures === 0 ? 3 : 2;
       return buffer.usedIn === serial ? 1 : 0;
     };
     let at = list.length - 1;
     for (let i = at - 1; i >= 0 && rank(list[at]!) > 0; i--) if (rank(list[i]!) < rank(list[at]!)) at = i;
-    if (own === null && size <= cheap && list[at]!.captures > 0) return null;
+    if (rank(list[at]!) === 4 || (own === null && size <= cheap && list[at]!.captures > 0)) return null;
     return list.splice(at, 1)[0]!;
   }
 

@@ -34,6 +34,8 @@ interface Work<T> {
   readonly recorded: T;
   readonly seen: Seen;
   readonly buffers: ReadonlySet<PooledBuffer>;
+  /** False where it must be recorded each time. */
+  readonly repeatable: boolean;
 }
 
 /** Runs `fn` and keeps what it asks for. */
@@ -72,12 +74,15 @@ function recordWork<T>({ pool, context, fusion, record }: CaptureParts<T>, fn: (
     const recorded = record(() => {
       fn();
       fusion.flush();
+      context.forgetRecent();
     });
-    // What was made and freed inside is not looked for again; what was kept is its owner's.
+    // What was made and freed inside is not looked for again.
     for (const each of [seen.storages, seen.written]) for (const storage of each) if (storage.released) each.delete(storage);
-    for (const buffer of buffers) if (!buffer.free) buffers.delete(buffer);
+    // What was kept lies where the work may have had other things before; what was destroyed is not there; and copies are made before the work runs.
+    let repeatable = [...seen.copies.keys()].every((storage) => !seen.written.has(storage));
+    for (const { free } of buffers) repeatable &&= free;
     for (const buffer of buffers) buffer.captures += 1;
-    return { recorded, seen, buffers };
+    return { recorded, seen, buffers, repeatable };
   } finally {
     context.forgetRecent();
     pool.capturing = null;
@@ -86,7 +91,8 @@ function recordWork<T>({ pool, context, fusion, record }: CaptureParts<T>, fn: (
 }
 
 /** Whether the work can run where it ran before; copies are made again where their storages have changed. */
-function ready<T>({ pool, context, fusion }: CaptureParts<T>, { seen, buffers }: Work<T>): boolean {
+function ready<T>({ pool, context, fusion }: CaptureParts<T>, { seen, buffers, repeatable }: Work<T>): boolean {
+  if (!repeatable) return false;
   fusion.flush();
   context.forgetRecent();
   for (const { released } of seen.storages) if (released) return false;

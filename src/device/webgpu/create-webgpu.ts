@@ -11,6 +11,7 @@ import {
   type MatrixChoice,
 } from "./adapter.ts";
 import { tiers, tiersUsed, type Capabilities, type Tier } from "./capabilities.ts";
+import { followed } from "./kernels/matmul-tiles.ts";
 import { selfTest, suspects, type SelfTestFailure } from "./self-test.ts";
 import { productSeconds, timedPipelines } from "./self-test-timing.ts";
 import type { Gpu, WebGpuOptions } from "./options.ts";
@@ -52,10 +53,12 @@ export type KeptTunings = (place: TuningPlace) => Tuning | null;
  */
 export async function openFastest(options: WebGpuOptions, timing?: Timing, kept?: KeptTunings): Promise<WebGpuDevice> {
   const { device } = await openFast(options, timing);
-  const tuning = options.tuning ?? kept?.(device.place) ?? false;
-  if (tuning === false) return device;
+  const asked = options.tuning ?? kept?.(device.place) ?? false;
+  if (asked === false) return device;
+  const tuning = followed(device.capabilities, asked);
+  if (isDefault(tuning)) return device;
   device.retune(tuning, tuningText(tuning));
-  if (options.selfTest === false || isDefault(tuning)) return device;
+  if (options.selfTest === false) return device;
   const products = await selfTest(device, {
     wanted: (name) => name.startsWith("matmul"),
     bitsMayDiffer: device.description.includes(differs),
@@ -132,9 +135,15 @@ async function rejectSlower(
     const name = nameOf(out);
     const before = seconds.get(name);
     if (before !== undefined) return before;
-    const other = known ?? (await open(options, out)).device;
-    const took = await time(other).catch(() => Infinity);
-    if (other !== known) await other.destroy();
+    let other = known ?? null;
+    let took = Infinity;
+    try {
+      other ??= (await open(options, out)).device;
+      took = await time(other);
+    } catch {
+      // what cannot be opened, or fails, is no choice
+    }
+    if (other !== known) await other?.destroy();
     seconds.set(name, took);
     return took;
   };

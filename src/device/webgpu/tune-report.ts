@@ -37,6 +37,10 @@ export interface TuningReport {
   readonly products: readonly TunedProduct[];
   /** Variants that differ from the rule in their bits, or fail: a fault of the driver, or of this program. Those are never taken. */
   readonly faults: readonly string[];
+  /** What there was too little time to decide, which is as the rule has it: "groups", and classes of rows. */
+  readonly undecided: readonly string[];
+  /** Whether anything was decided at all. */
+  readonly decided: boolean;
   /** Measurements for which there was no time. */
   readonly left: number;
 }

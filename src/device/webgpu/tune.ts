@@ -54,10 +54,21 @@ async function measureAll(timer: TuneTimer, { seconds, onProgress = () => undefi
   };
 
   /** The variant that is clearly faster than `now`, and again so when both are measured once more; else `now`. */
-  const better = async (now: Tuning, some: readonly TimedProduct[], variants: readonly Tuning[], deadline: number): Promise<Tuning> => {
+  const undecided: string[] = [];
+  const better = async (
+    what: string,
+    now: Tuning,
+    some: readonly TimedProduct[],
+    variants: readonly Tuning[],
+    deadline: number,
+  ): Promise<Tuning> => {
     const measured = some.filter((product) => [now, ...variants].every((tuning) => timer.known(product, tuning) !== undefined));
     const timesOf = (tuning: Tuning): number[] => measured.map((product) => timer.known(product, tuning)!.seconds);
-    if (2 * measured.length < some.length) return now; // too little to go by
+    // too little to go by
+    if (2 * measured.length < some.length) {
+      undecided.push(what);
+      return now;
+    }
     let rest = variants.map((tuning) => ({ tuning, times: timesOf(tuning) }));
     for (;;) {
       const winner = clearWinner(timesOf(now), rest);
@@ -71,12 +82,12 @@ async function measureAll(timer: TuneTimer, { seconds, onProgress = () => undefi
 
   const counts = groupCounts.map((groups) => ({ ...defaultTuning, groups }));
   await measure(products, [defaultTuning, ...counts], until(groupsShare));
-  let tuning = await better(defaultTuning, products, counts, until(groupsShare + 0.1));
+  let tuning = await better("groups", defaultTuning, products, counts, until(groupsShare + 0.1));
   for (const { name, some, tiles } of classes) {
     const before = tuning;
     const variants = tiles.map((tile): Tuning => ({ ...before, [kind]: { ...before[kind], [name]: tile } }));
     await measure(some, variants, until(1));
-    tuning = await better(before, some, variants, until(1.1));
+    tuning = await better(name, before, some, variants, until(1.1));
   }
   return {
     tuning,
@@ -93,6 +104,8 @@ async function measureAll(timer: TuneTimer, { seconds, onProgress = () => undefi
       return [{ M, N, K, name, ...words, ...times, variants: all.length, same: all.every(({ fault }) => fault === null) }];
     }),
     faults: timer.faults,
+    undecided,
+    decided: undecided.length < 1 + classes.length,
     left: timer.left,
   };
 }

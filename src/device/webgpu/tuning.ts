@@ -29,7 +29,7 @@ export interface TuningPlace {
 }
 
 /** Most workgroups that a tuning may say: more than any GPU has. */
-const mostGroups = 65536;
+export const mostGroups = 65536;
 
 /** `groups` of a tuning, or the default where that is no count: what a file or a page gives is not trusted. */
 export function groupsOf({ groups }: Tuning): number {

@@ -206,6 +206,7 @@ export class WebGpuDevice implements Device {
 
   async read(storage: Storage, firstRow = 0, rows = storage.rows - firstRow): Promise<HostArray> {
     const own = this.#own(storage, "read");
+    if (this.#recorder.capturing) throw new DeviceError({ where: `read ${own.label}`, what: "what is captured may ask for kernels only" });
     checkRows(own, "read", firstRow, rows);
     this.#fusion.flush();
     const data = new arrayTypes[own.dtype](rows * own.cols);

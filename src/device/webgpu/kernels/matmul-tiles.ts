@@ -6,7 +6,7 @@
  * names what does not exist or does not fit the adapter is not followed there.
  */
 import type { Capabilities, MatrixShape } from "../capabilities.ts";
-import { groupsOf, tileName, tunedTile, type ProductKind } from "../tuning.ts";
+import { groupsOf, rowClass, tileName, tunedTile, type ProductKind, type Tuning } from "../tuning.ts";
 
 /** A tile of matmul.wgsl: BM x BN of c, staged BK deep; an invocation has TM x 4 of it. */
 export interface PlainTile {
@@ -119,6 +119,18 @@ function inBuffers(capabilities: Capabilities, tiles: readonly MatrixTile[]): Ma
 function matrixCandidates(capabilities: Capabilities, M: number): MatrixTile[] {
   const most = Math.max(...lowTiles.map(({ BM }) => BM));
   return inBuffers(capabilities, M <= directRows ? lowTiles : [...highTiles, ...lowTiles.filter(({ BM }) => BM === most)]);
+}
+
+/** What of a tuning an adapter can follow: without tiles that do not exist or do not fit, and classes that there are none of. */
+export function followed(capabilities: Capabilities, tuning: Tuning): Tuning {
+  const known = (kind: ProductKind): Record<string, string> =>
+    Object.fromEntries(
+      Object.entries((tuning[kind] as Tuning[ProductKind] | undefined) ?? {}).filter(([name, tile]) => {
+        const rows = [8, 16, 32, 64, directRows + 1].find((M) => rowClass(kind, M) === name);
+        return rows !== undefined && tileNames(capabilities, kind, rows).includes(tile);
+      }),
+    );
+  return { ...tuning, groups: groupsOf(tuning), plain: known("plain"), matrix: known("matrix") };
 }
 
 /** Names of the tiles that a tuning may name on an adapter, for products of M rows. */
