@@ -34,6 +34,7 @@ const small = [
 const quickstart = join(root, "checkpoints", "quickstart");
 const tiny = [
   "device.kind=auto",
+  "device.precision=f32", // the CPU has no other
   `model.policy=${join(quickstart, "policy")}`,
   `simulator.path=${join(quickstart, "simulator")}`,
   "simulator.endpoint=null",
