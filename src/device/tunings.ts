@@ -3,11 +3,9 @@
  * this package: on any other the measurement says nothing.
  */
 import { readFileSync } from "node:fs";
-import { homedir } from "node:os";
-import { join } from "node:path";
 import { z } from "zod";
-import { cacheHome } from "../util/cache-home.ts";
 import { dawn, loadWgsl } from "./dawn.ts";
+import { measuredFile, readMeasured } from "./measured.ts";
 import type { DeviceOptions } from "./options.ts";
 import type { TuneOptions, TuningReport } from "./webgpu/tune-report.ts";
 import { tuneWebGpuDevice } from "./webgpu/tune-webgpu.ts";
@@ -34,22 +32,22 @@ type Row = z.infer<typeof rowSchema>;
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { readonly version: string };
 
 export function tuningsFile(): string {
-  return join(cacheHome(process.env, homedir()), "zerosearch", "tunings.json");
+  return measuredFile("tunings.json");
 }
 
 /** What was measured on a place, by this version; null where nothing was. */
 export function findTuning(place: TuningPlace, file: string = tuningsFile(), ours: string = version): Tuning | null {
-  return readRows(file).find((row) => row.version === ours && isAt(row, place))?.tuning ?? null;
+  return readMeasured(file, "tunings", rowSchema).find((row) => row.version === ours && isAt(row, place))?.tuning ?? null;
 }
 
 /** All that this version may use on an adapter. */
 export function tuningsOf({ name, driver }: { readonly name: string; readonly driver: string }, file: string = tuningsFile()): Row[] {
-  return readRows(file).filter((row) => row.version === version && row.adapter === name && row.driver === driver);
+  return readMeasured(file, "tunings", rowSchema).filter((row) => row.version === version && row.adapter === name && row.driver === driver);
 }
 
 /** The text of the file with a tuning in it, in place of one of the same place. What other versions have measured is left out. */
 export function withTuning(place: TuningPlace, tuning: Tuning, file: string = tuningsFile(), ours: string = version): string {
-  const others = readRows(file).filter((row) => row.version === ours && !isAt(row, place));
+  const others = readMeasured(file, "tunings", rowSchema).filter((row) => row.version === ours && !isAt(row, place));
   return `${JSON.stringify({ tunings: [...others, { ...place, version: ours, tuning }] }, null, 2)}\n`;
 }
 
@@ -61,16 +59,4 @@ export async function tuneHere(options: DeviceOptions, how: TuneOptions): Promis
 
 function isAt(row: Row, place: TuningPlace): boolean {
   return (["adapter", "driver", "precision", "kernels"] as const).every((key) => row[key] === place[key]);
-}
-
-/** A file that is missing, or was damaged, holds none: they can be measured again. */
-function readRows(file: string): Row[] {
-  let json: unknown;
-  try {
-    json = JSON.parse(readFileSync(file, "utf8"));
-  } catch {
-    return [];
-  }
-  const { tunings } = (json ?? {}) as { readonly tunings?: unknown };
-  return Array.isArray(tunings) ? tunings.flatMap((row: unknown) => rowSchema.safeParse(row).data ?? []) : [];
 }

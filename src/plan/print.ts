@@ -100,7 +100,7 @@ function cacheText({ config, models }: Plan): string {
       const blocks = Math.floor(bytes / KvCache.bytesFor(model.decoder.config, 1, config.model.cacheDtype));
       const whole = Math.min(rows, Math.floor(blocks / blocksFor(longest)));
       const length = `${role === "policy" ? "full length" : "a usual length"} (${longest} tokens)`;
-      const slow = 8 * whole < rows ? ". So few at once take many times as long" : "";
+      const slow = 8 * whole < rows ? ". So few at once take longer" : "";
       const more = whole < rows ? `, more of shorter ones${slow}` : "";
       return `KV cache of the ${role}: ${gib(bytes)} GiB, ${64 * blocks} tokens: at ${length} ${whole} of ${rows} sequences decode at once${more}.`;
     })

@@ -2,12 +2,11 @@
  * How fast devices have been measured to be: what `npm run bench -- --save-rates` writes, and a plan's estimate of a step's time reads.
  * Rates that came with the package are in bench/results/rates.json; a user's own come first.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { homedir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { z } from "zod";
-import { cacheHome } from "../util/cache-home.ts";
 import { packageFolder } from "../config/index.ts";
+import { measuredFile, readMeasured } from "../device/measured.ts";
 
 const positive = z.number().positive();
 const ratesSchema = z.object({
@@ -28,7 +27,7 @@ export type Rates = Readonly<z.infer<typeof ratesSchema>>;
 
 /** The rates that users have measured themselves. */
 export function userRatesFile(): string {
-  return join(cacheHome(process.env, homedir()), "zerosearch", "rates.json");
+  return measuredFile("rates.json");
 }
 
 const packagedRates = join(packageFolder, "bench", "results", "rates.json");
@@ -36,7 +35,7 @@ const packagedRates = join(packageFolder, "bench", "results", "rates.json");
 /** The rates of a device; null where nobody has measured it. */
 export function findRates(device: string, files: readonly string[] = [userRatesFile(), packagedRates]): Rates | null {
   for (const file of files) {
-    const found = readRates(file).find((rates) => rates.device === device);
+    const found = readMeasured(file, "rates", ratesSchema).find((rates) => rates.device === device);
     if (found !== undefined) return found;
   }
   return null;
@@ -44,19 +43,7 @@ export function findRates(device: string, files: readonly string[] = [userRatesF
 
 /** Puts rates into a file, in place of those of the same device. */
 export function saveRates(rates: Rates, file: string = userRatesFile()): void {
-  const all = [...readRates(file).filter(({ device }) => device !== rates.device), rates];
+  const all = [...readMeasured(file, "rates", ratesSchema).filter(({ device }) => device !== rates.device), rates];
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, `${JSON.stringify({ rates: all }, null, 2)}\n`);
-}
-
-/** A file that is missing, or was damaged, holds none: rates can be measured again. */
-function readRates(file: string): Rates[] {
-  let json: unknown;
-  try {
-    json = JSON.parse(readFileSync(file, "utf8"));
-  } catch {
-    return [];
-  }
-  const { rates } = (json ?? {}) as { readonly rates?: unknown };
-  return Array.isArray(rates) ? rates.filter((row): row is Rates => ratesSchema.safeParse(row).success) : [];
 }

@@ -6,7 +6,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { keep } from "../../src/commands/doctor/tune.ts";
 import { findTuning } from "../../src/device/tunings.ts";
 import type { TuningReport } from "../../src/device/webgpu/tune-report.ts";
-import { cacheHome } from "../../src/util/cache-home.ts";
+import { cacheHome } from "../../src/device/measured.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tune-keep-"));
 afterAll(() => rmSync(folder, { recursive: true }));
